@@ -1,0 +1,62 @@
+"""What a data set says about its images: where they lie, and which objects are in them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """One image and its objects. The image file itself is not opened, and need not exist.
+
+    image_id: the image's name within its data set, unique there.
+    path: the image file.
+    boxes: (N, 4) float32 `x1 y1 x2 y2`, pixels, 0-based, half-open.
+    labels: (N,) int64, indices into the data set's class names.
+    difficult: (N,) bool, objects that neither count as missed nor as found (VOC's flag).
+    Raises ValueError where the arrays do not fit together.
+    """
+
+    image_id: str
+    path: Path
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    difficult: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        boxes = np.asarray(self.boxes, np.float32)
+        if boxes.ndim != 2 or boxes.shape[1] != 4:
+            raise ValueError(f"boxes must have shape (_, 4), but got {boxes.shape}")
+        labels, difficult = np.asarray(self.labels, np.int64), np.asarray(self.difficult, np.bool_)
+        for name, array in (("labels", labels), ("difficult", difficult)):
+            if array.shape != boxes.shape[:1]:
+                raise ValueError(f"{name} must have shape {boxes.shape[:1]}, but got {array.shape}")
+        object.__setattr__(self, "boxes", boxes)
+        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "difficult", difficult)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A sequence of annotations that share their class names.
+
+    annotations: one for each image, in the order of the data set's list.
+    class_names: names of the labels 0..K-1.
+    name: how reports and model files call the data, for example "VOC2007 train".
+    """
+
+    annotations: Sequence[Annotation]
+    class_names: tuple[str, ...]
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def __getitem__(self, index: int) -> Annotation:
+        return self.annotations[index]
+
+    def __iter__(self) -> Iterator[Annotation]:
+        return iter(self.annotations)

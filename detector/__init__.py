@@ -1,0 +1,1 @@
+"""SPP-net object detection: proposals, one convolution per scale, pyramid-pooled boxes, linear SVMs."""

@@ -1,0 +1,84 @@
+"""Arrays of boxes: checks, area, overlap, clipping and the box deltas of R-CNN.
+
+Boxes are ``(R, 4)`` float32 rows ``x1 y1 x2 y2`` in pixels, 0-based and half-open: the box of the whole picture is
+``0 0 width height`` and its area is ``width * height``. Nothing here adds 1 to a width.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Boxes = NDArray[np.float32]
+
+
+def as_boxes(boxes: ArrayLike, name: str = "boxes") -> Boxes:
+    """Return ``boxes`` as a checked ``(R, 4)`` float32 array.
+
+    An empty sequence becomes ``(0, 4)``. Raises ValueError for another shape, values that are not finite, or a box
+    that ends before it starts; ``name`` is what the message calls the argument.
+    """
+    array = np.asarray(boxes, dtype=np.float32)
+    if array.size == 0 and array.ndim <= 2:
+        return np.zeros((0, 4), np.float32)
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise ValueError(f"{name} must have shape (_, 4), but got {array.shape}")
+    if not np.isfinite(array).all():
+        row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
+        raise ValueError(f"{name} must be finite, but row {row} is {array[row].tolist()}")
+    backwards = (array[:, 2] < array[:, 0]) | (array[:, 3] < array[:, 1])
+    if backwards.any():
+        row = int(np.flatnonzero(backwards)[0])
+        raise ValueError(f"{name} must have x1 <= x2 and y1 <= y2, but row {row} is {array[row].tolist()}")
+    return array
+
+
+def area(boxes: Boxes) -> NDArray[np.float32]:
+    """Areas ``(R,)`` float32 in square pixels of ``(R, 4)`` boxes."""
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def iou(a: Boxes, b: Boxes) -> NDArray[np.float32]:
+    """Intersection over union ``(len(a), len(b))`` float32 of every pair of boxes; 0 where both areas are 0."""
+    top_left = np.maximum(a[:, None, :2], b[None, :, :2])
+    bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    sides = np.maximum(bottom_right - top_left, 0)
+    intersection = sides[..., 0] * sides[..., 1]
+    union = area(a)[:, None] + area(b)[None, :] - intersection
+    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+
+
+def clip(boxes: Boxes, height: int, width: int) -> Boxes:
+    """Return ``(..., 4)`` boxes with every corner moved inside the picture of ``height`` x ``width`` pixels."""
+    limits = np.array([width, height, width, height], np.float32)
+    return np.clip(boxes, 0, limits).astype(np.float32, copy=False)
+
+
+def encode_deltas(boxes: Boxes, targets: Boxes) -> NDArray[np.float32]:
+    """Deltas ``(R, 4)`` float32 that move ``boxes`` onto ``targets``, both ``(R, 4)`` of positive width and height.
+
+    A row is (shift of the centre in x and y in units of the box's sides, log ratio of the widths, of the heights):
+    the parametrisation of R-CNN, appendix C, which SPP-net takes over.
+    """
+    sides, centres = _sides_and_centres(boxes)
+    target_sides, target_centres = _sides_and_centres(targets)
+    deltas = np.concatenate([(target_centres - centres) / sides, np.log(target_sides / sides)], axis=-1)
+    return deltas.astype(np.float32)
+
+
+# A side grows or shrinks by at most this factor, so that an extrapolating regressor cannot overflow exp().
+_MAX_LOG_RATIO = float(np.log(16.0))
+
+
+def decode_deltas(boxes: Boxes, deltas: NDArray[np.float32]) -> Boxes:
+    """Move ``(..., 4)`` boxes by ``(..., 4)`` deltas; the inverse of `encode_deltas`. Shapes broadcast."""
+    sides, centres = _sides_and_centres(boxes)
+    moved_centres = centres + deltas[..., :2] * sides
+    moved_sides = sides * np.exp(np.clip(deltas[..., 2:], -_MAX_LOG_RATIO, _MAX_LOG_RATIO))
+    corners = [moved_centres - moved_sides / 2, moved_centres + moved_sides / 2]
+    return np.concatenate(corners, axis=-1).astype(np.float32)
+
+
+def _sides_and_centres(boxes: Boxes) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    sides = boxes[..., 2:] - boxes[..., :2]
+    return sides, boxes[..., :2] + sides / 2
