@@ -1,0 +1,50 @@
+# The two commands of the README and the developer's habits. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# ruff cannot read setup.cfg, so its settings stand here
+RUFF_FORMAT := --line-length 110
+RUFF_CHECK := $(RUFF_FORMAT) --select E,F,W,I,B,UP,SIM,RUF,N,PTH,PIE,RET --ignore N812
+SOURCES := data detector tools tests
+
+.PHONY: help setup detect test lint types format lock clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+setup: $(READY) ## create .venv and install the locked versions
+
+# the stamp is written last: a killed set-up starts over, a finished one costs nothing
+$(READY): requirements.lock setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, but $(PYTHON) is " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+detect: $(READY) ## name and box the objects of IMAGE=picture.jpg (default: a cat that ships with scikit-image)
+	@$(BIN)/python tools/detect.py $(if $(IMAGE),"$(IMAGE)","$$($(BIN)/python -c 'from importlib.resources import files; print(files("skimage") / "data" / "chelsea.png")')")
+
+test: $(READY) ## run the tests
+	@$(BIN)/python -m pytest
+
+lint: $(READY) ## check style and format
+	$(BIN)/ruff check $(RUFF_CHECK) $(SOURCES)
+	$(BIN)/ruff format --check $(RUFF_FORMAT) $(SOURCES)
+
+types: $(READY) ## check types
+	$(BIN)/mypy
+
+format: $(READY) ## format the sources
+	$(BIN)/ruff check --fix-only $(RUFF_CHECK) $(SOURCES)
+	$(BIN)/ruff format $(RUFF_FORMAT) $(SOURCES)
+
+lock: $(READY) ## pin every dependency of setup.cfg anew in requirements.lock
+	$(BIN)/uv pip compile setup.cfg --extra dev --universal --python-version 3.11 --generate-hashes --no-annotate \
+		--quiet --custom-compile-command "make lock" --output-file requirements.lock
+
+clean: ## remove the virtual environment and all caches
+	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
