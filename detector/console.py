@@ -1,0 +1,73 @@
+"""What every script in tools/ does alike: options, progress, and one line for a user's mistake."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tqdm import tqdm
+
+USAGE_ERROR = 2
+_INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that answers a wrong option with one line and exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE_ERROR, f"{self.prog}: {message}; see --help\n")
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """Exit with the code that ``main`` returns; with 2 and one line when it raises ValueError or OSError.
+
+    Set DETECTOR_TRACEBACK=1 to see where an error came from.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # the reader of our output is gone, as in `detect.py ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except (ValueError, OSError) as error:
+        if os.environ.get("DETECTOR_TRACEBACK"):
+            raise
+        report(error)
+        code = USAGE_ERROR
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = _INTERRUPTED
+    sys.exit(code)
+
+
+def report(error: BaseException) -> None:
+    """Say in one line on stderr what went wrong."""
+    message = str(error)
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        message = f"{error.filename}: {error.strerror.lower()}"
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+
+
+def progress(items: Iterable[Any], title: str) -> Iterable[Any]:
+    """Pass ``items`` on, with a bar on stderr; where that is no terminal, a line every ten seconds."""
+    return tqdm(items, desc=title, file=sys.stderr, mininterval=0.1 if sys.stderr.isatty() else 10.0)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` as JSON, whole or not at all; ``-`` is standard output."""
+    text = json.dumps(content, indent=2) + "\n"
+    if str(path) == "-":
+        sys.stdout.write(text)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,1 @@
+"""Stages that turn an image and boxes into features."""

@@ -1,0 +1,195 @@
+"""The networks that the detector knows itself, up to their last feature map, without weights.
+
+They are written out here, although torchvision and timm have three of them, because importing either takes
+longer than detecting the objects of a picture. Tensors have the names that they have there.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (torch's own convention)
+from torch import nn
+
+# Kernel, stride, expansion, channels and repetitions of the stages after the first (timm's arch definition).
+_LITE0_STAGES = (
+    (3, 2, 6, 24, 2),
+    (5, 2, 6, 40, 2),
+    (3, 2, 6, 80, 3),
+    (5, 1, 6, 112, 3),
+    (5, 2, 6, 192, 4),
+    (3, 1, 6, 320, 1),
+)
+_VGG16 = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512)
+
+
+def efficientnet_lite0(output_stride: int = 16) -> Block:
+    """EfficientNet-Lite0 up to its 320 channels, named as timm's; dilated where it would exceed the stride.
+
+    The published weights were trained on even sides, where TensorFlow's "SAME" padding adds one row or column
+    more behind than before; for odd sides it pads alike, and so moves the cells by up to 15 pixels from one
+    size of picture to another. Here the padding is that of even sides always: the first cell's centre is at
+    pixel 15, and pictures whose sides are multiples of 16 give what the network gave in training.
+    """
+    stages: list[nn.Module] = [nn.Sequential(_separable_block())]
+    channels, stride, dilation = 16, 2, 1
+    for kernel, stage_stride, expansion, outputs, repetitions in _LITE0_STAGES:
+        blocks: list[nn.Module] = []
+        for index in range(repetitions):
+            step = stage_stride if index == 0 and stride * stage_stride <= output_stride else 1
+            blocks.append(_inverted_block(channels, outputs, kernel, step, expansion, dilation))
+            if index == 0:
+                dilation *= stage_stride // step
+                stride *= step
+            channels = outputs
+        stages.append(nn.Sequential(*blocks))
+    return Block(
+        OrderedDict[str, nn.Module](
+            conv_stem=_convolution(3, 32, 3, stride=2),
+            bn1=_norm(32),
+            act1=nn.ReLU6(inplace=True),
+            blocks=nn.Sequential(*stages),
+        )
+    )
+
+
+class Block(nn.Sequential):
+    """Layers in sequence, their input added to their output where both have the same shape."""
+
+    def __init__(self, layers: OrderedDict[str, nn.Module], residual: bool = False) -> None:
+        super().__init__(layers)
+        self.residual = residual
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        output = super().forward(maps)
+        return output + maps if self.residual else output
+
+
+def _separable_block() -> Block:
+    return Block(
+        OrderedDict[str, nn.Module](
+            conv_dw=_convolution(32, 32, 3, groups=32),
+            bn1=_norm(32),
+            act1=nn.ReLU6(inplace=True),
+            conv_pw=_convolution(32, 16, 1),
+            bn2=_norm(16),
+        )
+    )
+
+
+def _inverted_block(
+    inputs: int, outputs: int, kernel: int, stride: int, expansion: int, dilation: int
+) -> Block:
+    width = inputs * expansion
+    layers = OrderedDict[str, nn.Module](
+        conv_pw=_convolution(inputs, width, 1),
+        bn1=_norm(width),
+        act1=nn.ReLU6(inplace=True),
+        conv_dw=_convolution(width, width, kernel, stride, dilation, groups=width),
+        bn2=_norm(width),
+        act2=nn.ReLU6(inplace=True),
+        conv_pwl=_convolution(width, outputs, 1),
+        bn3=_norm(outputs),
+    )
+    return Block(layers, residual=inputs == outputs and stride == 1)
+
+
+class _Halving(nn.Conv2d):
+    """A convolution of stride 2 that is padded one more behind than before; half a side is rounded up."""
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        before = self.kernel_size[0] // 2 - 1
+        height, width = maps.shape[2:]
+        padding = (before, before + 1 + width % 2, before, before + 1 + height % 2)
+        return super().forward(F.pad(maps, padding))
+
+
+def _convolution(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1, groups: int = 1
+) -> nn.Conv2d:
+    if stride == 2:
+        return _Halving(inputs, outputs, kernel, stride, groups=groups, bias=False)
+    padding = dilation * (kernel // 2)
+    return nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False)
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=1e-3)
+
+
+def alexnet() -> nn.Sequential:
+    """AlexNet (its second version) up to conv5 after its ReLU, named as torchvision's: 256 channels."""
+    features = nn.Sequential(
+        nn.Conv2d(3, 64, 11, stride=4, padding=2),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(64, 192, 5, padding=2),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(192, 384, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(384, 256, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(256, 256, 3, padding=1),
+        nn.ReLU(inplace=True),
+    )
+    return nn.Sequential(OrderedDict(features=features))
+
+
+def vgg16() -> nn.Sequential:
+    """VGG-16 up to conv5_3 after its ReLU, named as torchvision's: 512 channels."""
+    layers: list[nn.Module] = []
+    inputs = 3
+    for outputs in _VGG16:
+        if outputs:
+            layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(inplace=True)]
+            inputs = outputs
+        else:
+            layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(OrderedDict(features=nn.Sequential(*layers)))
+
+
+class WithinChannelNorm(nn.Module):
+    """Local response normalisation over 3 x 3 positions of one channel: x (1 + alpha mean(x^2))^-beta.
+
+    Caffe's WITHIN_CHANNEL mode: the mean divides by 9 at the border too. torch's LocalResponseNorm is another
+    operation, across channels.
+    """
+
+    def __init__(self, alpha: float = 5e-5, beta: float = 0.75) -> None:
+        super().__init__()
+        self.alpha = alpha
+        self.beta = beta
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        energy = F.avg_pool2d(maps * maps, 3, stride=1, padding=1)
+        return maps * (1 + self.alpha * energy).pow(-self.beta)
+
+
+def zf5() -> nn.Sequential:
+    """The paper's ZF-5 up to conv5 after its ReLU: 256 channels (release: model-defs/Zeiler_conv5.prototxt).
+
+    Pools round their size up, as Caffe's do. Biases start at 1 in conv2, conv4 and conv5, else at 0.
+    """
+    network = nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(3, 96, 7, stride=2, padding=1),
+            relu1=nn.ReLU(inplace=True),
+            norm1=WithinChannelNorm(),
+            pool1=nn.MaxPool2d(3, 2, ceil_mode=True),
+            conv2=nn.Conv2d(96, 256, 5, stride=2),
+            relu2=nn.ReLU(inplace=True),
+            norm2=WithinChannelNorm(),
+            pool2=nn.MaxPool2d(3, 2, ceil_mode=True),
+            conv3=nn.Conv2d(256, 384, 3, padding=1),
+            relu3=nn.ReLU(inplace=True),
+            conv4=nn.Conv2d(384, 384, 3, padding=1),
+            relu4=nn.ReLU(inplace=True),
+            conv5=nn.Conv2d(384, 256, 3, padding=1),
+            relu5=nn.ReLU(inplace=True),
+        )
+    )
+    for name, start in (("conv1", 0.0), ("conv2", 1.0), ("conv3", 0.0), ("conv4", 1.0), ("conv5", 1.0)):
+        nn.init.constant_(network.get_submodule(name).get_parameter("bias"), start)
+    return network

@@ -1,0 +1,1 @@
+"""Stages that turn features into scores and moved boxes."""

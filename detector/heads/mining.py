@@ -1,0 +1,242 @@
+"""Hard-negative mining: all classes in one pass over the pictures, on one shared bank of samples.
+
+Positives are the ground-truth boxes of a class; its negatives are boxes that overlap no object of the class by 0.3 or
+more (paper, section 4.1; release: spp_train). A sample that is hard for several classes is stored once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.heads.svm import LinearSVMs, Solver, SVMProblem
+
+Features = NDArray[np.float32]
+
+_KEPT_WHEN_FULL = 0.75
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The boxes of one picture as mining sees them.
+
+    ``windows`` ``(R, 5)`` int64 say where features come from and ``pool`` turns any rows of them into features;
+    ``targets`` ``(R, K)`` int8 are 1 for the ground truth of a class, -1 where the box may serve as its negative, 0 elsewhere.
+    """
+
+    windows: NDArray[np.int64]
+    targets: NDArray[np.int8]
+    pool: Callable[[NDArray[np.int64]], Features]
+
+
+class Pictures(Protocol):
+    """A training set: candidates of a picture by its index, the same at every call."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Candidates: ...
+
+
+def mining_targets(
+    overlaps: NDArray[np.float32], truth_labels: NDArray[np.int64], max_negative_iou: float = 0.3
+) -> NDArray[np.int8]:
+    """Targets ``(R, K)`` int8 of boxes of which the first ``len(truth_labels)`` are the ground truth itself.
+
+    ``overlaps`` ``(R, K)`` is the largest IoU of each box with the objects of each class.
+    """
+    targets = np.where(overlaps < max_negative_iou, -1, 0).astype(np.int8)
+    targets[np.arange(len(truth_labels)), truth_labels] = 1
+    return targets
+
+
+def first_of_each(windows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Ascending indices of the first row of every distinct window: boxes that read the same cells are one sample."""
+    return np.sort(np.unique(windows, axis=0, return_index=True)[1])
+
+
+@dataclass(frozen=True)
+class MiningSettings:
+    """Constants of the release, but for the size of the shared bank and the start.
+
+    ``add_above`` and ``evict_below`` are margins. At most the ``max_per_picture`` hardest negatives of a picture are
+    added. The SVMs are fitted again when the bank has grown by ``growth`` of its size, or is full at
+    ``max_samples``. The first ``start_pictures`` give ``start_samples`` random negatives each.
+    """
+
+    add_above: float = -1.0001
+    evict_below: float = -1.2
+    max_per_picture: int = 100
+    growth: float = 0.5
+    max_samples: int = 40_000
+    start_pictures: int = 50
+    start_samples: int = 100
+    seed: int = 3
+
+
+@dataclass
+class Bank:
+    """Samples of all classes: ``features`` ``(N, D)``, ``targets`` ``(N, K)`` and their ``keys`` ``(N, 2)`` picture and row."""
+
+    capacity: int
+    n_features: int
+    n_classes: int
+    size: int = 0
+    _features: Features = field(init=False, repr=False)
+    _targets: NDArray[np.int8] = field(init=False, repr=False)
+    _keys: NDArray[np.int64] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # pages of an empty array cost no memory until they are written
+        self._features = np.empty((self.capacity, self.n_features), np.float32)
+        self._targets = np.empty((self.capacity, self.n_classes), np.int8)
+        self._keys = np.empty((self.capacity, 2), np.int64)
+
+    @property
+    def features(self) -> Features:
+        return self._features[: self.size]
+
+    @property
+    def targets(self) -> NDArray[np.int8]:
+        return self._targets[: self.size]
+
+    @property
+    def keys(self) -> NDArray[np.int64]:
+        return self._keys[: self.size]
+
+    @property
+    def free(self) -> int:
+        return self.capacity - self.size
+
+    def add(self, features: Features, targets: NDArray[np.int8], picture: int, rows: NDArray[np.int64]) -> None:
+        """Append samples of one picture; ValueError when they do not fit."""
+        if len(rows) > self.free:
+            raise ValueError(f"the bank holds {self.capacity} samples; {len(rows)} more do not fit")
+        end = self.size + len(rows)
+        self._features[self.size : end] = features
+        self._targets[self.size : end] = targets
+        self._keys[self.size : end] = np.stack([np.full(len(rows), picture), rows], axis=1)
+        self.size = end
+
+    def keep(self, rows: NDArray[np.int64]) -> None:
+        """Drop all samples but those at the ascending indices ``rows``; moved in place, block by block."""
+        for start in range(0, len(rows), 1024):
+            block = rows[start : start + 1024]
+            target = slice(start, start + len(block))
+            self._features[target] = self._features[block]
+            self._targets[target] = self._targets[block]
+            self._keys[target] = self._keys[block]
+        self.size = len(rows)
+
+
+@dataclass
+class MiningState:
+    """Where a pass stands: the picture to look at next, samples added since the last fit, the SVMs and the bank."""
+
+    bank: Bank
+    next_picture: int = 0
+    added: int = 0
+    svms: LinearSVMs | None = None
+
+
+def mine(
+    pictures: Pictures,
+    n_features: int,
+    n_classes: int,
+    problem: SVMProblem,
+    solver: Solver,
+    settings: MiningSettings,
+    state: MiningState | None = None,
+    report: Callable[[MiningState], None] | None = None,
+) -> LinearSVMs:
+    """Train ``(n_features, n_classes)`` linear SVMs in one pass over ``pictures``.
+
+    ``report`` is called after every fit with the state, from which a later call can go on to the same result.
+    Raises ValueError when a class has no positive.
+    """
+    if state is None:
+        state = MiningState(Bank(settings.max_samples, n_features, n_classes))
+        _fill_start(pictures, state.bank, settings)
+        missing = np.flatnonzero(~(state.bank.targets > 0).any(0))
+        if len(missing):
+            raise ValueError(f"no box of class {', '.join(map(str, missing))} to train on")
+        _refit(state, problem, solver, settings, report)
+    for index in range(state.next_picture, len(pictures)):
+        _add_hard(pictures[index], index, state, settings)
+        state.next_picture = index + 1
+        last = state.next_picture == len(pictures)
+        grown = state.added >= settings.growth * (state.bank.size - state.added)
+        if state.added and (last or grown or state.bank.free < settings.max_per_picture):
+            _refit(state, problem, solver, settings, report)
+    assert state.svms is not None
+    return state.svms
+
+
+def _fill_start(pictures: Pictures, bank: Bank, settings: MiningSettings) -> None:
+    rng = np.random.default_rng(settings.seed)
+    for index in range(len(pictures)):
+        candidates = pictures[index]
+        rows = np.flatnonzero((candidates.targets > 0).any(1))
+        if index < settings.start_pictures:
+            negatives = np.flatnonzero((candidates.targets < 0).any(1) & ~(candidates.targets > 0).any(1))
+            drawn = rng.choice(negatives, min(settings.start_samples, len(negatives)), replace=False)
+            rows = np.concatenate([rows, np.sort(drawn)])
+        bank.add(candidates.pool(candidates.windows[rows]), candidates.targets[rows], index, rows)
+
+
+def _add_hard(candidates: Candidates, index: int, state: MiningState, settings: MiningSettings) -> None:
+    assert state.svms is not None
+    bank = state.bank
+    features = candidates.pool(candidates.windows)
+    scores = state.svms.decision_function(features)
+    hardest = np.where(candidates.targets < 0, scores, -np.inf).max(1)
+    hardest[bank.keys[bank.keys[:, 0] == index, 1]] = -np.inf
+    rows = np.argsort(-hardest, kind="stable")[: min(settings.max_per_picture, bank.free)]
+    rows = np.sort(rows[hardest[rows] > settings.add_above])
+    bank.add(features[rows], candidates.targets[rows], index, rows)
+    state.added += len(rows)
+
+
+def _refit(
+    state: MiningState,
+    problem: SVMProblem,
+    solver: Solver,
+    settings: MiningSettings,
+    report: Callable[[MiningState], None] | None,
+) -> None:
+    bank = state.bank
+    state.svms = solver(problem, bank.features, bank.targets, state.svms)
+    scores = state.svms.decision_function(bank.features)
+    hardest = np.where(bank.targets < 0, scores, -np.inf).max(1)
+    positive = (bank.targets > 0).any(1)
+    keep = positive | (hardest >= settings.evict_below)
+    # a full bank gives up its easiest negatives, so that there is room to go on
+    allowed = int(bank.capacity * _KEPT_WHEN_FULL)
+    if keep.sum() > allowed:
+        order = np.argsort(-np.where(positive, np.inf, hardest), kind="stable")
+        keep[order[max(allowed, int(positive.sum())) :]] = False
+    bank.keep(np.flatnonzero(keep))
+    state.added = 0
+    if report:
+        report(state)
+
+
+def class_overlaps(
+    overlaps: NDArray[np.float32], truth_labels: NDArray[np.int64], n_classes: int
+) -> NDArray[np.float32]:
+    """Largest IoU ``(R, K)`` with the objects of each class, from the IoU ``(R, N)`` with every object; 0 where none."""
+    best = np.zeros((len(overlaps), n_classes), np.float32)
+    for k in np.unique(truth_labels):
+        best[:, k] = overlaps[:, truth_labels == k].max(1)
+    return best
+
+
+def as_rows(keys: NDArray[np.int64]) -> Sequence[tuple[int, NDArray[np.int64]]]:
+    """Runs of ``(N, 2)`` keys that share a picture, in order: (picture, indices of the keys)."""
+    if not len(keys):
+        return []
+    breaks = np.flatnonzero(np.diff(keys[:, 0])) + 1
+    return [(int(keys[run[0], 0]), run) for run in np.split(np.arange(len(keys)), breaks)]

@@ -1,0 +1,210 @@
+"""From a data set to a detector: cache features, mine and fit the SVMs, fit the box regressors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.boxes import Boxes, clip, encode_deltas, iou
+from detector.config import Config, RegressionConfig, SVMConfig
+from detector.features.cache import FeatureCache
+from detector.heads.mining import (
+    Candidates,
+    MiningSettings,
+    class_overlaps,
+    first_of_each,
+    mine,
+    mining_targets,
+)
+from detector.heads.regression import BoxRegressors, assign_boxes, fit_regressor
+from detector.heads.svm import LinearSVMs, SVMProblem, solve_liblinear, solve_primal
+from detector.pipeline import Detector, build_encoder, build_proposer
+
+Features = NDArray[np.float32]
+Progress = Callable[[Iterable[Any], str], Iterable[Any]]
+
+
+class Annotation(Protocol):
+    """A picture and its objects: ``boxes`` ``(N, 4)`` float32, ``labels`` ``(N,)`` int64, ``difficult`` ``(N,)`` bool."""
+
+    @property
+    def image_id(self) -> str: ...
+    @property
+    def path(self) -> Path: ...
+    @property
+    def boxes(self) -> Boxes: ...
+    @property
+    def labels(self) -> NDArray[np.int64]: ...
+    @property
+    def difficult(self) -> NDArray[np.bool_]: ...
+
+
+def without_progress(items: Iterable[Any], title: str) -> Iterable[Any]:
+    """Report nothing."""
+    return items
+
+
+def build_cache(config: Config, directory: Path, device: str = "cpu") -> FeatureCache:
+    """The cache under ``directory`` of the feature maps and proposals of a recipe."""
+    propose = build_proposer(config.proposals)
+    return FeatureCache(directory, build_encoder(config.features, device), propose, config.proposals.model_dump())
+
+
+def cache_of(detector: Detector, directory: Path) -> FeatureCache:
+    """The cache under ``directory`` of a detector's own feature maps and proposals."""
+    return FeatureCache(directory, detector.encoder, detector.propose, detector.config.proposals.model_dump())
+
+
+def fill_cache(cache: FeatureCache, annotations: Iterable[Annotation], progress: Progress = without_progress) -> None:
+    """Compute what the cache lacks; killed and started again, it goes on where it was."""
+    missing = [each for each in annotations if not cache.is_complete(each.image_id)]
+    for each in progress(missing, "features"):
+        cache.proposals(each.image_id, each.path)
+        cache.maps(each.image_id, each.path)
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Annotated pictures with cached features, as mining and regression see them.
+
+    ``scale`` multiplies the features, so that a C found at one mean norm carries over to other networks.
+    """
+
+    annotations: Sequence[Annotation]
+    n_classes: int
+    cache: FeatureCache
+    max_negative_iou: float = 0.3
+    difficult: bool = True
+    scale: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def __getitem__(self, index: int) -> Candidates:
+        """Distinct windows of a picture's ground truth (first) and proposals, with their targets."""
+        annotation = self.annotations[index]
+        boxes, labels = self.boxes(index)
+        overlaps = class_overlaps(iou(boxes, annotation.boxes), annotation.labels, self.n_classes)
+        targets = mining_targets(overlaps, labels, self.max_negative_iou)
+        maps = self.cache.maps(annotation.image_id, annotation.path)
+        windows = self.cache.encoder.windows(maps, boxes)
+        # ground truth stays whatever it shares its cells with; negatives that read the same cells are one sample
+        n_truths = len(labels)
+        kept = first_of_each(windows)
+        kept = np.concatenate([np.arange(n_truths), kept[kept >= n_truths]])
+        return Candidates(windows[kept], targets[kept], partial(self._pool, maps))
+
+    def boxes(self, index: int) -> tuple[Boxes, NDArray[np.int64]]:
+        """Boxes ``(R, 4)`` of a picture, those of its positive objects first, and these objects' labels."""
+        annotation = self.annotations[index]
+        chosen = np.ones(len(annotation.labels), bool) if self.difficult else ~annotation.difficult
+        proposals = self.cache.proposals(annotation.image_id, annotation.path)
+        return np.concatenate([annotation.boxes[chosen], proposals]), annotation.labels[chosen]
+
+    def features(self, index: int, boxes: Boxes) -> Features:
+        """Features ``(R, D)`` of ``(R, 4)`` boxes of a picture."""
+        annotation = self.annotations[index]
+        maps = self.cache.maps(annotation.image_id, annotation.path)
+        return self._pool(maps, self.cache.encoder.windows(maps, boxes))
+
+    def _pool(self, maps: Any, windows: NDArray[np.int64]) -> Features:
+        features = self.cache.encoder.pool(maps, windows)
+        features *= np.float32(self.scale)
+        return features
+
+
+def mean_norm(pictures: TrainingSet, seed: int, max_pictures: int = 200, max_boxes: int = 200) -> float:
+    """Mean L2 norm of features over random boxes of random pictures (release: spp_feature_stats)."""
+    rng = np.random.default_rng(seed)
+    norms = []
+    for index in rng.permutation(len(pictures))[:max_pictures]:
+        candidates = pictures[int(index)]
+        rows = rng.permutation(len(candidates.windows))[:max_boxes]
+        norms.append(np.linalg.norm(candidates.pool(candidates.windows[rows]), axis=1))
+    return float(np.concatenate(norms).mean())
+
+
+def train_svms(pictures: TrainingSet, config: SVMConfig, progress: Progress = without_progress) -> LinearSVMs:
+    """Mine hard negatives over ``pictures`` and fit one linear SVM a class, for features of scale 1."""
+    problem = SVMProblem(config.loss, config.C, config.positive_weight, config.bias_multiplier)
+    solver = {"primal": solve_primal, "liblinear": solve_liblinear}[config.solver]
+    settings = MiningSettings(
+        add_above=config.add_above,
+        evict_below=config.evict_below,
+        max_per_picture=config.max_per_picture,
+        max_samples=config.max_samples,
+        seed=config.seed,
+    )
+    svms = mine(pictures, pictures.cache.encoder.n_features, pictures.n_classes, problem, solver, settings)
+    return LinearSVMs(svms.weights * np.float32(pictures.scale), svms.biases)
+
+
+def train_regressors(
+    pictures: TrainingSet, config: RegressionConfig, seed: int, progress: Progress = without_progress
+) -> BoxRegressors:
+    """Fit one box regressor a class on boxes that overlap an object of it by more than ``config.min_iou``.
+
+    At most ``config.max_samples`` boxes a class, drawn at random, so that memory is bounded by that number of
+    features. Features are pooled class by class; a class without a box moves nothing.
+    """
+    examples = _regression_examples(pictures, config.min_iou)
+    rng = np.random.default_rng(seed)
+    n_features = pictures.cache.encoder.n_features
+    weights = np.zeros((pictures.n_classes, n_features, 4), np.float32)
+    biases = np.zeros((pictures.n_classes, 4), np.float32)
+    for label in progress(range(pictures.n_classes), "box regressors"):
+        rows = np.flatnonzero(examples.labels == label)
+        rows = np.sort(rng.permutation(rows)[: config.max_samples])
+        if not len(rows):
+            continue
+        features = np.empty((len(rows), n_features), np.float32)
+        for picture in np.unique(examples.pictures[rows]):
+            here = examples.pictures[rows] == picture
+            features[here] = pictures.features(int(picture), examples.boxes[rows[here]])
+        deltas = encode_deltas(examples.boxes[rows], examples.truths[rows])
+        fitted, biases[label] = fit_regressor(features, deltas, config.regularisation)
+        weights[label] = fitted * np.float32(pictures.scale)
+    return BoxRegressors(weights, biases)
+
+
+@dataclass(frozen=True)
+class _Examples:
+    """Boxes to move ``(n, 4)`` and where to ``(n, 4)``, with the picture and the label of each ``(n,)``."""
+
+    boxes: Boxes
+    truths: Boxes
+    pictures: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+
+def _regression_examples(pictures: TrainingSet, min_iou: float) -> _Examples:
+    parts: list[tuple[Boxes, Boxes, NDArray[np.int64], NDArray[np.int64]]] = []
+    for index, annotation in enumerate(pictures.annotations):
+        boxes, _ = pictures.boxes(index)
+        rows, objects = assign_boxes(iou(boxes, annotation.boxes), annotation.labels, min_iou)
+        parts.append((boxes[rows], annotation.boxes[objects], np.full(len(rows), index), annotation.labels[objects]))
+    return _Examples(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def train(
+    config: Config,
+    annotations: Sequence[Annotation],
+    class_names: Sequence[str],
+    cache: FeatureCache,
+    progress: Progress = without_progress,
+) -> Detector:
+    """Train a detector on annotated pictures, from features in ``cache``; what is missing there is computed."""
+    fill_cache(cache, annotations, progress)
+    pictures = TrainingSet(annotations, len(class_names), cache, config.svm.max_negative_iou, config.svm.difficult)
+    pictures = replace(pictures, scale=config.svm.mean_norm / mean_norm(pictures, config.svm.seed))
+    svms = train_svms(pictures, config.svm, progress)
+    regressors = None
+    if config.regression.enabled:
+        regressors = train_regressors(pictures, config.regression, config.svm.seed, progress)
+    return Detector(cache.propose, cache.encoder, svms, regressors, tuple(class_names), config)

@@ -1,0 +1,133 @@
+"""The cache of feature maps and proposals: what is stored, when it is computed again, what damage does."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from detector.features.cache import FeatureCache, fingerprint, read_arrays, write_arrays
+from detector.features.encoder import FeatureMaps, RegionEncoder
+from detector.image import write_image
+from tests.test_encoder import MeanOfCells
+
+SETTINGS = {"mode": "fast", "seed": 0}
+
+
+class NamedBackbone(MeanOfCells):
+    """The fake network with what a cache reads off a real one."""
+
+    name, stage, precision = "fake", None, "float32"
+
+    def __init__(self, digest: str = "00") -> None:
+        super().__init__()
+        self.digest = digest
+
+
+class Proposer:
+    """A fake source of boxes that counts its calls."""
+
+    calls = 0
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.calls += 1
+        return np.array([[0, 0, image.shape[1], image.shape[0]]], np.float32)
+
+
+@pytest.fixture
+def picture(tmp_path: Path, cat: NDArray[np.uint8]) -> Path:
+    path = tmp_path / "cat.png"
+    write_image(path, cat)
+    return path
+
+
+def make_cache(directory: Path, **settings: Any) -> FeatureCache:
+    backbone: Any = NamedBackbone(settings.pop("digest", "00"))
+    encoder = RegionEncoder(backbone, **{"short_sides": (96, 160), **settings})
+    return FeatureCache(directory, encoder, Proposer(), SETTINGS)
+
+
+def equal(a: FeatureMaps, b: FeatureMaps) -> bool:
+    same = all(np.array_equal(x, y) for x, y in zip(a.maps, b.maps, strict=True))
+    return same and (a.zooms, a.image_size) == (b.zooms, b.image_size)
+
+
+def test_second_time_is_read_not_computed(tmp_path: Path, picture: Path, cat: NDArray[np.uint8]) -> None:
+    cache = make_cache(tmp_path / "cache")
+    assert not cache.is_complete("cat")
+    maps, boxes = cache.maps("cat", picture), cache.proposals("cat", picture)
+    assert cache.is_complete("cat")
+    picture.unlink()
+    again = make_cache(tmp_path / "cache")
+    assert equal(again.maps("cat", picture), maps)
+    np.testing.assert_array_equal(again.proposals("cat", picture), boxes)
+    direct = cache.encoder.maps(cat)
+    assert maps.maps[0].dtype == np.float16
+    np.testing.assert_allclose(maps.maps[1], direct.maps[1], rtol=1e-3)
+
+
+def test_what_changes_values_changes_the_folder(tmp_path: Path) -> None:
+    base = make_cache(tmp_path)
+    assert make_cache(tmp_path).maps_directory == base.maps_directory
+    assert make_cache(tmp_path, digest="01").maps_directory != base.maps_directory
+    assert make_cache(tmp_path, short_sides=(96,)).maps_directory != base.maps_directory
+    # pooling happens after the cache
+    assert make_cache(tmp_path, levels=(1,)).maps_directory == base.maps_directory
+    other = replace(base, proposal_settings={**SETTINGS, "seed": 1})
+    assert other.proposals_directory != base.proposals_directory
+    assert other.maps_directory == base.maps_directory
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "foreign"])
+def test_a_damaged_file_is_named_and_replaced(
+    tmp_path: Path, picture: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = make_cache(tmp_path / "cache")
+    maps = cache.maps("cat", picture)
+    (path,) = cache.maps_directory.iterdir()
+    content = path.read_bytes()
+    flipped = content[:-10] + bytes([content[-10] ^ 255]) + content[-9:]
+    path.write_bytes({"empty": b"", "cut": content[:-7], "flipped": flipped, "foreign": b"something else"}[damage])
+    with caplog.at_level(logging.WARNING):
+        assert equal(cache.maps("cat", picture), maps)
+    assert str(path) in caplog.text
+    assert path.read_bytes() == content
+
+
+def test_nothing_half_written_is_left(tmp_path: Path, picture: Path) -> None:
+    cache = make_cache(tmp_path / "cache")
+    cache.maps("folder/cat", picture)
+    assert [path.name for path in cache.maps_directory.iterdir()] == ["folder%2Fcat.safetensors"]
+
+
+def test_arrays_survive(tmp_path: Path) -> None:
+    arrays: dict[str, Any] = {"a": np.arange(6.0).reshape(2, 3), "empty": np.zeros((0, 4), np.float32)}
+    path = tmp_path / "x" / "file.safetensors"
+    write_arrays(path, arrays, {"key": "value", "list": [1, 2], "z": None})
+    read, metadata = read_arrays(path)
+    assert metadata == {"key": "value", "list": [1, 2], "z": None}
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(read[name], array)
+        assert read[name].dtype == array.dtype
+    content = path.read_bytes()
+    for _ in range(10):
+        write_arrays(path, arrays, {"z": None, "key": "value", "list": [1, 2]})
+        assert path.read_bytes() == content
+
+
+def test_missing_and_unwritable_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        read_arrays(tmp_path / "nothing")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        write_arrays(tmp_path / "file" / "below", {"a": np.zeros(1)}, {})
+
+
+def test_fingerprints_depend_on_values_not_on_order() -> None:
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 2})

@@ -1,0 +1,1 @@
+"""Command-line scripts; run them as files, `python tools/detect.py`."""

@@ -1,0 +1,73 @@
+"""One source of boxes in a process of its own, for benchmark_proposals.py; runs in any Python with numpy and OpenCV.
+
+Usage: benchmark_worker.py METHOD. Prints "ready" and then, for every line on stdin, a JSON list [image.npy, boxes.npy],
+proposes boxes for the one, writes them to the other, and prints the CPU and wall seconds and the peak memory in MB since "ready".
+"""
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+SWITCHES = {
+    "single": "switchToSingleStrategy",
+    "fast": "switchToSelectiveSearchFast",
+    "quality": "switchToSelectiveSearchQuality",
+}
+
+
+def proposer(method):
+    family, _, variant = method.partition(":")
+    if family == "opencv":
+        return lambda image: opencv_boxes(image, variant)
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    if family == "selectivesearch":
+        from detector.proposals.sources import selectivesearch_package
+
+        return lambda image: selectivesearch_package(image, max_boxes=10**9)
+    from detector.proposals.selective_search import selective_search
+
+    mode, _, rest = variant.partition("-")
+    threads = None if rest == "threads" else 1
+    ranking = "diverse" if rest == "diverse" else "random"
+    return lambda image: selective_search(image, mode, threads=threads, ranking=ranking)
+
+
+def opencv_boxes(image, mode):
+    search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
+    search.setBaseImage(image[..., ::-1].copy())
+    getattr(search, SWITCHES[mode])()
+    boxes = search.process().astype(np.float32).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    large = ((boxes[:, 2:] - boxes[:, :2]) >= 20).all(axis=1)
+    return boxes[large]
+
+
+def peak_memory():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main():
+    method = sys.argv[1]
+    if not method.endswith("-threads"):
+        cv2.setNumThreads(1)
+    propose = proposer(method)
+    propose(np.random.default_rng(0).integers(0, 256, (60, 60, 3)).astype(np.uint8))
+    before = peak_memory()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        image_path, boxes_path = json.loads(line)
+        image = np.load(image_path)
+        wall, cpu = time.perf_counter(), time.process_time()
+        boxes = propose(image)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        np.save(boxes_path, boxes)
+        print(json.dumps([cpu, wall, peak_memory() - before]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

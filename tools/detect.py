@@ -1,0 +1,95 @@
+"""Name and box the objects of photographs: python tools/detect.py IMAGE..."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from detector.console import USAGE_ERROR, Parser, report, run, write_json
+
+if TYPE_CHECKING:
+    from detector.pipeline import Detector
+
+
+def parser() -> Parser:
+    parser = Parser(description="Name and box the objects of photographs.")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="pictures, folders of pictures, or quoted globs")
+    parser.add_argument("--model", type=Path, help="a model file (default: the one that comes with the package)")
+    parser.add_argument("--weights", type=Path, help="where the backbone's weights are, if not where they were")
+    parser.add_argument("--min-score", type=float, default=0.0, metavar="S", help="least SVM margin (default: 0)")
+    parser.add_argument("--max-detections", type=int, metavar="N", help="most detections a picture (default: 100)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all detections to FILE; - is stdout")
+    parser.add_argument(
+        "--output", type=Path, default=Path("detections"), metavar="DIR", help="folder of the drawn copies"
+    )
+    parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
+    return parser
+
+
+def main() -> int:
+    options = parser().parse_args()
+    if options.max_detections is not None and options.max_detections < 1:
+        raise ValueError(f"--max-detections must be at least 1, but is {options.max_detections}")
+    from detector.image import find_images, read_image
+
+    paths = find_images(options.images)
+    drawn_names = output_names(paths, options.output)
+    detector: Detector | None = None
+    records, failed = [], 0
+    for path, drawn in zip(paths, drawn_names, strict=True):
+        try:
+            image = read_image(path)
+        except (ValueError, OSError) as error:
+            report(error)
+            failed += 1
+            continue
+        if detector is None:
+            from detector.pipeline import Detector
+
+            detector = Detector.load(options.model, options.device, options.weights)
+        records.append(detect_one(detector, path, image, drawn, options))
+    if options.json is not None:
+        write_json(options.json, records)
+    return USAGE_ERROR if failed else 0
+
+
+def detect_one(detector: Detector, path: Path, image: Any, drawn: Path, options: Any) -> dict[str, Any]:
+    """Detect in one picture, print a line a detection, write the drawn copy, and return the record for JSON."""
+    from detector.drawing import draw_detections
+    from detector.image import write_image
+
+    found = detector.detect(image, min_score=options.min_score, max_detections=options.max_detections)
+    record = {
+        "image": str(path),
+        "width": image.shape[1],
+        "height": image.shape[0],
+        "detections": found.to_records(),
+    }
+    lines = sys.stderr if str(options.json) == "-" else sys.stdout
+    for item in found.to_records():
+        corners = "\t".join(f"{corner:.1f}" for corner in item["box"])  # type: ignore[union-attr]
+        print(f"{path}\t{item['label']}\t{item['score']:.3f}\t{corners}", file=lines)
+    drawn.parent.mkdir(parents=True, exist_ok=True)
+    write_image(drawn, draw_detections(image, found.boxes, found.labels, found.scores, found.class_names))
+    print(f"{path}: {len(found)} found, drawn in {drawn}", file=sys.stderr)
+    return record
+
+
+def output_names(paths: list[Path], folder: Path) -> list[Path]:
+    """Where each picture's drawn copy goes: never twice the same file, and never one of the pictures."""
+    taken = {path.resolve() for path in paths}
+    names = []
+    for path in paths:
+        suffix = path.suffix if path.suffix.lower() in {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"} else ".png"
+        candidate, number = folder / f"{path.stem}{suffix}", 1
+        while candidate.resolve() in taken:
+            number += 1
+            candidate = folder / f"{path.stem}_{number}{suffix}"
+        taken.add(candidate.resolve())
+        names.append(candidate)
+    return names
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,50 @@
+"""Train a detector on cached features: python tools/train_svm.py CONFIG --voc ROOT --split train --cache DIR --output MODEL"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from data.voc import load_voc
+from detector.config import load_config
+from detector.console import Parser, progress, run
+
+
+def parser() -> Parser:
+    parser = Parser(description="Train SVMs and box regressors on cached features; what the cache lacks is computed.")
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="a recipe, such as configs/default.yaml")
+    parser.add_argument("--voc", type=Path, required=True, metavar="ROOT", help="VOC folder, or a devkit above it")
+    parser.add_argument("--split", required=True, help="a list in ImageSets/Main, such as train")
+    parser.add_argument("--cache", type=Path, required=True, metavar="DIR", help="folder of the cached files")
+    parser.add_argument("--output", type=Path, required=True, metavar="MODEL", help="the model file to write")
+    parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
+    return parser
+
+
+def main() -> int:
+    options = parser().parse_args()
+    config = load_config(options.config)
+    dataset = load_voc(options.voc, options.split)
+    if options.output.is_dir():
+        raise ValueError(f"{options.output}: is a folder, but the model is to be a file")
+    from detector.training import build_cache, train
+
+    start = time.monotonic()
+    cache = build_cache(config, options.cache, options.device)
+    detector = train(config, dataset, dataset.class_names, cache, progress)
+    record = {
+        "trained_on": dataset.name,
+        "images": len(dataset),
+        "date": datetime.now(UTC).date().isoformat(),
+        "seconds": round(time.monotonic() - start),
+    }
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    replace(detector, record=record).save(options.output)
+    print(f"{options.output}: {len(dataset.class_names)} classes from {len(dataset)} pictures of {dataset.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)
