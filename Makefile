@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # ruff cannot read setup.cfg, so its settings stand here
-RUFF_FORMAT := --line-length 110
+RUFF_FORMAT := --line-length 120
 RUFF_CHECK := $(RUFF_FORMAT) --select E,F,W,I,B,UP,SIM,RUF,N,PTH,PIE,RET --ignore N812
 SOURCES := data detector tools tests
 
@@ -42,7 +42,7 @@ format: $(READY) ## format the sources
 	$(BIN)/ruff format $(RUFF_FORMAT) $(SOURCES)
 
 lock: $(READY) ## pin every dependency of setup.cfg anew in requirements.lock
-	$(BIN)/uv pip compile setup.cfg --extra dev --universal --python-version 3.11 --generate-hashes --no-annotate \
+	$(BIN)/uv pip compile setup.cfg --extra dev --extra benchmark --universal --python-version 3.11 --generate-hashes --no-annotate \
 		--quiet --custom-compile-command "make lock" --output-file requirements.lock
 
 clean: ## remove the virtual environment and all caches

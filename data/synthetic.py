@@ -46,9 +46,7 @@ def _draw_image(
     generator: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], list[NDArray[np.int64]], list[int]]:
     height, width = generator.integers(160, 261, 2)
-    coarse = generator.normal(generator.uniform(110, 190), 12, (height // 8, width // 8, 3)).astype(
-        np.float32
-    )
+    coarse = generator.normal(generator.uniform(110, 190), 12, (height // 8, width // 8, 3)).astype(np.float32)
     canvas = cv2.resize(coarse, (int(width), int(height)), interpolation=cv2.INTER_CUBIC)
     canvas = canvas + generator.normal(0, 4, (height, width, 1))
     boxes = _place(generator, int(height), int(width), int(generator.integers(2, 5)))
@@ -59,9 +57,7 @@ def _draw_image(
     return np.clip(canvas, 0, 255).astype(np.uint8), boxes, labels
 
 
-def _place(
-    generator: np.random.Generator, height: int, width: int, n_objects: int
-) -> list[NDArray[np.int64]]:
+def _place(generator: np.random.Generator, height: int, width: int, n_objects: int) -> list[NDArray[np.int64]]:
     """At most n_objects square boxes that do not touch, at least one."""
     boxes: list[NDArray[np.int64]] = []
     for _ in range(200):

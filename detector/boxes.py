@@ -81,4 +81,4 @@ def decode_deltas(boxes: Boxes, deltas: NDArray[np.float32]) -> Boxes:
 
 def _sides_and_centres(boxes: Boxes) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     sides = boxes[..., 2:] - boxes[..., :2]
-    return sides, boxes[..., :2] + sides / 2
+    return sides, boxes[..., :2] + sides * np.float32(0.5)

@@ -21,9 +21,11 @@ class _Section(BaseModel):
 
 
 class ProposalConfig(_Section):
-    """Selective search (paper, section 4.1)."""
+    """Where boxes come from: selective search (paper, section 4.1), ours or another implementation's."""
 
+    source: Literal["selective_search", "selectivesearch", "opencv"] = "selective_search"
     mode: Literal["single", "fast", "quality"] = "fast"
+    ranking: Literal["random", "diverse"] = "random"
     max_boxes: Count = 2000
     min_side: Annotated[int, Field(ge=0)] = 20
     seed: int = 0
@@ -35,7 +37,7 @@ class FeatureConfig(_Section):
     backbone: str = "efficientnet_lite0"
     stage: str | None = None
     weights: str | None = None
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     short_sides: Annotated[tuple[Count, ...], Field(min_length=1, strict=False)] = (688,)
     levels: Annotated[tuple[Count, ...], Field(min_length=1, strict=False)] = PAPER_LEVELS
     margin: float = PAPER_MARGIN

@@ -69,9 +69,7 @@ def decode_image(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
             raise ValueError(f"{width} x {height} pixels are more than the {max_pixels} allowed")
         pixels, orientation = _read_pixels(kind, data)
     # libtiff's 8-bit reader premultiplies straight alpha; OpenCV reads deeper pictures without that reader.
-    premultiplied = extra_samples == _PREMULTIPLIED or (
-        extra_samples == _STRAIGHT and pixels.dtype == np.uint8
-    )
+    premultiplied = extra_samples == _PREMULTIPLIED or (extra_samples == _STRAIGHT and pixels.dtype == np.uint8)
     return _oriented(_to_rgb(_to_uint8(pixels), premultiplied), orientation)
 
 

@@ -129,9 +129,7 @@ def suppress(detections: Detections, iou: float) -> Detections:
         kept.append(rows[nms(detections.boxes[rows], detections.scores[rows], iou)])
     # Ascending rows keep the order among equal scores.
     rows = np.sort(np.concatenate(kept))
-    return Detections(
-        detections.boxes[rows], detections.labels[rows], detections.scores[rows], detections.class_names
-    )
+    return Detections(detections.boxes[rows], detections.labels[rows], detections.scores[rows], detections.class_names)
 
 
 @numba.njit(cache=True, nogil=True)

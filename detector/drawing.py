@@ -63,9 +63,7 @@ def draw_detections(
             f"labels and scores must have shape ({len(boxes)},), but got {labels.shape} and {scores.shape}"
         )
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
-        raise ValueError(
-            f"labels must be in 0..{len(class_names) - 1}, but got {labels.min()}..{labels.max()}"
-        )
+        raise ValueError(f"labels must be in 0..{len(class_names) - 1}, but got {labels.min()}..{labels.max()}")
     corners = np.rint(clip(boxes, height, width)).astype(int)
     order = np.argsort(scores, kind="stable")
     for i in order:

@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 from detector.decoding import START_LENGTH, decode_image, picture_format, silenced_stderr
 
 DEFAULT_MAX_PIXELS = 100_000_000
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif")
-)
+SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"))
 
 
 def check_image(image: Any) -> NDArray[np.uint8]:
@@ -109,15 +107,11 @@ def _pictures_among(paths: Iterable[Path]) -> list[Path]:
         pieces = re.split(r"([0-9]+)", str(path).lower())
         return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], str(path)
 
-    pictures = (
-        p for p in paths if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
-    )
+    pictures = (p for p in paths if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file())
     return sorted(pictures, key=natural_order)
 
 
-def resized_size(
-    height: int, width: int, short_side: int, max_long_side: int | None = None
-) -> tuple[int, int, float]:
+def resized_size(height: int, width: int, short_side: int, max_long_side: int | None = None) -> tuple[int, int, float]:
     """Return height and width in pixels after resizing, and the zoom (resized over original) of both axes.
 
     The shorter side becomes ``short_side`` exactly; the longer one is rounded up, as MATLAB does in the

@@ -30,8 +30,18 @@ _FORMAT = "spp-detector 1"
 
 
 def build_proposer(config: ProposalConfig) -> Proposer:
-    """Selective search with the settings of a recipe: image to ``(R, 4)`` boxes."""
-    return partial(selective_search, **config.model_dump())
+    """The source of boxes that a recipe names: image to ``(R, 4)`` boxes."""
+    propose: Callable[..., Boxes] = selective_search
+    settings = config.model_dump(exclude={"source"})
+    if config.source == "selectivesearch":
+        from detector.proposals.sources import selectivesearch_package as propose
+
+        settings = config.model_dump(include={"max_boxes", "min_side"})
+    elif config.source == "opencv":
+        from detector.proposals.sources import opencv_contrib as propose
+
+        settings = config.model_dump(exclude={"source", "ranking"})
+    return partial(propose, **settings)
 
 
 def build_encoder(config: FeatureConfig, device: str = "cpu") -> RegionEncoder:
@@ -60,7 +70,7 @@ class Detector:
     svms: LinearSVMs
     regressors: BoxRegressors | None
     class_names: tuple[str, ...]
-    config: Config = Config()
+    config: Config = field(default_factory=Config)
     record: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -115,7 +125,10 @@ class Detector:
         """Write the model to one safetensors file, whole or not at all; the backbone's weights are not in it."""
         arrays = {"svm.weights": self.svms.weights, "svm.biases": self.svms.biases}
         if self.regressors is not None:
-            arrays |= {"regression.weights": self.regressors.weights, "regression.biases": self.regressors.biases}
+            arrays |= {
+                "regression.weights": self.regressors.weights,
+                "regression.biases": self.regressors.biases,
+            }
         description = {
             "class_names": self.class_names,
             "config": self.config.model_dump(mode="json"),
@@ -144,7 +157,11 @@ class Detector:
 
     @classmethod
     def _from_file(
-        cls, arrays: Mapping[str, Any], description: Mapping[str, Any], device: str, weights: str | Path | None
+        cls,
+        arrays: Mapping[str, Any],
+        description: Mapping[str, Any],
+        device: str,
+        weights: str | Path | None,
     ) -> Detector:
         config = parse_config(description["config"], "its configuration")
         features = config.features if weights is None else config.features.model_copy(update={"weights": str(weights)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.boxes import Boxes, clip, encode_deltas, iou
+from detector.boxes import Boxes, encode_deltas, iou
 from detector.config import Config, RegressionConfig, SVMConfig
 from detector.features.cache import FeatureCache
 from detector.heads.mining import (
@@ -25,13 +25,13 @@ from detector.heads.mining import (
 from detector.heads.regression import BoxRegressors, assign_boxes, fit_regressor
 from detector.heads.svm import LinearSVMs, SVMProblem, solve_liblinear, solve_primal
 from detector.pipeline import Detector, build_encoder, build_proposer
+from detector.progress import Progress, without_progress
 
 Features = NDArray[np.float32]
-Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 
 
 class Annotation(Protocol):
-    """A picture and its objects: ``boxes`` ``(N, 4)`` float32, ``labels`` ``(N,)`` int64, ``difficult`` ``(N,)`` bool."""
+    """A picture and its objects: ``boxes`` ``(N, 4)`` float32, ``labels`` ``(N,)`` int64, ``difficult`` ``(N,)``."""
 
     @property
     def image_id(self) -> str: ...
@@ -45,20 +45,26 @@ class Annotation(Protocol):
     def difficult(self) -> NDArray[np.bool_]: ...
 
 
-def without_progress(items: Iterable[Any], title: str) -> Iterable[Any]:
-    """Report nothing."""
-    return items
+class Pictures(Protocol):
+    """A data set: annotations by index."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> Annotation: ...
+    def __iter__(self) -> Iterator[Annotation]: ...
 
 
-def build_cache(config: Config, directory: Path, device: str = "cpu") -> FeatureCache:
-    """The cache under ``directory`` of the feature maps and proposals of a recipe."""
-    propose = build_proposer(config.proposals)
-    return FeatureCache(directory, build_encoder(config.features, device), propose, config.proposals.model_dump())
+def build_cache(
+    config: Config, directory: Path, device: str = "cpu", precomputed: Mapping[str, Boxes] | None = None
+) -> FeatureCache:
+    """The cache under ``directory`` of the feature maps and proposals (or ``precomputed`` boxes) of a recipe."""
+    encoder, propose = build_encoder(config.features, device), build_proposer(config.proposals)
+    return FeatureCache(directory, encoder, propose, config.proposals.model_dump(), precomputed)
 
 
-def cache_of(detector: Detector, directory: Path) -> FeatureCache:
-    """The cache under ``directory`` of a detector's own feature maps and proposals."""
-    return FeatureCache(directory, detector.encoder, detector.propose, detector.config.proposals.model_dump())
+def cache_of(detector: Detector, directory: Path, precomputed: Mapping[str, Boxes] | None = None) -> FeatureCache:
+    """The cache under ``directory`` of a detector's own feature maps and proposals (or ``precomputed`` boxes)."""
+    settings = detector.config.proposals.model_dump()
+    return FeatureCache(directory, detector.encoder, detector.propose, settings, precomputed)
 
 
 def fill_cache(cache: FeatureCache, annotations: Iterable[Annotation], progress: Progress = without_progress) -> None:
@@ -76,7 +82,7 @@ class TrainingSet:
     ``scale`` multiplies the features, so that a C found at one mean norm carries over to other networks.
     """
 
-    annotations: Sequence[Annotation]
+    annotations: Pictures
     n_classes: int
     cache: FeatureCache
     max_negative_iou: float = 0.3
@@ -141,7 +147,8 @@ def train_svms(pictures: TrainingSet, config: SVMConfig, progress: Progress = wi
         max_samples=config.max_samples,
         seed=config.seed,
     )
-    svms = mine(pictures, pictures.cache.encoder.n_features, pictures.n_classes, problem, solver, settings)
+    n_features = pictures.cache.encoder.n_features
+    svms = mine(pictures, n_features, pictures.n_classes, problem, solver, settings, progress=progress)
     return LinearSVMs(svms.weights * np.float32(pictures.scale), svms.biases)
 
 
@@ -194,7 +201,7 @@ def _regression_examples(pictures: TrainingSet, min_iou: float) -> _Examples:
 
 def train(
     config: Config,
-    annotations: Sequence[Annotation],
+    annotations: Pictures,
     class_names: Sequence[str],
     cache: FeatureCache,
     progress: Progress = without_progress,

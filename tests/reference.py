@@ -21,9 +21,7 @@ def overlap(a: Sequence[float], b: Sequence[float]) -> float:
 
 def bins(size: int, level: int) -> list[range]:
     """Cells of every bin of a level over a window of ``size`` cells: floor(i h / n) .. ceil((i + 1) h / n)."""
-    return [
-        range(floor(Fraction(i * size, level)), ceil(Fraction((i + 1) * size, level))) for i in range(level)
-    ]
+    return [range(floor(Fraction(i * size, level)), ceil(Fraction((i + 1) * size, level))) for i in range(level)]
 
 
 def pyramid_pool(
@@ -48,10 +46,7 @@ def pyramid_pool(
 def max_over(window: NDArray[np.float32], cells_y: range, cells_x: range) -> NDArray[np.float32]:
     """Largest value of each channel over a bin."""
     return np.array(
-        [
-            max(window[y, x, channel] for y in cells_y for x in cells_x)
-            for channel in range(window.shape[2])
-        ]
+        [max(window[y, x, channel] for y in cells_y for x in cells_x) for channel in range(window.shape[2])]
     )
 
 

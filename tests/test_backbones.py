@@ -23,9 +23,7 @@ from detector.features.backbones import Backbone, load_backbone
 
 
 def test_padding_that_depends_on_the_size_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match=r"tf_efficientnet_lite0, stage blocks.2: .* depends on the picture's size"
-    ):
+    with pytest.raises(ValueError, match=r"tf_efficientnet_lite0, stage blocks.2: .* depends on the picture's size"):
         load_backbone("timm/tf_efficientnet_lite0", stage="blocks.2", weights="random")
 
 
@@ -254,7 +252,7 @@ def test_wrong_images(lite0: Backbone, image: NDArray[np.uint8]) -> None:
 
 
 def test_wrong_precision() -> None:
-    with pytest.raises(ValueError, match="precision must be float32 or bfloat16, but got 'float16'"):
+    with pytest.raises(ValueError, match="precision must be one of auto, float32, bfloat16, but got 'float16'"):
         load_backbone("zf5", weights="random", precision="float16")  # type: ignore[arg-type]
 
 

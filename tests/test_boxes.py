@@ -44,7 +44,7 @@ def test_bad_boxes_are_named(boxes: object, message: str) -> None:
 def test_areas_and_overlaps_by_hand() -> None:
     boxes = as_boxes([[0, 0, 10, 10], [5, 5, 15, 15], [20, 20, 20, 30]])
     assert area(boxes).tolist() == [100, 100, 0]
-    expected = [[1, 25 / 175, 0], [25 / 175, 1, 0], [0, 0, 0]]
+    expected = np.array([[1, 25 / 175, 0], [25 / 175, 1, 0], [0, 0, 0]])
     np.testing.assert_allclose(iou(boxes, boxes), expected, rtol=1e-6)
 
 

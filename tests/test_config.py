@@ -40,14 +40,23 @@ def test_a_configuration_survives_json() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"featurs": {}}, "unknown key 'featurs'; allowed are proposals, features, svm, regression, detection"),
+        (
+            {"featurs": {}},
+            "unknown key 'featurs'; allowed are proposals, features, svm, regression, detection",
+        ),
         ({"svm": {"c": 1.0}}, "unknown key 'svm.c'; allowed are solver, loss, C,"),
         ({"svm": {"C": "big"}}, "svm.C: input should be a valid number, but is 'big'"),
         ({"svm": {"C": -1.0}}, "svm.C: input should be greater than 0, but is -1.0"),
         ({"features": {"short_sides": []}}, "features.short_sides"),
-        ({"features": {"levels": [6, 0]}}, "features.levels.1: input should be greater than or equal to 1, but is 0"),
+        (
+            {"features": {"levels": [6, 0]}},
+            "features.levels.1: input should be greater than or equal to 1, but is 0",
+        ),
         ({"proposals": {"mode": "slow"}}, "proposals.mode: input should be 'single', 'fast' or 'quality'"),
-        ({"proposals": {"max_boxes": 2.5}}, "proposals.max_boxes: input should be a valid integer, but is 2.5"),
+        (
+            {"proposals": {"max_boxes": 2.5}},
+            "proposals.max_boxes: input should be a valid integer, but is 2.5",
+        ),
         ([1, 2], "must hold sections such as 'features:', but holds list"),
     ],
 )
@@ -69,5 +78,5 @@ def test_files_that_are_not_safe_yaml(tmp_path: Path, text: str) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nowhere.yaml"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.yaml"):
         load_config(tmp_path / "nowhere.yaml")

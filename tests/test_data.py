@@ -176,9 +176,7 @@ def test_missing_files(voc: Path) -> None:
         load_voc(voc, "train")
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"), [("\n \n", "lists no images"), ("a\nb\na\n", "lists image 'a' twice")]
-)
+@pytest.mark.parametrize(("content", "reason"), [("\n \n", "lists no images"), ("a\nb\na\n", "lists image 'a' twice")])
 def test_bad_lists(voc: Path, content: str, reason: str) -> None:
     (voc / "ImageSets/Main/train.txt").write_text(content)
     with pytest.raises(ValueError, match=rf"train\.txt: {reason}"):

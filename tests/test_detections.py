@@ -44,9 +44,7 @@ def scored_boxes(draw: st.DrawFn, n_columns: int = 1) -> tuple[NDArray[np.float3
 
 def test_detections_are_sorted_and_coerced() -> None:
     boxes = [[0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 3, 3], [0, 0, 4, 4]]
-    detections = Detections(
-        np.array(boxes), np.array([0, 1, 1, 0], np.int32), np.array([0.5, 2, 0.5, -1]), NAMES
-    )
+    detections = Detections(np.array(boxes), np.array([0, 1, 1, 0], np.int32), np.array([0.5, 2, 0.5, -1]), NAMES)
     assert detections.scores.tolist() == [2, 0.5, 0.5, -1]
     assert detections.boxes[:, 2].tolist() == [2, 1, 3, 4]
     assert detections.labels.tolist() == [1, 0, 1, 0]
@@ -137,9 +135,7 @@ def test_empty_boxes_suppress_nothing() -> None:
 
 @settings(deadline=None)
 @given(scored_boxes(), st.sampled_from([0.0, 0.1, 0.25, 0.3, 0.5, 0.75, 1.0]))
-def test_nms_equals_the_slow_one(
-    drawn: tuple[NDArray[np.float32], NDArray[np.float32]], limit: float
-) -> None:
+def test_nms_equals_the_slow_one(drawn: tuple[NDArray[np.float32], NDArray[np.float32]], limit: float) -> None:
     boxes, scores = drawn[0], drawn[1][:, 0]
     kept = nms(boxes, scores, limit)
     assert kept.tolist() == slow_nms(boxes, scores, limit)
@@ -150,9 +146,7 @@ def test_nms_equals_the_slow_one(
 def test_nms_equals_the_slow_one_on_many_boxes() -> None:
     generator = np.random.default_rng(0)
     corners = generator.uniform(0, 300, (400, 2))
-    boxes = np.concatenate([corners, corners + generator.uniform(5, 120, (400, 2))], axis=1).astype(
-        np.float32
-    )
+    boxes = np.concatenate([corners, corners + generator.uniform(5, 120, (400, 2))], axis=1).astype(np.float32)
     scores = generator.normal(size=400).astype(np.float32)
     for limit in (0.3, 0.8):
         assert nms(boxes, scores, limit).tolist() == slow_nms(boxes, scores, limit)
@@ -233,8 +227,6 @@ def test_select_without_boxes() -> None:
         (np.zeros((1, 4)), np.full((1, 2), np.nan), "scores must not be NaN"),
     ],
 )
-def test_select_rejects_bad_input(
-    boxes: NDArray[np.float32], scores: NDArray[np.float32], message: str
-) -> None:
+def test_select_rejects_bad_input(boxes: NDArray[np.float32], scores: NDArray[np.float32], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         select(boxes, scores, NAMES, 0.0, 0.3, 100)

@@ -20,9 +20,7 @@ NAMES = ["dog", "motorbike with sidecar", "café 猫"]
 def draw(
     image: NDArray[np.uint8], boxes: list[list[float]], labels: list[int], scores: list[float]
 ) -> NDArray[np.uint8]:
-    return draw_detections(
-        image, np.array(boxes, np.float32), np.array(labels), np.array(scores, np.float32), NAMES
-    )
+    return draw_detections(image, np.array(boxes, np.float32), np.array(labels), np.array(scores, np.float32), NAMES)
 
 
 def grey(height: int, width: int) -> NDArray[np.uint8]:
@@ -49,9 +47,7 @@ def test_the_picture_itself_is_left_alone() -> None:
 
 def test_no_boxes_draw_nothing() -> None:
     image = grey(60, 60)
-    drawn = draw_detections(
-        image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32), NAMES
-    )
+    drawn = draw_detections(image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32), NAMES)
     np.testing.assert_array_equal(drawn, image)
     assert drawn is not image
 
@@ -149,9 +145,7 @@ def test_colours_are_stable_and_distinct() -> None:
         ([[0, 0, 5]], [0], [0.5], r"boxes must have shape \(_, 4\), but got \(1, 3\)"),
     ],
 )
-def test_bad_arrays_are_refused(
-    boxes: list[list[float]], labels: list[int], scores: list[float], message: str
-) -> None:
+def test_bad_arrays_are_refused(boxes: list[list[float]], labels: list[int], scores: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         draw(grey(20, 20), boxes, labels, scores)
 

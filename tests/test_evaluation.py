@@ -79,10 +79,7 @@ def slow_voc(
     if n_objects == 0:
         return float("nan")
     if metric == "voc07":
-        tenths = [
-            max([p for n, p in curve if Fraction(n, n_objects) >= Fraction(k, 10)], default=0)
-            for k in range(11)
-        ]
+        tenths = [max([p for n, p in curve if Fraction(n, n_objects) >= Fraction(k, 10)], default=0) for k in range(11)]
         return float(Fraction(sum(tenths)) / 11)
     steps = [max([p for n, p in curve if n >= level], default=0) for level in range(1, n_objects + 1)]
     return float(Fraction(sum(steps)) / n_objects)
@@ -220,13 +217,9 @@ def test_equals_the_slow_evaluator(
     per_class = by_class([truth.image_id for truth in truths], detections)
     result = evaluate_voc(per_class, truths, NAMES, metric, float(min_iou))
     expected = [slow_voc(truths, detections, label, metric, min_iou) for label in range(len(NAMES))]
-    np.testing.assert_allclose(
-        [result.AP[name] for name in NAMES], expected, rtol=0, atol=1e-6, equal_nan=True
-    )
+    np.testing.assert_allclose([result.AP[name] for name in NAMES], expected, rtol=0, atol=1e-6, equal_nan=True)
     with_objects = [value for value in expected if not np.isnan(value)]
-    np.testing.assert_allclose(
-        result.mAP, np.mean(with_objects) if with_objects else np.nan, rtol=0, atol=1e-6
-    )
+    np.testing.assert_allclose(result.mAP, np.mean(with_objects) if with_objects else np.nan, rtol=0, atol=1e-6)
     assert result.images == len(drawn)
 
 
@@ -235,9 +228,7 @@ def random_pictures(seed: int) -> tuple[list[Objects], list[Detections]]:
     truths, detections = [], []
     for number in range(30):
         corners = generator.uniform(0, 300, (6, 2))
-        boxes = np.concatenate([corners, corners + generator.uniform(80, 200, (6, 2))], axis=1).astype(
-            np.float32
-        )
+        boxes = np.concatenate([corners, corners + generator.uniform(80, 200, (6, 2))], axis=1).astype(np.float32)
         labels = generator.integers(0, 3, 6)
         truths.append(Objects(f"{number:06d}", boxes, labels, generator.random(6) < 0.2))
         again = generator.integers(0, 6, 12)
@@ -303,9 +294,7 @@ def test_round_trip_is_exact(tmp_path: Path) -> None:
     for name, expected in by_class(image_ids, detections).items():
         assert list(read[name].image_ids) == list(expected.image_ids)
         np.testing.assert_array_equal(read[name].boxes, expected.boxes)
-        np.testing.assert_array_equal(
-            read[name].scores.astype(np.float32), expected.scores.astype(np.float32)
-        )
+        np.testing.assert_array_equal(read[name].scores.astype(np.float32), expected.scores.astype(np.float32))
 
 
 def test_files_of_other_programs(tmp_path: Path) -> None:

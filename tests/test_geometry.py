@@ -36,9 +36,7 @@ def show_every_path(network: nn.Module) -> None:
                 setattr(module, name, getattr(child, "act", nn.Identity()))
         if isinstance(module, nn.Conv2d):
             inputs = 3 if module.in_channels == 3 else 1
-            weight = torch.full(
-                (1, inputs, *module.kernel_size), 0.5 / inputs / math.prod(module.kernel_size)
-            )
+            weight = torch.full((1, inputs, *module.kernel_size), 0.5 / inputs / math.prod(module.kernel_size))
             module.weight, module.bias, module.groups = nn.Parameter(weight), None, 1
     network.double().requires_grad_(False)
 
@@ -49,10 +47,7 @@ def seen_pixels(network: nn.Module, size: tuple[int, int], row: int, column: int
     network(image)[0, :, row, column].sum().backward()
     assert image.grad is not None
     moved = image.grad[0].abs().sum(0) > 0
-    return [
-        (int(where.min()), int(where.max()))
-        for where in (moved.any(dim=1 - axis).nonzero() for axis in (0, 1))
-    ]
+    return [(int(where.min()), int(where.max())) for where in (moved.any(dim=1 - axis).nonzero() for axis in (0, 1))]
 
 
 def predicted_pixels(geometry: Geometry, cell: int, size: int) -> tuple[int, int]:
@@ -100,9 +95,7 @@ def test_geometry_of_the_dilated_network(size: tuple[int, int]) -> None:
 
 def test_geometry_by_hand() -> None:
     # Kernel 3 at dilation 2 sees 5 pixels, from -1 to 3; pooling by 2 unites cells 0 and 1: -1 to 4.
-    network = nn.Sequential(
-        nn.Conv2d(3, 4, 3, padding=1, dilation=2), nn.AvgPool2d(2), nn.ZeroPad2d((1, 0, 1, 0))
-    )
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, dilation=2), nn.AvgPool2d(2), nn.ZeroPad2d((1, 0, 1, 0)))
     # The padding puts a cell in front: everything moves by a stride.
     assert network_geometry(network) == Geometry(stride=2, offset=-0.5, receptive_field=6)
 

@@ -75,12 +75,7 @@ def png(width: int, height: int, pixels: bytes = b"") -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(pixels))
-        + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
 
 
 # ---- formats and depths
@@ -100,9 +95,7 @@ def test_jpeg(tmp_path: Path, options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("interlace", [0, 1])
 def test_the_first_frame_of_a_gif(tmp_path: Path, interlace: int) -> None:
     first = Image.fromarray(PICTURE).quantize(64)
-    data = encode(
-        first, "GIF", save_all=True, append_images=[first.rotate(180)], interlace=interlace, duration=50
-    )
+    data = encode(first, "GIF", save_all=True, append_images=[first.rotate(180)], interlace=interlace, duration=50)
     np.testing.assert_array_equal(read_bytes(tmp_path, data), np.array(first.convert("RGB")))
 
 
@@ -371,9 +364,7 @@ def test_pictures_without_pixels(tmp_path: Path, width: int, height: int) -> Non
     assert_refused(tmp_path / "a.png", "damaged")
 
 
-def test_decompression_bombs_are_refused_by_their_header(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_decompression_bombs_are_refused_by_their_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bmp = bytearray(encode(PICTURE, "BMP"))
     bmp[18:26] = struct.pack("<ii", 50000, 50000)
     gif = bytearray(encode(PICTURE, "GIF"))
@@ -457,9 +448,7 @@ def test_written_pictures_read_back(tmp_path: Path, name: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_failed_writing_says_why_and_leaves_nothing(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_failed_writing_says_why_and_leaves_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "folder.png").mkdir()
     too_wide = np.zeros((1, 70_000, 3), np.uint8)
     for name, image, reason in (

@@ -39,7 +39,10 @@ def test_whole_standard_image_covers_all_cells() -> None:
 @pytest.mark.parametrize(
     ("box", "expected"),
     [
-        ([0, 0, 64, 48], [1, 1, 4, 3]),  # centres 0, 16, 32, 48, 64: strictly inside are 16 .. 48 and 16 .. 32
+        (
+            [0, 0, 64, 48],
+            [1, 1, 4, 3],
+        ),  # centres 0, 16, 32, 48, 64: strictly inside are 16 .. 48 and 16 .. 32
         ([1, 1, 65, 49], [1, 1, 5, 4]),
         ([17, 17, 30, 30], [1, 1, 2, 2]),  # no centre inside: the cell in the middle
         ([-500, -500, -400, -400], [0, 0, 1, 1]),  # outside: the nearest edge
@@ -50,7 +53,13 @@ def test_paper_rule_by_hand(box: list[float], expected: list[int]) -> None:
     assert boxes_to_cells(as_boxes([box]), 1.0, 16, 0.0, (8, 10)).tolist() == [expected]
 
 
-@given(quarters, quarters, st.sampled_from([8, 16, 32]), st.sampled_from([0.0, 7.5, 20.0]), st.sampled_from([0, 1.5]))
+@given(
+    quarters,
+    quarters,
+    st.sampled_from([8, 16, 32]),
+    st.sampled_from([0.0, 7.5, 20.0]),
+    st.sampled_from([0, 1.5]),
+)
 def test_windows_equal_their_twin(start: float, side: float, stride: int, offset: float, margin: float) -> None:
     end = start + abs(side)
     first, last = covered_cells(Fraction(start), Fraction(end), stride, Fraction(offset), 20, Fraction(margin))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import pytest
@@ -22,7 +21,6 @@ from detector.heads.mining import (
 from detector.heads.svm import LinearSVMs, SVMProblem, solve_primal
 
 N_FEATURES, N_CLASSES = 12, 2
-SOLVE = partial(solve_primal, tolerance=1e-4)
 PROBLEM = SVMProblem(C=1e-2)
 
 
@@ -77,10 +75,10 @@ def test_boxes_with_equal_cells_count_once() -> None:
 
 def test_mining_finds_the_solution_of_all_samples(pictures: FakePictures) -> None:
     settings = MiningSettings(start_pictures=3, start_samples=10, max_per_picture=60, growth=0.2)
-    mined = mine(pictures, N_FEATURES, N_CLASSES, PROBLEM, SOLVE, settings)
+    mined = mine(pictures, N_FEATURES, N_CLASSES, PROBLEM, solve_primal, settings)
     features = pictures.features.reshape(-1, N_FEATURES)
     targets = pictures.targets.reshape(-1, N_CLASSES)
-    full = SOLVE(PROBLEM, features, targets)
+    full = solve_primal(PROBLEM, features, targets)
     ratio = PROBLEM.objectives(mined, features, targets) / PROBLEM.objectives(full, features, targets)
     assert (ratio < 1.05).all()
 
@@ -93,7 +91,7 @@ def test_a_pass_can_go_on_from_any_fit(pictures: FakePictures) -> None:
         assert state.svms is not None
         states.append((state.next_picture, state.bank.keys.copy(), state.svms))
 
-    full = mine(pictures, N_FEATURES, N_CLASSES, PROBLEM, SOLVE, settings, report=keep)
+    full = mine(pictures, N_FEATURES, N_CLASSES, PROBLEM, solve_primal, settings, report=keep)
     assert len(states) > 3
     for next_picture, keys, svms in states:
         bank = Bank(settings.max_samples, N_FEATURES, N_CLASSES)
@@ -106,7 +104,7 @@ def test_a_pass_can_go_on_from_any_fit(pictures: FakePictures) -> None:
             N_FEATURES,
             N_CLASSES,
             PROBLEM,
-            SOLVE,
+            solve_primal,
             settings,
             MiningState(bank, next_picture, svms=svms),
         )
@@ -122,14 +120,14 @@ def test_memory_is_bounded_and_no_sample_stored_twice(pictures: FakePictures) ->
         assert len(np.unique(state.bank.keys, axis=0)) == state.bank.size
         assert (state.bank.targets > 0).any(1).sum() == len(pictures)
 
-    mine(pictures, N_FEATURES, N_CLASSES, PROBLEM, SOLVE, settings, report=check)
+    mine(pictures, N_FEATURES, N_CLASSES, PROBLEM, solve_primal, settings, report=check)
     assert max(sizes) <= 120
 
 
 def test_a_class_without_objects_is_an_error(pictures: FakePictures) -> None:
     targets = np.concatenate([pictures.targets, np.full((30, 60, 1), -1, np.int8)], axis=2)
     with pytest.raises(ValueError, match="no box of class 2 to train on"):
-        mine(FakePictures(pictures.features, targets), N_FEATURES, 3, PROBLEM, SOLVE, MiningSettings())
+        mine(FakePictures(pictures.features, targets), N_FEATURES, 3, PROBLEM, solve_primal, MiningSettings())
 
 
 def test_the_bank_keeps_rows_and_refuses_more_than_it_holds() -> None:

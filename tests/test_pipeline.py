@@ -39,7 +39,9 @@ def fake_detector(move: float | None = None, propose: Callable[[Any], Boxes] = l
     weights = np.array([[1, 0], [0, 1], [0, 0]], np.float32)
     regressors = None
     if move is not None:
-        regressors = BoxRegressors(np.zeros((2, 3, 4), np.float32), np.array([[move, 0, 0, 0], [0] * 4], np.float32))
+        regressors = BoxRegressors(
+            np.zeros((2, 3, 4), np.float32), np.array([[move, 0.0, 0.0, 0.0], [0.0] * 4]).astype(np.float32)
+        )
     return Detector(
         propose,
         RegionEncoder(backbone, short_sides=(160,), levels=(1,)),
@@ -142,8 +144,14 @@ def test_models_that_do_not_fit_are_refused(model: Path, tmp_path: Path) -> None
         Detector.load(path)
     for changes, message in (
         ({"format": "other 7"}, r"is no model of this program \(format 'other 7'\)"),
-        ({"backbone_digest": "0123456789abcdef"}, r"was trained on other weights of alexnet \(0123456789ab\)"),
-        ({"arrays": {"svm.weights": np.zeros((5, 2), np.float32)}}, r"must have shape \(256, 2\), but got \(5, 2\)"),
+        (
+            {"backbone_digest": "0123456789abcdef"},
+            r"was trained on other weights of alexnet \(0123456789ab\)",
+        ),
+        (
+            {"arrays": {"svm.weights": np.zeros((5, 2), np.float32)}},
+            r"must have shape \(256, 2\), but got \(5, 2\)",
+        ),
         ({"config": {"features": {"backbon": "x"}}}, "unknown key 'features.backbon'"),
         ({"config": {"features": {"backbone": "lenet"}}}, "unknown backbone 'lenet'"),
     ):

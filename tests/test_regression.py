@@ -11,7 +11,10 @@ from detector.heads.regression import BoxRegressors, assign_boxes, fit_regressor
 @pytest.mark.parametrize(("n", "d"), [(30, 8), (8, 30), (12, 12)])
 def test_ridge_solves_the_normal_equations(n: int, d: int) -> None:
     rng = np.random.default_rng(n)
-    samples, targets = rng.standard_normal((n, d)).astype(np.float32), rng.standard_normal((n, 4)).astype(np.float32)
+    samples, targets = (
+        rng.standard_normal((n, d)).astype(np.float32),
+        rng.standard_normal((n, 4)).astype(np.float32),
+    )
     exact = samples.astype(np.float64)
     expected = np.linalg.solve(exact.T @ exact + 3.0 * np.eye(d), exact.T @ targets)
     np.testing.assert_allclose(ridge(samples, targets, 3.0), expected, atol=1e-5)

@@ -53,7 +53,7 @@ def test_primal_solver_agrees_with_liblinear(samples: Samples, loss: str, cost: 
     ours = solve_primal(problem, features, targets)
     theirs = solve_liblinear(problem, features, targets)
     ratio = problem.objectives(ours, features, targets) / problem.objectives(theirs, features, targets)
-    assert (ratio < 1.001).all()
+    assert ratio.max() < 1.001
     for k in range(3):
         scores = np.stack([model.decision_function(features)[:, k] for model in (ours, theirs)])
         assert np.corrcoef(scores)[0, 1] > 0.999

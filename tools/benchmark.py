@@ -1,8 +1,8 @@
-"""Speed and quality of single stages against their peers: python tools/benchmark.py proposals --voc ROOT --split val"""
+"""Stages against their peers: python tools/benchmark.py proposals --voc ROOT --split val"""
 
 from __future__ import annotations
 
-import benchmark_proposals
+import benchmark_proposals  # type: ignore[import-not-found]  # a script finds its neighbours, mypy does not
 
 from detector.console import Parser, run
 

@@ -17,8 +17,8 @@ def plot_proposals(
 ) -> None:
     """Draw recall against the number of boxes, and CPU seconds against megapixels.
 
-    overlaps: for each method (N, 2000), the best overlap of each object with the first so many boxes. sizes: for each method
-    and number of megapixels, CPU and wall seconds and MB.
+    overlaps: for each method (N, 2000), the best overlap of each object with the first so many boxes. sizes:
+    for each method and number of megapixels, CPU and wall seconds and MB.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     for index, (method, best) in enumerate(overlaps.items()):
@@ -28,11 +28,17 @@ def plot_proposals(
             left.semilogx(counts, (best >= minimum).mean(axis=0), style, color=f"C{index}", label=label)
         if sizes.get(method):
             seconds = [row[0] for row in sizes[method].values()]
-            right.loglog([float(megapixels) for megapixels in sizes[method]], seconds, "o-", color=f"C{index}", label=method)
+            right.loglog(
+                [float(megapixels) for megapixels in sizes[method]],
+                seconds,
+                "o-",
+                color=f"C{index}",
+                label=method,
+            )
     left.set(xlabel="boxes", ylabel="recall at IoU 0.5 (solid) and 0.7 (dashed)", xlim=(10, None), ylim=(0, 1))
     right.set(xlabel="megapixels", ylabel="CPU seconds")
     for axes in (left, right):
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+    left.legend(fontsize=8)
     figure.savefig(path, dpi=130)
     plt.close(figure)

@@ -1,7 +1,8 @@
 """Our selective search and its peers: time, memory and recall.
 
-Every method runs in a process of its own; for each picture all of them take their turn, so that whatever else the machine does
-hits all alike. OpenCV's contrib build shares the module cv2 with opencv-python and runs in a Python of its own.
+Every method runs in a process of its own; for each picture all of them take their turn, so that whatever else
+the machine does hits all alike. OpenCV's contrib build shares the module cv2 with opencv-python and runs in a
+Python of its own.
 """
 
 from __future__ import annotations
@@ -34,9 +35,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--voc", type=Path, required=True, metavar="ROOT", help="VOC folder, or a devkit above it")
     parser.add_argument("--split", required=True, help="a list in ImageSets/Main, such as val")
     parser.add_argument("--images", type=int, metavar="N", help="only the first N pictures")
-    parser.add_argument("--methods", nargs="*", default=["opencv:single", "opencv:fast", "selectivesearch"], help="peers")
+    parser.add_argument(
+        "--methods", nargs="*", default=["opencv:single", "opencv:fast", "selectivesearch"], help="peers"
+    )
     parser.add_argument("--opencv-python", metavar="PYTHON", help="a Python that has opencv-contrib-python")
-    parser.add_argument("--no-sizes", action="store_true", help="leave out the run over pictures of 0.1 to 12 megapixels")
+    parser.add_argument(
+        "--no-sizes", action="store_true", help="leave out the run over pictures of 0.1 to 12 megapixels"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to FILE; - is stdout")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw recall and time to FILE (extra: benchmark)")
 
@@ -64,7 +69,7 @@ def measure(options: argparse.Namespace) -> int:
     if options.json is not None:
         write_json(options.json, report)
     if options.plot is not None:
-        from benchmark_plot import plot_proposals
+        from benchmark_plot import plot_proposals  # type: ignore[import-not-found]
 
         curves = {m: np.concatenate(overlaps[m]) for m in methods}
         plot_proposals(options.plot, curves, sizes)
@@ -94,7 +99,11 @@ class Worker:
 
     def summary(self) -> dict[str, float]:
         cpu, wall, memory = np.array(self.times).T
-        return {"cpu_s": float(np.median(cpu)), "wall_s": float(np.median(wall)), "peak_mb": float(memory.max())}
+        return {
+            "cpu_s": float(np.median(cpu)),
+            "wall_s": float(np.median(wall)),
+            "peak_mb": float(memory.max()),
+        }
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -140,7 +149,7 @@ def recall_table(overlaps: list[NDArray[np.float32]], labels: list[NDArray[np.in
 def time_by_size(
     methods: list[str], opencv_python: str | None, dataset: Dataset, folder: Path
 ) -> dict[str, dict[str, list[float]]]:
-    """Median CPU and wall seconds and peak MB of every method on pictures of growing size, mosaics of photographs."""
+    """Median CPU and wall seconds and peak MB of every method on mosaics of growing size."""
     found: dict[str, dict[str, list[float]]] = {}
     for method in progress(methods, "sizes"):
         found[method] = {}

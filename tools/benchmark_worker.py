@@ -1,7 +1,8 @@
-"""One source of boxes in a process of its own, for benchmark_proposals.py; runs in any Python with numpy and OpenCV.
+"""One source of boxes in a process of its own; runs in any Python with numpy and OpenCV.
 
-Usage: benchmark_worker.py METHOD. Prints "ready" and then, for every line on stdin, a JSON list [image.npy, boxes.npy],
-proposes boxes for the one, writes them to the other, and prints the CPU and wall seconds and the peak memory in MB since "ready".
+Prints "ready" and then, for every line on stdin, [image.npy, boxes.npy] as JSON,
+proposes boxes for the one, writes them to the other, and prints the CPU and wall seconds and the peak memory
+in MB since "ready".
 """
 
 import json
@@ -9,6 +10,7 @@ import resource
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,7 +22,7 @@ SWITCHES = {
 }
 
 
-def proposer(method):
+def proposer(method: Any) -> Any:
     family, _, variant = method.partition(":")
     if family == "opencv":
         return lambda image: opencv_boxes(image, variant)
@@ -37,8 +39,9 @@ def proposer(method):
     return lambda image: selective_search(image, mode, threads=threads, ranking=ranking)
 
 
-def opencv_boxes(image, mode):
-    search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
+def opencv_boxes(image: Any, mode: Any) -> Any:
+    # type stubs of opencv-python do not know the contrib modules
+    search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()  # type: ignore[attr-defined]
     search.setBaseImage(image[..., ::-1].copy())
     getattr(search, SWITCHES[mode])()
     boxes = search.process().astype(np.float32).reshape(-1, 4)
@@ -47,11 +50,11 @@ def opencv_boxes(image, mode):
     return boxes[large]
 
 
-def peak_memory():
+def peak_memory() -> Any:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def main():
+def main() -> None:
     method = sys.argv[1]
     if not method.endswith("-threads"):
         cv2.setNumThreads(1)

@@ -1,4 +1,7 @@
-"""Compute feature maps and proposals of a data set once: python tools/cache_features.py CONFIG --voc ROOT --split train --cache DIR"""
+"""Compute feature maps and proposals of a data set once.
+
+python tools/cache_features.py CONFIG --voc ROOT --split train --cache DIR
+"""
 
 from __future__ import annotations
 

@@ -81,7 +81,11 @@ def output_names(paths: list[Path], folder: Path) -> list[Path]:
     taken = {path.resolve() for path in paths}
     names = []
     for path in paths:
-        suffix = path.suffix if path.suffix.lower() in {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"} else ".png"
+        suffix = (
+            path.suffix
+            if path.suffix.lower() in {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+            else ".png"
+        )
         candidate, number = folder / f"{path.stem}{suffix}", 1
         while candidate.resolve() in taken:
             number += 1

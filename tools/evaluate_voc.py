@@ -1,4 +1,7 @@
-"""Mean average precision on a VOC split: python tools/evaluate_voc.py --voc ROOT --split val [--model M | --detections DIR]"""
+"""Mean average precision on a VOC split.
+
+python tools/evaluate_voc.py --voc ROOT --split val [--model M | --detections DIR]
+"""
 
 from __future__ import annotations
 

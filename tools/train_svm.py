@@ -1,4 +1,7 @@
-"""Train a detector on cached features: python tools/train_svm.py CONFIG --voc ROOT --split train --cache DIR --output MODEL"""
+"""Train a detector on cached features.
+
+python tools/train_svm.py CONFIG --voc ROOT --split train --cache DIR --output MODEL
+"""
 
 from __future__ import annotations
 

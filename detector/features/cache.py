@@ -51,7 +51,7 @@ def write_arrays(path: Path, arrays: Arrays, metadata: Mapping[str, Any]) -> Non
         # one key: safetensors writes several in random order, and equal contents shall be equal files
         description = json.dumps({**metadata, "crc32": _checksum(arrays)}, sort_keys=True)
         save_file(arrays, temporary, {_METADATA: description})
-        os.replace(temporary, path)
+        temporary.replace(path)
     except SafetensorError as error:
         raise OSError(f"{path}: cannot be written: {error}") from None
     finally:
@@ -88,13 +88,15 @@ class FeatureCache:
     """Feature maps and proposals of pictures under ``directory``.
 
     ``propose`` maps an image to its boxes and ``proposal_settings`` names everything that changes them, as
-    JSON-able values; what changes the maps is read off the ``encoder``.
+    JSON-able values; what changes the maps is read off the ``encoder``. ``precomputed`` boxes by image id take the
+    place of proposals.
     """
 
     directory: Path
     encoder: RegionEncoder
     propose: Callable[[NDArray[np.uint8]], Boxes]
     proposal_settings: Mapping[str, object]
+    precomputed: Mapping[str, Boxes] | None = None
 
     @property
     def maps_directory(self) -> Path:
@@ -134,6 +136,8 @@ class FeatureCache:
 
     def proposals(self, image_id: str, path: Path) -> Boxes:
         """Proposals ``(R, 4)`` float32 of the picture at ``path``, from the cache or computed and stored."""
+        if self.precomputed is not None:
+            return self.precomputed[image_id]
 
         def compute() -> Arrays:
             return {"boxes": as_boxes(self.propose(read_image(path)))}
@@ -141,9 +145,10 @@ class FeatureCache:
         return as_boxes(_get(self.proposals_directory / _file_name(image_id), compute)["boxes"])
 
     def is_complete(self, image_id: str) -> bool:
-        """Whether both files of a picture are there (not whether they are sound)."""
+        """Whether all files of a picture are there (not whether they are sound)."""
         name = _file_name(image_id)
-        return (self.maps_directory / name).exists() and (self.proposals_directory / name).exists()
+        proposed = self.precomputed is not None or (self.proposals_directory / name).exists()
+        return proposed and (self.maps_directory / name).exists()
 
 
 def _file_name(image_id: str) -> str:

@@ -70,7 +70,7 @@ class RegionEncoder:
         return FeatureMaps(tuple(maps), tuple(zooms), (image.shape[0], image.shape[1]))
 
     def windows(self, maps: FeatureMaps, boxes: Boxes) -> NDArray[np.int64]:
-        """Scale and window ``(R, 5)`` int64 ``scale x1 y1 x2 y2`` (cells) that each of ``(R, 4)`` boxes is read from."""
+        """Where ``(R, 4)`` boxes are read from: scale and cells, ``(R, 5)`` int64 ``scale x1 y1 x2 y2``."""
         scales = choose_scales(boxes, maps.zooms, self.target, self.scale_rule)
         geometry = self.backbone.geometry
         windows = np.empty((len(boxes), 5), np.int64)

@@ -110,9 +110,7 @@ class _Tracker(TorchDispatchMode):
                 self._alive.append(tensor)
         return output
 
-    def _propagate(
-        self, name: str, maps: list[_Map], first: torch.Tensor, args: tuple[Any, ...]
-    ) -> _Map | None:
+    def _propagate(self, name: str, maps: list[_Map], first: torch.Tensor, args: tuple[Any, ...]) -> _Map | None:
         if name in _POINTWISE:
             if name == "cat" and (args[1] if len(args) > 1 else 0) % first.ndim != 1:
                 raise ValueError("maps are joined other than by channels")

@@ -46,7 +46,12 @@ def choose_scales(
 
 
 def boxes_to_cells(
-    boxes: Boxes, zoom: float, stride: int, offset: float, map_size: tuple[int, int], margin: float = PAPER_MARGIN
+    boxes: Boxes,
+    zoom: float,
+    stride: int,
+    offset: float,
+    map_size: tuple[int, int],
+    margin: float = PAPER_MARGIN,
 ) -> NDArray[np.int64]:
     """Half-open windows ``(R, 4)`` int64 ``x1 y1 x2 y2`` of cells that ``(R, 4)`` boxes cover on a feature map.
 

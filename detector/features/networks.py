@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (torch's own convention)
+import torch.nn.functional as F
 from torch import nn
 
 # Kernel, stride, expansion, channels and repetitions of the stages after the first (timm's arch definition).
@@ -78,9 +78,7 @@ def _separable_block() -> Block:
     )
 
 
-def _inverted_block(
-    inputs: int, outputs: int, kernel: int, stride: int, expansion: int, dilation: int
-) -> Block:
+def _inverted_block(inputs: int, outputs: int, kernel: int, stride: int, expansion: int, dilation: int) -> Block:
     width = inputs * expansion
     layers = OrderedDict[str, nn.Module](
         conv_pw=_convolution(inputs, width, 1),

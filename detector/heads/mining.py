@@ -6,7 +6,7 @@ more (paper, section 4.1; release: spp_train). A sample that is hard for several
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.heads.svm import LinearSVMs, Solver, SVMProblem
+from detector.progress import Progress, without_progress
 
 Features = NDArray[np.float32]
 
@@ -25,7 +26,8 @@ class Candidates:
     """The boxes of one picture as mining sees them.
 
     ``windows`` ``(R, 5)`` int64 say where features come from and ``pool`` turns any rows of them into features;
-    ``targets`` ``(R, K)`` int8 are 1 for the ground truth of a class, -1 where the box may serve as its negative, 0 elsewhere.
+    ``targets`` ``(R, K)`` int8 are 1 for the ground truth of a class, -1 where the box may serve as its negative,
+    0 elsewhere.
     """
 
     windows: NDArray[np.int64]
@@ -64,7 +66,8 @@ class MiningSettings:
 
     ``add_above`` and ``evict_below`` are margins. At most the ``max_per_picture`` hardest negatives of a picture are
     added. The SVMs are fitted again when the bank has grown by ``growth`` of its size, or is full at
-    ``max_samples``. The first ``start_pictures`` give ``start_samples`` random negatives each.
+    ``max_samples``, up to ``tolerance``; the last fit is up to ``last_tolerance`` (relative duality gaps). The first
+    ``start_pictures`` give ``start_samples`` random negatives each.
     """
 
     add_above: float = -1.0001
@@ -72,6 +75,8 @@ class MiningSettings:
     max_per_picture: int = 100
     growth: float = 0.5
     max_samples: int = 40_000
+    tolerance: float = 0.02
+    last_tolerance: float = 1e-3
     start_pictures: int = 50
     start_samples: int = 100
     seed: int = 3
@@ -79,7 +84,7 @@ class MiningSettings:
 
 @dataclass
 class Bank:
-    """Samples of all classes: ``features`` ``(N, D)``, ``targets`` ``(N, K)`` and their ``keys`` ``(N, 2)`` picture and row."""
+    """Samples of all classes: ``features`` ``(N, D)``, ``targets`` ``(N, K)``, ``keys`` ``(N, 2)`` picture and row."""
 
     capacity: int
     n_features: int
@@ -150,6 +155,7 @@ def mine(
     solver: Solver,
     settings: MiningSettings,
     state: MiningState | None = None,
+    progress: Progress = without_progress,
     report: Callable[[MiningState], None] | None = None,
 ) -> LinearSVMs:
     """Train ``(n_features, n_classes)`` linear SVMs in one pass over ``pictures``.
@@ -159,25 +165,24 @@ def mine(
     """
     if state is None:
         state = MiningState(Bank(settings.max_samples, n_features, n_classes))
-        _fill_start(pictures, state.bank, settings)
+        _fill_start(pictures, state.bank, settings, progress)
         missing = np.flatnonzero(~(state.bank.targets > 0).any(0))
         if len(missing):
             raise ValueError(f"no box of class {', '.join(map(str, missing))} to train on")
         _refit(state, problem, solver, settings, report)
-    for index in range(state.next_picture, len(pictures)):
+    for index in progress(range(state.next_picture, len(pictures)), "mining"):
         _add_hard(pictures[index], index, state, settings)
         state.next_picture = index + 1
-        last = state.next_picture == len(pictures)
         grown = state.added >= settings.growth * (state.bank.size - state.added)
-        if state.added and (last or grown or state.bank.free < settings.max_per_picture):
+        if state.added and (grown or state.bank.free < settings.max_per_picture):
             _refit(state, problem, solver, settings, report)
-    assert state.svms is not None
-    return state.svms
+    bank = state.bank
+    return solver(problem, bank.features, bank.targets, state.svms, tolerance=settings.last_tolerance)
 
 
-def _fill_start(pictures: Pictures, bank: Bank, settings: MiningSettings) -> None:
+def _fill_start(pictures: Pictures, bank: Bank, settings: MiningSettings, progress: Progress) -> None:
     rng = np.random.default_rng(settings.seed)
-    for index in range(len(pictures)):
+    for index in progress(range(len(pictures)), "positives"):
         candidates = pictures[index]
         rows = np.flatnonzero((candidates.targets > 0).any(1))
         if index < settings.start_pictures:
@@ -208,7 +213,7 @@ def _refit(
     report: Callable[[MiningState], None] | None,
 ) -> None:
     bank = state.bank
-    state.svms = solver(problem, bank.features, bank.targets, state.svms)
+    state.svms = solver(problem, bank.features, bank.targets, state.svms, tolerance=settings.tolerance)
     scores = state.svms.decision_function(bank.features)
     hardest = np.where(bank.targets < 0, scores, -np.inf).max(1)
     positive = (bank.targets > 0).any(1)
@@ -227,16 +232,8 @@ def _refit(
 def class_overlaps(
     overlaps: NDArray[np.float32], truth_labels: NDArray[np.int64], n_classes: int
 ) -> NDArray[np.float32]:
-    """Largest IoU ``(R, K)`` with the objects of each class, from the IoU ``(R, N)`` with every object; 0 where none."""
+    """Largest IoU ``(R, K)`` with the objects of each class, 0 where none, from the IoU ``(R, N)`` with every object."""
     best = np.zeros((len(overlaps), n_classes), np.float32)
     for k in np.unique(truth_labels):
         best[:, k] = overlaps[:, truth_labels == k].max(1)
     return best
-
-
-def as_rows(keys: NDArray[np.int64]) -> Sequence[tuple[int, NDArray[np.int64]]]:
-    """Runs of ``(N, 2)`` keys that share a picture, in order: (picture, indices of the keys)."""
-    if not len(keys):
-        return []
-    breaks = np.flatnonzero(np.diff(keys[:, 0])) + 1
-    return [(int(keys[run[0], 0]), run) for run in np.split(np.arange(len(keys)), breaks)]

@@ -1,4 +1,4 @@
-"""Bounding-box regression: ridge regressors, one a class, from pooled features to box deltas (release: section bbox)."""
+"""Bounding-box regression: ridge regressors, one a class, from pooled features to box deltas (paper, section 4.1)."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def fit_regressor(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Weights ``(D, 4)`` and bias ``(4,)``, float32, of one class's regressor.
 
-    ``features`` ``(n, D)`` and ``deltas`` ``(n, 4)`` float32, n at least 1. The deltas are centred and whitened, four ridge
-    problems are solved on the features with a constant 1 appended, which is penalised too, and the whitening is
+    ``features`` ``(n, D)`` and ``deltas`` ``(n, 4)`` float32, n at least 1. The deltas are centred and whitened, four
+    ridge problems are solved on the features with a constant 1 appended, which is penalised too, and the whitening is
     undone in the weights (release: train_bbox_regressor). Where n < D the dual gives the same answer for less.
     """
     mean = deltas.mean(0, dtype=np.float64)
@@ -69,7 +69,7 @@ def fit_regressor(
 
 
 def ridge(samples: Features, targets: NDArray[np.float32], regularisation: float) -> NDArray[np.float64]:
-    """Solution ``(D, T)`` of ``min |samples w - targets|^2 + regularisation |w|^2``, by the smaller normal equations."""
+    """Solution ``(D, T)`` of ``min |samples w - targets|^2 + regularisation |w|^2``, by the smaller equations."""
     matrix = torch.from_numpy(samples)
     n, d = samples.shape
     if n < d:
@@ -80,8 +80,6 @@ def ridge(samples: Features, targets: NDArray[np.float32], regularisation: float
     return _solve(gram, (matrix.T @ torch.from_numpy(targets)).numpy().astype(np.float64), regularisation)
 
 
-def _solve(
-    gram: NDArray[np.float64], right: NDArray[np.float64], regularisation: float
-) -> NDArray[np.float64]:
+def _solve(gram: NDArray[np.float64], right: NDArray[np.float64], regularisation: float) -> NDArray[np.float64]:
     gram[np.diag_indices_from(gram)] += regularisation
     return scipy.linalg.solve(gram, right, assume_a="pos", overwrite_a=True, check_finite=False)

@@ -68,7 +68,10 @@ class SVMProblem:
 
 
 class Solver(Protocol):
-    """What mining calls: features ``(N, D)`` float32, targets ``(N, K)`` int8 in -1, 0, 1, and where to start from."""
+    """What mining calls: features ``(N, D)`` float32, targets ``(N, K)`` int8 in -1, 0, 1, and where to start from.
+
+    ``tolerance`` is the relative duality gap to reach, or what comes nearest to that.
+    """
 
     def __call__(
         self,
@@ -76,6 +79,7 @@ class Solver(Protocol):
         features: NDArray[np.float32],
         targets: NDArray[np.int8],
         start: LinearSVMs | None = None,
+        tolerance: float = 1e-3,
     ) -> LinearSVMs: ...
 
 
@@ -84,6 +88,7 @@ def solve_liblinear(
     features: NDArray[np.float32],
     targets: NDArray[np.int8],
     start: LinearSVMs | None = None,
+    tolerance: float = 1e-3,
 ) -> LinearSVMs:
     """Solve class by class with scikit-learn's LinearSVC, the yardstick; ``start`` is not used."""
     from sklearn.svm import LinearSVC
@@ -98,7 +103,7 @@ def solve_liblinear(
             C=problem.C,
             intercept_scaling=problem.bias_multiplier,
             class_weight={1: problem.positive_weight},
-            tol=1e-3,
+            tol=tolerance,
             max_iter=10_000,
             random_state=3,
         )

@@ -1,0 +1,218 @@
+"""Hierarchical grouping: the two most similar neighbours are joined until one region is left.
+
+Uijlings et al. 2013, algorithm 1. Similarities wait in a heap; those of regions that are gone are dropped
+when they surface. Neighbours are lists, so memory grows with the number of touching pairs and not with its
+square.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.proposals.compiling import Array, kernel
+from detector.proposals.texture import ONE
+
+
+class Regions(NamedTuple):
+    """The regions of one segmentation."""
+
+    sizes: NDArray[np.int32]
+    """(R,) pixels."""
+    boxes: NDArray[np.int32]
+    """(R, 4) half-open."""
+    pairs: NDArray[np.int32]
+    """(P, 2) touching regions, lower number first, in ascending order."""
+    colours: NDArray[np.int32]
+    """(R, C) histograms, each row summing to `texture.ONE`."""
+    textures: NDArray[np.int32]
+    """(R, T) histograms, each row summing to `texture.ONE`."""
+
+
+class Similarity(NamedTuple):
+    """Weights of the sum of the paper's four similarities (section 3.2, a1 to a4): 0 or 1 each."""
+
+    colour: float
+    texture: float
+    size: float
+    fill: float
+
+
+def group(regions: Regions, similarity: Similarity) -> NDArray[np.int32]:
+    """Join regions until one is left.
+
+    Returns (R - 1, 4) int32: the box of every joined region, in the order of joining. Joined regions are
+    numbered on from R; of equally similar pairs, the one with the lowest numbers is joined first. The
+    histogram of a joined region is the mean of its parts', weighted by size and rounded.
+    """
+    n_regions = len(regions.sizes)
+    if n_regions == 1:
+        return np.empty((0, 4), np.int32)
+    colours = regions.colours if similarity.colour else regions.colours[:, :0]
+    textures = regions.textures if similarity.texture else regions.textures[:, :0]
+    sizes, boxes, colours, textures = (_with_room(array) for array in (regions.sizes, regions.boxes, colours, textures))
+    area = regions.sizes.sum()
+    weights = np.array(similarity) / (ONE, ONE, area, area)
+    both_ways = np.concatenate([regions.pairs, regions.pairs[:, ::-1]])
+    neighbours = both_ways[np.argsort(both_ways[:, 0], kind="stable"), 1].astype(np.int64)
+    ends = np.zeros(2 * n_regions - 1, np.int64)
+    ends[:n_regions] = np.cumsum(np.bincount(both_ways[:, 0], minlength=n_regions))
+    starts = np.zeros_like(ends)
+    starts[1:n_regions] = ends[: n_regions - 1]
+    _join(regions.pairs, starts, ends, neighbours, weights, sizes, boxes, colours, textures)
+    return boxes[n_regions:]
+
+
+def _with_room(array: NDArray[np.int32]) -> NDArray[np.int32]:
+    """A copy with as many more rows as joining will add."""
+    larger = np.zeros((2 * len(array) - 1, *array.shape[1:]), np.int32)
+    larger[: len(array)] = array
+    return larger
+
+
+@kernel
+def _intersection(a: Array, b: Array) -> int:
+    total = 0
+    for i in range(a.size):
+        total += min(a[i], b[i])
+    return total
+
+
+@kernel
+def _similarity(a: int, b: int, weights: Array, sizes: Array, boxes: Array, colours: Array, textures: Array) -> float:
+    """Sum of the four similarities, less the ones of size and fill, which are the same for all pairs."""
+    size = np.int64(sizes[a]) + sizes[b]
+    width = max(boxes[a, 2], boxes[b, 2]) - min(boxes[a, 0], boxes[b, 0])
+    height = max(boxes[a, 3], boxes[b, 3]) - min(boxes[a, 1], boxes[b, 1])
+    similarity = weights[0] * _intersection(colours[a], colours[b]) + weights[1] * _intersection(
+        textures[a], textures[b]
+    )
+    return similarity - weights[2] * size - weights[3] * (np.int64(width) * height - size)
+
+
+@kernel
+def _before(similarities: Array, pairs: Array, i: int, j: int) -> bool:
+    if similarities[i] != similarities[j]:
+        return similarities[i] > similarities[j]
+    return pairs[i] < pairs[j]
+
+
+@kernel
+def _swap(similarities: Array, pairs: Array, i: int, j: int) -> None:
+    similarities[i], similarities[j] = similarities[j], similarities[i]
+    pairs[i], pairs[j] = pairs[j], pairs[i]
+
+
+@kernel
+def _sift_up(similarities: Array, pairs: Array, i: int) -> None:
+    while i > 0 and _before(similarities, pairs, i, (i - 1) // 2):
+        _swap(similarities, pairs, i, (i - 1) // 2)
+        i = (i - 1) // 2
+
+
+@kernel
+def _pop(similarities: Array, pairs: Array, n_heap: int) -> int:
+    """Take the first pair out of a heap of n_heap pairs."""
+    first = pairs[0]
+    n_heap -= 1
+    similarities[0], pairs[0] = similarities[n_heap], pairs[n_heap]
+    i = 0
+    while 2 * i + 1 < n_heap:
+        child = 2 * i + 1
+        if child + 1 < n_heap and _before(similarities, pairs, child + 1, child):
+            child += 1
+        if not _before(similarities, pairs, child, i):
+            break
+        _swap(similarities, pairs, i, child)
+        i = child
+    return first
+
+
+@kernel
+def _mix(histograms: Array, a: int, b: int, joined: int, share: float) -> None:
+    for i in range(histograms.shape[1]):
+        histograms[joined, i] = np.int32(histograms[a, i] * share + histograms[b, i] * (1 - share) + 0.5)
+
+
+@kernel
+def _combine(a: int, b: int, joined: int, sizes: Array, boxes: Array, colours: Array, textures: Array) -> None:
+    sizes[joined] = sizes[a] + sizes[b]
+    share = sizes[a] / sizes[joined]
+    _mix(colours, a, b, joined, share)
+    _mix(textures, a, b, joined, share)
+    for i in range(2):
+        boxes[joined, i] = min(boxes[a, i], boxes[b, i])
+        boxes[joined, i + 2] = max(boxes[a, i + 2], boxes[b, i + 2])
+
+
+@kernel
+def _grow(array: Array) -> Array:
+    larger = np.empty(2 * array.size, array.dtype)
+    for i in range(array.size):  # assigning a slice would take numba seconds to compile
+        larger[i] = array[i]
+    return larger
+
+
+@kernel
+def _current(joined_into: Array, region: int) -> int:
+    while joined_into[region] != region:
+        joined_into[region] = joined_into[joined_into[region]]
+        region = joined_into[region]
+    return region
+
+
+@kernel
+def _join(
+    first_pairs: Array,
+    starts: Array,
+    ends: Array,
+    neighbours: Array,
+    weights: Array,
+    sizes: Array,
+    boxes: Array,
+    colours: Array,
+    textures: Array,
+) -> None:
+    total = sizes.size
+    n_neighbours = neighbours.size
+    joined_into = np.arange(total)
+    last_seen_by = np.zeros(total, np.int64)
+
+    n_heap = len(first_pairs)
+    similarities = np.empty(2 * n_heap)
+    pairs = np.empty(2 * n_heap, np.int64)
+    for i in range(n_heap):
+        a, b = first_pairs[i]
+        similarities[i] = _similarity(a, b, weights, sizes, boxes, colours, textures)
+        pairs[i] = np.int64(a) * total + b
+        _sift_up(similarities, pairs, i)
+
+    joined = (total + 1) // 2
+    while joined < total:
+        pair = _pop(similarities, pairs, n_heap)
+        n_heap -= 1
+        a, b = pair // total, pair % total
+        if joined_into[a] != a or joined_into[b] != b:
+            continue
+        _combine(a, b, joined, sizes, boxes, colours, textures)
+        joined_into[a] = joined
+        joined_into[b] = joined
+        starts[joined] = n_neighbours
+        for part in (a, b):
+            for i in range(starts[part], ends[part]):
+                other = _current(joined_into, neighbours[i])
+                if other == joined or last_seen_by[other] == joined:
+                    continue
+                last_seen_by[other] = joined
+                if n_neighbours == neighbours.size:
+                    neighbours = _grow(neighbours)
+                if n_heap == pairs.size:
+                    similarities, pairs = _grow(similarities), _grow(pairs)
+                neighbours[n_neighbours] = other
+                n_neighbours += 1
+                similarities[n_heap] = _similarity(other, joined, weights, sizes, boxes, colours, textures)
+                pairs[n_heap] = other * total + joined
+                _sift_up(similarities, pairs, n_heap)
+                n_heap += 1
+        ends[joined] = n_neighbours
+        joined += 1

@@ -1,0 +1,371 @@
+"""Selective search: its parts against slow twins, and what holds for any picture."""
+
+from fractions import Fraction
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from skimage.data import astronaut, coffee
+from sklearn.datasets import load_sample_image
+
+from detector.boxes import iou
+from detector.proposals.colour import COLOUR_SPACES, convert_colours
+from detector.proposals.grouping import Regions, Similarity, group
+from detector.proposals.regions import neighbour_pairs, region_extents
+from detector.proposals.selective_search import (
+    CTSF,
+    MODES,
+    TSF,
+    F,
+    Mode,
+    S,
+    selective_search,
+    selective_search_many,
+)
+from detector.proposals.texture import ONE, colour_bins, colour_histograms, texels, texture_histograms
+
+PHOTOGRAPH = np.ascontiguousarray(astronaut()[:260, 100:400])
+
+
+def group_slowly(regions: Regions, similarity: Similarity) -> list[list[int]]:
+    """Join the most similar pair until one region is left; similarities as in the paper, exactly."""
+    area = int(regions.sizes.sum())
+    alive = {
+        i: (int(regions.sizes[i]), regions.boxes[i].tolist(), regions.colours[i], regions.textures[i])
+        for i in range(len(regions.sizes))
+    }
+    touching = {frozenset(pair) for pair in regions.pairs.tolist()}
+
+    def around(a: Any, b: Any) -> Any:
+        return [min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])]
+
+    def likeness(pair: Any) -> Any:
+        (size_a, box_a, colour_a, texture_a), (size_b, box_b, colour_b, texture_b) = (alive[i] for i in sorted(pair))
+        x1, y1, x2, y2 = around(box_a, box_b)
+        return (
+            int(similarity.colour) * Fraction(int(np.minimum(colour_a, colour_b).sum()), ONE)
+            + int(similarity.texture) * Fraction(int(np.minimum(texture_a, texture_b).sum()), ONE)
+            + int(similarity.size) * (1 - Fraction(size_a + size_b, area))
+            + int(similarity.fill) * (1 - Fraction((x2 - x1) * (y2 - y1) - size_a - size_b, area))
+        )
+
+    found: list[list[int]] = []
+    while len(alive) > 1:
+        pair = max(touching, key=lambda pair: (likeness(pair), [-i for i in sorted(pair)]))
+        a, b = sorted(pair)
+        (size_a, box_a, *histograms_a), (size_b, box_b, *histograms_b) = alive.pop(a), alive.pop(b)
+        share = size_a / (size_a + size_b)
+        mixed = [
+            (p * share + q * (1 - share) + 0.5).astype(np.int32)
+            for p, q in zip(histograms_a, histograms_b, strict=True)
+        ]
+        joined = len(regions.sizes) + len(found)
+        alive[joined] = (size_a + size_b, around(box_a, box_b), *mixed)
+        found.append(around(box_a, box_b))
+        touching = {frozenset(joined if i in pair else i for i in other) for other in touching if other != pair}
+    return found
+
+
+def random_regions(n_regions: int, side: int, seed: int) -> Regions:
+    random = np.random.default_rng(seed)
+    labels = (
+        np.unique(random.integers(0, n_regions, (side, side)), return_inverse=True)[1]
+        .reshape(side, side)
+        .astype(np.int32)
+    )
+    # Every label is one region here, whether its pixels hang together or not: more neighbours than a real one
+    # has.
+    count = int(labels.max()) + 1
+    sizes, boxes = region_extents(labels, count)
+    colours, textures = (np.rint(random.dirichlet(np.ones(12), count) * ONE).astype(np.int32) for _ in range(2))
+    return Regions(sizes, boxes, neighbour_pairs(labels, count), colours, textures)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n_regions=st.integers(1, 25),
+    side=st.integers(2, 12),
+    similarity=st.sampled_from([CTSF, TSF, F, S, Similarity(1, 0, 0, 0)]),
+    seed=st.integers(0, 1000),
+)
+def test_grouping_equals_brute_force(n_regions: Any, side: Any, similarity: Any, seed: Any) -> None:
+    regions = random_regions(n_regions, side, seed)
+    assert group(regions, similarity).tolist() == group_slowly(regions, similarity)
+
+
+@settings(max_examples=50, deadline=None)
+@given(height=st.integers(1, 9), width=st.integers(1, 9), n_regions=st.integers(1, 60), seed=st.integers(0, 1000))
+def test_extents_and_neighbours_equal_loops_over_pixels(height: Any, width: Any, n_regions: Any, seed: Any) -> None:
+    drawn = np.random.default_rng(seed).integers(0, n_regions, (height, width))
+    labels = np.unique(drawn, return_inverse=True)[1].reshape(height, width).astype(np.int32)
+    count = int(labels.max()) + 1
+    sizes, boxes = region_extents(labels, count)
+    for region in range(count):
+        y, x = np.nonzero(labels == region)
+        assert sizes[region] == len(x)
+        assert boxes[region].tolist() == [x.min(), y.min(), x.max() + 1, y.max() + 1]
+    places = list(np.ndindex(height, width))
+    touching = {
+        tuple(sorted((int(labels[p]), int(labels[q]))))
+        for p, q in combinations(places, 2)
+        if abs(p[0] - q[0]) <= 1 and abs(p[1] - q[1]) <= 1 and labels[p] != labels[q]
+    }
+    assert neighbour_pairs(labels, count).tolist() == [list(pair) for pair in sorted(touching)]
+
+
+def test_many_neighbours_are_all_found() -> None:
+    labels = np.arange(90 * 90, dtype=np.int32).reshape(90, 90)
+    assert len(neighbour_pairs(labels, labels.size)) == 2 * 90 * 89 + 2 * 89 * 89
+
+
+def test_colour_histograms_count_rounded_bins() -> None:
+    picture = np.zeros((1, 4, 3), np.uint8)
+    picture[0, :, 0] = (0, 5, 6, 255)  # a bin is 255 / 24 = 10.6 wide and the first one is half of that
+    labels = np.array([0, 0, 0, 1], np.int32)
+    histograms = colour_histograms(colour_bins(picture, 25), 25, labels, np.array([3, 1], np.int32)) / ONE
+    assert histograms[0, [0, 1, 25, 50]] == pytest.approx([2 / 9, 1 / 9, 1 / 3, 1 / 3], abs=1e-6)
+    assert histograms[1, [24, 25, 50]] == pytest.approx([1 / 3, 1 / 3, 1 / 3], abs=1e-6)
+    assert histograms.sum(axis=1) == pytest.approx([1, 1], abs=1e-5)
+
+
+def test_texture_histograms_tell_directions_apart() -> None:
+    step = np.zeros((20, 20), np.uint8)
+    step[:, 10:] = 255
+    labels, sizes = np.zeros(400, np.int32), np.array([400], np.int32)
+
+    def filled(channel: Any) -> Any:
+        found = texels(np.ascontiguousarray(channel), 0.8, 10, 0.43)
+        return texture_histograms(found, labels, sizes).reshape(8, 10) / ONE
+
+    rightwards = filled(step)
+    # Beside the step the slope is 0.426 of the full range a pixel, at 45 degrees 0.302; one pixel on, 0.069
+    # and 0.049.
+    assert rightwards[0, 9] == pytest.approx(2 * 20 / 400 / 8, abs=1e-6)
+    assert rightwards[1, 6] == rightwards[7, 6] == pytest.approx(2 * 20 / 400 / 8, abs=1e-6)
+    assert rightwards[[0, 1, 7], 1] == pytest.approx(np.full(3, 2 * 20 / 400 / 8), abs=1e-6)
+    assert rightwards[2:7, 1:].sum() == 0
+    assert rightwards.sum() == pytest.approx(1, abs=1e-5)
+    assert np.array_equal(filled(step[:, ::-1]), rightwards[[4, 3, 2, 1, 0, 7, 6, 5]])
+    assert np.array_equal(filled(step.T), rightwards[[2, 1, 0, 7, 6, 5, 4, 3]])
+
+
+def test_colour_spaces_fill_the_range_of_a_byte() -> None:
+    colours = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0]]], np.uint8)
+    assert convert_colours(colours, "hsv")[0].tolist() == [
+        [0, 255, 255],
+        [85, 255, 255],
+        [171, 255, 255],
+        [0, 0, 255],
+        [0, 0, 0],
+    ]
+    assert convert_colours(colours, "lab")[0, 3:].tolist() == [[255, 128, 128], [0, 128, 128]]
+    assert convert_colours(colours, "rgi")[0].tolist() == [
+        [255, 0, 76],
+        [0, 255, 150],
+        [0, 0, 29],
+        [85, 85, 255],
+        [0, 0, 0],
+    ]
+    assert convert_colours(colours, "hue")[0].tolist() == [[0] * 3, [85] * 3, [171] * 3, [0] * 3, [0] * 3]
+    assert convert_colours(colours, "intensity")[0].tolist() == [
+        [76] * 3,
+        [150] * 3,
+        [29] * 3,
+        [255] * 3,
+        [0] * 3,
+    ]
+    for colour_space in COLOUR_SPACES:
+        assert convert_colours(PHOTOGRAPH, colour_space).shape == PHOTOGRAPH.shape
+
+
+def check_boxes(boxes: Any, image: Any, min_side: Any = 20) -> None:
+    height, width = image.shape[:2]
+    assert boxes.dtype == np.float32
+    assert boxes.ndim == 2
+    assert boxes.shape[1] == 4
+    assert (boxes[:, :2] >= 0).all()
+    assert (boxes[:, 2] <= width).all()
+    assert (boxes[:, 3] <= height).all()
+    assert len(np.unique(boxes, axis=0)) == len(boxes) > 0
+    sides = boxes[:, 2:] - boxes[:, :2]
+    whole = (sides == (width, height)).all(axis=1)
+    assert whole.sum() == 1
+    assert (sides[~whole] >= min_side).all()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_boxes_of_a_photograph(mode: Any) -> None:
+    check_boxes(selective_search(PHOTOGRAPH, mode, max_boxes=100_000), PHOTOGRAPH)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    height=st.integers(1, 50),
+    width=st.integers(1, 50),
+    n_colours=st.sampled_from([1, 2, 256]),
+    seed=st.integers(0, 99),
+)
+def test_boxes_of_any_small_picture(height: Any, width: Any, n_colours: Any, seed: Any) -> None:
+    image = np.random.default_rng(seed).integers(0, n_colours, (height, width, 3)).astype(np.uint8)
+    check_boxes(selective_search(image, max_boxes=100_000, threads=1), image)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 37), (37, 1), (5, 5), (64, 48)])
+def test_a_constant_picture_gives_one_box(shape: Any) -> None:
+    height, width = shape
+    assert selective_search(np.full((*shape, 3), 130, np.uint8)).tolist() == [[0, 0, width, height]]
+
+
+def test_threads_and_calls_in_between_change_nothing() -> None:
+    alone = selective_search(PHOTOGRAPH, seed=3, threads=1)
+    selective_search(PHOTOGRAPH, seed=4, threads=3)
+    np.random.default_rng().random(5)
+    for threads in (2, 4, None):
+        assert np.array_equal(selective_search(PHOTOGRAPH, seed=3, threads=threads), alone)
+
+
+def test_large_pictures_give_the_same_boxes_with_less_memory(monkeypatch: Any) -> None:
+    boxes = selective_search(PHOTOGRAPH)
+    monkeypatch.setattr("detector.proposals.selective_search.LARGE_PICTURE", 0)
+    assert np.array_equal(selective_search(PHOTOGRAPH), boxes)
+
+
+def test_seeds_change_the_order_alone() -> None:
+    first, second = (selective_search(PHOTOGRAPH, max_boxes=100_000, seed=seed) for seed in (0, 1))
+    assert not np.array_equal(first, second)
+    assert np.array_equal(np.unique(first, axis=0), np.unique(second, axis=0))
+
+
+def test_max_boxes_takes_the_first() -> None:
+    boxes = selective_search(PHOTOGRAPH, max_boxes=100_000)
+    assert np.array_equal(selective_search(PHOTOGRAPH, max_boxes=50), boxes[:50])
+    assert selective_search(PHOTOGRAPH, max_boxes=0).shape == (0, 4)
+
+
+def test_min_side_drops_boxes_and_keeps_the_order() -> None:
+    boxes = selective_search(PHOTOGRAPH, max_boxes=100_000, min_side=0)
+    sides = (boxes[:, 2:] - boxes[:, :2]).min(axis=1)
+    assert (sides < 60).any()
+    assert np.array_equal(selective_search(PHOTOGRAPH, max_boxes=100_000, min_side=60), boxes[sides >= 60])
+
+
+def test_many_pictures_equal_single_ones_in_order_and_are_read_as_needed() -> None:
+    images = [
+        PHOTOGRAPH,
+        np.ascontiguousarray(coffee()[:200, :300]),
+        PHOTOGRAPH[:100].copy(),
+        PHOTOGRAPH[:, :90].copy(),
+    ] * 3
+    read = []
+
+    def reading() -> Any:
+        for index, image in enumerate(images):
+            read.append(index)
+            yield image
+
+    for index, boxes in enumerate(selective_search_many(reading(), seed=5, threads=2)):
+        assert len(read) <= index + 4
+        assert np.array_equal(boxes, selective_search(images[index], seed=5))
+    assert read == list(range(len(images)))
+
+
+def flat_rectangles(seed: int) -> NDArray[np.uint8]:
+    """Flat rectangles: no tie decides anything, for all that touch differ by colour and size."""
+    random = np.random.default_rng(seed)
+    image = np.empty((120, 160, 3), np.uint8)
+    image[:] = random.integers(0, 256, 3)
+    for _ in range(12):
+        x1, y1 = random.integers(0, (110, 70))
+        width, height = random.integers(22, 50, 2)
+        image[y1 : y1 + height, x1 : x1 + width] = random.integers(0, 256, 3)
+    return image
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_mirrored_picture_gives_mirrored_boxes_where_no_tie_decides(seed: Any) -> None:
+    image = flat_rectangles(seed)
+    mode = MODES["fast"]._replace(sigma=0)
+    boxes = selective_search(image, mode, min_side=1)
+    mirrored = selective_search(np.ascontiguousarray(image[:, ::-1]), mode, min_side=1)
+    mirrored[:, [0, 2]] = image.shape[1] - mirrored[:, [2, 0]]
+    assert len(boxes) > 10
+    assert np.array_equal(np.unique(boxes, axis=0), np.unique(mirrored, axis=0))
+
+
+def test_a_mirrored_photograph_gives_nearly_the_mirrored_boxes() -> None:
+    boxes = selective_search(PHOTOGRAPH, max_boxes=100_000)
+    mirrored = selective_search(np.ascontiguousarray(PHOTOGRAPH[:, ::-1]), max_boxes=100_000)
+    mirrored[:, [0, 2]] = PHOTOGRAPH.shape[1] - mirrored[:, [2, 0]]
+    assert (iou(boxes, mirrored).max(axis=1) > 0.7).mean() > 0.9
+
+
+def test_objects_are_found() -> None:
+    image = load_sample_image("flower.jpg")
+    flower = np.array([[175, 55, 470, 347]], np.float32)
+    assert iou(flower, selective_search(np.ascontiguousarray(image), max_boxes=500)).max() > 0.8
+
+
+def test_the_rank_of_a_box_is_its_place_in_the_hierarchy() -> None:
+    mode = Mode(("lab",), (50,), (CTSF,))
+    boxes = [selective_search(PHOTOGRAPH, mode, max_boxes=100_000, seed=seed, min_side=0) for seed in range(30)]
+    places = np.array([np.flatnonzero((each == (0, 0, 300, 260)).all(axis=1))[0] for each in boxes])
+    assert np.median(places) < 5  # the last joined has rank 1
+    smallest = boxes[0][np.argmin((boxes[0][:, 2:] - boxes[0][:, :2]).prod(axis=1))]
+    places = np.array([np.flatnonzero((each == smallest).all(axis=1))[0] for each in boxes])
+    assert np.median(places) > len(boxes[0]) / 3
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((30, 30), np.uint8),
+        np.zeros((30, 30, 4), np.uint8),
+        np.zeros((30, 30, 1), np.uint8),
+        np.zeros((30, 30, 3), np.float32),
+        np.zeros((30, 30, 3), np.uint16),
+        np.zeros((0, 30, 3), np.uint8),
+        [[1, 2, 3]],
+    ],
+)
+def test_what_is_not_an_image_is_refused(image: Any) -> None:
+    with pytest.raises(ValueError, match="image must be"):
+        selective_search(image)
+
+
+def test_views_that_are_not_contiguous_are_images_too() -> None:
+    view = PHOTOGRAPH[::2, ::-2]
+    assert np.array_equal(selective_search(view), selective_search(np.ascontiguousarray(view)))
+
+
+def test_diverse_ranking_puts_near_duplicates_last() -> None:
+    random = selective_search(PHOTOGRAPH, max_boxes=100_000)
+    diverse = selective_search(PHOTOGRAPH, max_boxes=100_000, ranking="diverse")
+    first: list[Any] = []
+    last: list[Any] = []
+    for box in random:
+        is_near = len(first) > 0 and iou(box[None], np.array(first)).max() > 0.9
+        (last if is_near else first).append(box)
+    assert 10 < len(first) < len(random) - 10
+    assert np.array_equal(diverse, np.array(first + last))
+    assert np.array_equal(selective_search(PHOTOGRAPH, max_boxes=30, ranking="diverse"), diverse[:30])
+
+
+def test_wrong_settings_are_refused(monkeypatch: Any) -> None:
+    with pytest.raises(ValueError, match="ranking must be one of random, diverse, but got 'best'"):
+        selective_search(PHOTOGRAPH, ranking="best")
+    with pytest.raises(ValueError, match="mode must be one of single, fast, quality, but got 'slow'"):
+        selective_search(PHOTOGRAPH, "slow")
+    with pytest.raises(ValueError, match="threads must be at least 1, but got 0"):
+        selective_search(PHOTOGRAPH, threads=0)
+    with pytest.raises(ValueError, match="colour space must be one of"):
+        selective_search(PHOTOGRAPH, Mode(("cmyk",), (50,), (CTSF,)))
+    monkeypatch.setenv("DETECTOR_THREADS", "two")
+    with pytest.raises(ValueError, match="DETECTOR_THREADS must be a whole number, but is 'two'"):
+        selective_search(PHOTOGRAPH)
+    monkeypatch.setenv("DETECTOR_THREADS", "0")
+    with pytest.raises(ValueError, match="threads must be at least 1"):
+        selective_search(PHOTOGRAPH)

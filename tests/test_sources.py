@@ -1,0 +1,169 @@
+"""The other sources of boxes, and files of boxes, good and bad."""
+
+import json
+import types
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import scipy.io
+from skimage.data import astronaut
+
+from detector.proposals.sources import PrecomputedBoxes, opencv_contrib, selectivesearch_package
+
+IMAGE = np.ascontiguousarray(astronaut()[:120:2, 160:320:2])
+BOXES = {"000001": np.array([[0, 0, 10, 20], [5.5, 2, 7, 3]], np.float32), "b": np.zeros((0, 4), np.float32)}
+
+
+def test_the_package_gives_boxes_inside_the_picture_none_twice() -> None:
+    boxes = selectivesearch_package(IMAGE, min_side=8)
+    assert boxes.dtype == np.float32
+    assert len(boxes) > 5
+    assert (boxes >= 0).all()
+    assert (boxes <= (80, 60, 80, 60)).all()
+    assert ((boxes[:, 2:] - boxes[:, :2]) >= 8).all()
+    assert len(np.unique(boxes, axis=0)) == len(boxes)
+    # The package merges until one region is left, and the last one comes first here.
+    assert boxes[0].tolist() == [0, 0, 80, 60]
+    assert np.array_equal(selectivesearch_package(IMAGE, min_side=8, max_boxes=4), boxes[:4])
+
+
+def test_the_package_refuses_what_is_not_an_image() -> None:
+    with pytest.raises(ValueError, match="image must be"):
+        selectivesearch_package(IMAGE[..., :1])
+
+
+def test_opencv_without_contrib_names_the_package_that_is_missing(monkeypatch: Any) -> None:
+    monkeypatch.setattr(cv2, "ximgproc", types.SimpleNamespace(), raising=False)
+    with pytest.raises(ValueError, match="opencv-contrib-python"):
+        opencv_contrib(IMAGE)
+
+
+class FakeSearch:
+    """Stands in for OpenCV's object, with x y width height boxes, one of them twice and one too small."""
+
+    def setBaseImage(self, image: Any) -> None:  # noqa: N802
+        self.image = image
+
+    def switchToSingleStrategy(self) -> None:  # noqa: N802
+        self.mode = "single"
+
+    def process(self) -> Any:
+        assert self.mode == "single"
+        assert self.image[0, 0].tolist() == IMAGE[0, 0, ::-1].tolist()
+        return np.array([[1, 2, 30, 40], [0, 0, 80, 60], [1, 2, 30, 40], [0, 0, 19, 50]], np.int32)
+
+
+def test_opencv_boxes_become_corners_in_its_order(monkeypatch: Any) -> None:
+    segmentation = types.SimpleNamespace(createSelectiveSearchSegmentation=FakeSearch)
+    monkeypatch.setattr(cv2, "ximgproc", types.SimpleNamespace(segmentation=segmentation), raising=False)
+    assert opencv_contrib(IMAGE, mode="single").tolist() == [[1, 2, 31, 42], [0, 0, 80, 60]]
+    with pytest.raises(ValueError, match="mode must be one of single, fast, quality, but got 'slow'"):
+        opencv_contrib(IMAGE, mode="slow")
+
+
+def cells(*values: Any) -> Any:
+    array = np.empty((len(values), 1), object)
+    for index, value in enumerate(values):
+        array[index, 0] = value
+    return array
+
+
+def write_npz(path: Any) -> None:
+    np.savez(path, **dict[str, Any](BOXES))
+
+
+def write_json(path: Any) -> None:
+    path.write_text(json.dumps({image_id: boxes.tolist() for image_id, boxes in BOXES.items()}))
+
+
+def write_mat(path: Any) -> None:
+    inclusive = [boxes[:, [1, 0, 3, 2]] + np.array([1, 1, 0, 0], np.float32) for boxes in BOXES.values()]
+    scipy.io.savemat(path, {"images": cells(*BOXES), "boxes": cells(*inclusive)})
+
+
+@pytest.mark.parametrize(("name", "write"), [("b.npz", write_npz), ("b.json", write_json), ("b.mat", write_mat)])
+def test_files_of_boxes(tmp_path: Any, name: Any, write: Any) -> None:
+    write(tmp_path / name)
+    boxes = PrecomputedBoxes(tmp_path / name)
+    assert sorted(boxes) == sorted(BOXES)
+    assert len(boxes) == 2
+    for image_id, expected in BOXES.items():
+        assert boxes[image_id].dtype == np.float32
+        assert np.array_equal(boxes[image_id], expected)
+        assert np.array_equal(boxes.for_image(image_id)(IMAGE), expected)
+    with pytest.raises(ValueError, match=rf"{name}: no boxes for image '000002'"):
+        boxes.for_image("000002")
+
+
+def test_mat_corners_are_one_based_and_inclusive(tmp_path: Any) -> None:
+    path = tmp_path / "voc.mat"
+    scipy.io.savemat(path, {"images": cells("000005"), "boxes": cells(np.array([[1, 3, 375, 500]], np.uint16))})
+    assert PrecomputedBoxes(path)["000005"].tolist() == [[2, 0, 500, 375]]
+
+
+def write_pickle(path: Any) -> None:
+    np.savez(path, a=np.array([{"x": 1}], object))
+
+
+def write_hdf5(path: Any) -> None:
+    text = b"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: Mon Jan 1 00:00:00 2024"
+    path.write_bytes(text.ljust(124) + b"\x00\x02IM" + bytes(1024))
+
+
+BAD_FILES = [
+    ("text.npz", lambda path: path.write_text("hello"), "not an .npz archive"),
+    ("empty.npz", lambda path: path.write_bytes(b""), "not an .npz archive"),
+    ("pickle.npz", write_pickle, "allow_pickle"),
+    (
+        "shape.npz",
+        lambda path: np.savez(path, a=np.ones((3, 5))),
+        r"boxes of a must have shape \(_, 4\), but got \(3, 5\)",
+    ),
+    ("text.npz", lambda path: np.savez(path, a=np.array([["x"] * 4])), "could not convert"),
+    ("cut.json", lambda path: path.write_text('{"a": [[1, 2'), "line 1 column"),
+    ("list.json", lambda path: path.write_text("[1]"), "must hold an object of image ids, but holds a list"),
+    ("bytes.json", lambda path: path.write_bytes(b"\xff\xfe\xff"), "decode"),
+    ("ragged.json", lambda path: path.write_text('{"a": [[1, 2, 3, 4], [1]]}'), "shape|sequence"),
+    ("swapped.json", lambda path: path.write_text('{"a": [[9, 2, 3, 4]]}'), "boxes of a must have x1 <= x2"),
+    ("null.json", lambda path: path.write_text('{"a": null}'), "a"),
+    ("zeros.mat", lambda path: path.write_bytes(bytes(300)), "not a whole MATLAB file"),
+    ("text.mat", lambda path: path.write_text("hello"), "not a whole MATLAB file"),
+    ("hdf5.mat", write_hdf5, "MATLAB 7.3"),
+    ("none.mat", lambda path: scipy.io.savemat(path, {"images": cells("a")}), "has no boxes"),
+    (
+        "odd.mat",
+        lambda path: scipy.io.savemat(path, {"images": cells("a", "b"), "boxes": cells(1)}),
+        "2 images but boxes of 1",
+    ),
+    ("boxes.txt", lambda path: path.write_text("1 2 3 4"), "boxes are read from .npz, .json, .mat files"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "reason"), BAD_FILES, ids=[f"{i}-{name}" for i, (name, *_) in enumerate(BAD_FILES)]
+)
+def test_bad_files_are_named_in_one_line(tmp_path: Any, name: Any, write: Any, reason: Any) -> None:
+    write(tmp_path / name)
+    with pytest.raises(ValueError, match=reason) as error:
+        PrecomputedBoxes(tmp_path / name)
+    assert str(error.value).startswith(f"{tmp_path / name}: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["none.npz", "none.json", "none.mat"])
+def test_missing_files_are_named_in_one_line(tmp_path: Any, name: Any) -> None:
+    with pytest.raises(OSError, match="No such file") as error:
+        PrecomputedBoxes(tmp_path / name)
+    assert str(error.value).startswith(f"{tmp_path / name}: ")
+
+
+def test_a_cut_off_mat_file_is_refused_wherever_it_is_cut(tmp_path: Any) -> None:
+    write_mat(tmp_path / "whole.mat")
+    whole = (tmp_path / "whole.mat").read_bytes()
+    cut = tmp_path / "cut.mat"
+    for length in range(0, len(whole) - 8, 23):
+        cut.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"cut\.mat: "):
+            PrecomputedBoxes(cut)

@@ -1,0 +1,172 @@
+"""From a data set to a detector, with the real network on synthetic pictures; the scripts around it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.annotation import Dataset
+from data.synthetic import write_synthetic_voc
+from detector.boxes import iou
+from detector.config import Config, parse_config
+from detector.evaluation.voc import by_class, evaluate_voc
+from detector.image import read_image
+from detector.pipeline import Detector
+from detector.training import TrainingSet, build_cache, fill_cache, mean_norm, train
+
+TOOLS = Path(__file__).parents[1] / "tools"
+CONFIG = {
+    "features": {"short_sides": [160], "levels": [3, 1]},
+    "proposals": {"max_boxes": 300, "min_side": 16},
+    "svm": {"loss": "squared_hinge"},
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VOC folder with synthetic lists train (24 pictures) and test (10)."""
+    root = tmp_path_factory.mktemp("synthetic")
+    write_synthetic_voc(root, 24, seed=1, split="train")
+    write_synthetic_voc(root, 10, seed=2, split="test")
+    return root
+
+
+@pytest.fixture(scope="module")
+def train_set(root: Path) -> Dataset:
+    return write_synthetic_voc(root, 24, seed=1, split="train")
+
+
+@pytest.fixture(scope="module")
+def test_set(root: Path) -> Dataset:
+    return write_synthetic_voc(root, 10, seed=2, split="test")
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return parse_config(CONFIG, "test")
+
+
+@pytest.fixture(scope="module")
+def pictures(train_set: Dataset, config: Config, tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
+    cache = build_cache(config, tmp_path_factory.mktemp("cache"))
+    fill_cache(cache, train_set)
+    return TrainingSet(train_set.annotations, 3, cache)
+
+
+@pytest.fixture(scope="module")
+def detector(train_set: Dataset, config: Config, pictures: TrainingSet) -> Detector:
+    return train(config, train_set.annotations, train_set.class_names, pictures.cache)
+
+
+def test_candidates_are_truth_first_and_distinct_windows_after(pictures: TrainingSet, train_set: Dataset) -> None:
+    for index in (0, 7):
+        candidates = pictures[index]
+        labels = train_set[index].labels
+        n_truths = len(labels)
+        assert (candidates.targets[np.arange(n_truths), labels] == 1).all()
+        assert (candidates.targets == 1).sum() == n_truths
+        others = candidates.windows[n_truths:]
+        assert len(np.unique(others, axis=0)) == len(others)
+        features = candidates.pool(candidates.windows[:2])
+        expected = pictures.features(index, train_set[index].boxes[:2])
+        np.testing.assert_array_equal(features, expected)
+
+
+def test_negatives_overlap_no_object_of_the_class(pictures: TrainingSet, train_set: Dataset) -> None:
+    boxes, _ = pictures.boxes(3)
+    overlaps = iou(boxes, train_set[3].boxes)
+    # windows are distinct, so that boxes and candidates can be matched through their windows
+    maps = pictures.cache.maps(train_set[3].image_id, train_set[3].path)
+    window_of = {tuple(w): i for i, w in reversed(list(enumerate(pictures.cache.encoder.windows(maps, boxes))))}
+    candidates = pictures[3]
+    for window, targets in zip(candidates.windows[len(train_set[3].labels) :], candidates.targets, strict=False):
+        assert tuple(window) in window_of
+        assert set(targets) <= {-1, 0, 1}
+    for label in set(train_set[3].labels):
+        near = overlaps[:, train_set[3].labels == label].max(1) >= 0.3
+        rows = [window_of[tuple(w)] for w in candidates.windows]
+        ignored_or_positive = candidates.targets[:, label] >= 0
+        assert (ignored_or_positive[near[rows]]).all()
+
+
+def test_difficult_objects_can_be_left_out(pictures: TrainingSet, train_set: Dataset, config: Config) -> None:
+    n_objects = sum(len(each.labels) for each in train_set)
+    n_difficult = sum(int(each.difficult.sum()) for each in train_set)
+    assert n_difficult > 0
+    without = TrainingSet(train_set.annotations, 3, pictures.cache, difficult=False)
+    assert sum(len(pictures.boxes(i)[1]) for i in range(len(pictures))) == n_objects
+    assert sum(len(without.boxes(i)[1]) for i in range(len(without))) == n_objects - n_difficult
+
+
+def test_mean_norm_is_that_of_the_features(pictures: TrainingSet) -> None:
+    everything = [pictures[i].pool(pictures[i].windows) for i in range(len(pictures))]
+    norms = np.concatenate([np.linalg.norm(each, axis=1) for each in everything])
+    assert mean_norm(pictures, 0, max_boxes=10_000) == pytest.approx(
+        np.mean(np.concatenate([[n] for n in norms])), rel=1e-4
+    )
+    assert mean_norm(pictures, 0, 5, 20) == pytest.approx(norms.mean(), rel=0.2)
+
+
+def test_a_trained_detector_finds_objects_of_new_pictures(detector: Detector, test_set: Dataset) -> None:
+    found = [detector.detect(read_image(each.path)) for each in test_set]
+    ids = [each.image_id for each in test_set]
+    result = evaluate_voc(by_class(ids, found), test_set, test_set.class_names)
+    assert result.mAP > 0.8
+
+
+def test_training_twice_gives_the_same_model(
+    detector: Detector, train_set: Dataset, config: Config, pictures: TrainingSet, tmp_path: Path
+) -> None:
+    detector.save(tmp_path / "a")
+    train(config, train_set.annotations, train_set.class_names, pictures.cache).save(tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def script(name: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(TOOLS / name), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={**os.environ}, check=False)
+
+
+def test_detect_script(detector: Detector, test_set: Dataset, tmp_path: Path) -> None:
+    model = tmp_path / "model.safetensors"
+    detector.save(model)
+    good, bad = tmp_path / "good one.png", tmp_path / "bad.jpg"
+    shutil.copy(test_set[0].path, good)
+    bad.write_bytes(b"no picture")
+    done = script("detect.py", bad, good, "--model", model, "--json", "out/found.json", cwd=tmp_path)
+    assert done.returncode == 2
+    assert any(line.startswith(f"error: {bad}: ") for line in done.stderr.splitlines())
+    (record,) = json.loads((tmp_path / "out" / "found.json").read_text())
+    assert set(record) == {"image", "width", "height", "detections"}
+    assert record["image"] == str(good)
+    assert len(record["detections"]) == len(done.stdout.splitlines()) > 0
+    first = record["detections"][0]
+    fields = done.stdout.splitlines()[0].split("\t")
+    assert fields[:2] == [str(good), first["label"]]
+    assert float(fields[2]) == pytest.approx(first["score"], abs=1e-3)
+    assert [float(value) for value in fields[3:]] == pytest.approx(first["box"], abs=0.06)
+    assert read_image(tmp_path / "detections" / "good one.png").shape == read_image(good).shape
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nowhere.jpg",), "nowhere.jpg"),
+        (("x.jpg", "--max-detections", "0"), "--max-detections must be at least 1, but is 0"),
+        (("x.jpg", "--min-score", "high"), "invalid float value: 'high'"),
+        ((), "the following arguments are required: IMAGE"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    done = script("detect.py", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
