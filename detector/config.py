@@ -55,6 +55,7 @@ class SVMConfig(_Section):
     positive_weight: Positive = 2.0
     bias_multiplier: Positive = 10.0
     mean_norm: Positive = 20.0
+    centre: bool = False
     max_negative_iou: Fraction = 0.3
     add_above: float = -1.0001
     evict_below: float = -1.2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -79,7 +79,8 @@ def fill_cache(cache: FeatureCache, annotations: Iterable[Annotation], progress:
 class TrainingSet:
     """Annotated pictures with cached features, as mining and regression see them.
 
-    ``scale`` multiplies the features, so that a C found at one mean norm carries over to other networks.
+    Features are shifted by ``-mean`` and multiplied by ``scale``, so that a C found at one mean norm carries over to
+    other networks. `unscaled` takes both back out of what was learned.
     """
 
     annotations: Pictures
@@ -87,6 +88,7 @@ class TrainingSet:
     cache: FeatureCache
     max_negative_iou: float = 0.3
     difficult: bool = True
+    mean: Features | np.float32 = field(default_factory=lambda: np.float32(0))
     scale: float = 1.0
 
     def __len__(self) -> int:
@@ -121,23 +123,41 @@ class TrainingSet:
 
     def _pool(self, maps: Any, windows: NDArray[np.int64]) -> Features:
         features = self.cache.encoder.pool(maps, windows)
+        features -= self.mean
         features *= np.float32(self.scale)
         return features
 
+    def unscaled(self, weights: Features, biases: Features) -> tuple[Features, Features]:
+        """Weights ``(D, T)`` and biases ``(T,)`` that say of plain features what these say of scaled ones."""
+        weights = weights * np.float32(self.scale)
+        return weights, biases - np.broadcast_to(self.mean, len(weights)) @ weights
 
-def mean_norm(pictures: TrainingSet, seed: int, max_pictures: int = 200, max_boxes: int = 200) -> float:
-    """Mean L2 norm of features over random boxes of random pictures (release: spp_feature_stats)."""
+
+def scaled(
+    pictures: TrainingSet, mean_norm: float, centre: bool, seed: int, max_pictures: int = 200, max_boxes: int = 200
+) -> TrainingSet:
+    """``pictures`` with features scaled to a mean L2 norm, if asked to after their mean is taken off.
+
+    Both are measured on random boxes of random pictures, with the same draw (release: spp_feature_stats).
+    """
+    if centre:
+        sums = [each.mean(0, dtype=np.float64) for each in _random_features(pictures, seed, max_pictures, max_boxes)]
+        pictures = replace(pictures, mean=np.mean(sums, axis=0).astype(np.float32))
+    features = _random_features(pictures, seed, max_pictures, max_boxes)
+    norms = np.concatenate([np.linalg.norm(each, axis=1) for each in features])
+    return replace(pictures, scale=mean_norm / float(norms.mean()))
+
+
+def _random_features(pictures: TrainingSet, seed: int, max_pictures: int, max_boxes: int) -> Iterator[Features]:
     rng = np.random.default_rng(seed)
-    norms = []
     for index in rng.permutation(len(pictures))[:max_pictures]:
         candidates = pictures[int(index)]
         rows = rng.permutation(len(candidates.windows))[:max_boxes]
-        norms.append(np.linalg.norm(candidates.pool(candidates.windows[rows]), axis=1))
-    return float(np.concatenate(norms).mean())
+        yield candidates.pool(candidates.windows[rows])
 
 
 def train_svms(pictures: TrainingSet, config: SVMConfig, progress: Progress = without_progress) -> LinearSVMs:
-    """Mine hard negatives over ``pictures`` and fit one linear SVM a class, for features of scale 1."""
+    """Mine hard negatives over ``pictures`` and fit one linear SVM a class, for plain features."""
     problem = SVMProblem(config.loss, config.C, config.positive_weight, config.bias_multiplier)
     solver = {"primal": solve_primal, "liblinear": solve_liblinear}[config.solver]
     settings = MiningSettings(
@@ -149,7 +169,7 @@ def train_svms(pictures: TrainingSet, config: SVMConfig, progress: Progress = wi
     )
     n_features = pictures.cache.encoder.n_features
     svms = mine(pictures, n_features, pictures.n_classes, problem, solver, settings, progress=progress)
-    return LinearSVMs(svms.weights * np.float32(pictures.scale), svms.biases)
+    return LinearSVMs(*pictures.unscaled(svms.weights, svms.biases))
 
 
 def train_regressors(
@@ -175,8 +195,8 @@ def train_regressors(
             here = examples.pictures[rows] == picture
             features[here] = pictures.features(int(picture), examples.boxes[rows[here]])
         deltas = encode_deltas(examples.boxes[rows], examples.truths[rows])
-        fitted, biases[label] = fit_regressor(features, deltas, config.regularisation)
-        weights[label] = fitted * np.float32(pictures.scale)
+        fitted = fit_regressor(features, deltas, config.regularisation)
+        weights[label], biases[label] = pictures.unscaled(*fitted)
     return BoxRegressors(weights, biases)
 
 
@@ -209,7 +229,7 @@ def train(
     """Train a detector on annotated pictures, from features in ``cache``; what is missing there is computed."""
     fill_cache(cache, annotations, progress)
     pictures = TrainingSet(annotations, len(class_names), cache, config.svm.max_negative_iou, config.svm.difficult)
-    pictures = replace(pictures, scale=config.svm.mean_norm / mean_norm(pictures, config.svm.seed))
+    pictures = scaled(pictures, config.svm.mean_norm, config.svm.centre, config.svm.seed)
     svms = train_svms(pictures, config.svm, progress)
     regressors = None
     if config.regression.enabled:

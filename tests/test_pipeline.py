@@ -39,9 +39,9 @@ def fake_detector(move: float | None = None, propose: Callable[[Any], Boxes] = l
     weights = np.array([[1, 0], [0, 1], [0, 0]], np.float32)
     regressors = None
     if move is not None:
-        regressors = BoxRegressors(
-            np.zeros((2, 3, 4), np.float32), np.array([[move, 0.0, 0.0, 0.0], [0.0] * 4]).astype(np.float32)
-        )
+        shifts = np.zeros((2, 4), np.float32)
+        shifts[0, 0] = move
+        regressors = BoxRegressors(np.zeros((2, 3, 4), np.float32), shifts)
     return Detector(
         propose,
         RegionEncoder(backbone, short_sides=(160,), levels=(1,)),
@@ -107,7 +107,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         build_proposer(config.proposals),
         build_encoder(config.features),
         LinearSVMs(rng.standard_normal((256, 2)).astype(np.float32), np.zeros(2, np.float32)),
-        BoxRegressors(rng.standard_normal((2, 256, 4)).astype(np.float32) / 100, np.zeros((2, 4), np.float32)),
+        BoxRegressors(rng.normal(scale=0.01, size=(2, 256, 4)).astype(np.float32), np.zeros((2, 4), np.float32)),
         NAMES,
         config,
         {"trained_on": "nothing", "mAP": 0.25},

@@ -19,13 +19,13 @@ from detector.config import Config, parse_config
 from detector.evaluation.voc import by_class, evaluate_voc
 from detector.image import read_image
 from detector.pipeline import Detector
-from detector.training import TrainingSet, build_cache, fill_cache, mean_norm, train
+from detector.training import TrainingSet, build_cache, fill_cache, scaled, train
 
 TOOLS = Path(__file__).parents[1] / "tools"
 CONFIG = {
-    "features": {"short_sides": [160], "levels": [3, 1]},
+    "features": {"short_sides": [320], "levels": [3, 1]},
     "proposals": {"max_boxes": 300, "min_side": 16},
-    "svm": {"loss": "squared_hinge"},
+    "svm": {"loss": "squared_hinge", "C": 0.01, "centre": True},
 }
 
 
@@ -105,13 +105,24 @@ def test_difficult_objects_can_be_left_out(pictures: TrainingSet, train_set: Dat
     assert sum(len(without.boxes(i)[1]) for i in range(len(without))) == n_objects - n_difficult
 
 
-def test_mean_norm_is_that_of_the_features(pictures: TrainingSet) -> None:
-    everything = [pictures[i].pool(pictures[i].windows) for i in range(len(pictures))]
+@pytest.mark.parametrize("centre", [False, True])
+def test_features_get_the_norm_asked_for(pictures: TrainingSet, centre: bool) -> None:
+    ready = scaled(pictures, 20.0, centre, seed=0, max_boxes=10_000)
+    everything = [ready[i].pool(ready[i].windows) for i in range(len(ready))]
     norms = np.concatenate([np.linalg.norm(each, axis=1) for each in everything])
-    assert mean_norm(pictures, 0, max_boxes=10_000) == pytest.approx(
-        np.mean(np.concatenate([[n] for n in norms])), rel=1e-4
-    )
-    assert mean_norm(pictures, 0, 5, 20) == pytest.approx(norms.mean(), rel=0.2)
+    assert norms.mean() == pytest.approx(20, rel=1e-4)
+    means = np.mean([each.mean(0) for each in everything], axis=0)
+    assert (np.abs(means).max() < 1e-4) == centre
+
+
+def test_unscaled_weights_say_the_same_of_plain_features(pictures: TrainingSet, train_set: Dataset) -> None:
+    ready = scaled(pictures, 20.0, True, seed=0)
+    rng = np.random.default_rng(0)
+    weights, biases = rng.standard_normal((3200, 2)).astype(np.float32), np.array([1, -2], np.float32)
+    plain_weights, plain_biases = ready.unscaled(weights, biases)
+    boxes = train_set[0].boxes
+    expected = ready.features(0, boxes) @ weights + biases
+    np.testing.assert_allclose(pictures.features(0, boxes) @ plain_weights + plain_biases, expected, atol=1e-2)
 
 
 def test_a_trained_detector_finds_objects_of_new_pictures(detector: Detector, test_set: Dataset) -> None:

@@ -232,7 +232,7 @@ def _refit(
 def class_overlaps(
     overlaps: NDArray[np.float32], truth_labels: NDArray[np.int64], n_classes: int
 ) -> NDArray[np.float32]:
-    """Largest IoU ``(R, K)`` with the objects of each class, 0 where none, from the IoU ``(R, N)`` with every object."""
+    """Largest IoU ``(R, K)`` with the objects of each class, 0 where none, from the IoU ``(R, N)`` with all."""
     best = np.zeros((len(overlaps), n_classes), np.float32)
     for k in np.unique(truth_labels):
         best[:, k] = overlaps[:, truth_labels == k].max(1)
