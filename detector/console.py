@@ -7,11 +7,13 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from tqdm import tqdm
+
+from detector.boxes import Boxes
 
 USAGE_ERROR = 2
 _INTERRUPTED = 130
@@ -71,3 +73,23 @@ def write_json(path: Path, content: Any) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+def add_data_options(parser: Parser) -> None:
+    """Options of the scripts that work on a data set."""
+    parser.add_argument("--voc", type=Path, required=True, metavar="ROOT", help="VOC folder, or a devkit above it")
+    parser.add_argument("--split", required=True, help="a list in ImageSets/Main, such as train")
+    parser.add_argument("--classes", nargs="+", metavar="NAME", help="the classes (default: VOC's twenty)")
+    parser.add_argument(
+        "--proposals", type=Path, metavar="FILE", help="take boxes by image id from a .npz, .json or R-CNN .mat file"
+    )
+    parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
+
+
+def precomputed_boxes(path: Path | None) -> Mapping[str, Boxes] | None:
+    """The boxes of ``--proposals``, if given."""
+    if path is None:
+        return None
+    from detector.proposals.sources import PrecomputedBoxes
+
+    return PrecomputedBoxes(path)

@@ -166,6 +166,46 @@ def test_detect_script(detector: Detector, test_set: Dataset, tmp_path: Path) ->
     assert read_image(tmp_path / "detections" / "good one.png").shape == read_image(good).shape
 
 
+def test_scripts_train_and_evaluate_own_classes(root: Path, test_set: Dataset, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(json.dumps(CONFIG))
+    data = ("--voc", root, "--cache", "cache")
+    classes = ("--classes", *test_set.class_names)
+    done = script("cache_features.py", recipe, *data, "--split", "train", *classes, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = script("train_svm.py", recipe, *data, "--split", "train", *classes, "--output", "m", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert Detector.load(tmp_path / "m").record["images"] == 24
+    files = ("--json", "a.json", "--save-detections", "found")
+    done = script("evaluate_voc.py", *data, "--split", "test", "--model", "m", *files, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    shutil.rmtree(tmp_path / "cache")
+    files = ("--json", "b.json", "--detections", "found")
+    done = script("evaluate_voc.py", *data[:2], "--split", "test", *classes, *files, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "a.json").read_text())
+    assert set(result) == {"metric", "mAP", "AP", "images"}
+    assert (result["metric"], result["images"]) == ("voc07", 10)
+    assert set(result["AP"]) == set(test_set.class_names)
+    assert json.loads((tmp_path / "b.json").read_text()) == result
+
+
+def test_scripts_name_what_is_wrong_with_data(root: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("featurs: {}")
+    data = ("--voc", root, "--split", "train", "--cache", tmp_path / "cache", "--output", tmp_path / "model")
+    done = script("train_svm.py", recipe, *data, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "recipe.yaml: unknown key 'featurs'" in done.stderr
+    recipe.write_text("")
+    done = script("train_svm.py", recipe, *data, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "unknown class" in done.stderr
+    done = script("evaluate_voc.py", "--voc", root, "--split", "nope", "--detections", root, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -5,19 +5,24 @@ python tools/evaluate_voc.py --voc ROOT --split val [--model M | --detections DI
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from data.voc import load_voc
-from detector.console import Parser, progress, run, write_json
+from data.annotation import Dataset
+from data.voc import VOC_CLASSES, load_voc
+from detector.console import Parser, add_data_options, precomputed_boxes, progress, run, write_json
 from detector.evaluation.files import read_detections, write_detections
 from detector.evaluation.voc import by_class, evaluate_voc
+
+if TYPE_CHECKING:
+    from detector.detections import Detections
+    from detector.pipeline import Detector
 
 
 def parser() -> Parser:
     parser = Parser(description="Average precision a class and its mean, as the VOC devkit counts.")
-    parser.add_argument("--voc", type=Path, required=True, metavar="ROOT", help="VOC folder, or a devkit above it")
-    parser.add_argument("--split", required=True, help="a list in ImageSets/Main, such as val")
+    add_data_options(parser)
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--model", type=Path, help="a model file (default: the one that comes with the package)")
     source.add_argument("--detections", type=Path, metavar="DIR", help="score comp4_det_<split>_<class>.txt files")
@@ -26,17 +31,22 @@ def parser() -> Parser:
     parser.add_argument("--save-detections", type=Path, metavar="DIR", help="write comp4_det files to DIR")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="keep feature maps and proposals, as in training")
     parser.add_argument("--weights", type=Path, help="where the backbone's weights are, if not where they were")
-    parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
     return parser
 
 
 def main() -> int:
     options = parser().parse_args()
-    dataset = load_voc(options.voc, options.split)
-    if options.detections is not None:
+    detector = None
+    if options.detections is None:
+        from detector.pipeline import Detector
+
+        detector = Detector.load(options.model, options.device, options.weights)
+    class_names = options.classes or (detector.class_names if detector else VOC_CLASSES)
+    dataset = load_voc(options.voc, options.split, class_names)
+    if detector is None:
         detections = read_detections(options.detections, options.split, dataset.class_names)
     else:
-        found = detect_all(dataset, options)
+        found = detect_all(detector, dataset, options)
         image_ids = [annotation.image_id for annotation in dataset]
         if options.save_detections is not None:
             write_detections(options.save_detections, options.split, image_ids, found)
@@ -51,22 +61,21 @@ def main() -> int:
     return 0
 
 
-def detect_all(dataset: Any, options: Any) -> list[Any]:
+def detect_all(detector: Detector, dataset: Dataset, options: Namespace) -> list[Detections]:
     """Detections of every picture; with a cache, a run that was killed finds its features there."""
     from detector.image import read_image
-    from detector.pipeline import Detector
     from detector.training import cache_of
 
-    detector = Detector.load(options.model, options.device, options.weights)
-    cache = None if options.cache is None else cache_of(detector, options.cache)
+    boxes = precomputed_boxes(options.proposals)
+    cache = None if options.cache is None else cache_of(detector, options.cache, boxes)
     found = []
-    for annotation in progress(dataset, "detect"):
+    for each in progress(dataset, "detect"):
         if cache is None:
-            found.append(detector.detect(read_image(annotation.path)))
+            given = None if boxes is None else boxes[each.image_id]
+            found.append(detector.detect(read_image(each.path), given))
         else:
-            boxes = cache.proposals(annotation.image_id, annotation.path)
-            maps = cache.maps(annotation.image_id, annotation.path)
-            found.append(detector.detect_in_maps(maps, boxes))
+            maps, proposals = cache.maps(each.image_id, each.path), cache.proposals(each.image_id, each.path)
+            found.append(detector.detect_in_maps(maps, proposals))
     return found
 
 

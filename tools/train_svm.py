@@ -10,32 +10,30 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from data.voc import load_voc
+from data.voc import VOC_CLASSES, load_voc
 from detector.config import load_config
-from detector.console import Parser, progress, run
+from detector.console import Parser, add_data_options, precomputed_boxes, progress, run
 
 
 def parser() -> Parser:
     parser = Parser(description="Train SVMs and box regressors on cached features; what the cache lacks is computed.")
     parser.add_argument("config", type=Path, metavar="CONFIG", help="a recipe, such as configs/default.yaml")
-    parser.add_argument("--voc", type=Path, required=True, metavar="ROOT", help="VOC folder, or a devkit above it")
-    parser.add_argument("--split", required=True, help="a list in ImageSets/Main, such as train")
+    add_data_options(parser)
     parser.add_argument("--cache", type=Path, required=True, metavar="DIR", help="folder of the cached files")
     parser.add_argument("--output", type=Path, required=True, metavar="MODEL", help="the model file to write")
-    parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
     return parser
 
 
 def main() -> int:
     options = parser().parse_args()
     config = load_config(options.config)
-    dataset = load_voc(options.voc, options.split)
+    dataset = load_voc(options.voc, options.split, options.classes or VOC_CLASSES)
     if options.output.is_dir():
         raise ValueError(f"{options.output}: is a folder, but the model is to be a file")
     from detector.training import build_cache, train
 
     start = time.monotonic()
-    cache = build_cache(config, options.cache, options.device)
+    cache = build_cache(config, options.cache, options.device, precomputed_boxes(options.proposals))
     detector = train(config, dataset, dataset.class_names, cache, progress)
     record = {
         "trained_on": dataset.name,
