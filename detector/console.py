@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from tqdm import tqdm
 
 from detector.boxes import Boxes
+from detector.files import replacing
 
 USAGE_ERROR = 2
 _INTERRUPTED = 130
@@ -70,9 +71,8 @@ def write_json(path: Path, content: Any) -> None:
         sys.stdout.write(text)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def add_data_options(parser: Parser) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import re
-import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.decoding import START_LENGTH, decode_image, picture_format, silenced_stderr
+from detector.files import replacing
 
 DEFAULT_MAX_PIXELS = 100_000_000
 SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"))
@@ -68,12 +68,10 @@ def write_image(path: str | Path, image: NDArray[np.uint8]) -> None:
             encoded = False
     if not encoded:
         raise OSError(f"{path}: the format cannot hold {bgr.shape[1]} x {bgr.shape[0]} pixels")
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
-        temporary.write_bytes(data.tobytes())
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(data.tobytes())
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise type(error)(f"{path}: {error.strerror}") from error
 
 

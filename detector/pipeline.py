@@ -16,9 +16,9 @@ from detector.boxes import Boxes, as_boxes, clip, decode_deltas
 from detector.config import Config, FeatureConfig, ProposalConfig, parse_config
 from detector.detections import Detections, select, suppress
 from detector.features.backbones import load_backbone
-from detector.features.cache import read_arrays, write_arrays
 from detector.features.encoder import FeatureMaps, RegionEncoder
 from detector.features.normalisation import signed_power
+from detector.files import read_arrays, write_arrays
 from detector.heads.regression import BoxRegressors
 from detector.heads.svm import LinearSVMs
 from detector.image import check_image

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,10 +14,15 @@ from numpy.typing import NDArray
 
 from detector.boxes import Boxes, encode_deltas, iou
 from detector.config import Config, RegressionConfig, SVMConfig
+from detector.evaluation.voc import Truth
 from detector.features.cache import FeatureCache
+from detector.files import fingerprint
+from detector.heads.checkpoint import load_state, save_state
 from detector.heads.mining import (
+    Bank,
     Candidates,
     MiningSettings,
+    MiningState,
     class_overlaps,
     first_of_each,
     mine,
@@ -30,22 +36,14 @@ from detector.progress import Progress, without_progress
 Features = NDArray[np.float32]
 
 
-class Annotation(Protocol):
-    """A picture and its objects: ``boxes`` ``(N, 4)`` float32, ``labels`` ``(N,)`` int64, ``difficult`` ``(N,)``."""
+class Annotation(Truth, Protocol):
+    """A picture and its objects, as evaluation knows them, with the path of its file."""
 
-    @property
-    def image_id(self) -> str: ...
     @property
     def path(self) -> Path: ...
-    @property
-    def boxes(self) -> Boxes: ...
-    @property
-    def labels(self) -> NDArray[np.int64]: ...
-    @property
-    def difficult(self) -> NDArray[np.bool_]: ...
 
 
-class Pictures(Protocol):
+class Annotations(Protocol):
     """A data set: annotations by index."""
 
     def __len__(self) -> int: ...
@@ -83,7 +81,7 @@ class TrainingSet:
     other networks. `unscaled` takes both back out of what was learned.
     """
 
-    annotations: Pictures
+    annotations: Annotations
     n_classes: int
     cache: FeatureCache
     max_negative_iou: float = 0.3
@@ -156,19 +154,24 @@ def _random_features(pictures: TrainingSet, seed: int, max_pictures: int, max_bo
         yield candidates.pool(candidates.windows[rows])
 
 
-def train_svms(pictures: TrainingSet, config: SVMConfig, progress: Progress = without_progress) -> LinearSVMs:
-    """Mine hard negatives over ``pictures`` and fit one linear SVM a class, for plain features."""
+def train_svms(
+    pictures: TrainingSet, config: SVMConfig, checkpoint: Path, progress: Progress = without_progress
+) -> LinearSVMs:
+    """Mine hard negatives over ``pictures`` and fit one linear SVM a class, for plain features.
+
+    The state after every fit is kept in the file ``checkpoint``, from which a second call goes on.
+    """
     problem = SVMProblem(config.loss, config.C, config.positive_weight, config.bias_multiplier)
     solver = {"primal": solve_primal, "liblinear": solve_liblinear}[config.solver]
     settings = MiningSettings(
         add_above=config.add_above,
         evict_below=config.evict_below,
         max_per_picture=config.max_per_picture,
-        max_samples=config.max_samples,
         seed=config.seed,
     )
-    n_features = pictures.cache.encoder.n_features
-    svms = mine(pictures, n_features, pictures.n_classes, problem, solver, settings, progress=progress)
+    bank = Bank(config.max_samples, pictures.cache.encoder.n_features, pictures.n_classes)
+    state = load_state(checkpoint, pictures, bank) or MiningState(bank)
+    svms = mine(pictures, problem, solver, settings, state, progress, partial(save_state, checkpoint))
     return LinearSVMs(*pictures.unscaled(svms.weights, svms.biases))
 
 
@@ -221,7 +224,7 @@ def _regression_examples(pictures: TrainingSet, min_iou: float) -> _Examples:
 
 def train(
     config: Config,
-    annotations: Pictures,
+    annotations: Annotations,
     class_names: Sequence[str],
     cache: FeatureCache,
     progress: Progress = without_progress,
@@ -230,8 +233,21 @@ def train(
     fill_cache(cache, annotations, progress)
     pictures = TrainingSet(annotations, len(class_names), cache, config.svm.max_negative_iou, config.svm.difficult)
     pictures = scaled(pictures, config.svm.mean_norm, config.svm.centre, config.svm.seed)
-    svms = train_svms(pictures, config.svm, progress)
+    checkpoint = _checkpoint(config, annotations, cache)
+    svms = train_svms(pictures, config.svm, checkpoint, progress)
     regressors = None
     if config.regression.enabled:
         regressors = train_regressors(pictures, config.regression, config.svm.seed, progress)
+    checkpoint.unlink(missing_ok=True)
     return Detector(cache.propose, cache.encoder, svms, regressors, tuple(class_names), config)
+
+
+def _checkpoint(config: Config, annotations: Annotations, cache: FeatureCache) -> Path:
+    """Where the state of a training is kept: another file for anything that would change its result."""
+    objects = hashlib.sha256()
+    for each in annotations:
+        boxes = cache.proposals(each.image_id, each.path)
+        for part in (each.image_id.encode(), each.boxes, each.labels, each.difficult, boxes):
+            objects.update(bytes(part))
+    settings = {"config": config.model_dump(mode="json"), "data": objects.hexdigest()}
+    return cache.directory / f"training-{fingerprint({**settings, 'maps': cache.maps_directory.name})}.safetensors"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from detector.features.cache import FeatureCache, fingerprint, read_arrays, write_arrays
+from detector.features.cache import FeatureCache
 from detector.features.encoder import FeatureMaps, RegionEncoder
 from detector.image import write_image
 from tests.test_encoder import MeanOfCells
@@ -103,31 +103,3 @@ def test_nothing_half_written_is_left(tmp_path: Path, picture: Path) -> None:
     cache = make_cache(tmp_path / "cache")
     cache.maps("folder/cat", picture)
     assert [path.name for path in cache.maps_directory.iterdir()] == ["folder%2Fcat.safetensors"]
-
-
-def test_arrays_survive(tmp_path: Path) -> None:
-    arrays: dict[str, Any] = {"a": np.arange(6.0).reshape(2, 3), "empty": np.zeros((0, 4), np.float32)}
-    path = tmp_path / "x" / "file.safetensors"
-    write_arrays(path, arrays, {"key": "value", "list": [1, 2], "z": None})
-    read, metadata = read_arrays(path)
-    assert metadata == {"key": "value", "list": [1, 2], "z": None}
-    for name, array in arrays.items():
-        np.testing.assert_array_equal(read[name], array)
-        assert read[name].dtype == array.dtype
-    content = path.read_bytes()
-    for _ in range(10):
-        write_arrays(path, arrays, {"z": None, "key": "value", "list": [1, 2]})
-        assert path.read_bytes() == content
-
-
-def test_missing_and_unwritable_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nothing"):
-        read_arrays(tmp_path / "nothing")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="file"):
-        write_arrays(tmp_path / "file" / "below", {"a": np.zeros(1)}, {})
-
-
-def test_fingerprints_depend_on_values_not_on_order() -> None:
-    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
-    assert fingerprint({"a": 1}) != fingerprint({"a": 2})

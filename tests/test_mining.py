@@ -54,6 +54,10 @@ def pictures() -> FakePictures:
     return FakePictures(features, targets)
 
 
+def fresh(capacity: int = 2000, n_classes: int = N_CLASSES) -> MiningState:
+    return MiningState(Bank(capacity, N_FEATURES, n_classes))
+
+
 def test_targets_by_hand() -> None:
     overlaps = np.array([[0.6, 0.2], [0.6, 0.5], [0.3, 0.29], [0.0, 0.0]], np.float32)
     targets = mining_targets(overlaps, np.array([0]))
@@ -75,7 +79,7 @@ def test_boxes_with_equal_cells_count_once() -> None:
 
 def test_mining_finds_the_solution_of_all_samples(pictures: FakePictures) -> None:
     settings = MiningSettings(start_pictures=3, start_samples=10, max_per_picture=60, growth=0.2)
-    mined = mine(pictures, N_FEATURES, N_CLASSES, PROBLEM, solve_primal, settings)
+    mined = mine(pictures, PROBLEM, solve_primal, settings, fresh())
     features = pictures.features.reshape(-1, N_FEATURES)
     targets = pictures.targets.reshape(-1, N_CLASSES)
     full = solve_primal(PROBLEM, features, targets)
@@ -91,28 +95,20 @@ def test_a_pass_can_go_on_from_any_fit(pictures: FakePictures) -> None:
         assert state.svms is not None
         states.append((state.next_picture, state.bank.keys.copy(), state.svms))
 
-    full = mine(pictures, N_FEATURES, N_CLASSES, PROBLEM, solve_primal, settings, report=keep)
+    full = mine(pictures, PROBLEM, solve_primal, settings, fresh(), report=keep)
     assert len(states) > 3
     for next_picture, keys, svms in states:
-        bank = Bank(settings.max_samples, N_FEATURES, N_CLASSES)
+        bank = Bank(1000, N_FEATURES, N_CLASSES)
         for picture, row in keys:
             candidates = pictures[picture]
             rows = np.array([row])
             bank.add(candidates.pool(candidates.windows[rows]), candidates.targets[rows], picture, rows)
-        again = mine(
-            pictures,
-            N_FEATURES,
-            N_CLASSES,
-            PROBLEM,
-            solve_primal,
-            settings,
-            MiningState(bank, next_picture, svms=svms),
-        )
+        again = mine(pictures, PROBLEM, solve_primal, settings, MiningState(bank, next_picture, svms=svms))
         np.testing.assert_array_equal(again.weights, full.weights)
 
 
 def test_memory_is_bounded_and_no_sample_stored_twice(pictures: FakePictures) -> None:
-    settings = MiningSettings(start_pictures=2, start_samples=5, max_per_picture=30, growth=0.1, max_samples=120)
+    settings = MiningSettings(start_pictures=2, start_samples=5, max_per_picture=30, growth=0.1)
     sizes = []
 
     def check(state: MiningState) -> None:
@@ -120,14 +116,14 @@ def test_memory_is_bounded_and_no_sample_stored_twice(pictures: FakePictures) ->
         assert len(np.unique(state.bank.keys, axis=0)) == state.bank.size
         assert (state.bank.targets > 0).any(1).sum() == len(pictures)
 
-    mine(pictures, N_FEATURES, N_CLASSES, PROBLEM, solve_primal, settings, report=check)
+    mine(pictures, PROBLEM, solve_primal, settings, fresh(capacity=120), report=check)
     assert max(sizes) <= 120
 
 
 def test_a_class_without_objects_is_an_error(pictures: FakePictures) -> None:
     targets = np.concatenate([pictures.targets, np.full((30, 60, 1), -1, np.int8)], axis=2)
     with pytest.raises(ValueError, match="no box of class 2 to train on"):
-        mine(FakePictures(pictures.features, targets), N_FEATURES, 3, PROBLEM, solve_primal, MiningSettings())
+        mine(FakePictures(pictures.features, targets), PROBLEM, solve_primal, MiningSettings(), fresh(n_classes=3))
 
 
 def test_the_bank_keeps_rows_and_refuses_more_than_it_holds() -> None:

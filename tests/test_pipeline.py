@@ -14,8 +14,8 @@ from safetensors.numpy import save_file
 
 from detector.boxes import Boxes, as_boxes
 from detector.config import Config, parse_config
-from detector.features.cache import read_arrays, write_arrays
 from detector.features.encoder import RegionEncoder
+from detector.files import read_arrays, write_arrays
 from detector.heads.regression import BoxRegressors
 from detector.heads.svm import LinearSVMs
 from detector.pipeline import Detector, build_encoder, build_proposer

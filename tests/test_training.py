@@ -17,6 +17,8 @@ from data.synthetic import write_synthetic_voc
 from detector.boxes import iou
 from detector.config import Config, parse_config
 from detector.evaluation.voc import by_class, evaluate_voc
+from detector.heads.checkpoint import load_state, save_state
+from detector.heads.mining import Bank, MiningState
 from detector.image import read_image
 from detector.pipeline import Detector
 from detector.training import TrainingSet, build_cache, fill_cache, scaled, train
@@ -62,7 +64,7 @@ def pictures(train_set: Dataset, config: Config, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(scope="module")
 def detector(train_set: Dataset, config: Config, pictures: TrainingSet) -> Detector:
-    return train(config, train_set.annotations, train_set.class_names, pictures.cache)
+    return train(config, train_set, train_set.class_names, pictures.cache)
 
 
 def test_candidates_are_truth_first_and_distinct_windows_after(pictures: TrainingSet, train_set: Dataset) -> None:
@@ -136,8 +138,47 @@ def test_training_twice_gives_the_same_model(
     detector: Detector, train_set: Dataset, config: Config, pictures: TrainingSet, tmp_path: Path
 ) -> None:
     detector.save(tmp_path / "a")
-    train(config, train_set.annotations, train_set.class_names, pictures.cache).save(tmp_path / "b")
+    train(config, train_set, train_set.class_names, pictures.cache).save(tmp_path / "b")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("fit", [1, 2])
+def test_a_killed_training_goes_on_to_the_same_model(
+    detector: Detector,
+    train_set: Dataset,
+    config: Config,
+    pictures: TrainingSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fit: int,
+) -> None:
+    saved: list[Path] = []
+
+    def save_and_die(path: Path, state: MiningState) -> None:
+        save_state(path, state)
+        saved.append(path)
+        if len(saved) == fit:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("detector.training.save_state", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, train_set, train_set.class_names, pictures.cache)
+    monkeypatch.undo()
+    assert saved[0].exists()
+    train(config, train_set, train_set.class_names, pictures.cache).save(tmp_path / "resumed")
+    detector.save(tmp_path / "undisturbed")
+    assert (tmp_path / "resumed").read_bytes() == (tmp_path / "undisturbed").read_bytes()
+    assert not saved[0].exists()
+
+
+def test_a_damaged_checkpoint_is_not_used(
+    pictures: TrainingSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "checkpoint"
+    assert load_state(path, pictures, Bank(10, 3200, 3)) is None
+    path.write_bytes(b"damage")
+    assert load_state(path, pictures, Bank(10, 3200, 3)) is None
+    assert f"{path}: is damaged" in caplog.text
 
 
 def script(name: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:

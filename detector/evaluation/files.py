@@ -6,7 +6,6 @@ Corners in the files are 1-based and inclusive: x1 and y1 gain 1 when written an
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from detector.detections import Detections
 from detector.evaluation.voc import ClassDetections
+from detector.files import replacing
 
 # From 0-based half-open corners to 1-based inclusive ones.
 _TO_FILE = np.array([1.0, 1.0, 0.0, 0.0])
@@ -45,9 +45,8 @@ def write_detections(
         for label, score, (x1, y1, x2, y2) in zip(each.labels, each.scores, corners, strict=True):
             lines[label].append(f"{image_id} {score!s} {x1!r} {y1!r} {x2!r} {y2!r}\n")
     for path, of_class in zip(paths, lines, strict=True):
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        temporary.write_text("".join(of_class), encoding="utf-8")
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_text("".join(of_class), encoding="utf-8")
 
 
 def read_detections(directory: Path | str, split: str, class_names: Sequence[str]) -> dict[str, ClassDetections]:

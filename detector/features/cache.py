@@ -7,11 +7,7 @@ files. Each file carries a checksum; a damaged file is reported, computed again 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import os
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,67 +16,14 @@ from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from detector.boxes import Boxes, as_boxes
 from detector.features.encoder import FeatureMaps, RegionEncoder
+from detector.files import Arrays, fingerprint, read_arrays, write_arrays
 from detector.image import read_image
 
 _FORMAT = 1
-_METADATA = "spp-detector"
 _log = logging.getLogger(__name__)
-
-Arrays = dict[str, NDArray[np.generic]]
-
-
-def fingerprint(settings: Mapping[str, object]) -> str:
-    """First 16 hexadecimal digits of the SHA-256 of ``settings`` as JSON with sorted keys."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def write_arrays(path: Path, arrays: Arrays, metadata: Mapping[str, Any]) -> None:
-    """Write ``arrays`` as safetensors with ``metadata`` and a checksum, whole or not at all.
-
-    The file is written under a temporary name of this process and renamed, so that a reader, a crash or a second
-    writer never meets a half-written one.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        # one key: safetensors writes several in random order, and equal contents shall be equal files
-        description = json.dumps({**metadata, "crc32": _checksum(arrays)}, sort_keys=True)
-        save_file(arrays, temporary, {_METADATA: description})
-        temporary.replace(path)
-    except SafetensorError as error:
-        raise OSError(f"{path}: cannot be written: {error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def read_arrays(path: Path) -> tuple[Arrays, dict[str, Any]]:
-    """Arrays and metadata of a file of `write_arrays`.
-
-    Raises FileNotFoundError when it is missing and ValueError, naming the file, when it is damaged.
-    """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: is damaged or no safetensors file: {error}") from None
-    if metadata.pop("crc32", None) != _checksum(arrays):
-        raise ValueError(f"{path}: is damaged: the checksum does not fit the contents")
-    return arrays, metadata
-
-
-def _checksum(arrays: Arrays) -> str:
-    crc = 0
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        crc = zlib.crc32(f"{name}{array.dtype.str}{array.shape}".encode(), crc)
-        crc = zlib.crc32(array.data, crc)
-    return f"{crc:08x}"
 
 
 @dataclass(frozen=True)

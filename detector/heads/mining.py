@@ -62,19 +62,18 @@ def first_of_each(windows: NDArray[np.int64]) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class MiningSettings:
-    """Constants of the release, but for the size of the shared bank and the start.
+    """Constants of the release, but for what bounds time and memory.
 
     ``add_above`` and ``evict_below`` are margins. At most the ``max_per_picture`` hardest negatives of a picture are
-    added. The SVMs are fitted again when the bank has grown by ``growth`` of its size, or is full at
-    ``max_samples``, up to ``tolerance``; the last fit is up to ``last_tolerance`` (relative duality gaps). The first
-    ``start_pictures`` give ``start_samples`` random negatives each.
+    added. The SVMs are fitted again, up to ``tolerance``, when the bank has grown by ``growth`` of its size or is full;
+    the last fit is up to ``last_tolerance`` (both relative duality gaps). The first ``start_pictures`` give
+    ``start_samples`` random negatives each.
     """
 
     add_above: float = -1.0001
     evict_below: float = -1.2
     max_per_picture: int = 100
     growth: float = 0.5
-    max_samples: int = 40_000
     tolerance: float = 0.02
     last_tolerance: float = 1e-3
     start_pictures: int = 50
@@ -149,22 +148,19 @@ class MiningState:
 
 def mine(
     pictures: Pictures,
-    n_features: int,
-    n_classes: int,
     problem: SVMProblem,
     solver: Solver,
     settings: MiningSettings,
-    state: MiningState | None = None,
+    state: MiningState,
     progress: Progress = without_progress,
     report: Callable[[MiningState], None] | None = None,
 ) -> LinearSVMs:
-    """Train ``(n_features, n_classes)`` linear SVMs in one pass over ``pictures``.
+    """Train one linear SVM a class in one pass over ``pictures``.
 
-    ``report`` is called after every fit with the state, from which a later call can go on to the same result.
-    Raises ValueError when a class has no positive.
+    ``state`` is one with an empty bank, or one that ``report`` was called with after a fit of an earlier pass, from
+    which this one goes on to the same result. Raises ValueError when a class has no positive.
     """
-    if state is None:
-        state = MiningState(Bank(settings.max_samples, n_features, n_classes))
+    if state.svms is None:
         _fill_start(pictures, state.bank, settings, progress)
         missing = np.flatnonzero(~(state.bank.targets > 0).any(0))
         if len(missing):

@@ -1,0 +1,81 @@
+"""Files that must survive a crash, and what is in them: whole or not there, checked when read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+_METADATA = "spp-detector"
+
+Arrays = dict[str, NDArray[np.generic]]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path``, for the block to write to.
+
+    When the block ends well the file is renamed to ``path``, else it is removed: a reader, a crash or a second writer
+    never meets a half-written file.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def fingerprint(settings: Mapping[str, object]) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of ``settings`` as JSON with sorted keys."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def write_arrays(path: Path, arrays: Arrays, metadata: Mapping[str, Any]) -> None:
+    """Write ``arrays`` as safetensors with ``metadata`` and a checksum, whole or not at all.
+
+    Folders are made where they are missing. Raises OSError, naming the file, when it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # one key: safetensors writes several in random order, and equal contents shall be equal files
+    description = json.dumps({**metadata, "crc32": _checksum(arrays)}, sort_keys=True)
+    with replacing(path) as temporary:
+        try:
+            save_file(arrays, temporary, {_METADATA: description})
+        except SafetensorError as error:
+            raise OSError(f"{path}: cannot be written: {error}") from None
+
+
+def read_arrays(path: Path) -> tuple[Arrays, dict[str, Any]]:
+    """Arrays and metadata of a file of `write_arrays`.
+
+    Raises FileNotFoundError when it is missing and ValueError, naming the file, when it is damaged.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: is damaged or no safetensors file: {error}") from None
+    if metadata.pop("crc32", None) != _checksum(arrays):
+        raise ValueError(f"{path}: is damaged: the checksum does not fit the contents")
+    return arrays, metadata
+
+
+def _checksum(arrays: Arrays) -> str:
+    crc = 0
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        crc = zlib.crc32(f"{name}{array.dtype.str}{array.shape}".encode(), crc)
+        crc = zlib.crc32(array.data, crc)
+    return f"{crc:08x}"

@@ -1,0 +1,47 @@
+"""The state of a mining pass on disk, so that a training that was killed goes on to the same result.
+
+Features are not stored: which boxes of which pictures are in the bank says it all, and pooling them again from the
+cache gives the same bits.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from detector.files import Arrays, read_arrays, write_arrays
+from detector.heads.mining import Bank, MiningState, Pictures
+from detector.heads.svm import LinearSVMs
+
+_log = logging.getLogger(__name__)
+
+
+def save_state(path: Path, state: MiningState) -> None:
+    """Write a state as it is right after a fit."""
+    assert state.svms is not None
+    arrays: Arrays = {"keys": state.bank.keys, "weights": state.svms.weights, "biases": state.svms.biases}
+    write_arrays(path, arrays, {"next_picture": state.next_picture})
+
+
+def load_state(path: Path, pictures: Pictures, bank: Bank) -> MiningState | None:
+    """The state of `save_state`, with its samples pooled into the empty ``bank``; None where there is none.
+
+    A damaged file is reported and counts as none.
+    """
+    try:
+        arrays, metadata = read_arrays(path)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        _log.warning("%s; starting over", error)
+        return None
+    keys = arrays["keys"].astype(np.int64)
+    runs = np.split(np.arange(len(keys)), np.flatnonzero(np.diff(keys[:, 0])) + 1)
+    for run in runs:
+        picture, rows = int(keys[run[0], 0]), keys[run, 1]
+        candidates = pictures[picture]
+        bank.add(candidates.pool(candidates.windows[rows]), candidates.targets[rows], picture, rows)
+    svms = LinearSVMs(arrays["weights"].astype(np.float32), arrays["biases"].astype(np.float32))
+    return MiningState(bank, metadata["next_picture"], svms=svms)
