@@ -19,6 +19,7 @@ setup: $(READY) ## create .venv and install the locked versions
 # the stamp is written last: a killed set-up starts over, a finished one costs nothing
 $(READY): requirements.lock setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, but $(PYTHON) is " + sys.version.split()[0])'
+	@echo 'setting up $(VENV): some gigabytes are downloaded, which takes a minute or more'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 _METADATA = "spp-detector"
 
@@ -50,10 +50,7 @@ def write_arrays(path: Path, arrays: Arrays, metadata: Mapping[str, Any]) -> Non
     # one key: safetensors writes several in random order, and equal contents shall be equal files
     description = json.dumps({**metadata, "crc32": _checksum(arrays)}, sort_keys=True)
     with replacing(path) as temporary:
-        try:
-            save_file(arrays, temporary, {_METADATA: description})
-        except SafetensorError as error:
-            raise OSError(f"{path}: cannot be written: {error}") from None
+        temporary.write_bytes(save(arrays, {_METADATA: description}))
 
 
 def read_arrays(path: Path) -> tuple[Arrays, dict[str, Any]]:

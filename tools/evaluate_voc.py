@@ -6,6 +6,7 @@ python tools/evaluate_voc.py --voc ROOT --split val [--model M | --detections DI
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,12 +31,15 @@ def parser() -> Parser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to FILE; - is stdout")
     parser.add_argument("--save-detections", type=Path, metavar="DIR", help="write comp4_det files to DIR")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="keep feature maps and proposals, as in training")
+    parser.add_argument("--record", action="store_true", help="note the result in the file of --model")
     parser.add_argument("--weights", type=Path, help="where the backbone's weights are, if not where they were")
     return parser
 
 
 def main() -> int:
     options = parser().parse_args()
+    if options.record and options.model is None:
+        raise ValueError("--record needs --model, the file to note the result in")
     detector = None
     if options.detections is None:
         from detector.pipeline import Detector
@@ -56,6 +60,14 @@ def main() -> int:
         for name, value in result.AP.items():
             print(f"{name:<12} {100 * value:5.1f}")
         print(f"{'mAP':<12} {100 * result.mAP:5.1f}   ({options.metric}, {result.images} images of {dataset.name})")
+    if options.record and detector is not None:
+        note = {
+            "mAP": result.mAP,
+            "metric": result.metric,
+            "evaluated_on": dataset.name,
+            "evaluated_images": len(dataset),
+        }
+        replace(detector, record={**detector.record, **note}).save(options.model)
     if options.json is not None:
         write_json(options.json, result.to_json())
     return 0
