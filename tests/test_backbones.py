@@ -251,6 +251,17 @@ def test_wrong_images(lite0: Backbone, image: NDArray[np.uint8]) -> None:
         lite0(image)
 
 
+@pytest.mark.parametrize("device", ["tpu", "cuda:99"])
+def test_wrong_device(device: str) -> None:
+    with pytest.raises(ValueError, match=f"device '{device}' cannot be used"):
+        load_backbone("alexnet", weights="random", device=device)
+
+
+def test_automatic_precision_is_one_of_both() -> None:
+    backbone = load_backbone("alexnet", weights="random", precision="auto")
+    assert backbone.precision in ("float32", "bfloat16")
+
+
 def test_wrong_precision() -> None:
     with pytest.raises(ValueError, match="precision must be one of auto, float32, bfloat16, but got 'float16'"):
         load_backbone("zf5", weights="random", precision="float16")  # type: ignore[arg-type]

@@ -114,7 +114,7 @@ def load_backbone(
         a path: a safetensors file with the network's tensor names; "random": seeded, untrained.
     precision: of the computation; the map is float32 always. bfloat16 is fast on processors that have it
         (AVX-512 BF16, AMX), slow on others; "auto" takes it where it is fast, float32 elsewhere.
-    Raises ValueError: name or stage unknown, no regular geometry, weights that do not fit;
+    Raises ValueError: name, stage or device unknown, no regular geometry, weights that do not fit;
     OSError: weights that cannot be read or downloaded.
     """
     family, _, model = name.partition("/")
@@ -122,6 +122,7 @@ def load_backbone(
         raise ValueError(f"unknown backbone {name!r}; known are {', '.join(_BUILDERS)}/NAME")
     if precision not in get_args(Precision):
         raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, but got {precision!r}")
+    _check_device(device)
     if precision == "auto":
         precision = "bfloat16" if _has_fast_bfloat16(device) else "float32"
     with torch.random.fork_rng(devices=[]):
@@ -133,6 +134,13 @@ def load_backbone(
     elif weights != "random":
         state = _read_safetensors(Path(weights))
     return Backbone(name, stage, source, state, str(weights or name), device, precision)
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {device!r} cannot be used: {_first_line(error)}") from error
 
 
 def _has_fast_bfloat16(device: str) -> bool:
