@@ -247,7 +247,7 @@ def test_wrong_names(name: str, stage: str | None, reason: str) -> None:
               np.zeros((0, 9, 3), np.uint8)],
 )  # fmt: skip
 def test_wrong_images(lite0: Backbone, image: NDArray[np.uint8]) -> None:
-    with pytest.raises(ValueError, match=r"image must have shape \(H, W, 3\) and type uint8, but got \("):
+    with pytest.raises(ValueError, match=r"image must be \(H, W, 3\) uint8 RGB, but got \("):
         lite0(image)
 
 
