@@ -3,52 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, encode_deltas, iou
 from detector.config import Config, RegressionConfig, SVMConfig
-from detector.evaluation.voc import Truth
 from detector.features.cache import FeatureCache
 from detector.files import fingerprint
 from detector.heads.checkpoint import load_state, save_state
 from detector.heads.mining import (
     Bank,
-    Candidates,
     MiningSettings,
     MiningState,
-    class_overlaps,
-    first_of_each,
     mine,
-    mining_targets,
 )
 from detector.heads.regression import BoxRegressors, assign_boxes, fit_regressor
 from detector.heads.svm import LinearSVMs, SVMProblem, solve_liblinear, solve_primal
 from detector.pipeline import Detector, build_encoder, build_proposer
 from detector.progress import Progress, without_progress
-
-Features = NDArray[np.float32]
-
-
-class Annotation(Truth, Protocol):
-    """A picture and its objects, as evaluation knows them, with the path of its file."""
-
-    @property
-    def path(self) -> Path: ...
-
-
-class Annotations(Protocol):
-    """A data set: annotations by index."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int) -> Annotation: ...
-    def __iter__(self) -> Iterator[Annotation]: ...
+from detector.training_set import Annotation, Annotations, TrainingSet, scaled
 
 
 def build_cache(
@@ -71,87 +49,6 @@ def fill_cache(cache: FeatureCache, annotations: Iterable[Annotation], progress:
     for each in progress(missing, "features"):
         cache.proposals(each.image_id, each.path)
         cache.maps(each.image_id, each.path)
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """Annotated pictures with cached features, as mining and regression see them.
-
-    Features are shifted by ``-mean`` and multiplied by ``scale``, so that a C found at one mean norm carries over to
-    other networks. `unscaled` takes both back out of what was learned.
-    """
-
-    annotations: Annotations
-    n_classes: int
-    cache: FeatureCache
-    max_negative_iou: float = 0.3
-    difficult: bool = True
-    mean: Features | np.float32 = field(default_factory=lambda: np.float32(0))
-    scale: float = 1.0
-
-    def __len__(self) -> int:
-        return len(self.annotations)
-
-    def __getitem__(self, index: int) -> Candidates:
-        """Distinct windows of a picture's ground truth (first) and proposals, with their targets."""
-        annotation = self.annotations[index]
-        boxes, labels = self.boxes(index)
-        overlaps = class_overlaps(iou(boxes, annotation.boxes), annotation.labels, self.n_classes)
-        targets = mining_targets(overlaps, labels, self.max_negative_iou)
-        maps = self.cache.maps(annotation.image_id, annotation.path)
-        windows = self.cache.encoder.windows(maps, boxes)
-        # ground truth stays whatever it shares its cells with; negatives that read the same cells are one sample
-        n_truths = len(labels)
-        kept = first_of_each(windows)
-        kept = np.concatenate([np.arange(n_truths), kept[kept >= n_truths]])
-        return Candidates(windows[kept], targets[kept], partial(self._pool, maps))
-
-    def boxes(self, index: int) -> tuple[Boxes, NDArray[np.int64]]:
-        """Boxes ``(R, 4)`` of a picture, those of its positive objects first, and these objects' labels."""
-        annotation = self.annotations[index]
-        chosen = np.ones(len(annotation.labels), bool) if self.difficult else ~annotation.difficult
-        proposals = self.cache.proposals(annotation.image_id, annotation.path)
-        return np.concatenate([annotation.boxes[chosen], proposals]), annotation.labels[chosen]
-
-    def features(self, index: int, boxes: Boxes) -> Features:
-        """Features ``(R, D)`` of ``(R, 4)`` boxes of a picture."""
-        annotation = self.annotations[index]
-        maps = self.cache.maps(annotation.image_id, annotation.path)
-        return self._pool(maps, self.cache.encoder.windows(maps, boxes))
-
-    def _pool(self, maps: Any, windows: NDArray[np.int64]) -> Features:
-        features = self.cache.encoder.pool(maps, windows)
-        features -= self.mean
-        features *= np.float32(self.scale)
-        return features
-
-    def unscaled(self, weights: Features, biases: Features) -> tuple[Features, Features]:
-        """Weights ``(D, T)`` and biases ``(T,)`` that say of plain features what these say of scaled ones."""
-        weights = weights * np.float32(self.scale)
-        return weights, biases - np.broadcast_to(self.mean, len(weights)) @ weights
-
-
-def scaled(
-    pictures: TrainingSet, mean_norm: float, centre: bool, seed: int, max_pictures: int = 200, max_boxes: int = 200
-) -> TrainingSet:
-    """``pictures`` with features scaled to a mean L2 norm, if asked to after their mean is taken off.
-
-    Both are measured on random boxes of random pictures, with the same draw (release: spp_feature_stats).
-    """
-    if centre:
-        sums = [each.mean(0, dtype=np.float64) for each in _random_features(pictures, seed, max_pictures, max_boxes)]
-        pictures = replace(pictures, mean=np.mean(sums, axis=0).astype(np.float32))
-    features = _random_features(pictures, seed, max_pictures, max_boxes)
-    norms = np.concatenate([np.linalg.norm(each, axis=1) for each in features])
-    return replace(pictures, scale=mean_norm / float(norms.mean()))
-
-
-def _random_features(pictures: TrainingSet, seed: int, max_pictures: int, max_boxes: int) -> Iterator[Features]:
-    rng = np.random.default_rng(seed)
-    for index in rng.permutation(len(pictures))[:max_pictures]:
-        candidates = pictures[int(index)]
-        rows = rng.permutation(len(candidates.windows))[:max_boxes]
-        yield candidates.pool(candidates.windows[rows])
 
 
 def train_svms(
@@ -229,7 +126,18 @@ def train(
     cache: FeatureCache,
     progress: Progress = without_progress,
 ) -> Detector:
-    """Train a detector on annotated pictures, from features in ``cache``; what is missing there is computed."""
+    """Train a detector on annotated pictures, from features in ``cache``; what is missing there is computed.
+
+    Killed and called again, it goes on from its last fit to the same result. Raises ValueError, before any work, for a
+    class without an object to learn from.
+    """
+    counts = np.zeros(len(class_names), np.int64)
+    for each in annotations:
+        labels = each.labels if config.svm.difficult else each.labels[~each.difficult]
+        counts += np.bincount(labels, minlength=len(class_names))
+    if not counts.all():
+        empty = ", ".join(name for name, count in zip(class_names, counts, strict=True) if not count)
+        raise ValueError(f"no object to learn from in {len(annotations)} pictures: {empty}")
     fill_cache(cache, annotations, progress)
     pictures = TrainingSet(annotations, len(class_names), cache, config.svm.max_negative_iou, config.svm.difficult)
     pictures = scaled(pictures, config.svm.mean_norm, config.svm.centre, config.svm.seed)

@@ -21,7 +21,8 @@ from detector.heads.checkpoint import load_state, save_state
 from detector.heads.mining import Bank, MiningState
 from detector.image import read_image
 from detector.pipeline import Detector
-from detector.training import TrainingSet, build_cache, fill_cache, scaled, train
+from detector.training import build_cache, fill_cache, train
+from detector.training_set import TrainingSet, scaled
 
 TOOLS = Path(__file__).parents[1] / "tools"
 CONFIG = {
@@ -132,6 +133,13 @@ def test_a_trained_detector_finds_objects_of_new_pictures(detector: Detector, te
     ids = [each.image_id for each in test_set]
     result = evaluate_voc(by_class(ids, found), test_set, test_set.class_names)
     assert result.mAP > 0.8
+
+
+def test_classes_without_objects_are_named_before_any_work(train_set: Dataset, config: Config, tmp_path: Path) -> None:
+    cache = build_cache(config, tmp_path / "cache")
+    with pytest.raises(ValueError, match="no object to learn from in 24 pictures: star, cross"):
+        train(config, train_set, (*train_set.class_names, "star", "cross"), cache)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_training_twice_gives_the_same_model(

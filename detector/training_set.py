@@ -1,0 +1,116 @@
+"""An annotated data set as mining and regression see it: boxes, targets and scaled features of its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.boxes import Boxes, iou
+from detector.evaluation.voc import Truth
+from detector.features.cache import FeatureCache
+from detector.features.encoder import FeatureMaps
+from detector.heads.mining import Candidates, class_overlaps, first_of_each, mining_targets
+
+Features = NDArray[np.float32]
+
+
+class Annotation(Truth, Protocol):
+    """A picture and its objects, as evaluation knows them, with the path of its file."""
+
+    @property
+    def path(self) -> Path: ...
+
+
+class Annotations(Protocol):
+    """A data set: annotations by index."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> Annotation: ...
+    def __iter__(self) -> Iterator[Annotation]: ...
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Annotated pictures with cached features, as mining and regression see them.
+
+    Features are shifted by ``-mean`` and multiplied by ``scale``, so that a C found at one mean norm carries over to
+    other networks. `unscaled` takes both back out of what was learned.
+    """
+
+    annotations: Annotations
+    n_classes: int
+    cache: FeatureCache
+    max_negative_iou: float = 0.3
+    difficult: bool = True
+    mean: Features | np.float32 = field(default_factory=lambda: np.float32(0))
+    scale: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def __getitem__(self, index: int) -> Candidates:
+        """Distinct windows of a picture's ground truth (first) and proposals, with their targets."""
+        annotation = self.annotations[index]
+        boxes, labels = self.boxes(index)
+        overlaps = class_overlaps(iou(boxes, annotation.boxes), annotation.labels, self.n_classes)
+        targets = mining_targets(overlaps, labels, self.max_negative_iou)
+        maps = self.cache.maps(annotation.image_id, annotation.path)
+        windows = self.cache.encoder.windows(maps, boxes)
+        # ground truth stays whatever it shares its cells with; negatives that read the same cells are one sample
+        n_truths = len(labels)
+        kept = first_of_each(windows)
+        kept = np.concatenate([np.arange(n_truths), kept[kept >= n_truths]])
+        return Candidates(windows[kept], targets[kept], partial(self._pool, maps))
+
+    def boxes(self, index: int) -> tuple[Boxes, NDArray[np.int64]]:
+        """Boxes ``(R, 4)`` of a picture, those of its positive objects first, and these objects' labels."""
+        annotation = self.annotations[index]
+        chosen = np.ones(len(annotation.labels), bool) if self.difficult else ~annotation.difficult
+        proposals = self.cache.proposals(annotation.image_id, annotation.path)
+        return np.concatenate([annotation.boxes[chosen], proposals]), annotation.labels[chosen]
+
+    def features(self, index: int, boxes: Boxes) -> Features:
+        """Features ``(R, D)`` of ``(R, 4)`` boxes of a picture."""
+        annotation = self.annotations[index]
+        maps = self.cache.maps(annotation.image_id, annotation.path)
+        return self._pool(maps, self.cache.encoder.windows(maps, boxes))
+
+    def _pool(self, maps: FeatureMaps, windows: NDArray[np.int64]) -> Features:
+        features = self.cache.encoder.pool(maps, windows)
+        features -= self.mean
+        features *= np.float32(self.scale)
+        return features
+
+    def unscaled(self, weights: Features, biases: Features) -> tuple[Features, Features]:
+        """Weights ``(D, T)`` and biases ``(T,)`` that say of plain features what these say of scaled ones."""
+        weights = weights * np.float32(self.scale)
+        return weights, biases - np.broadcast_to(self.mean, len(weights)) @ weights
+
+
+def scaled(
+    pictures: TrainingSet, mean_norm: float, centre: bool, seed: int, max_pictures: int = 200, max_boxes: int = 200
+) -> TrainingSet:
+    """``pictures`` with features scaled to a mean L2 norm, if asked to after their mean is taken off.
+
+    Both are measured on random boxes of random pictures, with the same draw (release: spp_feature_stats).
+    """
+    if centre:
+        sums = [each.mean(0, dtype=np.float64) for each in _random_features(pictures, seed, max_pictures, max_boxes)]
+        pictures = replace(pictures, mean=np.mean(sums, axis=0).astype(np.float32))
+    features = _random_features(pictures, seed, max_pictures, max_boxes)
+    norms = np.concatenate([np.linalg.norm(each, axis=1) for each in features])
+    return replace(pictures, scale=mean_norm / float(norms.mean()))
+
+
+def _random_features(pictures: TrainingSet, seed: int, max_pictures: int, max_boxes: int) -> Iterator[Features]:
+    rng = np.random.default_rng(seed)
+    for index in rng.permutation(len(pictures))[:max_pictures]:
+        candidates = pictures[int(index)]
+        rows = rng.permutation(len(candidates.windows))[:max_boxes]
+        yield candidates.pool(candidates.windows[rows])
