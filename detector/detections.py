@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, as_boxes
+from detector.compiling import kernel
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +132,7 @@ def suppress(detections: Detections, iou: float) -> Detections:
     return Detections(detections.boxes[rows], detections.labels[rows], detections.scores[rows], detections.class_names)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _survivors(boxes: NDArray[np.float64], iou: float) -> NDArray[np.int64]:
     """Rows of the (N, 4) boxes, sorted best first, that no better survivor overlaps by more than iou."""
     kept = np.empty(len(boxes), np.int64)

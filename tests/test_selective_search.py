@@ -267,9 +267,10 @@ def test_many_pictures_equal_single_ones_in_order_and_are_read_as_needed() -> No
             read.append(index)
             yield image
 
-    for index, boxes in enumerate(selective_search_many(reading(), seed=5, threads=2)):
+    settings: dict[str, Any] = {"mode": "single", "max_boxes": 50, "seed": 5, "ranking": "diverse", "min_side": 30}
+    for index, boxes in enumerate(selective_search_many(reading(), threads=2, **settings)):
         assert len(read) <= index + 4
-        assert np.array_equal(boxes, selective_search(images[index], seed=5))
+        assert np.array_equal(boxes, selective_search(images[index], **settings))
     assert read == list(range(len(images)))
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from detector.compiling import kernel
 
 PAPER_LEVELS = (6, 3, 2, 1)
 
@@ -76,7 +77,7 @@ def _plan(levels: Sequence[int]) -> list[tuple[int, int, int, int]]:
     return plan
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _pool_level(feature_map, cells, level, pooled, start):  # type: ignore[no-untyped-def]
     channels = feature_map.shape[2]
     for r in range(cells.shape[0]):
@@ -99,7 +100,7 @@ def _pool_level(feature_map, cells, level, pooled, start):  # type: ignore[no-un
                             out[c] = max(out[c], cell[c])
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _fold(pooled, start, level, base_start, base):  # type: ignore[no-untyped-def]
     block = base // level
     channels = pooled.shape[2]

@@ -6,11 +6,12 @@ hinge is the same parabola with smoothing 1/2 and without the linear part.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from detector.compiling import kernel
 
-@numba.njit(cache=True, nogil=True)
+
+@kernel
 def loss_terms(scores, targets, costs, smoothing, squared):  # type: ignore[no-untyped-def]
     """Dual variables ``(K, N)`` float32 of the smoothed problem at ``scores`` ``(K, N)``, and four sums a class.
 
@@ -40,7 +41,7 @@ def loss_terms(scores, targets, costs, smoothing, squared):  # type: ignore[no-u
     return dual, sums
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def step_lengths(scores, slopes, targets, costs, products, smoothing, squared):  # type: ignore[no-untyped-def]
     """Minimiser ``(K,)`` float64 of each class's smoothed problem along a direction.
 
@@ -71,7 +72,7 @@ def step_lengths(scores, slopes, targets, costs, products, smoothing, squared): 
     return lengths
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _derivatives(scores, slopes, targets, costs, length, smoothing, squared):  # type: ignore[no-untyped-def]
     width = 0.5 if squared else smoothing
     first = 0.0

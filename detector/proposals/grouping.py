@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.proposals.compiling import Array, kernel
+from detector.compiling import Array, kernel
 from detector.proposals.texture import ONE
 
 

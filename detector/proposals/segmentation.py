@@ -12,7 +12,7 @@ Three facts make it fast and leave the result as it is:
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.proposals.compiling import Array, kernel
+from detector.compiling import Array, kernel
 from detector.proposals.pixel_graph import LEVELS_PER_UNIT, NO_EDGE, PixelGraph, edge_ends, sort_edges
 
 SWEEP_SHARE = 0.5

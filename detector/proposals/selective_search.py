@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from detector.image import check_image
 from detector.proposals.colour import convert_colours
-from detector.proposals.compiling import announced_compilation
 from detector.proposals.grouping import Regions, Similarity, group
 from detector.proposals.pixel_graph import PixelGraph, pixel_graph
 from detector.proposals.ranking import large_enough, near_duplicates_last, random_order, without_duplicates
@@ -97,8 +96,7 @@ def selective_search(
     if ranking not in RANKINGS:
         raise ValueError(f"ranking must be one of {', '.join(RANKINGS)}, but got {ranking!r}")
     settings = _settings(mode)
-    with announced_compilation():
-        boxes, ranks = _all_groupings(image, settings, _thread_count(threads))
+    boxes, ranks = _all_groupings(image, settings, _thread_count(threads))
     height, width = image.shape[:2]
     boxes = boxes[random_order(ranks, seed)]
     boxes = boxes[large_enough(boxes, min_side, height, width)]
@@ -124,7 +122,9 @@ def selective_search_many(
     are threads are held at a time. Parameters and errors are those of `selective_search`.
     """
     n_threads = _thread_count(threads)
-    search = partial(selective_search, mode=mode, max_boxes=max_boxes, seed=seed, min_side=min_side, threads=1)
+    search = partial(
+        selective_search, mode=mode, max_boxes=max_boxes, seed=seed, ranking=ranking, min_side=min_side, threads=1
+    )
     waiting: deque[Future[Boxes]] = deque()
     with ThreadPoolExecutor(n_threads) as pool:
         for image in images:

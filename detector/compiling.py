@@ -1,9 +1,8 @@
-"""The numba settings that all kernels of this stage share."""
+"""The numba settings that all kernels share, and the word to the user when they are compiled."""
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from numba import njit
@@ -27,34 +26,22 @@ def kernel(function: Kernel) -> Kernel:
 
 
 class _Announcer(event.Listener):
-    """Writes one line to stderr when the first kernel of this stage has to be compiled."""
+    """Writes one line to stderr when the first kernel has to be compiled, and none when all are read from disk."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._done = False
 
     def on_start(self, event: event.Event) -> None:
-        function = event.data["dispatcher"].py_func
-        if not function.__module__.startswith(__package__):
+        if not event.data["dispatcher"].py_func.__module__.startswith("detector."):
             return
         with self._lock:
             if not self._done:
-                print(
-                    "selective search: compiling once, this takes some seconds ...",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                print("compiling the fast parts once, this takes some seconds ...", file=sys.stderr, flush=True)
             self._done = True
 
     def on_end(self, event: event.Event) -> None:
         pass
 
 
-_announcer = _Announcer()
-
-
-@contextmanager
-def announced_compilation() -> Iterator[None]:
-    """Tell the user on stderr, once a process, that a kernel is being compiled in the block."""
-    with event.install_listener("numba:compile", _announcer):
-        yield
+event.register("numba:compile", _Announcer())
