@@ -16,12 +16,7 @@ from detector.config import Config, RegressionConfig, SVMConfig
 from detector.features.cache import FeatureCache
 from detector.files import fingerprint
 from detector.heads.checkpoint import load_state, save_state
-from detector.heads.mining import (
-    Bank,
-    MiningSettings,
-    MiningState,
-    mine,
-)
+from detector.heads.mining import Bank, MiningSettings, MiningState, mine
 from detector.heads.regression import BoxRegressors, assign_boxes, fit_regressor
 from detector.heads.svm import LinearSVMs, SVMProblem, solve_liblinear, solve_primal
 from detector.pipeline import Detector, build_encoder, build_proposer

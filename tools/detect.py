@@ -60,20 +60,15 @@ def detect_one(detector: Detector, path: Path, image: Any, drawn: Path, options:
     from detector.image import write_image
 
     found = detector.detect(image, min_score=options.min_score, max_detections=options.max_detections)
-    record = {
-        "image": str(path),
-        "width": image.shape[1],
-        "height": image.shape[0],
-        "detections": found.to_records(),
-    }
+    items = found.to_records()
     lines = sys.stderr if str(options.json) == "-" else sys.stdout
-    for item in found.to_records():
+    for item in items:
         corners = "\t".join(f"{corner:.1f}" for corner in item["box"])  # type: ignore[union-attr]
         print(f"{path}\t{item['label']}\t{item['score']:.3f}\t{corners}", file=lines)
     drawn.parent.mkdir(parents=True, exist_ok=True)
     write_image(drawn, draw_detections(image, found.boxes, found.labels, found.scores, found.class_names))
     print(f"{path}: {len(found)} found, drawn in {drawn}", file=sys.stderr)
-    return record
+    return {"image": str(path), "width": image.shape[1], "height": image.shape[0], "detections": items}
 
 
 def output_names(paths: list[Path], folder: Path) -> list[Path]:

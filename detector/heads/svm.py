@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from detector.heads._line_search import loss_terms, step_lengths
 
 LOSSES = ("hinge", "squared_hinge")
-Progress = Callable[[int, float], None]
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def solve_primal(
     start: LinearSVMs | None = None,
     tolerance: float = 1e-3,
     max_iterations: int = 500,
-    progress: Progress | None = None,
+    progress: Callable[[int, float], None] | None = None,
 ) -> LinearSVMs:
     """Solve all classes at once by L-BFGS with exact line searches, until every duality gap is small.
 

@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.boxes import Boxes
 from detector.image import check_image
 from detector.proposals.colour import convert_colours
 from detector.proposals.grouping import Regions, Similarity, group
@@ -62,7 +63,6 @@ MAX_PIXELS = 1 << 30
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Boxes = NDArray[np.float32]
 
 
 def selective_search(

@@ -17,10 +17,9 @@ import scipy.io
 import selectivesearch
 from numpy.typing import NDArray
 
-from detector.boxes import as_boxes
+from detector.boxes import Boxes, as_boxes
 from detector.image import check_image
 
-Boxes = NDArray[np.float32]
 Source = Callable[[NDArray[np.uint8]], Boxes]
 
 UNREADABLE = (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
