@@ -25,7 +25,7 @@ class ProposalConfig(_Section):
 
     source: Literal["selective_search", "selectivesearch", "opencv"] = "selective_search"
     mode: Literal["single", "fast", "quality"] = "fast"
-    ranking: Literal["random", "diverse"] = "random"
+    ranking: Literal["random", "diverse"] = "diverse"
     max_boxes: Count = 2000
     min_side: Annotated[int, Field(ge=0)] = 20
     seed: int = 0

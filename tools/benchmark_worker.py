@@ -34,7 +34,7 @@ def proposer(method: Any) -> Any:
 
     mode, _, rest = variant.partition("-")
     threads = None if rest == "threads" else 1
-    ranking = "diverse" if rest == "diverse" else "random"
+    ranking = "random" if rest == "random" else "diverse"
     return lambda image: selective_search(image, mode, threads=threads, ranking=ranking)
 
 

@@ -1,8 +1,8 @@
 """Hierarchical grouping: the two most similar neighbours are joined until one region is left.
 
-Uijlings et al. 2013, algorithm 1. Similarities wait in a heap; those of regions that are gone are dropped
-when they surface. Neighbours are lists, so memory grows with the number of touching pairs and not with its
-square.
+Uijlings et al. 2013, algorithm 1. Neighbours are lists, so memory grows with the number of touching pairs and
+not with its square. The heap holds one pair a region, its best with an older neighbour (one with a lower number):
+a pair that surfaces and is gone gives way to the region's next best.
 """
 
 from typing import NamedTuple
@@ -23,9 +23,9 @@ class Regions(NamedTuple):
     """(R, 4) half-open."""
     pairs: NDArray[np.int32]
     """(P, 2) touching regions, lower number first, in ascending order."""
-    colours: NDArray[np.int32]
+    colours: NDArray[np.uint16]
     """(R, C) histograms, each row summing to `texture.ONE`."""
-    textures: NDArray[np.int32]
+    textures: NDArray[np.uint16]
     """(R, T) histograms, each row summing to `texture.ONE`."""
 
 
@@ -59,22 +59,22 @@ def group(regions: Regions, similarity: Similarity) -> NDArray[np.int32]:
     ends[:n_regions] = np.cumsum(np.bincount(both_ways[:, 0], minlength=n_regions))
     starts = np.zeros_like(ends)
     starts[1:n_regions] = ends[: n_regions - 1]
-    _join(regions.pairs, starts, ends, neighbours, weights, sizes, boxes, colours, textures)
+    _join(starts, ends, neighbours, weights, sizes, boxes, colours, textures)
     return boxes[n_regions:]
 
 
-def _with_room(array: NDArray[np.int32]) -> NDArray[np.int32]:
+def _with_room(array: Array) -> Array:
     """A copy with as many more rows as joining will add."""
-    larger = np.zeros((2 * len(array) - 1, *array.shape[1:]), np.int32)
+    larger = np.zeros((2 * len(array) - 1, *array.shape[1:]), array.dtype)
     larger[: len(array)] = array
     return larger
 
 
 @kernel
-def _intersection(a: Array, b: Array) -> int:
-    total = 0
+def _intersection(a: Array, b: Array) -> np.uint32:
+    total = np.uint32(0)
     for i in range(a.size):
-        total += min(a[i], b[i])
+        total += np.uint32(min(a[i], b[i]))
     return total
 
 
@@ -131,7 +131,7 @@ def _pop(similarities: Array, pairs: Array, n_heap: int) -> int:
 @kernel
 def _mix(histograms: Array, a: int, b: int, joined: int, share: float) -> None:
     for i in range(histograms.shape[1]):
-        histograms[joined, i] = np.int32(histograms[a, i] * share + histograms[b, i] * (1 - share) + 0.5)
+        histograms[joined, i] = np.uint16(histograms[a, i] * share + histograms[b, i] * (1 - share) + 0.5)
 
 
 @kernel
@@ -162,8 +162,35 @@ def _current(joined_into: Array, region: int) -> int:
 
 
 @kernel
+def _wait_for_best(
+    region: int,
+    starts: Array,
+    ends: Array,
+    neighbours: Array,
+    scores: Array,
+    joined_into: Array,
+    similarities: Array,
+    pairs: Array,
+    n_heap: int,
+) -> int:
+    """Put a region's most similar older neighbour, if any is left, into the heap of n_heap pairs."""
+    best = -1
+    for i in range(starts[region], ends[region]):
+        other = neighbours[i]
+        if other >= region or joined_into[other] != other:
+            continue
+        if best < 0 or scores[i] > scores[best] or (scores[i] == scores[best] and other < neighbours[best]):
+            best = i
+    if best < 0:
+        return n_heap
+    similarities[n_heap] = scores[best]
+    pairs[n_heap] = neighbours[best] * similarities.size + region
+    _sift_up(similarities, pairs, n_heap)
+    return n_heap + 1
+
+
+@kernel
 def _join(
-    first_pairs: Array,
     starts: Array,
     ends: Array,
     neighbours: Array,
@@ -174,25 +201,28 @@ def _join(
     textures: Array,
 ) -> None:
     total = sizes.size
+    n_regions = (total + 1) // 2
     n_neighbours = neighbours.size
+    scores = np.empty(n_neighbours)
     joined_into = np.arange(total)
     last_seen_by = np.zeros(total, np.int64)
-
-    n_heap = len(first_pairs)
-    similarities = np.empty(2 * n_heap)
-    pairs = np.empty(2 * n_heap, np.int64)
-    for i in range(n_heap):
-        a, b = first_pairs[i]
-        similarities[i] = _similarity(a, b, weights, sizes, boxes, colours, textures)
-        pairs[i] = np.int64(a) * total + b
-        _sift_up(similarities, pairs, i)
-
-    joined = (total + 1) // 2
+    similarities = np.empty(total)
+    pairs = np.empty(total, np.int64)
+    n_heap = 0
+    for region in range(n_regions):
+        for i in range(starts[region], ends[region]):
+            if neighbours[i] < region:
+                scores[i] = _similarity(neighbours[i], region, weights, sizes, boxes, colours, textures)
+        n_heap = _wait_for_best(region, starts, ends, neighbours, scores, joined_into, similarities, pairs, n_heap)
+    joined = n_regions
     while joined < total:
         pair = _pop(similarities, pairs, n_heap)
         n_heap -= 1
         a, b = pair // total, pair % total
-        if joined_into[a] != a or joined_into[b] != b:
+        if joined_into[b] != b:
+            continue
+        if joined_into[a] != a:
+            n_heap = _wait_for_best(b, starts, ends, neighbours, scores, joined_into, similarities, pairs, n_heap)
             continue
         _combine(a, b, joined, sizes, boxes, colours, textures)
         joined_into[a] = joined
@@ -205,14 +235,10 @@ def _join(
                     continue
                 last_seen_by[other] = joined
                 if n_neighbours == neighbours.size:
-                    neighbours = _grow(neighbours)
-                if n_heap == pairs.size:
-                    similarities, pairs = _grow(similarities), _grow(pairs)
+                    neighbours, scores = _grow(neighbours), _grow(scores)
                 neighbours[n_neighbours] = other
+                scores[n_neighbours] = _similarity(other, joined, weights, sizes, boxes, colours, textures)
                 n_neighbours += 1
-                similarities[n_heap] = _similarity(other, joined, weights, sizes, boxes, colours, textures)
-                pairs[n_heap] = other * total + joined
-                _sift_up(similarities, pairs, n_heap)
-                n_heap += 1
         ends[joined] = n_neighbours
+        n_heap = _wait_for_best(joined, starts, ends, neighbours, scores, joined_into, similarities, pairs, n_heap)
         joined += 1

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.compiling import kernel
+from detector.compiling import Array, kernel
 
 
 def random_order(ranks: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
@@ -31,28 +31,38 @@ def near_duplicates_last(boxes: NDArray[np.int32], max_iou: float, enough: int) 
     boxes: (R, 4), ranked. Both parts keep their order. Once `enough` boxes are in the first part, no more are
     looked at, and those left belong to the second.
     """
-    first = _keep_distinct(boxes.astype(np.float32), max_iou, enough)
+    sides = np.stack([boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]], axis=1)
+    # Of boxes that overlap so much, the width of the one is more than max_iou of the other's, and so is the
+    # height: they lie in the same or in neighbouring drawers. The allowance is for rounding.
+    drawers = (np.log(sides) / (-np.log(max_iou) + 1e-6)).astype(np.int64) + 1
+    first = _keep_distinct(boxes.astype(np.float32), drawers, max_iou, enough)
     return np.concatenate([np.flatnonzero(first), np.flatnonzero(~first)])
 
 
 @kernel
-def _keep_distinct(boxes: NDArray[np.float32], max_iou: float, enough: int) -> NDArray[np.bool_]:
+def _keep_distinct(boxes: Array, drawers: Array, max_iou: float, enough: int) -> NDArray[np.bool_]:
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     keep = np.zeros(len(boxes), np.bool_)
-    kept = np.empty(len(boxes), np.int64)
+    # The boxes kept, as a chain for each drawer, -1 at its end.
+    newest = np.full((drawers[:, 0].max() + 2, drawers[:, 1].max() + 2), -1)
+    before = np.empty(len(boxes), np.int64)
     n_kept = 0
     for i in range(len(boxes)):
         if n_kept == enough:
             break
+        across, down = drawers[i]
         distinct = True
-        for j in kept[:n_kept]:
-            width = min(boxes[i, 2], boxes[j, 2]) - max(boxes[i, 0], boxes[j, 0])
-            height = min(boxes[i, 3], boxes[j, 3]) - max(boxes[i, 1], boxes[j, 1])
-            if width > 0 and height > 0 and width * height > max_iou * (areas[i] + areas[j] - width * height):
-                distinct = False
-                break
+        for drawer in range(9):
+            j = newest[across + drawer // 3 - 1, down + drawer % 3 - 1]
+            while j >= 0 and distinct:
+                width = min(boxes[i, 2], boxes[j, 2]) - max(boxes[i, 0], boxes[j, 0])
+                height = min(boxes[i, 3], boxes[j, 3]) - max(boxes[i, 1], boxes[j, 1])
+                union = areas[i] + areas[j] - width * height
+                distinct = not (width > 0 and height > 0 and width * height > max_iou * union)
+                j = before[j]
         if distinct:
             keep[i] = True
-            kept[n_kept] = i
+            before[i] = newest[across, down]
+            newest[across, down] = i
             n_kept += 1
     return keep

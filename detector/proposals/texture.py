@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from detector.compiling import Array, kernel
 
 DIRECTIONS = 8
-ONE = 1 << 24
-"""What a histogram sums to, but for rounding: whole numbers give the same similarities on every machine."""
+ONE = 1 << 15
+"""What a histogram sums to, but for rounding: whole numbers give the same similarities on every machine, and short
+ones are compared many at a time."""
 
 
 class Texels(NamedTuple):
@@ -64,8 +65,8 @@ def texels(channel: NDArray[np.uint8], sigma: float, n_bins: int, max_gradient: 
 
 def colour_histograms(
     bins: NDArray[np.uint8], n_bins: int, labels: NDArray[np.int32], sizes: NDArray[np.int32]
-) -> NDArray[np.int32]:
-    """Colour histogram of every region: (R, 3 * n_bins) int32, each row summing to ONE but for rounding.
+) -> NDArray[np.uint16]:
+    """Colour histogram of every region: (R, 3 * n_bins) uint16, each row summing to ONE but for rounding.
 
     bins: (H * W, 3) from `colour_bins`. labels: (H * W,) region numbers. sizes: (R,) pixels.
     """
@@ -74,8 +75,8 @@ def colour_histograms(
     return _normalise(counts, 3 * sizes)
 
 
-def texture_histograms(found: Texels, labels: NDArray[np.int32], sizes: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Texture histogram of every region: (R, 8 * n_bins) int32, each row summing to ONE but for rounding."""
+def texture_histograms(found: Texels, labels: NDArray[np.int32], sizes: NDArray[np.int32]) -> NDArray[np.uint16]:
+    """Texture histogram of every region: (R, 8 * n_bins) uint16, each row summing to ONE but for rounding."""
     counts = np.zeros((sizes.size, DIRECTIONS * found.n_bins), np.int32)
     _count_texels(found.pixels, found.bins, labels, counts)
     by_direction = counts.reshape(-1, DIRECTIONS, found.n_bins)
@@ -83,8 +84,8 @@ def texture_histograms(found: Texels, labels: NDArray[np.int32], sizes: NDArray[
     return _normalise(counts, DIRECTIONS * sizes)
 
 
-def _normalise(counts: NDArray[np.int32], totals: NDArray[np.int32]) -> NDArray[np.int32]:
-    return np.rint(counts * (ONE / totals[:, None])).astype(np.int32)
+def _normalise(counts: NDArray[np.int32], totals: NDArray[np.int32]) -> NDArray[np.uint16]:
+    return np.rint(counts * (ONE / totals[:, None])).astype(np.uint16)
 
 
 @kernel
