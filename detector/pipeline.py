@@ -23,6 +23,7 @@ from detector.heads.regression import BoxRegressors
 from detector.heads.svm import LinearSVMs
 from detector.image import check_image
 from detector.proposals.selective_search import selective_search
+from detector.timing import stage
 
 Proposer = Callable[[NDArray[np.uint8]], Boxes]
 
@@ -96,10 +97,11 @@ class Detector:
         the regressor of their class, clipped to the picture and suppressed again (release: spp_test, bbox).
         """
         image = check_image(image)
-        boxes = self.propose(image) if boxes is None else as_boxes(boxes)
+        with stage("proposals"):
+            boxes = self.propose(image) if boxes is None else as_boxes(boxes)
         if len(boxes) == 0:
             return Detections.empty(self.class_names)
-        return self.detect_in_maps(self.encoder.maps(image), boxes, min_score, max_detections)
+        return self.detect_in_maps(self.encoder.maps(image, boxes), boxes, min_score, max_detections)
 
     def detect_in_maps(
         self,
@@ -112,14 +114,17 @@ class Detector:
         settings = self.config.detection
         min_score = settings.min_score if min_score is None else min_score
         max_detections = settings.max_detections if max_detections is None else max_detections
-        scores = self.svms.decision_function(self.encoder.pool(maps, self.encoder.windows(maps, boxes)))
-        found = select(boxes, scores, self.class_names, min_score, settings.nms_iou, max_detections)
+        with stage("pooling and scores"):
+            scores = self.encoder.apply(self.svms.decision_function, maps, self.encoder.windows(maps, boxes))
+        with stage("suppression"):
+            found = select(boxes, scores, self.class_names, min_score, settings.nms_iou, max_detections)
         if self.regressors is None or not len(found):
             return found
-        features = self.encoder.pool(maps, self.encoder.windows(maps, found.boxes))
-        moved = decode_deltas(found.boxes, self.regressors.predict(features, found.labels))
-        moved = clip(moved, *maps.image_size)
-        return suppress(Detections(moved, found.labels, found.scores, self.class_names), settings.nms_iou)
+        with stage("box regression"):
+            features = self.encoder.pool(maps, self.encoder.windows(maps, found.boxes))
+            moved = decode_deltas(found.boxes, self.regressors.predict(features, found.labels))
+            moved = clip(moved, *maps.image_size)
+            return suppress(Detections(moved, found.labels, found.scores, self.class_names), settings.nms_iou)
 
     def save(self, path: str | Path) -> None:
         """Write the model to one safetensors file, whole or not at all; the backbone's weights are not in it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -66,7 +66,7 @@ class TrainingSet:
         n_truths = len(labels)
         kept = first_of_each(windows)
         kept = np.concatenate([np.arange(n_truths), kept[kept >= n_truths]])
-        return Candidates(windows[kept], targets[kept], partial(self._pool, maps))
+        return Candidates(windows[kept], targets[kept], partial(self._apply, maps))
 
     def boxes(self, index: int) -> tuple[Boxes, NDArray[np.int64]]:
         """Boxes ``(R, 4)`` of a picture, those of its positive objects first, and these objects' labels."""
@@ -79,10 +79,14 @@ class TrainingSet:
         """Features ``(R, D)`` of ``(R, 4)`` boxes of a picture."""
         annotation = self.annotations[index]
         maps = self.cache.maps(annotation.image_id, annotation.path)
-        return self._pool(maps, self.cache.encoder.windows(maps, boxes))
+        return self.cache.encoder.apply(self._scaled, maps, self.cache.encoder.windows(maps, boxes))
 
-    def _pool(self, maps: FeatureMaps, windows: NDArray[np.int64]) -> Features:
-        features = self.cache.encoder.pool(maps, windows)
+    def _apply(
+        self, maps: FeatureMaps, function: Callable[[Features], Features], windows: NDArray[np.int64]
+    ) -> Features:
+        return self.cache.encoder.apply(lambda features: function(self._scaled(features)), maps, windows)
+
+    def _scaled(self, features: Features) -> Features:
         features -= self.mean
         features *= np.float32(self.scale)
         return features

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from functools import partial
 from typing import Any
 
@@ -130,3 +131,40 @@ def test_extreme_pictures(lite0: Backbone) -> None:
 def test_images_must_be_rgb() -> None:
     with pytest.raises(ValueError, match="image must be"):
         fake_encoder()(np.zeros((4, 4), np.uint8), BOXES)
+
+
+def test_scales_that_no_box_is_read_from_are_not_computed(cat: NDArray[np.uint8]) -> None:
+    encoder = fake_encoder(short_sides=(96, 160, 480))
+    features = encoder(cat, BOXES)  # none is nearest to its target size at 96
+    backbone: Any = encoder.backbone
+    assert [min(size) for size in backbone.sizes] == [160, 480]
+    maps = encoder.maps(cat)
+    np.testing.assert_array_equal(features, encoder.pool(maps, encoder.windows(maps, BOXES)))
+
+
+def test_blocks_give_what_all_rows_at_once_give(cat: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
+    corners = np.random.default_rng(0).uniform(0, 150, (300, 2))
+    boxes = as_boxes(np.concatenate([corners, corners + 150], axis=1))
+    encoder = fake_encoder(short_sides=(96, 480), levels=(3, 1))
+    maps = encoder.maps(cat)
+    windows = encoder.windows(maps, boxes)
+    weights = np.random.default_rng(1).standard_normal((30, 4)).astype(np.float32)
+    expected = encoder.pool(maps, windows) @ weights
+    for threads in ("1", "3"):
+        monkeypatch.setenv("DETECTOR_THREADS", threads)
+        np.testing.assert_allclose(encoder.apply(lambda rows: rows @ weights, maps, windows), expected, rtol=1e-4)
+    assert encoder.apply(lambda rows: rows @ weights, maps, windows[:0]).shape == (0, 4)
+
+
+def test_memory_of_scoring_does_not_grow_with_the_boxes(cat: NDArray[np.uint8]) -> None:
+    encoder = fake_encoder(short_sides=(480,), levels=(6, 3, 2, 1))
+    maps = encoder.maps(cat)
+    windows = encoder.windows(maps, np.repeat(BOXES, 5000, axis=0))
+    tracemalloc.start()
+    try:
+        encoder.apply(lambda rows: rows.sum(1), maps, windows)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # all features are 15,000 x 150 float32, 9 MB; the blocks' own rows and windows are the rest
+    assert peak < 2.5e6

@@ -37,7 +37,8 @@ class FakePictures:
     def __getitem__(self, index: int) -> Candidates:
         windows = np.zeros((self.features.shape[1], 5), np.int64)
         windows[:, 1] = np.arange(len(windows))
-        return Candidates(windows, self.targets[index], lambda rows: self.features[index][rows[:, 1]])
+        features = self.features[index]
+        return Candidates(windows, self.targets[index], lambda function, rows: function(features[rows[:, 1]]))
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -200,8 +201,16 @@ def test_detect_script(detector: Detector, test_set: Dataset, tmp_path: Path) ->
     good, bad = tmp_path / "good one.png", tmp_path / "bad.jpg"
     shutil.copy(test_set[0].path, good)
     bad.write_bytes(b"no picture")
-    done = script("detect.py", bad, good, "--model", model, "--json", "out/found.json", cwd=tmp_path)
+    done = script("detect.py", bad, good, "--model", model, "--json", "out/found.json", "--profile", cwd=tmp_path)
     assert done.returncode == 2
+    profiled = [line for line in done.stderr.splitlines() if line.startswith(f"{good}: proposals ")]
+    assert re.findall(r"(\w[\w ]*?) [\d.]+ s", profiled[0].removeprefix(f"{good}: "))[1:] == [
+        "convolution at 320",
+        "pooling and scores",
+        "suppression",
+        "box regression",
+        "drawing",
+    ]
     assert any(line.startswith(f"error: {bad}: ") for line in done.stderr.splitlines())
     (record,) = json.loads((tmp_path / "out" / "found.json").read_text())
     assert set(record) == {"image", "width", "height", "detections"}

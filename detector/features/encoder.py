@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from detector.boxes import Boxes
 from detector.features.backbones import Backbone
 from detector.features.mapping import PAPER_MARGIN, PAPER_TARGET, boxes_to_cells, choose_scales
-from detector.features.pooling import PAPER_LEVELS, n_bins, spatial_pyramid_pool
-from detector.image import check_image, resize_short_side
+from detector.features.pooling import BLOCK, PAPER_LEVELS, n_bins, pool_into
+from detector.image import check_image, resize_short_side, resized_size
+from detector.threads import in_threads, numpy_on_one_thread, thread_count
+from detector.timing import stage
 
 Features = NDArray[np.float32]
 
@@ -58,20 +60,26 @@ class RegionEncoder:
         """Length D of a feature row: bins times channels."""
         return n_bins(self.levels) * self.backbone.channels
 
-    def maps(self, image: NDArray[np.uint8]) -> FeatureMaps:
-        """Run the network once per scale on an ``(H, W, 3)`` uint8 RGB image."""
+    def maps(self, image: NDArray[np.uint8], boxes: Boxes | None = None) -> FeatureMaps:
+        """Run the network once per scale on an ``(H, W, 3)`` uint8 RGB image.
+
+        With ``boxes`` ``(R, 4)``, scales that none of them is read from are left out: their maps have no cells.
+        """
         image = check_image(image)
-        maps, zooms = [], []
-        for short_side in self.short_sides:
-            resized, zoom = resize_short_side(image, short_side)
-            # channels last: the pooling reads all channels of a cell together
-            maps.append(np.ascontiguousarray(self.backbone(resized).permute(1, 2, 0).numpy(force=True)))
-            zooms.append(zoom)
-        return FeatureMaps(tuple(maps), tuple(zooms), (image.shape[0], image.shape[1]))
+        height, width = image.shape[:2]
+        zooms = tuple(resized_size(height, width, short_side)[2] for short_side in self.short_sides)
+        needed = range(len(zooms)) if boxes is None else np.unique(self._scales(boxes, zooms))
+        maps = [np.empty((0, 0, self.backbone.channels), np.float32) for _ in zooms]
+        for scale in needed:
+            with stage(f"convolution at {self.short_sides[scale]}"):
+                resized, _ = resize_short_side(image, self.short_sides[scale])
+                # channels last: the pooling reads all channels of a cell together
+                maps[scale] = np.ascontiguousarray(self.backbone(resized).permute(1, 2, 0).numpy(force=True))
+        return FeatureMaps(tuple(maps), zooms, (height, width))
 
     def windows(self, maps: FeatureMaps, boxes: Boxes) -> NDArray[np.int64]:
         """Where ``(R, 4)`` boxes are read from: scale and cells, ``(R, 5)`` int64 ``scale x1 y1 x2 y2``."""
-        scales = choose_scales(boxes, maps.zooms, self.target, self.scale_rule)
+        scales = self._scales(boxes, maps.zooms)
         geometry = self.backbone.geometry
         windows = np.empty((len(boxes), 5), np.int64)
         windows[:, 0] = scales
@@ -87,15 +95,46 @@ class RegionEncoder:
             )
         return windows
 
+    def _scales(self, boxes: Boxes, zooms: Sequence[float]) -> NDArray[np.int64]:
+        return choose_scales(boxes, zooms, self.target, self.scale_rule)
+
     def pool(self, maps: FeatureMaps, windows: NDArray[np.int64]) -> Features:
         """Features ``(R, n_features)`` float32 of ``(R, 5)`` windows of `windows`; bins before channels in a row."""
-        pooled = np.empty((len(windows), n_bins(self.levels), self.backbone.channels), np.float32)
-        for scale in np.unique(windows[:, 0]):
-            rows = windows[:, 0] == scale
-            pooled[rows] = spatial_pyramid_pool(maps.maps[scale], windows[rows, 1:], self.levels)
-        return self.normalise(pooled).reshape(len(windows), self.n_features)
+        pooled = np.empty((len(windows), self.n_features), np.float32)
+        self._for_each_block(maps, windows, pooled.__setitem__)
+        return pooled
+
+    def apply(
+        self, function: Callable[[Features], Features], maps: FeatureMaps, windows: NDArray[np.int64]
+    ) -> Features:
+        """``function(pool(maps, windows))`` for a function of rows, a block of them at a time: ``(R, ...)``.
+
+        Features are forgotten while they are in the processor's cache, so memory does not grow with their number.
+        The function gets ``(n, n_features)`` float32, which it may overwrite, and is called from several threads.
+        """
+        example = function(np.empty((0, self.n_features), np.float32))
+        results = np.empty((len(windows), *example.shape[1:]), example.dtype)
+        self._for_each_block(maps, windows, lambda rows, features: results.__setitem__(rows, function(features)))
+        return results
+
+    def _for_each_block(
+        self, maps: FeatureMaps, windows: NDArray[np.int64], use: Callable[[NDArray[np.int64], Features], None]
+    ) -> None:
+        def work(rows: NDArray[np.int64]) -> None:
+            pooled = np.empty((len(rows), n_bins(self.levels), self.backbone.channels), np.float32)
+            pool_into(pooled, np.arange(len(rows)), sources[windows[rows[0], 0]], windows[rows, 1:], self.levels)
+            use(rows, self.normalise(pooled).reshape(len(rows), self.n_features))
+
+        scales = np.unique(windows[:, 0])
+        sources = {scale: np.ascontiguousarray(maps.maps[scale], np.float32) for scale in scales}
+        blocks = []
+        for scale in scales:
+            rows = np.flatnonzero(windows[:, 0] == scale)
+            blocks += np.split(rows, range(BLOCK, len(rows), BLOCK))
+        with numpy_on_one_thread():
+            in_threads(work, blocks, thread_count())
 
     def __call__(self, image: NDArray[np.uint8], boxes: Boxes) -> Features:
         """Features ``(R, n_features)`` float32 of ``(R, 4)`` boxes of an ``(H, W, 3)`` uint8 RGB image."""
-        maps = self.maps(image)
+        maps = self.maps(image, boxes)
         return self.pool(maps, self.windows(maps, boxes))

@@ -9,13 +9,20 @@ pooled from the map, 3, 2 and 1 are maxima over blocks of its bins, with equal b
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.compiling import kernel
+from detector.compiling import Array, kernel
+from detector.threads import in_threads, thread_count
+
+Features = NDArray[np.float32]
 
 PAPER_LEVELS = (6, 3, 2, 1)
+
+BLOCK = 64
+"""Boxes that a thread pools before it takes the next."""
 
 
 def n_bins(levels: Sequence[int]) -> int:
@@ -26,29 +33,43 @@ def n_bins(levels: Sequence[int]) -> int:
 
 
 def spatial_pyramid_pool(
-    feature_map: NDArray[np.float32], cells: NDArray[np.int64], levels: Sequence[int] = PAPER_LEVELS
-) -> NDArray[np.float32]:
+    feature_map: NDArray[np.floating],
+    cells: NDArray[np.int64],
+    levels: Sequence[int] = PAPER_LEVELS,
+    threads: int | None = None,
+) -> Features:
     """Max-pool windows of a feature map into the bins of a pyramid.
 
-    ``feature_map`` is ``(h, w, C)`` float32, channels last, so that a cell's channels lie together in memory;
-    ``cells`` is ``(R, 4)`` int64, half-open windows ``x1 y1 x2 y2`` inside the map, none empty. Returns
+    ``feature_map`` is ``(h, w, C)`` float32 or float16, channels last, so that a cell's channels lie together in
+    memory; ``cells`` is ``(R, 4)`` int64, half-open windows ``x1 y1 x2 y2`` inside the map, none empty. Returns
     ``(R, n_bins, C)`` float32: levels in the order given, rows before columns inside a level. Values may have any
-    sign. Raises ValueError for wrong shapes or a window that is empty or leaves the map.
+    sign. ``threads``: how many to use; None for the environment variable DETECTOR_THREADS and, where that is not
+    set, all cores. Raises ValueError for wrong shapes or a window that is empty or leaves the map.
     """
-    bins = n_bins(levels)
     if feature_map.ndim != 3 or cells.ndim != 2 or cells.shape[1] != 4:
         raise ValueError(
             f"feature_map must be (h, w, C) and cells (_, 4), but got {feature_map.shape} and {cells.shape}"
         )
-    _check_windows(cells, feature_map.shape[:2])
-    pooled = np.empty((len(cells), bins, feature_map.shape[2]), np.float32)
+    pooled = np.empty((len(cells), n_bins(levels), feature_map.shape[2]), np.float32)
     source = np.ascontiguousarray(feature_map, dtype=np.float32)
-    for level, start, base, base_start in _plan(levels):
-        if base:
-            _fold(pooled, start, level, base_start, base)
-        else:
-            _pool_level(source, cells, level, pooled, start)
+    blocks = np.split(np.arange(len(cells)), range(BLOCK, len(cells), BLOCK))
+    in_threads(lambda rows: pool_into(pooled, rows, source, cells[rows], levels), blocks, thread_count(threads))
     return pooled
+
+
+def pool_into(
+    pooled: Features,
+    rows: NDArray[np.int64],
+    feature_map: Features,
+    cells: NDArray[np.int64],
+    levels: Sequence[int],
+) -> None:
+    """`spatial_pyramid_pool` on this thread alone into ``rows`` ``(R,)`` of an array that is there already.
+
+    ``feature_map`` is float32 and contiguous.
+    """
+    _check_windows(cells, feature_map.shape[:2])
+    _pool(feature_map, cells, _plan(tuple(levels)), pooled, rows)
 
 
 def _check_windows(cells: NDArray[np.int64], map_size: tuple[int, ...]) -> None:
@@ -62,8 +83,9 @@ def _check_windows(cells: NDArray[np.int64], map_size: tuple[int, ...]) -> None:
         )
 
 
-def _plan(levels: Sequence[int]) -> list[tuple[int, int, int, int]]:
-    """Order of work: (level, first bin, level to fold it from or 0, that level's first bin), finest first."""
+@cache
+def _plan(levels: tuple[int, ...]) -> NDArray[np.int64]:
+    """Order of work, finest first: rows of level, first bin, level to fold it from or 0, that level's first bin."""
     starts: list[tuple[int, int]] = []
     start = 0
     for level in levels:
@@ -74,45 +96,37 @@ def _plan(levels: Sequence[int]) -> list[tuple[int, int, int, int]]:
         bases = [(done, done_first) for done, done_first, _, _ in plan if done % level == 0]
         base, base_first = min(bases, default=(0, 0))
         plan.append((level, first, base, base_first))
-    return plan
+    return np.array(plan)
 
 
 @kernel
-def _pool_level(feature_map, cells, level, pooled, start):  # type: ignore[no-untyped-def]
-    channels = feature_map.shape[2]
-    for r in range(cells.shape[0]):
-        x1, y1, x2, y2 = cells[r, 0], cells[r, 1], cells[r, 2], cells[r, 3]
-        height, width = y2 - y1, x2 - x1
-        for i in range(level):
-            top = y1 + i * height // level
-            bottom = y1 + ((i + 1) * height + level - 1) // level
-            for j in range(level):
-                left = x1 + j * width // level
-                right = x1 + ((j + 1) * width + level - 1) // level
-                out = pooled[r, start + i * level + j]
-                first = feature_map[top, left]
-                for c in range(channels):
-                    out[c] = first[c]
-                for y in range(top, bottom):
-                    for x in range(left, right):
-                        cell = feature_map[y, x]
-                        for c in range(channels):
-                            out[c] = max(out[c], cell[c])
+def _pool(feature_map: Array, cells: Array, plan: Array, pooled: Array, rows: Array) -> None:
+    # A box at a time through all levels: its bins are still in the cache when coarser levels are folded.
+    n_channels = feature_map.shape[2]
+    for i in range(rows.size):
+        bins = pooled[rows[i]]
+        for level, start, base, base_start in plan:
+            if base == 0:
+                _pool_level(feature_map, cells[i], level, bins[start:])
+            else:
+                finer = bins[base_start : base_start + base * base].reshape(base, base, n_channels)
+                _pool_level(finer, np.array([0, 0, base, base]), level, bins[start:])
 
 
 @kernel
-def _fold(pooled, start, level, base_start, base):  # type: ignore[no-untyped-def]
-    block = base // level
-    channels = pooled.shape[2]
-    for r in range(pooled.shape[0]):
-        for i in range(level):
-            for j in range(level):
-                out = pooled[r, start + i * level + j]
-                corner = pooled[r, base_start + i * block * base + j * block]
-                for c in range(channels):
-                    out[c] = corner[c]
-                for y in range(i * block, (i + 1) * block):
-                    for x in range(j * block, (j + 1) * block):
-                        fine = pooled[r, base_start + y * base + x]
-                        for c in range(channels):
-                            out[c] = max(out[c], fine[c])
+def _pool_level(source: Array, window: Array, level: int, bins: Array) -> None:
+    x1, y1, x2, y2 = window
+    height, width = y2 - y1, x2 - x1
+    for i in range(level):
+        top, bottom = y1 + i * height // level, y1 + ((i + 1) * height + level - 1) // level
+        for j in range(level):
+            left, right = x1 + j * width // level, x1 + ((j + 1) * width + level - 1) // level
+            out = bins[i * level + j]
+            first = source[top, left]
+            for c in range(out.size):
+                out[c] = first[c]
+            for y in range(top, bottom):
+                for x in range(left, right):
+                    values = source[y, x]
+                    for c in range(out.size):
+                        out[c] = max(out[c], values[c])

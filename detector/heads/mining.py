@@ -25,14 +25,18 @@ _KEPT_WHEN_FULL = 0.75
 class Candidates:
     """The boxes of one picture as mining sees them.
 
-    ``windows`` ``(R, 5)`` int64 say where features come from and ``pool`` turns any rows of them into features;
-    ``targets`` ``(R, K)`` int8 are 1 for the ground truth of a class, -1 where the box may serve as its negative,
-    0 elsewhere.
+    ``windows`` ``(R, 5)`` int64 say where features come from; ``targets`` ``(R, K)`` int8 are 1 for the ground truth
+    of a class, -1 where the box may serve as its negative, 0 elsewhere. ``apply(function, windows)`` gives a function
+    of the features ``(n, D)`` of any rows of the windows, computed a block of rows at a time.
     """
 
     windows: NDArray[np.int64]
     targets: NDArray[np.int8]
-    pool: Callable[[NDArray[np.int64]], Features]
+    apply: Callable[[Callable[[Features], Features], NDArray[np.int64]], Features]
+
+    def pool(self, windows: NDArray[np.int64]) -> Features:
+        """Features ``(n, D)`` of some rows of ``windows``."""
+        return self.apply(lambda features: features, windows)
 
 
 class Pictures(Protocol):
@@ -191,13 +195,12 @@ def _fill_start(pictures: Pictures, bank: Bank, settings: MiningSettings, progre
 def _add_hard(candidates: Candidates, index: int, state: MiningState, settings: MiningSettings) -> None:
     assert state.svms is not None
     bank = state.bank
-    features = candidates.pool(candidates.windows)
-    scores = state.svms.decision_function(features)
+    scores = candidates.apply(state.svms.decision_function, candidates.windows)
     hardest = np.where(candidates.targets < 0, scores, -np.inf).max(1)
     hardest[bank.keys[bank.keys[:, 0] == index, 1]] = -np.inf
     rows = np.argsort(-hardest, kind="stable")[: min(settings.max_per_picture, bank.free)]
     rows = np.sort(rows[hardest[rows] > settings.add_above])
-    bank.add(features[rows], candidates.targets[rows], index, rows)
+    bank.add(candidates.pool(candidates.windows[rows]), candidates.targets[rows], index, rows)
     state.added += len(rows)
 
 

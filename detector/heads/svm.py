@@ -34,7 +34,7 @@ class LinearSVMs:
         """Margins ``(R, K)`` float32, unbounded and no probabilities, of ``(R, D)`` float32 features."""
         if features.ndim != 2 or features.shape[1] != len(self.weights):
             raise ValueError(f"features must have shape (_, {len(self.weights)}), but got {features.shape}")
-        return (torch.from_numpy(features) @ torch.from_numpy(self.weights)).numpy() + self.biases
+        return features @ self.weights + self.biases
 
 
 @dataclass(frozen=True)

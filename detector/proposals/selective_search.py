@@ -5,12 +5,11 @@ one-channel colour spaces (see `colour`), bins rounded rather than cut, and init
 segmentation, behind all joined ones, however many groupings share them.
 """
 
-import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from detector.proposals.ranking import large_enough, near_duplicates_last, rando
 from detector.proposals.regions import neighbour_pairs, region_extents
 from detector.proposals.segmentation import segment
 from detector.proposals.texture import Texels, colour_bins, colour_histograms, texels, texture_histograms
+from detector.threads import in_threads, thread_count
 
 CTSF = Similarity(colour=1, texture=1, size=1, fill=1)
 TSF = Similarity(colour=0, texture=1, size=1, fill=1)
@@ -61,9 +61,6 @@ LARGE_PICTURE = 3_000_000
 
 MAX_PIXELS = 1 << 30
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
 
 def selective_search(
     image: NDArray[np.uint8],
@@ -96,7 +93,7 @@ def selective_search(
     if ranking not in RANKINGS:
         raise ValueError(f"ranking must be one of {', '.join(RANKINGS)}, but got {ranking!r}")
     settings = _settings(mode)
-    boxes, ranks = _all_groupings(image, settings, _thread_count(threads))
+    boxes, ranks = _all_groupings(image, settings, thread_count(threads))
     height, width = image.shape[:2]
     boxes = boxes[random_order(ranks, seed)]
     boxes = boxes[large_enough(boxes, min_side, height, width)]
@@ -121,7 +118,7 @@ def selective_search_many(
     `images` may be an iterator that reads pictures as they are asked for: no more than twice as many as there
     are threads are held at a time. Parameters and errors are those of `selective_search`.
     """
-    n_threads = _thread_count(threads)
+    n_threads = thread_count(threads)
     search = partial(
         selective_search, mode=mode, max_boxes=max_boxes, seed=seed, ranking=ranking, min_side=min_side, threads=1
     )
@@ -141,17 +138,6 @@ def _settings(mode: str | Mode) -> Mode:
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, but got {mode!r}")
     return MODES[mode]
-
-
-def _thread_count(threads: int | None) -> int:
-    if threads is None:
-        named = os.environ.get("DETECTOR_THREADS")
-        if named is not None and not named.isdecimal():
-            raise ValueError(f"DETECTOR_THREADS must be a whole number, but is {named!r}")
-        threads = int(named or os.cpu_count() or 1)
-    if threads < 1:
-        raise ValueError(f"threads must be at least 1, but got {threads}")
-    return threads
 
 
 class _Picture(NamedTuple):
@@ -197,14 +183,7 @@ def _all_groupings(image: NDArray[np.uint8], mode: Mode, threads: int) -> tuple[
     found = []
     for start in range(0, len(mode.colour_spaces), n_at_once):
         colour_spaces = mode.colour_spaces[start : start + n_at_once]
-        pictures = _map(partial(_prepare, image, mode), colour_spaces, threads)
+        pictures = in_threads(partial(_prepare, image, mode), colour_spaces, threads)
         parts = [(picture, k) for picture in pictures for k in mode.ks]
-        found += _map(lambda part: _groupings(part[0], mode, part[1]), parts, threads)
+        found += in_threads(lambda part: _groupings(part[0], mode, part[1]), parts, threads)
     return np.concatenate([boxes for boxes, _ in found]), np.concatenate([ranks for _, ranks in found])
-
-
-def _map(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> list[Result]:
-    if threads == 1:
-        return [function(item) for item in items]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(function, items))
