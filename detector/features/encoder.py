@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from detector.boxes import Boxes
 from detector.features.backbones import Backbone
 from detector.features.mapping import PAPER_MARGIN, PAPER_TARGET, boxes_to_cells, choose_scales
-from detector.features.pooling import BLOCK, PAPER_LEVELS, n_bins, pool_into
+from detector.features.pooling import BLOCK, PAPER_LEVELS, block_maxima, n_bins, pool_into
 from detector.image import check_image, resize_short_side, resized_size
 from detector.threads import in_threads, numpy_on_one_thread, thread_count
 from detector.timing import stage
@@ -122,11 +122,11 @@ class RegionEncoder:
     ) -> None:
         def work(rows: NDArray[np.int64]) -> None:
             pooled = np.empty((len(rows), n_bins(self.levels), self.backbone.channels), np.float32)
-            pool_into(pooled, np.arange(len(rows)), sources[windows[rows[0], 0]], windows[rows, 1:], self.levels)
+            pool_into(pooled, np.arange(len(rows)), maxima[windows[rows[0], 0]], windows[rows, 1:], self.levels)
             use(rows, self.normalise(pooled).reshape(len(rows), self.n_features))
 
         scales = np.unique(windows[:, 0])
-        sources = {scale: np.ascontiguousarray(maps.maps[scale], np.float32) for scale in scales}
+        maxima = {scale: block_maxima(maps.maps[scale]) for scale in scales}
         blocks = []
         for scale in scales:
             rows = np.flatnonzero(windows[:, 0] == scale)

@@ -3,7 +3,8 @@
 Bin ``i`` of a level of ``n`` bins over a window of ``size`` cells spans ``floor(i * size / n)`` up to, not
 including, ``ceil((i + 1) * size / n)``. Bins overlap where ``n`` does not divide ``size`` and are never empty.
 It follows that every bin of a level that divides another level is an exact union of that level's bins: 6 x 6 is
-pooled from the map, 3, 2 and 1 are maxima over blocks of its bins, with equal bits.
+pooled from the map, 3, 2 and 1 are maxima over blocks of its bins, with equal bits. Bins of the map itself are unions
+of a few overlapping blocks of 2 x 2 or 4 x 4 cells, whose maxima are found once for all boxes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from detector.compiling import Array, kernel
 from detector.threads import in_threads, thread_count
 
 Features = NDArray[np.float32]
+Maxima = tuple[Features, Features, Features]
 
 PAPER_LEVELS = (6, 3, 2, 1)
 
@@ -51,25 +53,32 @@ def spatial_pyramid_pool(
             f"feature_map must be (h, w, C) and cells (_, 4), but got {feature_map.shape} and {cells.shape}"
         )
     pooled = np.empty((len(cells), n_bins(levels), feature_map.shape[2]), np.float32)
-    source = np.ascontiguousarray(feature_map, dtype=np.float32)
+    maxima = block_maxima(feature_map)
     blocks = np.split(np.arange(len(cells)), range(BLOCK, len(cells), BLOCK))
-    in_threads(lambda rows: pool_into(pooled, rows, source, cells[rows], levels), blocks, thread_count(threads))
+    in_threads(lambda rows: pool_into(pooled, rows, maxima, cells[rows], levels), blocks, thread_count(threads))
     return pooled
 
 
-def pool_into(
-    pooled: Features,
-    rows: NDArray[np.int64],
-    feature_map: Features,
-    cells: NDArray[np.int64],
-    levels: Sequence[int],
-) -> None:
-    """`spatial_pyramid_pool` on this thread alone into ``rows`` ``(R,)`` of an array that is there already.
+def block_maxima(feature_map: NDArray[np.floating]) -> Maxima:
+    """Maxima over blocks of 1, 2 and 4 cells a side, ``(h, w, C)``, ``(h - 1, w - 1, C)`` and ``(h - 3, w - 3, C)``.
 
-    ``feature_map`` is float32 and contiguous.
+    The block of ``[y, x]`` begins at that cell. Any bin is a union of few of them, which may overlap.
     """
-    _check_windows(cells, feature_map.shape[:2])
-    _pool(feature_map, cells, _plan(tuple(levels)), pooled, rows)
+    maxima = [np.ascontiguousarray(feature_map, dtype=np.float32)]
+    height, width, n_channels = feature_map.shape
+    for step in (1, 2):
+        height, width = max(height - step, 0), max(width - step, 0)
+        maxima.append(np.empty((height, width, n_channels), np.float32))
+        _double_blocks(maxima[-2], step, maxima[-1])
+    return maxima[0], maxima[1], maxima[2]
+
+
+def pool_into(
+    pooled: Features, rows: NDArray[np.int64], maxima: Maxima, cells: NDArray[np.int64], levels: Sequence[int]
+) -> None:
+    """`spatial_pyramid_pool` on this thread alone, into ``rows`` ``(R,)`` of an array that is there already."""
+    _check_windows(cells, maxima[0].shape[:2])
+    _pool(maxima, cells, _plan(tuple(levels)), pooled, rows)
 
 
 def _check_windows(cells: NDArray[np.int64], map_size: tuple[int, ...]) -> None:
@@ -100,33 +109,58 @@ def _plan(levels: tuple[int, ...]) -> NDArray[np.int64]:
 
 
 @kernel
-def _pool(feature_map: Array, cells: Array, plan: Array, pooled: Array, rows: Array) -> None:
+def _double_blocks(maxima: Array, step: int, doubled: Array) -> None:
+    for y in range(doubled.shape[0]):
+        for x in range(doubled.shape[1]):
+            out, here, right = doubled[y, x], maxima[y, x], maxima[y, x + step]
+            below, beyond = maxima[y + step, x], maxima[y + step, x + step]
+            for c in range(out.size):
+                out[c] = max(max(here[c], right[c]), max(below[c], beyond[c]))
+
+
+@kernel
+def _pool(maxima: Maxima, cells: Array, plan: Array, pooled: Array, rows: Array) -> None:
     # A box at a time through all levels: its bins are still in the cache when coarser levels are folded.
-    n_channels = feature_map.shape[2]
+    n_channels = maxima[0].shape[2]
     for i in range(rows.size):
         bins = pooled[rows[i]]
         for level, start, base, base_start in plan:
             if base == 0:
-                _pool_level(feature_map, cells[i], level, bins[start:])
+                _pool_level(maxima, cells[i], level, bins[start:])
             else:
                 finer = bins[base_start : base_start + base * base].reshape(base, base, n_channels)
-                _pool_level(finer, np.array([0, 0, base, base]), level, bins[start:])
+                _fold_level(finer, level, bins[start:])
 
 
 @kernel
-def _pool_level(source: Array, window: Array, level: int, bins: Array) -> None:
+def _pool_level(maxima: Maxima, window: Array, level: int, bins: Array) -> None:
     x1, y1, x2, y2 = window
     height, width = y2 - y1, x2 - x1
     for i in range(level):
         top, bottom = y1 + i * height // level, y1 + ((i + 1) * height + level - 1) // level
         for j in range(level):
             left, right = x1 + j * width // level, x1 + ((j + 1) * width + level - 1) // level
-            out = bins[i * level + j]
-            first = source[top, left]
+            shorter = min(bottom - top, right - left)
+            size = 2 if shorter >= 4 else 1 if shorter >= 2 else 0
+            _cover(maxima[size], 1 << size, top, bottom, left, right, bins[i * level + j])
+
+
+@kernel
+def _fold_level(finer: Array, level: int, bins: Array) -> None:
+    step = len(finer) // level
+    for i in range(level):
+        for j in range(level):
+            _cover(finer, 1, i * step, (i + 1) * step, j * step, (j + 1) * step, bins[i * level + j])
+
+
+@kernel
+def _cover(maxima: Array, side: int, top: int, bottom: int, left: int, right: int, out: Array) -> None:
+    """Maxima over a bin, from blocks of ``side`` cells; the last ones in a row or column begin earlier to fit."""
+    first = maxima[top, left]
+    for c in range(out.size):
+        out[c] = first[c]
+    for y in range(top, bottom, side):
+        for x in range(left, right, side):
+            values = maxima[min(y, bottom - side), min(x, right - side)]
             for c in range(out.size):
-                out[c] = first[c]
-            for y in range(top, bottom):
-                for x in range(left, right):
-                    values = source[y, x]
-                    for c in range(out.size):
-                        out[c] = max(out[c], values[c])
+                out[c] = max(out[c], values[c])
