@@ -65,7 +65,9 @@ def predicted_pixels(geometry: Geometry, cell: int, size: int) -> tuple[int, int
         ("vgg16", "features", Geometry(16, 7.5, 196)),
         ("zf5", "relu5", Geometry(16, 20.0, 159)),  # 139 without the norms, as it is usually quoted
         ("resnet18", "layer3", Geometry(16, 0.0, 211)),
+        ("resnet50", "layer3", Geometry(16, 0.0, 267)),
         ("mobilenetv2_100", "blocks.3", Geometry(16, 0.0, 171)),
+        ("regnetx_002", "s3", Geometry(16, 0.0, 127)),
         ("efficientnet_lite0", "blocks.3", Geometry(16, 15.0, 147)),
     ],
 )
