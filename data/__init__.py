@@ -1,1 +1,1 @@
-"""Readers of data sets: VOC folders, and a small synthetic set for tests."""
+"""Readers of data sets, VOC folders and COCO files, with a check of them; a small synthetic set for tests."""

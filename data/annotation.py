@@ -1,11 +1,14 @@
 """What a data set says about its images: where they lie, and which objects are in them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from data.faults import Fault, Kind, Report
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,3 +63,42 @@ class Dataset:
 
     def __iter__(self) -> Iterator[Annotation]:
         return iter(self.annotations)
+
+
+class Object(NamedTuple):
+    """An object as a reader finds it, before the classes are known.
+
+    source: the file that holds it and the place there, as error messages begin.
+    box: `x1 y1 x2 y2`, pixels, 0-based, half-open.
+    """
+
+    source: str
+    class_name: str
+    box: tuple[float, float, float, float]
+    difficult: bool
+
+
+def annotate(
+    image_id: str, path: Path, objects: Sequence[Object], label_of: Mapping[str, int], report: Report
+) -> Annotation:
+    """The annotation of an image; objects of classes that are not in label_of are reported and left out."""
+    known = []
+    for each in objects:
+        if each.class_name in label_of:
+            known.append(each)
+        else:
+            report(Fault(Kind.UNKNOWN_CLASS, f"{each.source}: unknown class {each.class_name!r}"))
+    return Annotation(
+        image_id,
+        path,
+        np.array([each.box for each in known], np.float32).reshape(-1, 4),
+        np.array([label_of[each.class_name] for each in known], np.int64),
+        np.array([each.difficult for each in known], np.bool_),
+    )
+
+
+def labels_by_name(class_names: Sequence[str]) -> dict[str, int]:
+    """The label of each class. Raises ValueError for a class that is named twice."""
+    if len(set(class_names)) < len(class_names):
+        raise ValueError(f"class_names must differ from each other, but got {', '.join(class_names)}")
+    return {name: label for label, name in enumerate(class_names)}

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
-import numpy as np
 from defusedxml import ElementTree
 
-from data.annotation import Annotation, Dataset
+from data.annotation import Dataset, Object, annotate, labels_by_name
+from data.faults import Fault, Kind, Report, raise_fault
 
 VOC_CLASSES = (
     "aeroplane",
@@ -37,26 +37,40 @@ VOC_CLASSES = (
     "tvmonitor",
 )
 
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
+_IMAGE_SUFFIXES = tuple(
+    suffix
+    for lower in (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+    for suffix in (lower, lower.upper())
+)
 
 
-def load_voc(root: Path | str, split: str, class_names: Sequence[str] = VOC_CLASSES) -> Dataset:
+def load_voc(
+    root: Path | str, split: str, class_names: Sequence[str] | None = VOC_CLASSES, report: Report = raise_fault
+) -> Dataset:
     """Read the annotations of all images that ImageSets/Main/<split>.txt lists, in its order.
 
     root: the folder that holds JPEGImages, Annotations and ImageSets, or one above it: a devkit folder with
         exactly one VOC20xx in it, or the folder that holds such a VOCdevkit.
-    class_names: the classes that may occur; labels are indices into them.
+    class_names: the classes that may occur; labels are indices into them. None: those that do occur, sorted (VOC's
+        own order, too, is the alphabet's).
+    report: what to do about a fault of a single image or object. Where it returns, as `list.append` does, the image
+        or the object is left out.
     Image files are not opened and may be missing. Raises FileNotFoundError for a missing folder, list or
     annotation, and ValueError for a file that does not hold what it should; either names the file.
     """
-    names = tuple(class_names)
-    if len(set(names)) < len(names):
-        raise ValueError(f"class_names must differ from each other, but got {', '.join(names)}")
+    labels_by_name(class_names or ())
     folder = _find_folder(Path(root))
-    label_of = {name: label for label, name in enumerate(names)}
-    image_ids = _read_split(folder, split, names)
-    annotations = tuple(_load_annotation(folder, image_id, label_of) for image_id in image_ids)
-    return Dataset(annotations, names, f"{folder.resolve().name} {split}")
+    image_ids = _read_split(folder, split, class_names or ())
+    found = {image_id: _read_objects(folder / "Annotations" / f"{image_id}.xml", report) for image_id in image_ids}
+    if class_names is None:
+        class_names = sorted({each.class_name for objects in found.values() for each in objects or ()})
+    label_of = labels_by_name(class_names)
+    annotations = tuple(
+        annotate(image_id, _image_path(folder, image_id), objects, label_of, report)
+        for image_id, objects in found.items()
+        if objects is not None
+    )
+    return Dataset(annotations, tuple(class_names), f"{folder.resolve().name} {split}")
 
 
 def _find_folder(root: Path) -> Path:
@@ -77,7 +91,7 @@ def _find_folder(root: Path) -> Path:
     return years[0]
 
 
-def _read_split(folder: Path, split: str, class_names: tuple[str, ...]) -> list[str]:
+def _read_split(folder: Path, split: str, class_names: Sequence[str]) -> list[str]:
     path = folder / "ImageSets" / "Main" / f"{split}.txt"
     if not path.is_file():
         # The devkit keeps a list for each class in the same folder, such as dog_train.txt.
@@ -97,36 +111,37 @@ def _read_split(folder: Path, split: str, class_names: tuple[str, ...]) -> list[
     return image_ids
 
 
-def _load_annotation(folder: Path, image_id: str, label_of: dict[str, int]) -> Annotation:
-    path = folder / "Annotations" / f"{image_id}.xml"
+def _read_objects(path: Path, report: Report) -> list[Object] | None:
+    """The objects of an annotation file, the faulty ones left out; None where the file cannot be read."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such annotation")
+        report(Fault(Kind.MISSING_ANNOTATION, f"{path}: no such annotation"))
+        return None
     try:
         tree = ElementTree.parse(path)
-    except (ParseError, ValueError, LookupError) as error:
-        raise ValueError(f"{path}: not a readable XML file ({error})") from error
+    except (ParseError, ValueError, LookupError, OSError) as error:
+        report(Fault(Kind.BAD_ANNOTATION, f"{path}: not a readable XML file ({error})"))
+        return None
+    objects = []
     # Direct children alone, here and below: the <part> of a person has a name and a bndbox of its own.
-    elements = tree.findall("object")
-    try:
-        boxes = [_read_box(element) for element in elements]
-        labels = [_read_label(element, label_of) for element in elements]
-        difficult = [_is_difficult(element) for element in elements]
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    return Annotation(
-        image_id,
-        _image_path(folder, image_id),
-        np.array(boxes, np.float32).reshape(-1, 4),
-        np.array(labels, np.int64),
-        np.array(difficult, np.bool_),
-    )
+    for element in tree.findall("object"):
+        try:
+            each = Object(str(path), _read_name(element), _read_box(element), _is_difficult(element))
+        except ValueError as error:
+            report(Fault(Kind.BAD_OBJECT, f"{path}: {error}"))
+            continue
+        x1, y1, x2, y2 = each.box
+        if x1 < x2 and y1 < y2:
+            objects.append(each)
+        else:
+            report(Fault(Kind.EMPTY_BOX, f"{path}: bndbox is empty: {x1 + 1:g}, {y1 + 1:g}, {x2:g}, {y2:g}"))
+    return objects
 
 
-def _read_label(element: Element, label_of: dict[str, int]) -> int:
+def _read_name(element: Element) -> str:
     name = (element.findtext("name") or "").strip()
-    if name not in label_of:
-        raise ValueError(f"unknown class {name!r}" if name else "object without a name")
-    return label_of[name]
+    if not name:
+        raise ValueError("object without a name")
+    return name
 
 
 def _read_box(element: Element) -> tuple[float, float, float, float]:
@@ -142,10 +157,7 @@ def _read_box(element: Element) -> tuple[float, float, float, float]:
             corners.append(math.nan)
         if not math.isfinite(corners[-1]):
             raise ValueError(f"{tag} must be a number, but got {text!r}")
-    x1, y1, x2, y2 = corners[0] - 1, corners[1] - 1, corners[2], corners[3]
-    if x2 <= x1 or y2 <= y1:
-        raise ValueError(f"bndbox is empty: {', '.join(f'{corner:g}' for corner in corners)}")
-    return x1, y1, x2, y2
+    return corners[0] - 1, corners[1] - 1, corners[2], corners[3]
 
 
 def _is_difficult(element: Element) -> bool:

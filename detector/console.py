@@ -77,13 +77,31 @@ def write_json(path: Path, content: Any) -> None:
 
 def add_data_options(parser: Parser) -> None:
     """Options of the scripts that work on a data set."""
-    parser.add_argument("--voc", type=Path, required=True, metavar="ROOT", help="VOC folder, or a devkit above it")
-    parser.add_argument("--split", required=True, help="a list in ImageSets/Main, such as train")
-    parser.add_argument("--classes", nargs="+", metavar="NAME", help="the classes (default: VOC's twenty)")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--voc", type=Path, metavar="ROOT", help="VOC folder, or a devkit above it")
+    source.add_argument("--coco", type=Path, metavar="JSON", help="annotations of object detection in COCO's form")
+    parser.add_argument("--split", help="of --voc: a list in ImageSets/Main, such as train")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="of --coco: the pictures (default: beside JSON)")
+    parser.add_argument("--classes", nargs="+", metavar="NAME", help="the classes (default: those of the data)")
+    parser.add_argument("--strict", action="store_true", help="end on any fault of the data, before any work")
     parser.add_argument(
         "--proposals", type=Path, metavar="FILE", help="take boxes by image id from a .npz, .json or R-CNN .mat file"
     )
     parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
+
+
+def data_source(options: argparse.Namespace) -> dict[str, Any]:
+    """Where the data set of `add_data_options` lies and whether it may have faults, as keyword arguments of a loader.
+
+    Raises ValueError for options that do not go together.
+    """
+    if options.voc is not None and options.split is None:
+        raise ValueError("--voc needs --split, the name of a list in ImageSets/Main")
+    if options.voc is not None and options.pictures is not None:
+        raise ValueError("--pictures goes with --coco: a VOC folder has its pictures in JPEGImages")
+    if options.coco is not None and options.split is not None:
+        raise ValueError("--split goes with --voc: a COCO file is one list of pictures")
+    return {name: getattr(options, name) for name in ("voc", "split", "coco", "pictures", "strict")}
 
 
 def precomputed_boxes(path: Path | None) -> Mapping[str, Boxes] | None:

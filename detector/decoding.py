@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
@@ -34,6 +34,7 @@ _HEADER_READERS: dict[str, type[ImageFile.ImageFile]] = {
 }
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_EXTRA_SAMPLES, _ORIENTATION = 256, 257, 338, 274
 _PREMULTIPLIED, _STRAIGHT = 1, 2  # values of ExtraSamples
+_SIDEWAYS = (5, 6, 7, 8)  # orientations in which rows and columns are swapped
 _stderr_lock = threading.Lock()
 
 
@@ -60,17 +61,27 @@ def decode_image(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
     Raises ValueError, in one line, for data of another kind, damaged or cut-off data, and a header that
     promises more than ``max_pixels`` pixels (nothing is decoded then).
     """
-    kind = picture_format(data[:START_LENGTH])
-    if kind is None:
-        raise ValueError("not a JPEG, PNG, WebP, BMP, TIFF or GIF picture" if data else "the file is empty")
+    kind = _known_format(data[:START_LENGTH])
     with silenced_stderr():
-        width, height, extra_samples = _read_header(kind, data)
-        if width * height > max_pixels:
-            raise ValueError(f"{width} x {height} pixels are more than the {max_pixels} allowed")
+        if kind == "PNG":
+            _check_png_chunks(data)
+        meaning = _read_header(kind, io.BytesIO(data), max_pixels).extra_samples
         pixels, orientation = _read_pixels(kind, data)
     # libtiff's 8-bit reader premultiplies straight alpha; OpenCV reads deeper pictures without that reader.
-    premultiplied = extra_samples == _PREMULTIPLIED or (extra_samples == _STRAIGHT and pixels.dtype == np.uint8)
+    premultiplied = meaning == _PREMULTIPLIED or (meaning == _STRAIGHT and pixels.dtype == np.uint8)
     return _oriented(_to_rgb(_to_uint8(pixels), premultiplied), orientation)
+
+
+def decoded_size(file: BinaryIO, *, max_pixels: int) -> tuple[int, int]:
+    """Height and width of what `decode_image` makes of an open file, which is read no further than its header.
+
+    Raises the ValueErrors of `decode_image` for what the header shows.
+    """
+    start = file.read(START_LENGTH)
+    file.seek(0)
+    with silenced_stderr():
+        header = _read_header(_known_format(start), file, max_pixels)
+    return (header.width, header.height) if header.orientation in _SIDEWAYS else (header.height, header.width)
 
 
 @contextlib.contextmanager
@@ -94,33 +105,58 @@ def _damaged(kind: str) -> ValueError:
     return ValueError(f"the {kind} data are damaged or cut off")
 
 
-def _read_header(kind: str, data: bytes) -> tuple[int, int, int]:
-    """Return width, height and, for TIFF, what the fourth channel means (ExtraSamples, else 0)."""
-    stream = io.BytesIO(data)
+def _known_format(start: bytes) -> str:
+    kind = picture_format(start)
+    if kind is None:
+        raise ValueError("not a JPEG, PNG, WebP, BMP, TIFF or GIF picture" if start else "the file is empty")
+    return kind
+
+
+class _Header(NamedTuple):
+    """What files say of their pixels: width and height as stored, the EXIF orientation, TIFF's ExtraSamples."""
+
+    width: int
+    height: int
+    orientation: object  # compared only: a file may hold anything here
+    extra_samples: int = 0  # what the fourth channel means
+
+
+def _read_header(kind: str, file: BinaryIO, max_pixels: int) -> _Header:
     try:
-        if kind == "PNG":
-            _check_png_chunks(data)
-        if kind != "TIFF":
-            # The reader of the format itself: Image.open has a limit that only a global variable changes.
-            width, height = _HEADER_READERS[kind](stream).size
-            return width, height, 0
-        # Pillow's reader refuses colour pictures of floating-point numbers; their tags are read all the same.
-        tags = ImageFileDirectory_v2(data[: 16 if data[2] == 43 else 8])  # 43: BigTIFF
-        stream.seek(tags.next)
-        tags.load(stream)
-        return int(tags[_TIFF_WIDTH]), int(tags[_TIFF_HEIGHT]), int(tags.get(_TIFF_EXTRA_SAMPLES, (0,))[0])
+        header = _read_tiff_header(file) if kind == "TIFF" else _read_other_header(kind, file)
     except Exception as error:  # on damaged data the parsers raise nearly every kind of exception
         raise _damaged(kind) from error
+    if header.width * header.height > max_pixels:
+        raise ValueError(f"{header.width} x {header.height} pixels are more than the {max_pixels} allowed")
+    return header
+
+
+def _read_other_header(kind: str, file: BinaryIO) -> _Header:
+    # The reader of the format itself: Image.open has a limit that only a global variable changes.
+    reader = _HEADER_READERS[kind](file)
+    return _Header(*reader.size, _orientation(reader.info.get("exif", b"")))
+
+
+def _read_tiff_header(file: BinaryIO) -> _Header:
+    # Pillow's reader refuses colour pictures of floating-point numbers; their tags are read all the same.
+    start = file.read(16)
+    tags = ImageFileDirectory_v2(start[: 16 if start[2] == 43 else 8])  # 43: BigTIFF
+    file.seek(tags.next)
+    tags.load(file)
+    extra_samples = int(tags.get(_TIFF_EXTRA_SAMPLES, (0,))[0])
+    return _Header(int(tags[_TIFF_WIDTH]), int(tags[_TIFF_HEIGHT]), tags.get(_ORIENTATION), extra_samples)
 
 
 def _check_png_chunks(data: bytes) -> None:
     """Raise unless the chunks lead to the end: OpenCV would allocate any length, up to gigabytes."""
     position, name = 8, b""
     while name != b"IEND":
+        if position + 8 > len(data):
+            raise _damaged("PNG")
         length, name = struct.unpack_from(">I4s", data, position)
         position += 12 + length
     if position > len(data):
-        raise ValueError
+        raise _damaged("PNG")
 
 
 def _read_pixels(kind: str, data: bytes) -> tuple[NDArray[Any], int]:
@@ -135,14 +171,16 @@ def _read_pixels(kind: str, data: bytes) -> tuple[NDArray[Any], int]:
         raise _damaged(kind)
     # None for TIFF, which OpenCV has turned already.
     exif = dict(zip(metadata_kinds, metadata, strict=True)).get(cv2.IMAGE_METADATA_EXIF)
-    if exif is None:
-        return pixels, 1
+    return pixels, 1 if exif is None else _orientation(exif.tobytes())
+
+
+def _orientation(exif: bytes) -> int:
     tags = Image.Exif()
     try:
-        tags.load(exif.tobytes())
-        return pixels, int(tags.get(_ORIENTATION, 1))
+        tags.load(exif)
+        return int(tags.get(_ORIENTATION, 1))
     except Exception:  # broken metadata are no reason to refuse the picture
-        return pixels, 1
+        return 1
 
 
 def _to_uint8(pixels: NDArray[Any]) -> NDArray[np.uint8]:
@@ -170,7 +208,7 @@ def _to_rgb(pixels: NDArray[np.uint8], premultiplied: bool) -> NDArray[np.uint8]
 
 def _oriented(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     """Turn and mirror as EXIF's Orientation says: 5 to 8 swap rows and columns, then sides are mirrored."""
-    if orientation in (5, 6, 7, 8):
+    if orientation in _SIDEWAYS:
         image = image.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
         image = image[:, ::-1]

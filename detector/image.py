@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.decoding import START_LENGTH, decode_image, picture_format, silenced_stderr
+from detector.decoding import START_LENGTH, decode_image, decoded_size, picture_format, silenced_stderr
 from detector.files import replacing
 
 DEFAULT_MAX_PIXELS = 100_000_000
@@ -48,6 +48,20 @@ def read_image(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDA
         raise type(error)(f"{path}: {error.strerror}") from error
     try:
         return decode_image(data, max_pixels=max_pixels)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def picture_size(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[int, int]:
+    """Height and width that `read_image` would return, from the header of the file alone.
+
+    Raises the errors of `read_image`, except for damage that the header does not show.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return decoded_size(file, max_pixels=max_pixels)
+    except OSError as error:
+        raise type(error)(f"{path}: {error.strerror}") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

@@ -25,6 +25,7 @@ from PIL import Image
 from detector.image import (
     check_image,
     find_images,
+    picture_size,
     read_image,
     resize_short_side,
     resized_size,
@@ -235,6 +236,35 @@ def test_orientation_of_a_transparent_and_of_a_deep_picture(tmp_path: Path) -> N
     for kind in ("PNG", "TIFF"):
         image = read_bytes(tmp_path, encode(PICTURE[..., 0].astype(np.uint16) * 257, kind, exif=exif))
         np.testing.assert_array_equal(image, turned(np.dstack([PICTURE[..., 0]] * 3), 6))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_header_tells_the_size_of_the_picture(tmp_path: Path, kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {} if kind in ("BMP", "GIF") else {"exif": exif}
+    image = read_bytes(tmp_path, encode(PICTURE, kind, **options))
+    assert picture_size(tmp_path / "picture") == image.shape[:2]
+
+
+def test_the_header_is_enough_for_the_size(tmp_path: Path) -> None:
+    path = tmp_path / "cut"
+    path.write_bytes(encode(PICTURE, "JPEG")[:-200])
+    assert picture_size(str(path)) == (48, 80)
+    for data, reason in (
+        (b"", "the file is empty"),
+        (b"<html>", "not a JPEG"),
+        (b"\xff\xd8\xff", "JPEG data are damaged"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=f"cut: .*{reason}"):
+            picture_size(path)
+    path.write_bytes(png(5000, 5000))
+    with pytest.raises(ValueError, match="cut: 5000 x 5000 pixels are more than the 1000 allowed"):
+        picture_size(path, max_pixels=1000)
+    with pytest.raises(FileNotFoundError, match="nowhere: No such file"):
+        picture_size(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("value", [0, 9, 77])

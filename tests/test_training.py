@@ -256,9 +256,10 @@ def test_scripts_name_what_is_wrong_with_data(root: Path, tmp_path: Path) -> Non
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "recipe.yaml: unknown key 'featurs'" in done.stderr
     recipe.write_text("")
-    done = script("train_svm.py", recipe, *data, cwd=tmp_path)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "unknown class" in done.stderr
+    done = script("train_svm.py", recipe, *data, "--classes", "circle", "square", "--strict", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "unknown class 'triangle'" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: ")
     done = script("evaluate_voc.py", "--voc", root, "--split", "nope", "--detections", root, cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]

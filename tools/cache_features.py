@@ -1,15 +1,16 @@
 """Compute feature maps and proposals of a data set once.
 
-python tools/cache_features.py CONFIG --voc ROOT --split train --cache DIR
+python tools/cache_features.py CONFIG (--voc ROOT --split train | --coco JSON) --cache DIR
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from data.voc import VOC_CLASSES, load_voc
+from data.check import load_checked
 from detector.config import load_config
-from detector.console import Parser, add_data_options, precomputed_boxes, progress, run
+from detector.console import Parser, add_data_options, data_source, precomputed_boxes, progress, run
+from detector.image import picture_size
 
 
 def parser() -> Parser:
@@ -23,7 +24,7 @@ def parser() -> Parser:
 def main() -> int:
     options = parser().parse_args()
     config = load_config(options.config)
-    dataset = load_voc(options.voc, options.split, options.classes or VOC_CLASSES)
+    dataset = load_checked(**data_source(options), class_names=options.classes, picture_size=picture_size)
     from detector.training import build_cache, fill_cache
 
     cache = build_cache(config, options.cache, options.device, precomputed_boxes(options.proposals))

@@ -1,6 +1,6 @@
-"""Mean average precision on a VOC split.
+"""Mean average precision by VOC's rules on a VOC list or a COCO file.
 
-python tools/evaluate_voc.py --voc ROOT --split val [--model M | --detections DIR]
+python tools/evaluate_voc.py (--voc ROOT --split val | --coco JSON) [--model M | --detections DIR]
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.annotation import Dataset
-from data.voc import VOC_CLASSES, load_voc
-from detector.console import Parser, add_data_options, precomputed_boxes, progress, run, write_json
+from data.check import load_checked
+from detector.console import Parser, add_data_options, data_source, precomputed_boxes, progress, run, write_json
 from detector.evaluation.files import read_detections, write_detections
 from detector.evaluation.voc import by_class, evaluate_voc
+from detector.image import picture_size
 
 if TYPE_CHECKING:
     from detector.detections import Detections
@@ -26,7 +27,9 @@ def parser() -> Parser:
     add_data_options(parser)
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--model", type=Path, help="a model file (default: the one that comes with the package)")
-    source.add_argument("--detections", type=Path, metavar="DIR", help="score comp4_det_<split>_<class>.txt files")
+    source.add_argument(
+        "--detections", type=Path, metavar="DIR", help="score comp4_det_<split or JSON>_<class>.txt files"
+    )
     parser.add_argument("--metric", choices=("voc07", "area"), default="voc07", help="11 points (default) or area")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to FILE; - is stdout")
     parser.add_argument("--save-detections", type=Path, metavar="DIR", help="write comp4_det files to DIR")
@@ -38,6 +41,7 @@ def parser() -> Parser:
 
 def main() -> int:
     options = parser().parse_args()
+    source = data_source(options)
     if options.record and options.model is None:
         raise ValueError("--record needs --model, the file to note the result in")
     detector = None
@@ -45,15 +49,21 @@ def main() -> int:
         from detector.pipeline import Detector
 
         detector = Detector.load(options.model, options.device, options.weights)
-    class_names = options.classes or (detector.class_names if detector else VOC_CLASSES)
-    dataset = load_voc(options.voc, options.split, class_names)
+    # a model need not find all its classes in the data, and result files are scored without the pictures
+    dataset = load_checked(
+        **source,
+        class_names=options.classes or (detector.class_names if detector else None),
+        picture_size=picture_size if detector else None,
+        need_objects=options.classes is not None,
+    )
+    split = options.split or options.coco.stem
     if detector is None:
-        detections = read_detections(options.detections, options.split, dataset.class_names)
+        detections = read_detections(options.detections, split, dataset.class_names)
     else:
         found = detect_all(detector, dataset, options)
         image_ids = [annotation.image_id for annotation in dataset]
         if options.save_detections is not None:
-            write_detections(options.save_detections, options.split, image_ids, found)
+            write_detections(options.save_detections, split, image_ids, found)
         detections = by_class(image_ids, found)
     result = evaluate_voc(detections, dataset, dataset.class_names, options.metric)
     if str(options.json) != "-":

@@ -1,6 +1,6 @@
 """Train a detector on cached features.
 
-python tools/train_svm.py CONFIG --voc ROOT --split train --cache DIR --output MODEL
+python tools/train_svm.py CONFIG (--voc ROOT --split train | --coco JSON) --cache DIR --output MODEL
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from data.voc import VOC_CLASSES, load_voc
+from data.check import load_checked
 from detector.config import load_config
-from detector.console import Parser, add_data_options, precomputed_boxes, progress, run
+from detector.console import Parser, add_data_options, data_source, precomputed_boxes, progress, run
+from detector.image import picture_size
 
 
 def parser() -> Parser:
@@ -27,7 +28,7 @@ def parser() -> Parser:
 def main() -> int:
     options = parser().parse_args()
     config = load_config(options.config)
-    dataset = load_voc(options.voc, options.split, options.classes or VOC_CLASSES)
+    dataset = load_checked(**data_source(options), class_names=options.classes, picture_size=picture_size)
     if options.output.is_dir():
         raise ValueError(f"{options.output}: is a folder, but the model is to be a file")
     from detector.training import build_cache, train
