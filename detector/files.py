@@ -26,12 +26,15 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside ``path``, for the block to write to.
 
     When the block ends well the file is renamed to ``path``, else it is removed: a reader, a crash or a second writer
-    never meets a half-written file.
+    never meets a half-written file. Raises OSError, naming ``path``, when it cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        # a full disk is noticed in mid-file, where the system names no file
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -39,11 +40,17 @@ def cache_of(detector: Detector, directory: Path, precomputed: Mapping[str, Boxe
 
 
 def fill_cache(cache: FeatureCache, annotations: Iterable[Annotation], progress: Progress = without_progress) -> None:
-    """Compute what the cache lacks; killed and started again, it goes on where it was."""
+    """Compute what the cache lacks; killed and started again, it goes on where it was.
+
+    Several processes may fill one cache at a time.
+    """
     missing = [each for each in annotations if not cache.is_complete(each.image_id)]
-    for each in progress(missing, "features"):
-        cache.proposals(each.image_id, each.path)
-        cache.maps(each.image_id, each.path)
+    # begin anywhere, lest two processes compute the same pictures side by side
+    start = random.randrange(len(missing)) if missing else 0
+    for each in progress(missing[start:] + missing[:start], "features"):
+        if not cache.is_complete(each.image_id):
+            cache.proposals(each.image_id, each.path)
+            cache.maps(each.image_id, each.path)
 
 
 def train_svms(

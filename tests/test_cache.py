@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from detector.features.cache import FeatureCache
+from detector.features.cache import FeatureCache, cache_folders
 from detector.features.encoder import FeatureMaps, RegionEncoder
 from detector.image import write_image
 from tests.test_encoder import MeanOfCells
@@ -52,6 +53,11 @@ def make_cache(directory: Path, **settings: Any) -> FeatureCache:
     return FeatureCache(directory, encoder, Proposer(), SETTINGS)
 
 
+def fill(cache: FeatureCache, image_id: str, picture: Path) -> None:
+    cache.maps(image_id, picture)
+    cache.proposals(image_id, picture)
+
+
 def equal(a: FeatureMaps, b: FeatureMaps) -> bool:
     same = all(np.array_equal(x, y) for x, y in zip(a.maps, b.maps, strict=True))
     return same and (a.zooms, a.image_size) == (b.zooms, b.image_size)
@@ -89,7 +95,7 @@ def test_a_damaged_file_is_named_and_replaced(
 ) -> None:
     cache = make_cache(tmp_path / "cache")
     maps = cache.maps("cat", picture)
-    (path,) = cache.maps_directory.iterdir()
+    (path,) = cache.maps_directory.glob("*.safetensors")
     content = path.read_bytes()
     flipped = content[:-10] + bytes([content[-10] ^ 255]) + content[-9:]
     path.write_bytes({"empty": b"", "cut": content[:-7], "flipped": flipped, "foreign": b"something else"}[damage])
@@ -102,4 +108,50 @@ def test_a_damaged_file_is_named_and_replaced(
 def test_nothing_half_written_is_left(tmp_path: Path, picture: Path) -> None:
     cache = make_cache(tmp_path / "cache")
     cache.maps("folder/cat", picture)
-    assert [path.name for path in cache.maps_directory.iterdir()] == ["folder%2Fcat.safetensors"]
+    names = sorted(path.name for path in cache.maps_directory.iterdir())
+    assert names == ["folder%2Fcat.safetensors", "settings.json"]
+
+
+def test_files_of_another_picture_are_named_and_replaced(
+    tmp_path: Path, picture: Path, cat: NDArray[np.uint8], caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = make_cache(tmp_path / "cache")
+    cache.maps("cat", picture)
+    other = tmp_path / "other" / "cat.png"
+    other.parent.mkdir()
+    write_image(other, cat[:, ::-1].copy())
+    expected = make_cache(tmp_path / "another").maps("cat", other)
+    with caplog.at_level(logging.WARNING):
+        assert equal(cache.maps("cat", other), expected)
+        assert caplog.text.count("belongs to another picture") == 1
+        assert equal(cache.maps("cat", other), expected)
+        assert caplog.text.count("belongs to another picture") == 1
+
+
+def test_folders_tell_what_is_in_them(tmp_path: Path, picture: Path) -> None:
+    cache = make_cache(tmp_path / "cache")
+    fill(cache, "cat", picture)
+    fill(cache, "dog", picture)
+    maps, proposals = cache_folders(tmp_path / "cache")
+    assert (maps.path, proposals.path) == (cache.maps_directory, cache.proposals_directory)
+    assert (maps.n_pictures, proposals.n_pictures) == (2, 2)
+    assert maps.n_bytes == sum(path.stat().st_size for path in maps.path.glob("*.safetensors"))
+    assert (maps.settings["backbone"], maps.settings["short_sides"]) == ("fake", [96, 160])
+    assert proposals.settings == SETTINGS
+    with pytest.raises(FileNotFoundError):
+        cache_folders(tmp_path / "nowhere")
+
+
+def test_a_full_disk_leaves_a_usable_cache(tmp_path: Path, picture: Path) -> None:
+    cache = make_cache(tmp_path / "cache")
+    fill(cache, "cat", picture)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match="dog.safetensors"):
+            cache.maps("dog", picture)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert sorted(path.name for path in cache.maps_directory.iterdir()) == ["cat.safetensors", "settings.json"]
+    fill(cache, "dog", picture)
+    assert equal(cache.maps("dog", picture), cache.maps("cat", picture))

@@ -2,12 +2,15 @@
 
 Maps are kept in half precision (a 500 x 375 picture at one scale of 688 px and 320 channels: 1.6 MB). They lie in a
 folder named by a fingerprint of everything that changes their values, so that a changed setting never reads old
-files. Each file carries a checksum; a damaged file is reported, computed again and replaced.
+files; settings.json in it tells what that is. Each file carries a checksum and that of its picture; one that is
+damaged or belongs to another picture is reported, computed again and replaced.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,10 +22,11 @@ from numpy.typing import NDArray
 
 from detector.boxes import Boxes, as_boxes
 from detector.features.encoder import FeatureMaps, RegionEncoder
-from detector.files import Arrays, fingerprint, read_arrays, write_arrays
+from detector.files import Arrays, fingerprint, read_arrays, replacing, write_arrays
 from detector.image import read_image
 
 _FORMAT = 1
+_SETTINGS = "settings.json"
 _log = logging.getLogger(__name__)
 
 
@@ -44,34 +48,23 @@ class FeatureCache:
     @property
     def maps_directory(self) -> Path:
         """Folder of the feature maps of this encoder."""
-        backbone = self.encoder.backbone
-        settings = {
-            "format": _FORMAT,
-            "backbone": backbone.name,
-            "stage": backbone.stage,
-            "digest": backbone.digest,
-            "precision": backbone.precision,
-            "geometry": asdict(backbone.geometry),
-            "short_sides": list(self.encoder.short_sides),
-        }
-        return self.directory / f"maps-{fingerprint(settings)}"
+        return self._folder("maps", self._map_settings())
 
     @property
     def proposals_directory(self) -> Path:
         """Folder of the proposals of these settings."""
-        settings = {"format": _FORMAT, **self.proposal_settings}
-        return self.directory / f"proposals-{fingerprint(settings)}"
+        return self._folder("proposals", self.proposal_settings)
 
     def maps(self, image_id: str, path: Path) -> FeatureMaps:
         """Feature maps of the picture at ``path``, float16, from the cache or computed and stored."""
 
-        def compute() -> Arrays:
-            maps = self.encoder.maps(read_image(path))
+        def compute(image: NDArray[np.uint8]) -> Arrays:
+            maps = self.encoder.maps(image)
             arrays: Arrays = {f"map{i}": array.astype(np.float16) for i, array in enumerate(maps.maps)}
             image_size = np.asarray(maps.image_size, np.int64)
             return {**arrays, "zooms": np.asarray(maps.zooms, np.float64), "image_size": image_size}
 
-        arrays = _get(self.maps_directory / _file_name(image_id), compute)
+        arrays = _get(self.maps_directory / _file_name(image_id), path, self._map_settings(), compute)
         zooms = tuple(arrays["zooms"].tolist())
         height, width = arrays["image_size"].tolist()
         maps: tuple[Any, ...] = tuple(arrays[f"map{i}"] for i in range(len(zooms)))
@@ -82,10 +75,11 @@ class FeatureCache:
         if self.precomputed is not None:
             return self.precomputed[image_id]
 
-        def compute() -> Arrays:
-            return {"boxes": as_boxes(self.propose(read_image(path)))}
+        def compute(image: NDArray[np.uint8]) -> Arrays:
+            return {"boxes": as_boxes(self.propose(image))}
 
-        return as_boxes(_get(self.proposals_directory / _file_name(image_id), compute)["boxes"])
+        file = self.proposals_directory / _file_name(image_id)
+        return as_boxes(_get(file, path, self.proposal_settings, compute)["boxes"])
 
     def is_complete(self, image_id: str) -> bool:
         """Whether all files of a picture are there (not whether they are sound)."""
@@ -93,19 +87,69 @@ class FeatureCache:
         proposed = self.precomputed is not None or (self.proposals_directory / name).exists()
         return proposed and (self.maps_directory / name).exists()
 
+    def _map_settings(self) -> Mapping[str, object]:
+        backbone = self.encoder.backbone
+        return {
+            "backbone": backbone.name,
+            "stage": backbone.stage,
+            "digest": backbone.digest,
+            "precision": backbone.precision,
+            "geometry": asdict(backbone.geometry),
+            "short_sides": list(self.encoder.short_sides),
+        }
+
+    def _folder(self, kind: str, settings: Mapping[str, object]) -> Path:
+        return self.directory / f"{kind}-{fingerprint({'format': _FORMAT, **settings})}"
+
+
+@dataclass(frozen=True)
+class CacheFolder:
+    """What one folder of a cache holds: its settings, and how many pictures in how many bytes."""
+
+    path: Path
+    settings: Mapping[str, object]
+    n_pictures: int
+    n_bytes: int
+
+
+def cache_folders(directory: Path) -> list[CacheFolder]:
+    """The folders of maps and proposals of the cache under ``directory``; OSError when it is no folder."""
+    found = []
+    for folder in sorted(path for path in directory.iterdir() if path.is_dir()):
+        sizes = [path.stat().st_size for path in folder.glob("[!.]*.safetensors")]
+        if (folder / _SETTINGS).exists():
+            settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+            found.append(CacheFolder(folder, settings, len(sizes), sum(sizes)))
+    return found
+
 
 def _file_name(image_id: str) -> str:
     # an image id may hold a slash; a file name must not
     return f"{quote(image_id, safe='')}.safetensors"
 
 
-def _get(path: Path, compute: Callable[[], Arrays]) -> Arrays:
+def _get(
+    file: Path, picture: Path, settings: Mapping[str, object], compute: Callable[[NDArray[np.uint8]], Arrays]
+) -> Arrays:
     try:
-        return read_arrays(path)[0]
+        arrays, metadata = read_arrays(file)
+        # a cache may outlive its pictures
+        if not picture.exists() or metadata.get("picture") == _checksum(picture):
+            return arrays
+        _log.warning("%s: belongs to another picture than %s; computing it again", file, picture)
     except FileNotFoundError:
         pass
     except ValueError as error:
         _log.warning("%s; computing it again", error)
-    arrays = compute()
-    write_arrays(path, arrays, {})
+    arrays = compute(read_image(picture))
+    description = file.with_name(_SETTINGS)
+    if not description.exists():
+        description.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(description) as temporary:
+            temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    write_arrays(file, arrays, {"picture": _checksum(picture)})
     return arrays
+
+
+def _checksum(picture: Path) -> str:
+    return f"{zlib.crc32(picture.read_bytes()):08x}"
