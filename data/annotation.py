@@ -1,7 +1,7 @@
 """What a data set says about its images: where they lie, and which objects are in them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,6 +63,18 @@ class Dataset:
 
     def __iter__(self) -> Iterator[Annotation]:
         return iter(self.annotations)
+
+    def only(self, class_name: str) -> "Dataset":
+        """The same images with the objects of one class alone. Raises ValueError for a class that is not there."""
+        if class_name not in self.class_names:
+            raise ValueError(f"{self.name}: no class {class_name!r}; there are {', '.join(self.class_names)}")
+        label = self.class_names.index(class_name)
+        annotations = []
+        for each in self:
+            rows = each.labels == label
+            zeros = np.zeros(rows.sum(), np.int64)
+            annotations.append(replace(each, boxes=each.boxes[rows], labels=zeros, difficult=each.difficult[rows]))
+        return Dataset(tuple(annotations), (class_name,), self.name)
 
 
 class Object(NamedTuple):

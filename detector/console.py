@@ -75,9 +75,9 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def add_data_options(parser: Parser) -> None:
-    """Options of the scripts that work on a data set."""
-    source = parser.add_mutually_exclusive_group(required=True)
+def add_data_options(parser: Parser, required: bool = True) -> None:
+    """Options of the scripts that work on a data set; where it is not required, `data_source` asks for it."""
+    source = parser.add_mutually_exclusive_group(required=required)
     source.add_argument("--voc", type=Path, metavar="ROOT", help="VOC folder, or a devkit above it")
     source.add_argument("--coco", type=Path, metavar="JSON", help="annotations of object detection in COCO's form")
     parser.add_argument("--split", help="of --voc: a list in ImageSets/Main, such as train")
@@ -95,6 +95,8 @@ def data_source(options: argparse.Namespace) -> dict[str, Any]:
 
     Raises ValueError for options that do not go together.
     """
+    if options.voc is None and options.coco is None:
+        raise ValueError("a data set is needed: --voc ROOT --split NAME, or --coco JSON")
     if options.voc is not None and options.split is None:
         raise ValueError("--voc needs --split, the name of a list in ImageSets/Main")
     if options.voc is not None and options.pictures is not None:

@@ -1,6 +1,7 @@
 """Compute feature maps and proposals of a data set once.
 
 python tools/cache_features.py CONFIG (--voc ROOT --split train | --coco JSON) --cache DIR
+python tools/cache_features.py --cache DIR --cache-info
 """
 
 from __future__ import annotations
@@ -15,14 +16,20 @@ from detector.image import picture_size
 
 def parser() -> Parser:
     parser = Parser(description="Compute and keep the feature maps and proposals of a data set; resumable.")
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="a recipe, such as configs/default.yaml")
-    add_data_options(parser)
+    parser.add_argument("config", type=Path, nargs="?", metavar="CONFIG", help="a recipe, such as configs/default.yaml")
+    add_data_options(parser, required=False)
     parser.add_argument("--cache", type=Path, required=True, metavar="DIR", help="folder of the cached files")
+    parser.add_argument("--cache-info", action="store_true", help="only tell what is in the cache")
     return parser
 
 
 def main() -> int:
     options = parser().parse_args()
+    if options.cache_info:
+        print_info(options.cache)
+        return 0
+    if options.config is None:
+        raise ValueError("a CONFIG is needed, such as configs/default.yaml")
     config = load_config(options.config)
     dataset = load_checked(**data_source(options), class_names=options.classes, picture_size=picture_size)
     from detector.training import build_cache, fill_cache
@@ -31,6 +38,17 @@ def main() -> int:
     fill_cache(cache, dataset, progress)
     print(f"{len(dataset)} pictures of {dataset.name}: {cache.maps_directory}, {cache.proposals_directory}")
     return 0
+
+
+def print_info(directory: Path) -> None:
+    from detector.features.cache import cache_folders
+
+    total = 0
+    for folder in cache_folders(directory):
+        settings = ", ".join(f"{name} {value}" for name, value in folder.settings.items())
+        print(f"{folder.path.name}: {folder.n_pictures} pictures, {folder.n_bytes / 1e6:.1f} MB ({settings})")
+        total += folder.n_bytes
+    print(f"{directory}: {total / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -1,51 +1,109 @@
-"""Train a detector on cached features.
+"""Train a detector on cached features, or one class of a trained detector.
 
 python tools/train_svm.py CONFIG (--voc ROOT --split train | --coco JSON) --cache DIR --output MODEL
+python tools/train_svm.py --add-class NAME (--voc ROOT --split train | --coco JSON) --cache DIR --output MODEL
+python tools/train_svm.py --remove-class NAME --output MODEL
 """
 
 from __future__ import annotations
 
 import time
+from argparse import Namespace
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from data.annotation import Dataset
 from data.check import load_checked
 from detector.config import load_config
 from detector.console import Parser, add_data_options, data_source, precomputed_boxes, progress, run
 from detector.image import picture_size
 
+if TYPE_CHECKING:
+    from detector.pipeline import Detector
+
 
 def parser() -> Parser:
     parser = Parser(description="Train SVMs and box regressors on cached features; what the cache lacks is computed.")
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="a recipe, such as configs/default.yaml")
-    add_data_options(parser)
-    parser.add_argument("--cache", type=Path, required=True, metavar="DIR", help="folder of the cached files")
+    parser.add_argument("config", type=Path, nargs="?", metavar="CONFIG", help="a recipe, such as configs/default.yaml")
+    add_data_options(parser, required=False)
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="folder of the cached files")
     parser.add_argument("--output", type=Path, required=True, metavar="MODEL", help="the model file to write")
+    change = parser.add_mutually_exclusive_group()
+    change.add_argument("--add-class", metavar="NAME", help="train this class alone and add it to the model")
+    change.add_argument("--remove-class", metavar="NAME", help="take this class out of the model")
+    parser.add_argument("--model", type=Path, help="the model to change (default: the one that comes with the package)")
+    parser.add_argument("--weights", type=Path, help="where its backbone's weights are, if not where they were")
     return parser
 
 
 def main() -> int:
     options = parser().parse_args()
-    config = load_config(options.config)
-    dataset = load_checked(**data_source(options), class_names=options.classes, picture_size=picture_size)
+    changes = options.add_class or options.remove_class
+    if bool(changes) == bool(options.config):
+        raise ValueError("give a CONFIG to train by, or the class to add or remove")
+    if options.model and not changes:
+        raise ValueError("--model goes with --add-class and --remove-class")
+    if options.cache is None and not options.remove_class:
+        raise ValueError("--cache is needed: the folder of the cached files")
     if options.output.is_dir():
         raise ValueError(f"{options.output}: is a folder, but the model is to be a file")
+    if options.remove_class:
+        detector = without_class(options)
+    elif options.add_class:
+        detector = with_class(options)
+    else:
+        detector = from_recipe(options)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    detector.save(options.output)
+    print(f"{options.output}: {len(detector.class_names)} classes, {', '.join(detector.class_names)}")
+    return 0
+
+
+def from_recipe(options: Namespace) -> Detector:
+    config = load_config(options.config)
+    dataset = load_checked(**data_source(options), class_names=options.classes, picture_size=picture_size)
     from detector.training import build_cache, train
 
     start = time.monotonic()
     cache = build_cache(config, options.cache, options.device, precomputed_boxes(options.proposals))
-    detector = train(config, dataset, dataset.class_names, cache, progress)
+    return recorded(train(config, dataset, dataset.class_names, cache, progress), dataset, start)
+
+
+def with_class(options: Namespace) -> Detector:
+    source = data_source(options)
+    from detector.classes import add_classes
+    from detector.pipeline import Detector
+    from detector.training import cache_of, train
+
+    detector = Detector.load(options.model, options.device, options.weights)
+    if options.add_class in detector.class_names:
+        raise ValueError(f"the model has the class {options.add_class!r} already; remove it first")
+    # objects of other classes are background to this one, whether the model knows them or not
+    dataset = load_checked(**source, class_names=options.classes, picture_size=picture_size).only(options.add_class)
+    start = time.monotonic()
+    cache = cache_of(detector, options.cache, precomputed_boxes(options.proposals))
+    added = train(detector.config, dataset, dataset.class_names, cache, progress)
+    return add_classes(detector, recorded(added, dataset, start))
+
+
+def without_class(options: Namespace) -> Detector:
+    from detector.classes import remove_class
+    from detector.pipeline import Detector
+
+    return remove_class(Detector.load(options.model, options.device, options.weights), options.remove_class)
+
+
+def recorded(detector: Detector, dataset: Dataset, start: float) -> Detector:
+    """The detector with a note of what it was trained on, when, and in how many seconds."""
     record = {
         "trained_on": dataset.name,
         "images": len(dataset),
         "date": datetime.now(UTC).date().isoformat(),
         "seconds": round(time.monotonic() - start),
     }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    replace(detector, record=record).save(options.output)
-    print(f"{options.output}: {len(dataset.class_names)} classes from {len(dataset)} pictures of {dataset.name}")
-    return 0
+    return replace(detector, record=record)
 
 
 if __name__ == "__main__":

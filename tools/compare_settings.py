@@ -1,0 +1,104 @@
+"""Compare settings of a recipe: train each on one part of a split and measure mAP on the rest.
+
+python tools/compare_settings.py CONFIG --voc ROOT --split train --cache DIR --results FILE \
+    --try svm.C=0.003 --try features.power=0.5,svm.C=0.003
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from data.annotation import Dataset
+from data.check import load_checked
+from detector.config import Config, load_config, parse_config
+from detector.console import Parser, add_data_options, data_source, precomputed_boxes, progress, run, write_json
+from detector.image import picture_size
+
+
+def parser() -> Parser:
+    parser = Parser(description="Train variants of a recipe on one part of a data set and score them on the rest.")
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="the recipe to begin with; it is measured, too")
+    add_data_options(parser)
+    parser.add_argument("--cache", type=Path, required=True, metavar="DIR", help="folder of the cached files")
+    parser.add_argument(
+        "--try", dest="variants", action="append", default=[], metavar="KEY=VALUE,...", help="a variant"
+    )
+    parser.add_argument("--images", type=int, metavar="N", help="only the first N pictures")
+    parser.add_argument("--hold-out", type=int, default=5, metavar="N", help="score every Nth picture (default: 5)")
+    parser.add_argument(
+        "--results", type=Path, metavar="FILE", help="keep the numbers in FILE; what is there is not redone"
+    )
+    return parser
+
+
+def main() -> int:
+    options = parser().parse_args()
+    if options.hold_out < 2:
+        raise ValueError(f"--hold-out must be at least 2, but is {options.hold_out}")
+    base = load_config(options.config)
+    variants = {name: changed(base, name) for name in ["", *options.variants]}
+    dataset = load_checked(**data_source(options), class_names=options.classes, picture_size=picture_size)
+    fit, held_out = parts(dataset, options.images, options.hold_out)
+    print(f"{options.config}: trained on {len(fit)}, scored on {len(held_out)} other pictures of {dataset.name}")
+    results: dict[str, Any] = {}
+    if options.results is not None and options.results.exists():
+        results = json.loads(options.results.read_text(encoding="utf-8"))
+    for name, config in variants.items():
+        key = f"{config.model_dump_json()} {len(fit)} {len(held_out)} {dataset.name}"
+        if key not in results:
+            results[key] = measure(config, fit, held_out, options)
+            if options.results is not None:
+                write_json(options.results, results)
+        result = results[key]
+        print(f"{name or 'as it is':<50} mAP {100 * result['mAP']:5.1f}   {result['seconds']:6.0f} s", flush=True)
+    return 0
+
+
+def changed(base: Config, changes: str) -> Config:
+    """The recipe with changes such as "svm.C=0.003,features.power=0.5"; values are YAML."""
+    content = base.model_dump(mode="json")
+    try:
+        # as YAML, a comma inside brackets belongs to a list
+        parsed = yaml.safe_load(f"{{{changes.replace('=', ': ')}}}")
+    except yaml.YAMLError:
+        raise ValueError(f"--try {changes}: must be KEY=VALUE,...") from None
+    for key, value in parsed.items():
+        section, _, name = str(key).partition(".")
+        if section not in content or name not in content[section]:
+            raise ValueError(f"--try {changes}: there is no key {key!r} in a recipe")
+        content[section][name] = value
+    return parse_config(content, f"--try {changes}")
+
+
+def parts(dataset: Dataset, limit: int | None, every: int) -> tuple[Dataset, Dataset]:
+    """The pictures to train on, and every so many-th to score."""
+    annotations = dataset.annotations[:limit]
+    held_out = annotations[every - 1 :: every]
+    fit = tuple(each for index, each in enumerate(annotations) if (index + 1) % every)
+    return replace(dataset, annotations=fit), replace(dataset, annotations=held_out)
+
+
+def measure(config: Config, fit: Dataset, held_out: Dataset, options: Any) -> dict[str, float]:
+    from detector.evaluation.voc import by_class, evaluate_voc
+    from detector.training import build_cache, train
+
+    cache = build_cache(config, options.cache, options.device, precomputed_boxes(options.proposals))
+    start = time.monotonic()
+    detector = train(config, fit, fit.class_names, cache, progress)
+    seconds = time.monotonic() - start
+    found = []
+    for each in progress(held_out, "detect"):
+        maps, boxes = cache.maps(each.image_id, each.path), cache.proposals(each.image_id, each.path)
+        found.append(detector.detect_in_maps(maps, boxes))
+    detections = by_class([each.image_id for each in held_out], found)
+    return {"mAP": evaluate_voc(detections, held_out, held_out.class_names).mAP, "seconds": seconds}
+
+
+if __name__ == "__main__":
+    run(main)
