@@ -38,7 +38,7 @@ def add_classes(detector: Detector, added: Detector) -> Detector:
     )
     names = (*detector.class_names, *added.class_names)
     record = _record(detector)
-    record["added"] = {**record.get("added", {}), **dict.fromkeys(added.class_names, dict(added.record))}
+    record["added"] = {**record.get("added", {}), **{name: dict(added.record) for name in added.class_names}}
     return replace(detector, svms=svms, regressors=regressors, class_names=names, record=record)
 
 

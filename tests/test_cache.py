@@ -148,7 +148,7 @@ def test_a_full_disk_leaves_a_usable_cache(tmp_path: Path, picture: Path) -> Non
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
-        with pytest.raises(OSError, match="dog.safetensors"):
+        with pytest.raises(OSError, match=r"dog\.safetensors"):
             cache.maps("dog", picture)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
