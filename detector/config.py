@@ -92,8 +92,8 @@ class Config(_Section):
     detection: DetectionConfig = DetectionConfig()
 
 
-def load_config(path: str | Path) -> Config:
-    """Read a YAML recipe.
+def load_config(path: str | Path, weights: str | Path | None = None) -> Config:
+    """Read a YAML recipe; ``weights``, if given, take the place of its backbone's.
 
     Raises OSError when it cannot be read and ValueError, in one line with the file, the key and what is allowed,
     when it is not YAML or says something that a recipe must not say.
@@ -103,7 +103,11 @@ def load_config(path: str | Path) -> Config:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
-    return parse_config({} if content is None else content, str(path))
+    config = parse_config({} if content is None else content, str(path))
+    if weights is None:
+        return config
+    features = config.features.model_copy(update={"weights": str(weights)})
+    return config.model_copy(update={"features": features})
 
 
 def parse_config(content: Any, source: str) -> Config:

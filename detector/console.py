@@ -87,6 +87,7 @@ def add_data_options(parser: Parser, required: bool = True) -> None:
     parser.add_argument(
         "--proposals", type=Path, metavar="FILE", help="take boxes by image id from a .npz, .json or R-CNN .mat file"
     )
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="the backbone's weights, in place of those named")
     parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
 
 

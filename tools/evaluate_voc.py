@@ -35,7 +35,6 @@ def parser() -> Parser:
     parser.add_argument("--save-detections", type=Path, metavar="DIR", help="write comp4_det files to DIR")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="keep feature maps and proposals, as in training")
     parser.add_argument("--record", action="store_true", help="note the result in the file of --model")
-    parser.add_argument("--weights", type=Path, help="where the backbone's weights are, if not where they were")
     return parser
 
 

@@ -34,7 +34,6 @@ def parser() -> Parser:
     change.add_argument("--add-class", metavar="NAME", help="train this class alone and add it to the model")
     change.add_argument("--remove-class", metavar="NAME", help="take this class out of the model")
     parser.add_argument("--model", type=Path, help="the model to change (default: the one that comes with the package)")
-    parser.add_argument("--weights", type=Path, help="where its backbone's weights are, if not where they were")
     return parser
 
 
@@ -62,7 +61,7 @@ def main() -> int:
 
 
 def from_recipe(options: Namespace) -> Detector:
-    config = load_config(options.config)
+    config = load_config(options.config, options.weights)
     dataset = load_checked(**data_source(options), class_names=options.classes, picture_size=picture_size)
     from detector.training import build_cache, train
 
