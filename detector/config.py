@@ -80,6 +80,10 @@ class DetectionConfig(_Section):
     min_score: float = -1.5
     nms_iou: Fraction = 0.3
     max_detections: Count = 100
+    refinements: Annotated[int, Field(ge=0)] = 0
+    """Rounds of `refinement.Refiner`; 0 is the release's order: suppress, move once, suppress again."""
+    vote_iou: Annotated[float, Field(gt=0, le=1)] = 0.45
+    """Of `refinement.vote`, after refinements."""
 
 
 class Config(_Section):

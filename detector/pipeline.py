@@ -23,6 +23,7 @@ from detector.heads.regression import BoxRegressors
 from detector.heads.svm import LinearSVMs
 from detector.image import check_image
 from detector.proposals.selective_search import selective_search
+from detector.refinement import SAME_OBJECT, Refiner, vote
 from detector.timing import stage
 
 Proposer = Callable[[NDArray[np.uint8]], Boxes]
@@ -94,7 +95,8 @@ class Detector:
 
         ``boxes`` ``(R, 4)`` float32 take the place of the detector's own proposals. ``min_score`` (an SVM margin) and
         ``max_detections`` take the place of the recipe's. Scored boxes are suppressed class by class, moved by
-        the regressor of their class, clipped to the picture and suppressed again (release: spp_test, bbox).
+        the regressor of their class, clipped to the picture and suppressed again (release: spp_test, bbox); or,
+        where the recipe asks for refinements, moved and scored anew before (see `refinement`).
         """
         image = check_image(image)
         with stage("proposals"):
@@ -116,6 +118,9 @@ class Detector:
         max_detections = settings.max_detections if max_detections is None else max_detections
         with stage("pooling and scores"):
             scores = self.encoder.apply(self.svms.decision_function, maps, self.encoder.windows(maps, boxes))
+        if self.regressors is not None and settings.refinements:
+            found = self._refined(maps, boxes, scores, min(min_score, settings.min_score))
+            return found.above(min_score).top(max_detections)
         with stage("suppression"):
             found = select(boxes, scores, self.class_names, min_score, settings.nms_iou, max_detections)
         if self.regressors is None or not len(found):
@@ -125,6 +130,16 @@ class Detector:
             moved = decode_deltas(found.boxes, self.regressors.predict(features, found.labels))
             moved = clip(moved, *maps.image_size)
             return suppress(Detections(moved, found.labels, found.scores, self.class_names), settings.nms_iou)
+
+    def _refined(self, maps: FeatureMaps, boxes: Boxes, scores: NDArray[np.float32], least: float) -> Detections:
+        assert self.regressors is not None
+        settings = self.config.detection
+        refine = Refiner(self.encoder, self.svms, self.regressors, settings.refinements)
+        with stage("refinement"):
+            candidates = refine(maps, boxes, scores, self.class_names, least)
+        with stage("suppression"):
+            survivors = suppress(candidates, settings.nms_iou).top(settings.max_detections)
+            return suppress(vote(survivors, candidates, settings.vote_iou, least), SAME_OBJECT)
 
     def save(self, path: str | Path) -> None:
         """Write the model to one safetensors file, whole or not at all; the backbone's weights are not in it."""

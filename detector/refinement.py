@@ -1,0 +1,69 @@
+"""Boxes moved and scored anew before suppression, and survivors placed by all boxes that agree with them.
+
+Not in the paper; both steps are those of Gidaris & Komodakis (ICCV 2015, section 5: iterative localisation, bounding
+box voting), with the one-shot regressors and SVMs of SPP-net in place of their networks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.boxes import Boxes, area, clip, decode_deltas, iou
+from detector.detections import Detections
+from detector.features.encoder import FeatureMaps, Features, RegionEncoder
+from detector.heads.regression import BoxRegressors
+from detector.heads.svm import LinearSVMs
+
+SAME_OBJECT = 0.5
+"""Survivors that were voted to so large an IoU are one: VOC counts the second as wrong."""
+
+
+@dataclass(frozen=True)
+class Refiner:
+    """Moves candidates ``rounds`` times by the regressor of their class; scores are means over all positions."""
+
+    encoder: RegionEncoder
+    svms: LinearSVMs
+    regressors: BoxRegressors
+    rounds: int
+
+    def __call__(
+        self, maps: FeatureMaps, boxes: Boxes, scores: NDArray[np.float32], class_names: tuple[str, ...], least: float
+    ) -> Detections:
+        """Every pair of one of ``(R, 4)`` boxes and a class in which it scores at least ``least``, refined.
+
+        ``scores`` are ``(R, K)``, of the boxes where they are.
+        """
+        rows, labels = np.nonzero(scores >= least)
+        moved, total = boxes[rows], scores[rows, labels]
+        for remaining in reversed(range(self.rounds + 1)):
+            values = self.encoder.apply(self._values, maps, self.encoder.windows(maps, moved))
+            own = values[np.arange(len(labels)), labels]
+            if remaining < self.rounds:
+                total = total + own[:, 4]
+            if remaining:
+                moved = clip(decode_deltas(moved, own[:, :4]), *maps.image_size)
+        inside = area(moved) > 0  # not moved out of the picture
+        return Detections(moved[inside], labels[inside], total[inside] / (self.rounds + 1), class_names)
+
+    def _values(self, features: Features) -> NDArray[np.float32]:
+        """Deltas and score ``(n, K, 5)`` in every class."""
+        scores = self.svms.decision_function(features)
+        return np.concatenate([self.regressors.deltas(features), scores[..., None]], axis=2)
+
+
+def vote(survivors: Detections, candidates: Detections, min_iou: float, least: float) -> Detections:
+    """Place every survivor at the mean of the candidates of its class that overlap it by at least ``min_iou``.
+
+    Candidates, survivors among them, weigh as the square of what their score exceeds ``least`` by.
+    """
+    boxes = survivors.boxes.copy()
+    weights = np.maximum(candidates.scores - least, 1e-3) ** 2
+    for label in np.unique(survivors.labels):
+        rows, voters = survivors.labels == label, candidates.labels == label
+        shares = weights[voters] * (iou(survivors.boxes[rows], candidates.boxes[voters]) >= min_iou)
+        boxes[rows] = shares @ candidates.boxes[voters] / shares.sum(1, keepdims=True)
+    return replace(survivors, boxes=boxes)
