@@ -47,7 +47,7 @@ class Refiner:
             if remaining:
                 moved = clip(decode_deltas(moved, own[:, :4]), *maps.image_size)
         inside = area(moved) > 0  # not moved out of the picture
-        return Detections(moved[inside], labels[inside], total[inside] / (self.rounds + 1), class_names)
+        return Detections(moved[inside], labels[inside], total[inside] / np.float32(self.rounds + 1), class_names)
 
     def _values(self, features: Features) -> NDArray[np.float32]:
         """Deltas and score ``(n, K, 5)`` in every class."""
