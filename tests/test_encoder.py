@@ -140,6 +140,10 @@ def test_scales_that_no_box_is_read_from_are_not_computed(cat: NDArray[np.uint8]
     assert [min(size) for size in backbone.sizes] == [160, 480]
     maps = encoder.maps(cat)
     np.testing.assert_array_equal(features, encoder.pool(maps, encoder.windows(maps, BOXES)))
+    # another box, which would be read from 96 if that were there
+    whole = as_boxes([[0, 0, 451, 300]])
+    few = fake_encoder(short_sides=(96, 160, 480))
+    assert few.windows(few.maps(cat, BOXES[[0]]), whole)[:, 0].tolist() == [2]
 
 
 def test_blocks_give_what_all_rows_at_once_give(cat: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,6 +85,19 @@ def test_the_detector_refines_when_its_recipe_says_so() -> None:
     assert len(refining(move=-0.25).detect(np.zeros((160, 160, 3), np.uint8))) == 0
 
 
+def test_boxes_may_move_to_a_scale_that_no_proposal_needed() -> None:
+    detector = refining(move=-0.25)
+    assert detector.regressors is not None
+    widths = np.array([[0, 0, np.log(0.1), np.log(0.1)], [0, 0, 0, 0]], np.float32)
+    shrinking = replace(detector.regressors, biases=widths)
+    encoder = replace(detector.encoder, short_sides=(160, 1600), target=160.0)
+    found = replace(detector, regressors=shrinking, encoder=encoder).detect(coloured(), as_boxes([[0, 0, 160, 160]]))
+    # a tenth of the box is black, where red scores -100; at 1600 it would be read from, but that was not computed
+    assert [NAMES[label] for label in found.labels] == ["green", "red"]
+    np.testing.assert_allclose(found.scores, [100, (150 - 100) / 2])
+    np.testing.assert_allclose(found.boxes[1], [72, 72, 88, 88], atol=1e-4)
+
+
 def test_no_two_detections_are_of_one_object() -> None:
     rng = np.random.default_rng(0)
     corners = rng.uniform(0, 90, (200, 2))

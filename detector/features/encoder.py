@@ -78,8 +78,15 @@ class RegionEncoder:
         return FeatureMaps(tuple(maps), zooms, (height, width))
 
     def windows(self, maps: FeatureMaps, boxes: Boxes) -> NDArray[np.int64]:
-        """Where ``(R, 4)`` boxes are read from: scale and cells, ``(R, 5)`` int64 ``scale x1 y1 x2 y2``."""
-        scales = self._scales(boxes, maps.zooms)
+        """Where ``(R, 4)`` boxes are read from: scale and cells, ``(R, 5)`` int64 ``scale x1 y1 x2 y2``.
+
+        Scales that were left out are passed over.
+        """
+        computed = np.flatnonzero([each.size for each in maps.maps])
+        if len(boxes):
+            scales = computed[self._scales(boxes, [maps.zooms[scale] for scale in computed])]
+        else:
+            scales = np.zeros(0, np.int64)
         geometry = self.backbone.geometry
         windows = np.empty((len(boxes), 5), np.int64)
         windows[:, 0] = scales
