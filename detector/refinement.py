@@ -37,22 +37,30 @@ class Refiner:
 
         ``scores`` are ``(R, K)``, of the boxes where they are.
         """
-        rows, labels = np.nonzero(scores >= least)
+        # by class, so that a block of rows is of few classes
+        labels, rows = np.nonzero(scores.T >= least)
         moved, total = boxes[rows], scores[rows, labels]
         for remaining in reversed(range(self.rounds + 1)):
-            values = self.encoder.apply(self._values, maps, self.encoder.windows(maps, moved))
-            own = values[np.arange(len(labels)), labels]
+            deltas, own = self._values(maps, moved, labels)
             if remaining < self.rounds:
-                total = total + own[:, 4]
+                total = total + own
             if remaining:
-                moved = clip(decode_deltas(moved, own[:, :4]), *maps.image_size)
+                moved = clip(decode_deltas(moved, deltas), *maps.image_size)
         inside = area(moved) > 0  # not moved out of the picture
         return Detections(moved[inside], labels[inside], total[inside] / np.float32(self.rounds + 1), class_names)
 
-    def _values(self, features: Features) -> NDArray[np.float32]:
-        """Deltas and score ``(n, K, 5)`` in every class."""
-        scores = self.svms.decision_function(features)
-        return np.concatenate([self.regressors.deltas(features), scores[..., None]], axis=2)
+    def _values(self, maps: FeatureMaps, boxes: Boxes, labels: NDArray[np.int64]) -> tuple[Boxes, NDArray[np.float32]]:
+        """Deltas ``(n, 4)`` and scores ``(n,)`` of boxes, each in its own class."""
+        deltas, scores = np.empty((len(boxes), 4), np.float32), np.empty(len(boxes), np.float32)
+
+        def use(rows: NDArray[np.int64], features: Features) -> None:
+            deltas[rows] = self.regressors.predict(features, labels[rows])
+            for label in np.unique(labels[rows]):
+                here = labels[rows] == label
+                scores[rows[here]] = features[here] @ self.svms.weights[:, label] + self.svms.biases[label]
+
+        self.encoder.for_each_block(maps, self.encoder.windows(maps, boxes), use)
+        return deltas, scores
 
 
 def vote(survivors: Detections, candidates: Detections, min_iou: float, least: float) -> Detections:

@@ -108,7 +108,7 @@ class RegionEncoder:
     def pool(self, maps: FeatureMaps, windows: NDArray[np.int64]) -> Features:
         """Features ``(R, n_features)`` float32 of ``(R, 5)`` windows of `windows`; bins before channels in a row."""
         pooled = np.empty((len(windows), self.n_features), np.float32)
-        self._for_each_block(maps, windows, pooled.__setitem__)
+        self.for_each_block(maps, windows, pooled.__setitem__)
         return pooled
 
     def apply(
@@ -121,12 +121,17 @@ class RegionEncoder:
         """
         example = function(np.empty((0, self.n_features), np.float32))
         results = np.empty((len(windows), *example.shape[1:]), example.dtype)
-        self._for_each_block(maps, windows, lambda rows, features: results.__setitem__(rows, function(features)))
+        self.for_each_block(maps, windows, lambda rows, features: results.__setitem__(rows, function(features)))
         return results
 
-    def _for_each_block(
+    def for_each_block(
         self, maps: FeatureMaps, windows: NDArray[np.int64], use: Callable[[NDArray[np.int64], Features], None]
     ) -> None:
+        """``use(rows, features)`` for all ``(R, 5)`` windows: `apply` for what depends on which rows ``(n,)`` they are.
+
+        Rows of a block ascend.
+        """
+
         def work(rows: NDArray[np.int64]) -> None:
             pooled = np.empty((len(rows), n_bins(self.levels), self.backbone.channels), np.float32)
             pool_into(pooled, np.arange(len(rows)), maxima[windows[rows[0], 0]], windows[rows, 1:], self.levels)

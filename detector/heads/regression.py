@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import scipy.linalg
@@ -23,21 +22,15 @@ class BoxRegressors:
     weights: NDArray[np.float32]
     biases: NDArray[np.float32]
 
-    def deltas(self, features: Features) -> NDArray[np.float32]:
-        """Deltas ``(R, K, 4)`` by every class's regressor of ``(R, D)`` features."""
-        n_classes, n_features, _ = self.weights.shape
-        if features.ndim != 2 or features.shape[1] != n_features:
-            raise ValueError(f"features must have shape (_, {n_features}), but got {features.shape}")
-        return (features @ self._side_by_side).reshape(-1, n_classes, 4) + self.biases
-
     def predict(self, features: Features, labels: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Deltas ``(R, 4)`` of ``(R, D)`` features, each by the regressor of its label ``(R,)``."""
-        return self.deltas(features)[np.arange(len(labels)), labels]
-
-    @cached_property
-    def _side_by_side(self) -> NDArray[np.float32]:
-        """Weights of all classes as one matrix ``(D, 4 * K)``."""
-        return np.ascontiguousarray(self.weights.transpose(1, 0, 2)).reshape(self.weights.shape[1], -1)
+        """Deltas ``(R, 4)`` float32 of ``(R, D)`` features, each by the regressor of its label ``(R,)``."""
+        if features.ndim != 2 or features.shape[1] != self.weights.shape[1]:
+            raise ValueError(f"features must have shape (_, {self.weights.shape[1]}), but got {features.shape}")
+        deltas = np.zeros((len(features), 4), np.float32)
+        for k in np.unique(labels):
+            rows = labels == k
+            deltas[rows] = features[rows] @ self.weights[k] + self.biases[k]
+        return deltas
 
 
 def assign_boxes(
