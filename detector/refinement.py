@@ -38,7 +38,7 @@ class Refiner:
         ``scores`` are ``(R, K)``, of the boxes where they are.
         """
         # by class, so that a block of rows is of few classes
-        labels, rows = np.nonzero(scores.T >= least)
+        labels, rows = (scores >= least).T.nonzero()
         moved, total = boxes[rows], scores[rows, labels]
         for remaining in reversed(range(self.rounds + 1)):
             deltas, own = self._values(maps, moved, labels)
