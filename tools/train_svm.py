@@ -56,7 +56,9 @@ def main() -> int:
         detector = from_recipe(options)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     detector.save(options.output)
-    print(f"{options.output}: {len(detector.class_names)} classes, {', '.join(detector.class_names)}")
+    names, record = detector.class_names, detector.record
+    source = ", ".join(names) if changes else f"from {record['images']} pictures of {record['trained_on']}"
+    print(f"{options.output}: {len(names)} classes {source}")
     return 0
 
 
