@@ -7,7 +7,7 @@ segmentation, behind all joined ones, however many groupings share them.
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from functools import partial
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from detector.proposals.ranking import large_enough, near_duplicates_last, rando
 from detector.proposals.regions import neighbour_pairs, region_extents
 from detector.proposals.segmentation import segment
 from detector.proposals.texture import Texels, colour_bins, colour_histograms, texels, texture_histograms
-from detector.threads import in_threads, thread_count
+from detector.threads import thread_count
 
 CTSF = Similarity(colour=1, texture=1, size=1, fill=1)
 TSF = Similarity(colour=0, texture=1, size=1, fill=1)
@@ -183,7 +183,23 @@ def _all_groupings(image: NDArray[np.uint8], mode: Mode, threads: int) -> tuple[
     found = []
     for start in range(0, len(mode.colour_spaces), n_at_once):
         colour_spaces = mode.colour_spaces[start : start + n_at_once]
-        pictures = in_threads(partial(_prepare, image, mode), colour_spaces, threads)
-        parts = [(picture, k) for picture in pictures for k in mode.ks]
-        found += in_threads(lambda part: _groupings(part[0], mode, part[1]), parts, threads)
+        if threads > 1:
+            found += _in_threads(image, mode, colour_spaces, threads)
+        else:
+            pictures = (_prepare(image, mode, colour_space) for colour_space in colour_spaces)
+            found += [_groupings(picture, mode, k) for picture in pictures for k in mode.ks]
     return np.concatenate([boxes for boxes, _ in found]), np.concatenate([ranks for _, ranks in found])
+
+
+def _in_threads(
+    image: NDArray[np.uint8], mode: Mode, colour_spaces: tuple[str, ...], threads: int
+) -> list[tuple[NDArray[np.int32], NDArray[np.int64]]]:
+    with ThreadPoolExecutor(threads) as pool:
+        pictures = [pool.submit(_prepare, image, mode, colour_space) for colour_space in colour_spaces]
+        # Whichever is ready first is segmented first; the order of the results is that of the mode.
+        parts = {
+            (pictures.index(ready), k): pool.submit(_groupings, ready.result(), mode, k)
+            for ready in as_completed(pictures)
+            for k in mode.ks
+        }
+        return [parts[index, k].result() for index in range(len(pictures)) for k in mode.ks]
