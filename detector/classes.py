@@ -21,9 +21,8 @@ def add_classes(detector: Detector, added: Detector) -> Detector:
     The record tells what the new classes were trained on, and no longer how well the old ones did. Raises ValueError
     for a class that is in both, and where only one of them moves its boxes.
     """
-    common = [name for name in added.class_names if name in detector.class_names]
-    if common:
-        raise ValueError(f"the model has the class {common[0]!r} already; remove it first")
+    for name in added.class_names:
+        check_new(detector, name)
     if (detector.regressors is None) != (added.regressors is None):
         raise ValueError("one of the models has box regressors and the other has not")
     regressors = None
@@ -40,6 +39,12 @@ def add_classes(detector: Detector, added: Detector) -> Detector:
     record = _record(detector)
     record["added"] = {**record.get("added", {}), **{name: dict(added.record) for name in added.class_names}}
     return replace(detector, svms=svms, regressors=regressors, class_names=names, record=record)
+
+
+def check_new(detector: Detector, name: str) -> None:
+    """Raise ValueError when the detector has a class of that name."""
+    if name in detector.class_names:
+        raise ValueError(f"the model has the class {name!r} already; remove it first")
 
 
 def remove_class(detector: Detector, name: str) -> Detector:

@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
+from detector import files
 from detector.boxes import Boxes
-from detector.files import replacing
 
 USAGE_ERROR = 2
 _INTERRUPTED = 130
@@ -66,13 +66,10 @@ def progress(items: Iterable[Any], title: str) -> Iterable[Any]:
 
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` as JSON, whole or not at all; ``-`` is standard output."""
-    text = json.dumps(content, indent=2) + "\n"
     if str(path) == "-":
-        sys.stdout.write(text)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        print(json.dumps(content, indent=2))
+    else:
+        files.write_json(path, content)
 
 
 def add_data_options(parser: Parser, required: bool = True) -> None:

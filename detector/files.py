@@ -44,6 +44,13 @@ def fingerprint(settings: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` as JSON, whole or not at all. Folders are made where they are missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
 def write_arrays(path: Path, arrays: Arrays, metadata: Mapping[str, Any]) -> None:
     """Write ``arrays`` as safetensors with ``metadata`` and a checksum, whole or not at all.
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from detector.boxes import Boxes, encode_deltas, iou
 from detector.config import Config, RegressionConfig, SVMConfig
+from detector.detections import Detections
 from detector.features.cache import FeatureCache
 from detector.files import fingerprint
 from detector.heads.checkpoint import load_state, save_state
@@ -37,6 +38,17 @@ def cache_of(detector: Detector, directory: Path, precomputed: Mapping[str, Boxe
     """The cache under ``directory`` of a detector's own feature maps and proposals (or ``precomputed`` boxes)."""
     settings = detector.config.proposals.model_dump()
     return FeatureCache(directory, detector.encoder, detector.propose, settings, precomputed)
+
+
+def detect_cached(
+    detector: Detector, cache: FeatureCache, annotations: Iterable[Annotation], progress: Progress = without_progress
+) -> list[Detections]:
+    """What a detector finds in each picture, from features in ``cache``; what is missing there is computed."""
+    found = []
+    for each in progress(annotations, "detect"):
+        maps, boxes = cache.maps(each.image_id, each.path), cache.proposals(each.image_id, each.path)
+        found.append(detector.detect_in_maps(maps, boxes))
+    return found
 
 
 def fill_cache(cache: FeatureCache, annotations: Iterable[Annotation], progress: Progress = without_progress) -> None:

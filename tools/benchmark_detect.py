@@ -6,13 +6,11 @@ Medians over the pictures of a split, in seconds of wall time, with the model lo
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
+from benchmark_machine import machine  # type: ignore[import-not-found]
 
 from data.voc import VOC_CLASSES, load_voc
 from detector.console import progress
@@ -41,10 +39,7 @@ def measure(options: argparse.Namespace) -> int:
         with stage_times() as times, stage("together"):
             detector.detect(image)
         runs.append(times)
-    print(
-        f"{len(images)} pictures of {dataset.name}; {platform.machine()}, {os.cpu_count()} cores, "
-        f"torch {torch.__version__}"
-    )
+    print(f"{machine()}\n{len(images)} pictures of {dataset.name}")
     print(f"scales {list(detector.encoder.short_sides)}, {detector.encoder.backbone.precision}; medians")
     for name in dict.fromkeys(name for times in runs for name in times):
         print(f"{name:<22} {np.median([times.get(name, 0.0) for times in runs]):6.3f} s")

@@ -32,7 +32,7 @@ from detector.features.cache import FeatureCache
 from detector.features.encoder import RegionEncoder
 from detector.image import read_image
 from detector.pipeline import Detector, build_encoder, build_proposer
-from detector.training import train
+from detector.training import detect_cached, train
 
 RCNN = "R-CNN"
 METHODS = {"SPP, 1 scale": (688,), "SPP, 5 scales": (480, 576, 688, 864, 1200), RCNN: (SIDE,)}
@@ -118,11 +118,7 @@ def learn(
         truths = {each.image_id: each.boxes for each in (*train_set, *test_set)}
         cache = CropCache(options.work, encoder, propose, cache.proposal_settings, truths=truths)
     detector = train(config, train_set, train_set.class_names, cache, progress)
-    found = []
-    for each in progress(test_set, method):
-        maps, boxes = cache.maps(each.image_id, each.path), cache.proposals(each.image_id, each.path)
-        found.append(detector.detect_in_maps(maps, boxes))
-    return detector, found
+    return detector, detect_cached(detector, cache, test_set, progress)
 
 
 def recipe(options: argparse.Namespace, method: str, precision: Any, max_boxes: int) -> Config:

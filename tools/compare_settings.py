@@ -86,16 +86,13 @@ def parts(dataset: Dataset, limit: int | None, every: int) -> tuple[Dataset, Dat
 
 def measure(config: Config, fit: Dataset, held_out: Dataset, options: Any) -> dict[str, float]:
     from detector.evaluation.voc import by_class, evaluate_voc
-    from detector.training import build_cache, train
+    from detector.training import build_cache, detect_cached, train
 
     cache = build_cache(config, options.cache, options.device, precomputed_boxes(options.proposals))
     start = time.monotonic()
     detector = train(config, fit, fit.class_names, cache, progress)
     seconds = time.monotonic() - start
-    found = []
-    for each in progress(held_out, "detect"):
-        maps, boxes = cache.maps(each.image_id, each.path), cache.proposals(each.image_id, each.path)
-        found.append(detector.detect_in_maps(maps, boxes))
+    found = detect_cached(detector, cache, held_out, progress)
     detections = by_class([each.image_id for each in held_out], found)
     return {"mAP": evaluate_voc(detections, held_out, held_out.class_names).mAP, "seconds": seconds}
 

@@ -85,18 +85,15 @@ def main() -> int:
 def detect_all(detector: Detector, dataset: Dataset, options: Namespace) -> list[Detections]:
     """Detections of every picture; with a cache, a run that was killed finds its features there."""
     from detector.image import read_image
-    from detector.training import cache_of
+    from detector.training import cache_of, detect_cached
 
     boxes = precomputed_boxes(options.proposals)
-    cache = None if options.cache is None else cache_of(detector, options.cache, boxes)
+    if options.cache is not None:
+        return detect_cached(detector, cache_of(detector, options.cache, boxes), dataset, progress)
     found = []
     for each in progress(dataset, "detect"):
-        if cache is None:
-            given = None if boxes is None else boxes[each.image_id]
-            found.append(detector.detect(read_image(each.path), given))
-        else:
-            maps, proposals = cache.maps(each.image_id, each.path), cache.proposals(each.image_id, each.path)
-            found.append(detector.detect_in_maps(maps, proposals))
+        given = None if boxes is None else boxes[each.image_id]
+        found.append(detector.detect(read_image(each.path), given))
     return found
 
 

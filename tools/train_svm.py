@@ -74,13 +74,12 @@ def from_recipe(options: Namespace) -> Detector:
 
 def with_class(options: Namespace) -> Detector:
     source = data_source(options)
-    from detector.classes import add_classes
+    from detector.classes import add_classes, check_new
     from detector.pipeline import Detector
     from detector.training import cache_of, train
 
     detector = Detector.load(options.model, options.device, options.weights)
-    if options.add_class in detector.class_names:
-        raise ValueError(f"the model has the class {options.add_class!r} already; remove it first")
+    check_new(detector, options.add_class)  # before it is trained
     # objects of other classes are background to this one, whether the model knows them or not
     dataset = load_checked(**source, class_names=options.classes, picture_size=picture_size).only(options.add_class)
     start = time.monotonic()

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from detector.boxes import Boxes, as_boxes
 from detector.features.encoder import FeatureMaps, RegionEncoder
-from detector.files import Arrays, fingerprint, read_arrays, replacing, write_arrays
+from detector.files import Arrays, fingerprint, read_arrays, write_arrays, write_json
 from detector.image import read_image
 
 _FORMAT = 1
@@ -144,9 +144,7 @@ def _get(
     arrays = compute(read_image(picture))
     description = file.with_name(_SETTINGS)
     if not description.exists():
-        description.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(description) as temporary:
-            temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        write_json(description, settings)
     write_arrays(file, arrays, {"picture": _checksum(picture)})
     return arrays
 

@@ -184,14 +184,14 @@ def _all_groupings(image: NDArray[np.uint8], mode: Mode, threads: int) -> tuple[
     for start in range(0, len(mode.colour_spaces), n_at_once):
         colour_spaces = mode.colour_spaces[start : start + n_at_once]
         if threads > 1:
-            found += _in_threads(image, mode, colour_spaces, threads)
+            found += _groupings_in_threads(image, mode, colour_spaces, threads)
         else:
             pictures = (_prepare(image, mode, colour_space) for colour_space in colour_spaces)
             found += [_groupings(picture, mode, k) for picture in pictures for k in mode.ks]
     return np.concatenate([boxes for boxes, _ in found]), np.concatenate([ranks for _, ranks in found])
 
 
-def _in_threads(
+def _groupings_in_threads(
     image: NDArray[np.uint8], mode: Mode, colour_spaces: tuple[str, ...], threads: int
 ) -> list[tuple[NDArray[np.int32], NDArray[np.int64]]]:
     with ThreadPoolExecutor(threads) as pool:
