@@ -20,6 +20,7 @@ from torch import nn
 
 from detector.features import networks
 from detector.features.backbones import Backbone, load_backbone
+from detector.features.catalogue import load_network
 
 
 def test_padding_that_depends_on_the_size_is_refused() -> None:
@@ -33,6 +34,31 @@ def test_zf5_sizes_are_the_paper_s() -> None:
     with torch.inference_mode():
         heights = [network(torch.zeros(1, 3, size, 40)).shape[2] for size in sizes]
     assert heights == [10, 13, 29, 35, 42, 53, 53, 74]
+
+
+def test_zf5_of_another_width() -> None:
+    narrow = load_backbone("zf5/0.25", weights="random")
+    shapes = [tuple(each.weight.shape[:2]) for each in narrow.network.modules() if isinstance(each, nn.Conv2d)]
+    assert shapes == [(24, 3), (64, 24), (96, 64), (96, 96), (64, 96)]
+    assert narrow.geometry == load_backbone("zf5", weights="random").geometry
+
+
+@pytest.mark.parametrize("name", ["zf5/0", "zf5/0.01", "zf5/nan", "zf5/inf", "zf5/wide", "vgg16/2", "timm"])
+def test_widths_and_models_that_are_not(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}: |unknown backbone '{name}'"):
+        load_network(name, weights="random")
+
+
+def test_weights_may_be_tensors_and_many_pictures_go_at_once() -> None:
+    network = load_network("zf5/0.25", weights="random")
+    state = {name: tensor + 1e-3 for name, tensor in network.module.network.state_dict().items()}
+    changed = load_network("zf5/0.25", weights=state)
+    images = np.stack([skimage.data.chelsea()[:90, start : start + 100] for start in (0, 60)])
+    backbone = Backbone(changed)
+    assert not torch.equal(network.maps(images), changed.maps(images))
+    assert changed.maps(images).requires_grad
+    torch.testing.assert_close(backbone.maps(images), torch.stack([backbone(image) for image in images]))
+    torch.testing.assert_close(backbone.maps(images), changed.maps(images).detach())
 
 
 def test_within_channel_norm_equals_its_formula() -> None:

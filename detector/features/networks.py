@@ -6,6 +6,7 @@ longer than detecting the objects of a picture. Tensors have the names that they
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 
 import torch
@@ -165,26 +166,31 @@ class WithinChannelNorm(nn.Module):
         return maps * (1 + self.alpha * energy).pow(-self.beta)
 
 
-def zf5() -> nn.Sequential:
+def zf5(width: float = 1.0) -> nn.Sequential:
     """The paper's ZF-5 up to conv5 after its ReLU: 256 channels (release: model-defs/Zeiler_conv5.prototxt).
 
+    width: multiplies the channels of all layers; ValueError where a layer would have none.
     Pools round their size up, as Caffe's do. Biases start at 1 in conv2, conv4 and conv5, else at 0.
     """
+    # also false for a width that is no number
+    if not width * 96 >= 1 or width == math.inf:
+        raise ValueError(f"width must give every layer a channel, but is {width}")
+    c1, c2, c3, c4, c5 = (round(channels * width) for channels in (96, 256, 384, 384, 256))
     network = nn.Sequential(
         OrderedDict(
-            conv1=nn.Conv2d(3, 96, 7, stride=2, padding=1),
+            conv1=nn.Conv2d(3, c1, 7, stride=2, padding=1),
             relu1=nn.ReLU(inplace=True),
             norm1=WithinChannelNorm(),
             pool1=nn.MaxPool2d(3, 2, ceil_mode=True),
-            conv2=nn.Conv2d(96, 256, 5, stride=2),
+            conv2=nn.Conv2d(c1, c2, 5, stride=2),
             relu2=nn.ReLU(inplace=True),
             norm2=WithinChannelNorm(),
             pool2=nn.MaxPool2d(3, 2, ceil_mode=True),
-            conv3=nn.Conv2d(256, 384, 3, padding=1),
+            conv3=nn.Conv2d(c2, c3, 3, padding=1),
             relu3=nn.ReLU(inplace=True),
-            conv4=nn.Conv2d(384, 384, 3, padding=1),
+            conv4=nn.Conv2d(c3, c4, 3, padding=1),
             relu4=nn.ReLU(inplace=True),
-            conv5=nn.Conv2d(384, 256, 3, padding=1),
+            conv5=nn.Conv2d(c4, c5, 3, padding=1),
             relu5=nn.ReLU(inplace=True),
         )
     )
