@@ -51,12 +51,7 @@ def load_checked(
         dataset = check_pictures(dataset, picture_size, faults.append)
     if need_objects:
         dataset = check_classes(dataset, class_names is None, faults.append)
-    counts = Counter(fault.kind for fault in faults)
-    for kind in counts:
-        _log_lines(Counter(fault.line for fault in faults if fault.kind == kind), kind)
-    summary = ", ".join(f"{count} x {kind}" for kind, count in counts.items())
-    if faults and strict:
-        raise ValueError(f"{dataset.name}: found {summary}, where strict allows no fault")
+    summary = log_faults(dataset.name, faults, strict)
     n_objects = sum(len(each.labels) for each in dataset)
     if not n_objects:
         raise ValueError(f"{dataset.name}: no object is left in {len(dataset)} pictures")
@@ -65,6 +60,20 @@ def load_checked(
             "%s: found %s; going on with %d pictures, %d objects", dataset.name, summary, len(dataset), n_objects
         )
     return dataset
+
+
+def log_faults(name: str, faults: Sequence[Fault], strict: bool) -> str:
+    """Log the faults of a data set, a line each, the first ones of each kind; return how many there are of each.
+
+    Raises ValueError where strict is set and there are any.
+    """
+    counts = Counter(fault.kind for fault in faults)
+    for kind in counts:
+        _log_lines(Counter(fault.line for fault in faults if fault.kind == kind), kind)
+    summary = ", ".join(f"{count} x {kind}" for kind, count in counts.items())
+    if faults and strict:
+        raise ValueError(f"{name}: found {summary}, where strict allows no fault")
+    return summary
 
 
 def _log_lines(lines: Counter[str], kind: Kind) -> None:

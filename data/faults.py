@@ -17,6 +17,7 @@ class Kind(StrEnum):
     BAD_PICTURE = "unreadable picture"
     OUTSIDE = "box outside of the picture"
     NO_OBJECT = "class without objects"
+    NO_PICTURE = "class without pictures"
 
 
 class Fault(NamedTuple):

@@ -1,26 +1,18 @@
-"""Typed, strict configuration: what a recipe in configs/ may say, and the reader that rejects everything else."""
+"""Recipes of detectors: what a YAML file in configs/ may say."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, model_validator
 
 from detector.features.mapping import PAPER_MARGIN, PAPER_TARGET
 from detector.features.pooling import PAPER_LEVELS
-
-Positive = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
+from detector.recipes import Count, Fraction, Positive, Section, parse_recipe, read_recipe
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class ProposalConfig(_Section):
+class ProposalConfig(Section):
     """Where boxes come from: selective search (paper, section 4.1), ours or another implementation's."""
 
     source: Literal["selective_search", "selectivesearch", "opencv"] = "selective_search"
@@ -31,7 +23,7 @@ class ProposalConfig(_Section):
     seed: int = 0
 
 
-class FeatureConfig(_Section):
+class FeatureConfig(Section):
     """Network, scales, mapping and pyramid (paper, sections 2.3 and 4.1, appendix A)."""
 
     backbone: str = "efficientnet_lite0"
@@ -46,7 +38,43 @@ class FeatureConfig(_Section):
     power: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
-class SVMConfig(_Section):
+class FineTuningConfig(Section):
+    """Fully connected layers between pooled features and scores (paper, section 4.1; constants of the release)."""
+
+    enabled: bool = False
+    layer: Literal["fc6", "fc7"] = "fc7"
+    """Whose values, after ReLU, the SVMs learn from."""
+    head: Literal["svm", "softmax"] = "svm"
+    """What scores a box: linear SVMs, or fc8 itself."""
+    initial: str | None = None
+    """An ImageNet classifier that fc6 and fc7 begin with: a safetensors file of torchvision's AlexNet or VGG-16."""
+    width: Count = 1024
+    iterations: Count = 12_000
+    lr: Positive = 0.01
+    lr_steps: Annotated[tuple[Fraction, ...], Field(strict=False)] = (0.6, 0.85)
+    momentum: Fraction = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    dropout: Fraction = 0.5
+    batch_size: Count = 128
+    foreground: Fraction = 0.25
+    min_iou: Fraction = 0.5
+    background_iou: Annotated[tuple[Fraction, Fraction], Field(strict=False)] = (0.1, 0.5)
+    flips: bool = False
+    """Learn from mirrored pictures, too, whose maps are cached beside the others."""
+    held_out: Annotated[float, Field(gt=0, le=0.5)] = 0.1
+    """Part of the pictures that the best snapshot is chosen on."""
+    seed: int = 3
+
+    @model_validator(mode="after")
+    def _check(self) -> FineTuningConfig:
+        if self.head == "softmax" and self.layer != "fc7":
+            raise ValueError("the softmax is fc8, which reads fc7: say layer: fc7")
+        if self.background_iou[0] >= self.background_iou[1] or self.background_iou[1] > self.min_iou:
+            raise ValueError(f"background_iou must ascend and end at min_iou {self.min_iou:g} at most")
+        return self
+
+
+class SVMConfig(Section):
     """Linear SVMs and hard-negative mining (paper, section 4.1; constants of the release)."""
 
     solver: Literal["primal", "liblinear"] = "primal"
@@ -65,16 +93,18 @@ class SVMConfig(_Section):
     seed: int = 3
 
 
-class RegressionConfig(_Section):
+class RegressionConfig(Section):
     """Bounding-box regression (paper, section 4.1; constants of the release)."""
 
     enabled: bool = True
+    features: Literal["pooled", "layer"] = "pooled"
+    """Pooled features, as in the paper, or those of the fine-tuned layer that the SVMs learn from."""
     min_iou: Fraction = 0.5
     regularisation: Positive = 4000.0
     max_samples: Count = 8000
 
 
-class DetectionConfig(_Section):
+class DetectionConfig(Section):
     """What is kept of the scored boxes of a picture (release: spp_test)."""
 
     min_score: float = -1.5
@@ -86,28 +116,20 @@ class DetectionConfig(_Section):
     """Of `refinement.vote`, after refinements."""
 
 
-class Config(_Section):
+class Config(Section):
     """A whole recipe. Every section and every key has a default; unknown keys are errors."""
 
     proposals: ProposalConfig = ProposalConfig()
     features: FeatureConfig = FeatureConfig()
+    fine_tuning: FineTuningConfig = FineTuningConfig()
     svm: SVMConfig = SVMConfig()
     regression: RegressionConfig = RegressionConfig()
     detection: DetectionConfig = DetectionConfig()
 
 
 def load_config(path: str | Path, weights: str | Path | None = None) -> Config:
-    """Read a YAML recipe; ``weights``, if given, take the place of its backbone's.
-
-    Raises OSError when it cannot be read and ValueError, in one line with the file, the key and what is allowed,
-    when it is not YAML or says something that a recipe must not say.
-    """
-    path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
-    config = parse_config({} if content is None else content, str(path))
+    """`read_recipe` of a detector; ``weights``, if given, take the place of its backbone's."""
+    config = read_recipe(path, Config)
     if weights is None:
         return config
     features = config.features.model_copy(update={"weights": str(weights)})
@@ -115,25 +137,5 @@ def load_config(path: str | Path, weights: str | Path | None = None) -> Config:
 
 
 def parse_config(content: Any, source: str) -> Config:
-    """Check the ``content`` of a recipe; ``source`` is what error messages call it."""
-    if not isinstance(content, dict):
-        raise ValueError(f"{source}: must hold sections such as 'features:', but holds {type(content).__name__}")
-    try:
-        return Config.model_validate(content)
-    except ValidationError as error:
-        raise ValueError(f"{source}: {_first_fault(error)}") from None
-
-
-def _first_fault(error: ValidationError) -> str:
-    fault = error.errors()[0]
-    location = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        return f"unknown key {location!r}; allowed are {', '.join(_keys_beside(fault['loc']))}"
-    return f"{location}: {fault['msg'][0].lower()}{fault['msg'][1:]}, but is {fault['input']!r}"
-
-
-def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
-    model: type[BaseModel] = Config
-    for part in location[:-1]:
-        model = type(model.model_fields[str(part)].default)
-    return list(model.model_fields)
+    """`parse_recipe` of a detector."""
+    return parse_recipe(content, Config, source)

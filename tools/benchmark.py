@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import benchmark_detect  # type: ignore[import-not-found]  # a script finds its neighbours, mypy does not
+import benchmark_classify  # type: ignore[import-not-found]  # a script finds its neighbours, mypy does not
+import benchmark_detect  # type: ignore[import-not-found]
 import benchmark_encode  # type: ignore[import-not-found]
 import benchmark_pooling  # type: ignore[import-not-found]
 import benchmark_proposals  # type: ignore[import-not-found]
 import benchmark_rcnn  # type: ignore[import-not-found]
+import benchmark_scratch  # type: ignore[import-not-found]
 import benchmark_svm  # type: ignore[import-not-found]
 
 from detector.console import Parser, run
@@ -16,6 +18,8 @@ def main() -> int:
     parser = Parser(description="Measure a stage and its peers in one run, on the same pictures.")
     stages = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
     modules = {
+        "classify": benchmark_classify,
+        "classify-scratch": benchmark_scratch,
         "detect": benchmark_detect,
         "encode": benchmark_encode,
         "pooling": benchmark_pooling,

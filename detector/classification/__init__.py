@@ -1,0 +1,1 @@
+"""Classification of pictures of any size: convolutions, spatial pyramid, fully connected layers."""

@@ -1,0 +1,172 @@
+"""A trained classifier: pictures of any size to class probabilities, saved to a file and loaded from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from detector.classification.config import ClassifierConfig, parse_classifier_config
+from detector.classification.network import Head, build_convolutions, build_head
+from detector.classification.views import Image, Views, flipped, multi_sides, nine_windows, resize, view_images
+from detector.features.backbones import Backbone, usable_precision
+from detector.features.mapping import boxes_to_cells
+from detector.files import Arrays, read_arrays, write_arrays
+from detector.image import check_image
+
+Scores = NDArray[np.float32]
+
+BATCH_PIXELS = 32 * 224 * 224
+"""About so many pixels go through the network at a time."""
+
+_FORMAT = "spp-classifier 1"
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained classifier.
+
+    exclusive: whether a picture has exactly one class; probabilities then sum to 1, else each stands for itself.
+    learned: the tensors that training changed, by name, as they are saved.
+    record: on what it was trained, when, and how well it did, as JSON-able values.
+    """
+
+    backbone: Backbone
+    head: Head
+    class_names: tuple[str, ...]
+    exclusive: bool
+    config: ClassifierConfig
+    learned: Arrays
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    def scores(self, images: Sequence[Image], views: Views | None = None, short_side: int | None = None) -> Scores:
+        """Probabilities ``(N, K)`` float32 of ``(H, W, 3)`` uint8 RGB pictures of any sizes.
+
+        views: "whole", the picture without distortion; "one", its central crop; "ten", crops at the corners and the
+            centre, and their mirror images; "multi", the windows at six scales of the paper's section 3.1.4, 96 in a
+            picture that is not square. None: "whole", or "one" where there is no pyramid.
+        short_side: pixels of the shorter side of the whole, or before crops are taken; None: the recipe's.
+        Probabilities of views are averaged. Pictures and crops of one size go through the network together.
+        Raises ValueError for pictures of other shapes and types, and views that the classifier cannot take.
+        """
+        views = self.check_views(views, short_side)
+        images = [check_image(image) for image in images]
+        if not images:
+            return np.empty((0, len(self.class_names)), np.float32)
+        with torch.inference_mode():
+            if views == "multi":
+                return np.stack([self._multi_scores(image) for image in images])
+            side, crop = short_side or self.config.pictures.short_side, self.config.pictures.crop
+            return self._mean_scores([view_images(image, views, side, crop) for image in images])
+
+    def check_views(self, views: Views | None, short_side: int | None) -> Views:
+        """The views of `scores`, for None those that it takes. Raises ValueError where it cannot take them."""
+        flat, crop = self.config.network.pyramid is None, self.config.pictures.crop
+        views = views or ("one" if flat else "whole")
+        if flat and views in ("whole", "multi"):
+            raise ValueError(
+                f"a classifier without pyramid takes {crop} x {crop} pixels: views one or ten, not {views}"
+            )
+        if short_side is not None:
+            if views == "multi":
+                raise ValueError("views multi have sizes of their own")
+            least = 1 if views == "whole" else crop
+            if short_side < least:
+                raise ValueError(f"the shorter side must be at least {least} for views {views}, but is {short_side}")
+        return views
+
+    def _mean_scores(self, views: Sequence[Sequence[Image]]) -> Scores:
+        """Means over the views of each picture, ``(N, K)``."""
+        by_size: dict[tuple[int, ...], list[tuple[int, Image]]] = {}
+        for picture, images in enumerate(views):
+            for image in images:
+                by_size.setdefault(image.shape, []).append((picture, image))
+        sums = np.zeros((len(views), len(self.class_names)), np.float32)
+        for (height, width, _), members in by_size.items():
+            step = max(1, BATCH_PIXELS // (height * width))
+            for start in range(0, len(members), step):
+                pictures, images = zip(*members[start : start + step], strict=True)
+                maps = self.backbone.maps(np.stack(images))
+                np.add.at(sums, list(pictures), self._probabilities(self.head(maps)))
+        return sums / np.array([[len(images)] for images in views], np.float32).reshape(-1, 1)
+
+    def _multi_scores(self, image: Image) -> Scores:
+        """Mean ``(K,)`` over windows of the feature maps of all scales, of the picture and its mirror image."""
+        rows = []
+        for side in multi_sides(self.config.pictures.crop):
+            resized = resize(image, side)
+            height, width = resized.shape[:2]
+            windows = nine_windows(height, width, self.config.pictures.crop)
+            for picture in (resized, flipped(resized)):
+                maps = self.backbone(picture)[None]
+                geometry = self.backbone.geometry
+                size = (maps.shape[2], maps.shape[3])
+                cells = boxes_to_cells(windows, 1.0, geometry.stride, geometry.offset, size)
+                rows += [self.head.pool(maps[:, :, y1:y2, x1:x2]) for x1, y1, x2, y2 in cells.tolist()]
+        mean: Scores = self._probabilities(self.head.layers(torch.cat(rows))).mean(axis=0)
+        return mean
+
+    def _probabilities(self, logits: torch.Tensor) -> Scores:
+        return (logits.softmax(1) if self.exclusive else logits.sigmoid()).numpy(force=True)
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to one safetensors file, whole or not at all; weights that were frozen are not in it."""
+        metadata = {
+            "format": _FORMAT,
+            "class_names": self.class_names,
+            "exclusive": self.exclusive,
+            "config": self.config.model_dump(mode="json"),
+            "backbone_digest": self.backbone.digest,
+            "record": dict(self.record),
+        }
+        write_arrays(Path(path), self.learned, metadata)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "cpu", weights: str | Path | None = None) -> Classifier:
+        """Load a model file.
+
+        ``weights`` is where frozen weights are, if not where they were in training. Raises OSError when a file cannot
+        be read and ValueError, naming it, when it is no model or does not fit its backbone.
+        """
+        arrays, metadata = read_arrays(Path(path))
+        if metadata.get("format") != _FORMAT:
+            raise ValueError(f"{path}: is no classifier of this program (format {metadata.get('format')!r})")
+        try:
+            return cls._from_file(arrays, metadata, device, weights)
+        except KeyError as error:
+            raise ValueError(f"{path}: lacks {error}") from None
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"{path}: {error}") from None
+
+    @classmethod
+    def _from_file(
+        cls, arrays: Arrays, metadata: Mapping[str, Any], device: str, weights: str | Path | None
+    ) -> Classifier:
+        config = parse_classifier_config(metadata["config"], "its configuration")
+        network = config.network
+        state = None if network.frozen else _under(arrays, "backbone")
+        if weights is not None:
+            network = network.model_copy(update={"weights": str(weights)})
+        precision = usable_precision(network.precision, device) if network.frozen else "float32"
+        backbone = Backbone(build_convolutions(network, state), device, precision)
+        if backbone.digest != metadata["backbone_digest"]:
+            raise ValueError(
+                f"was trained on other weights of {network.backbone} ({metadata['backbone_digest'][:12]}) "
+                f"than those loaded ({backbone.digest[:12]})"
+            )
+        head = build_head(config, backbone.maps, len(metadata["class_names"]))
+        head.load_state_dict(_under(arrays, "head"))
+        names = tuple(metadata["class_names"])
+        head = head.eval().to(device)
+        return cls(backbone, head, names, metadata["exclusive"], config, arrays, metadata["record"])
+
+
+def _under(arrays: Arrays, prefix: str) -> dict[str, torch.Tensor]:
+    """Tensors whose names begin with a prefix and a dot, by the rest of their names."""
+    start = f"{prefix}."
+    return {name.removeprefix(start): torch.from_numpy(a) for name, a in arrays.items() if name.startswith(start)}

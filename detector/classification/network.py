@@ -1,0 +1,125 @@
+"""The layers of a classifier: convolutions up to a stage, a pyramid (or none), fully connected layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import nn
+
+from detector.classification.config import ClassifierConfig, NetworkConfig
+from detector.features.backbones import Backbone, usable_precision
+from detector.features.catalogue import Network, load_network
+from detector.features.layer import SpatialPyramidPooling
+from detector.features.preprocessing import Preprocessing
+from detector.features.truncation import State
+
+LAST_STD = 0.01
+
+
+class UnitNorm(nn.Module):
+    """Rows ``(N, D)`` scaled to one Euclidean norm."""
+
+    def __init__(self, norm: float) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return F.normalize(features) * self.norm
+
+
+class Head(nn.Module):
+    """Everything after the convolutions: maps ``(N, C, h, w)`` float32 -> logits ``(N, K)`` float32.
+
+    pool: maps to rows of features, bins before channels; maps of any size with a pyramid, of one size without.
+    layers: rows of features to logits.
+    """
+
+    def __init__(self, config: NetworkConfig, map_shape: tuple[int, int, int], n_classes: int) -> None:
+        super().__init__()
+        channels, height, width = map_shape
+        self.pool: SpatialPyramidPooling | nn.Flatten = nn.Flatten()
+        inputs = channels * height * width
+        if config.pyramid is not None:
+            self.pool = SpatialPyramidPooling(config.pyramid)
+            inputs = channels * self.pool.n_bins
+        layers: list[nn.Module] = [] if config.feature_norm is None else [UnitNorm(config.feature_norm)]
+        for width in config.hidden:
+            layers += [nn.Linear(inputs, width), nn.ReLU(inplace=True), nn.Dropout(config.dropout)]
+            inputs = width
+        self.layers = nn.Sequential(*layers, nn.Linear(inputs, n_classes))
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.layers(self.pool(maps))
+        return logits
+
+
+def build_convolutions(config: NetworkConfig, state: State | None = None) -> Network:
+    """The convolutions of a recipe; ``state``, if given, takes the place of its weights.
+
+    A network that is learned from scratch gets pixels scaled as ImageNet's: the range of the release's ZF-5, 255 wide,
+    asks for the learning rates and weights of its own first layer.
+    """
+    network = load_network(config.backbone, config.stage, config.weights if state is None else state)
+    return replace(network, preprocessing=Preprocessing()) if config.weights == "random" else network
+
+
+def build_head(config: ClassifierConfig, maps: Callable[[NDArray[np.uint8]], torch.Tensor], n_classes: int) -> Head:
+    """An untrained head for the ``maps`` ``(N, C, h, w)`` of pictures ``(N, H, W, 3)``."""
+    crop = config.pictures.crop
+    with torch.no_grad():
+        _, channels, height, width = maps(np.zeros((1, crop, crop, 3), np.uint8)).shape
+    with torch.random.fork_rng(devices=[]):
+        return Head(config.network, (channels, height, width), n_classes)
+
+
+class TrainableClassifier(nn.Module):
+    """All layers of a classifier in training: ``(N, S, S, 3)`` uint8 RGB -> logits ``(N, K)`` float32.
+
+    Its parameters are those that learn: the head's and, where they are not frozen, those of the convolutions.
+    convolutions: ready for inference where they are frozen.
+    """
+
+    def __init__(self, config: ClassifierConfig, n_classes: int, device: str = "cpu") -> None:
+        super().__init__()
+        precision = usable_precision(config.network.precision, device)
+        network = build_convolutions(config.network)
+        self.convolutions: Network | Backbone = network
+        if config.network.frozen:
+            self.convolutions = Backbone(network, device, precision)
+        self.head = build_head(config, self.convolutions.maps, n_classes)
+        if config.network.weights == "random":
+            _draw_weights(nn.ModuleList([network.module, self.head]), config.training.seed)
+        else:
+            _draw_weights(self.head, config.training.seed)
+        if not config.network.frozen:
+            self.backbone = network.module.network
+            network.preprocessing.to(device)
+        self.to(device).to(memory_format=torch.channels_last)
+
+    def forward(self, images: NDArray[np.uint8]) -> torch.Tensor:
+        maps = self.convolutions.maps(images)
+        # copied, because gradients cannot be taken at tensors made in inference mode
+        logits: torch.Tensor = self.head(maps.clone() if maps.is_inference() else maps)
+        return logits
+
+    def ready(self, device: str) -> Backbone:
+        """The convolutions for inference, with what they learned; training is over then."""
+        self.eval()
+        return self.convolutions if isinstance(self.convolutions, Backbone) else Backbone(self.convolutions, device)
+
+
+def _draw_weights(layers: nn.Module, seed: int) -> None:
+    """Draw the weights of all convolutions and linear layers (He et al., 2015), small ones for the last; no biases."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        drawn = [layer for layer in layers.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+        for layer in drawn:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        nn.init.normal_(drawn[-1].weight, std=LAST_STD)

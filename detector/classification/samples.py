@@ -1,0 +1,126 @@
+"""Samples as a network is trained on them: resized once and kept on disk, then cropped, flipped and resized."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.classification.config import PictureConfig
+from detector.classification.views import Image, cut, flipped, resize
+from detector.files import fingerprint, read_arrays, write_arrays
+from detector.image import read_image
+
+_log = logging.getLogger(__name__)
+
+
+class Samples(Protocol):
+    """Pictures or parts of pictures with their classes, such as `data.labelled.LabelledPictures`.
+
+    ``targets`` ``(N, K)`` int8 are 1, -1, or 0 where a class is not to be judged; ``exclusive``: a sample has exactly
+    one class; ``boxes`` ``(N, 4)`` float32 are the parts, or None.
+    """
+
+    @property
+    def paths(self) -> Sequence[Path]: ...
+    @property
+    def targets(self) -> NDArray[np.int8]: ...
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+    @property
+    def exclusive(self) -> bool: ...
+    @property
+    def boxes(self) -> NDArray[np.float32] | None: ...
+
+
+def samples_digest(samples: Samples) -> str:
+    """SHA-256, in hexadecimal, of everything that a training learns from but the pixels."""
+    result = hashlib.sha256(repr((samples.class_names, samples.exclusive)).encode())
+    result.update("\n".join(str(path.resolve()) for path in samples.paths).encode())
+    result.update(samples.targets.tobytes())
+    result.update(b"" if samples.boxes is None else samples.boxes.tobytes())
+    return result.hexdigest()
+
+
+@dataclass(frozen=True)
+class ResizedPictures:
+    """The pictures of samples, ``(h, w, 3)`` uint8 RGB with a shorter side of ``short_side`` pixels, by index.
+
+    Each is kept in a file of its own under ``directory``, where there is one: 0.25 MB at 256 pixels. A file is known by
+    the path, time and size of its picture; one that is damaged is reported, made again and replaced.
+    """
+
+    samples: Samples
+    short_side: int
+    directory: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.samples.paths)
+
+    def __getitem__(self, index: int) -> Image:
+        if self.directory is None:
+            return self._read(index)
+        file = self.directory / f"pictures-{self.short_side}" / f"{self._key(index)}.safetensors"
+        try:
+            image: Image = read_arrays(file)[0]["image"].astype(np.uint8, copy=False)
+            return image
+        except FileNotFoundError:
+            pass
+        except ValueError as error:
+            _log.warning("%s; making it again", error)
+        image = self._read(index)
+        write_arrays(file, {"image": image}, {})
+        return image
+
+    def _box(self, index: int) -> NDArray[np.float32] | None:
+        return None if self.samples.boxes is None else self.samples.boxes[index]
+
+    def _read(self, index: int) -> Image:
+        image, box = read_image(self.samples.paths[index]), self._box(index)
+        return resize(image if box is None else cut(image, box), self.short_side)
+
+    def _key(self, index: int) -> str:
+        path, box = self.samples.paths[index].resolve(), self._box(index)
+        status = path.stat()
+        place = None if box is None else box.tolist()
+        return fingerprint({"path": str(path), "time": status.st_mtime_ns, "size": status.st_size, "box": place})
+
+
+def epoch_order(n_samples: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Indices ``(n_samples,)`` of an epoch in their random order."""
+    return np.random.default_rng((seed, epoch, 0)).permutation(n_samples)
+
+
+def epoch_size(config: PictureConfig, seed: int, epoch: int) -> int:
+    """Pixels of a training picture's side in an epoch: sizes take turns or are drawn (paper, section 3.1.2)."""
+    if config.size_rule == "alternate":
+        return config.sizes[epoch % len(config.sizes)]
+    least, greatest = config.sizes
+    return int(np.random.default_rng((seed, epoch, 1)).integers(least, greatest + 1))
+
+
+def training_image(image: Image, crop: int, size: int, seed: int, epoch: int, index: int) -> Image:
+    """A random crop of a resized picture, flipped or not, then resized to ``size``: ``(size, size, 3)`` uint8.
+
+    What is cropped depends on seed, epoch and the sample's index alone, never on the size.
+    """
+    rng = np.random.default_rng((seed, epoch, 2, index))
+    top, left = (int(rng.integers(side - crop + 1)) for side in image.shape[:2])
+    cropped = image[top : top + crop, left : left + crop]
+    if rng.random() < 0.5:
+        cropped = flipped(cropped)
+    if size == crop:
+        return np.ascontiguousarray(cropped)
+    return cv2.resize(np.ascontiguousarray(cropped), (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+def batch_seed(seed: int, epoch: int, batch: int) -> int:
+    """Seed of what is random inside the network in a batch."""
+    return int(np.random.SeedSequence((seed, epoch, 3, batch)).generate_state(1)[0])

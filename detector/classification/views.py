@@ -1,0 +1,94 @@
+"""What a classifier looks at of a picture: crops, the whole, or windows of it at many scales (paper, section 3.1)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.boxes import Boxes, as_boxes
+from detector.image import check_image
+
+Image = NDArray[np.uint8]
+Views = Literal["one", "ten", "whole", "multi"]
+
+MULTI_SIDES = (224, 256, 300, 360, 448, 560)
+"""Shorter sides of the picture for windows of `MULTI_CROP` pixels (paper, section 3.1.4)."""
+MULTI_CROP = 224
+MAX_ASPECT = 4
+
+
+def resize(image: Image, short_side: int) -> Image:
+    """An ``(H, W, 3)`` uint8 RGB picture with a shorter side of so many pixels, the longer one rounded up.
+
+    A picture more than `MAX_ASPECT` times as long as it is wide is squeezed to that, because a network needs some
+    pixels in both directions. Bilinear, without antialiasing, as `detector.image.resize_short_side`.
+    """
+    image = check_image(image)
+    shorter = min(image.shape[:2])
+    height, width = (min(-(-side * short_side // shorter), MAX_ASPECT * short_side) for side in image.shape[:2])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def corners_and_centre(height: int, width: int, side: int) -> Boxes:
+    """Windows ``(5, 4)`` of a picture, the centre last. Raises ValueError for a side above the picture's."""
+    return _windows([(0, 0), (0, 2), (2, 0), (2, 2), (1, 1)], height, width, side)
+
+
+def nine_windows(height: int, width: int, side: int) -> Boxes:
+    """Windows ``(R, 4)`` at the corners, the middles of the edges and the centre of a picture, each once.
+
+    R is 9, or 3 where the side is one of the picture's. Raises ValueError for a side above the picture's.
+    """
+    return np.unique(_windows(itertools.product(range(3), range(3)), height, width, side), axis=0)
+
+
+def _windows(places: Iterable[tuple[int, int]], height: int, width: int, side: int) -> Boxes:
+    """Windows by row and column of a 3 x 3 grid of places: 0 is the top or the left, 1 the middle."""
+    if side > min(height, width):
+        raise ValueError(f"windows of {side} pixels do not fit a picture of {width} x {height}")
+    tops, lefts = (np.array([0, free // 2, free]) for free in (height - side, width - side))
+    return as_boxes([[lefts[x], tops[y], lefts[x] + side, tops[y] + side] for y, x in places])
+
+
+def cut(image: Image, box: NDArray[np.float32]) -> Image:
+    """The pixels of a picture that a box ``x1 y1 x2 y2`` touches, at least one."""
+    height, width = image.shape[:2]
+    x1, y1 = (int(np.clip(np.floor(value), 0, end - 1)) for value, end in zip(box[:2], (width, height), strict=True))
+    x2, y2 = (
+        int(np.clip(np.ceil(value), start + 1, end))
+        for value, start, end in zip(box[2:], (x1, y1), (width, height), strict=True)
+    )
+    return image[y1:y2, x1:x2]
+
+
+def flipped(image: Image) -> Image:
+    """Left and right exchanged."""
+    return image[:, ::-1]
+
+
+def view_images(image: Image, views: Views, short_side: int, crop: int) -> list[Image]:
+    """The pictures ``(h, w, 3)`` uint8 that stand for one picture: one or ten crops of it, or all of it.
+
+    ``short_side`` is that of the picture when crops are taken, or that of the whole. Raises ValueError for a shorter
+    side below the crop's, and for views "multi", which are no pictures but windows of feature maps.
+    """
+    resized = resize(image, short_side)
+    height, width = resized.shape[:2]
+    if views == "whole":
+        return [resized]
+    if views == "one":
+        return [cut(resized, corners_and_centre(height, width, crop)[-1])]
+    if views == "ten":
+        crops = [cut(resized, box) for box in corners_and_centre(height, width, crop)]
+        return [*crops, *map(flipped, crops)]
+    raise ValueError(f"views must be one, ten or whole, but are {views!r}")
+
+
+def multi_sides(crop: int) -> tuple[int, ...]:
+    """`MULTI_SIDES` for windows of another side than `MULTI_CROP`."""
+    return tuple(round(side * crop / MULTI_CROP) for side in MULTI_SIDES)

@@ -1,0 +1,63 @@
+"""Recipes: YAML files that say how something is trained, read strictly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Part of a recipe, or a whole one. Every key has a default; unknown keys and other types are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+Recipe = TypeVar("Recipe", bound=Section)
+
+
+def read_recipe(path: str | Path, kind: type[Recipe]) -> Recipe:
+    """Read a YAML recipe.
+
+    Raises OSError when it cannot be read and ValueError, in one line with the file, the key and what is allowed,
+    when it is not YAML or says something that a recipe must not say.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+    return parse_recipe({} if content is None else content, kind, str(path))
+
+
+def parse_recipe(content: Any, kind: type[Recipe], source: str) -> Recipe:
+    """Check the ``content`` of a recipe; ``source`` is what error messages call it."""
+    if not isinstance(content, dict):
+        example = next(iter(kind.model_fields))
+        raise ValueError(f"{source}: must hold sections such as '{example}:', but holds {type(content).__name__}")
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(f"{source}: {_first_fault(error, kind)}") from None
+
+
+def _first_fault(error: ValidationError, kind: type[Section]) -> str:
+    fault = error.errors()[0]
+    location = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key {location!r}; allowed are {', '.join(_keys_beside(fault['loc'], kind))}"
+    if fault["type"] == "value_error":
+        return f"{location}: {fault['ctx']['error']}".removeprefix(": ")
+    return f"{location}: {fault['msg'][0].lower()}{fault['msg'][1:]}, but is {fault['input']!r}"
+
+
+def _keys_beside(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
+    for part in location[:-1]:
+        model = type(model.model_fields[str(part)].default)
+    return list(model.model_fields)
