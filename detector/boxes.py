@@ -54,6 +54,12 @@ def clip(boxes: Boxes, height: int, width: int) -> Boxes:
     return np.clip(boxes, 0, limits).astype(np.float32, copy=False)
 
 
+def flip(boxes: Boxes, width: int) -> Boxes:
+    """``(..., 4)`` boxes of a picture ``width`` pixels wide, in its mirror image."""
+    flipped: Boxes = np.stack([width - boxes[..., 2], boxes[..., 1], width - boxes[..., 0], boxes[..., 3]], axis=-1)
+    return flipped
+
+
 def encode_deltas(boxes: Boxes, targets: Boxes) -> NDArray[np.float32]:
     """Deltas ``(R, 4)`` float32 that move ``boxes`` onto ``targets``, both ``(R, 4)`` of positive width and height.
 

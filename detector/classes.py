@@ -32,13 +32,13 @@ def add_classes(detector: Detector, added: Detector) -> Detector:
             np.concatenate([detector.regressors.biases, added.regressors.biases]),
         )
     svms = LinearSVMs(
-        np.concatenate([detector.svms.weights, added.svms.weights], axis=1),
-        np.concatenate([detector.svms.biases, added.svms.biases]),
+        np.concatenate([detector.scorer.weights, added.scorer.weights], axis=1),
+        np.concatenate([detector.scorer.biases, added.scorer.biases]),
     )
     names = (*detector.class_names, *added.class_names)
     record = _record(detector)
     record["added"] = {**record.get("added", {}), **{name: dict(added.record) for name in added.class_names}}
-    return replace(detector, svms=svms, regressors=regressors, class_names=names, record=record)
+    return replace(detector, scorer=svms, regressors=regressors, class_names=names, record=record)
 
 
 def check_new(detector: Detector, name: str) -> None:
@@ -54,7 +54,7 @@ def remove_class(detector: Detector, name: str) -> Detector:
     if len(detector.class_names) == 1:
         raise ValueError(f"{name!r} is the model's only class")
     left = [label for label, other in enumerate(detector.class_names) if other != name]
-    svms = LinearSVMs(np.ascontiguousarray(detector.svms.weights[:, left]), detector.svms.biases[left])
+    svms = LinearSVMs(np.ascontiguousarray(detector.scorer.weights[:, left]), detector.scorer.biases[left])
     regressors = detector.regressors
     if regressors is not None:
         regressors = BoxRegressors(regressors.weights[left], regressors.biases[left])
@@ -62,7 +62,7 @@ def remove_class(detector: Detector, name: str) -> Detector:
     if "added" in record:
         record["added"] = {other: note for other, note in record["added"].items() if other != name}
     names = tuple(detector.class_names[label] for label in left)
-    return replace(detector, svms=svms, regressors=regressors, class_names=names, record=record)
+    return replace(detector, scorer=svms, regressors=regressors, class_names=names, record=record)
 
 
 def _record(detector: Detector) -> dict[str, Any]:

@@ -84,7 +84,29 @@ def add_data_options(parser: Parser, required: bool = True) -> None:
     parser.add_argument(
         "--proposals", type=Path, metavar="FILE", help="take boxes by image id from a .npz, .json or R-CNN .mat file"
     )
+
+
+def add_network_options(parser: Parser) -> None:
+    """Options of the scripts that run the network of a recipe."""
     parser.add_argument("--weights", type=Path, metavar="FILE", help="the backbone's weights, in place of those named")
+    parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
+
+
+def add_model_options(parser: Parser) -> None:
+    """Options of the scripts that detect; `ensemble.load_ensemble` takes them."""
+    parser.add_argument(
+        "--model",
+        type=Path,
+        action="append",
+        help="a model file (default: the one that comes with the package); again for a second one to go with it",
+    )
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="where the backbone's weights are, if not where they were; as often as --model",
+    )
     parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
 
 

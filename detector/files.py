@@ -57,6 +57,8 @@ def write_arrays(path: Path, arrays: Arrays, metadata: Mapping[str, Any]) -> Non
     Folders are made where they are missing. Raises OSError, naming the file, when it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # safetensors writes the memory of an array as it lies there, whatever its order
+    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     # one key: safetensors writes several in random order, and equal contents shall be equal files
     description = json.dumps({**metadata, "crc32": _checksum(arrays)}, sort_keys=True)
     with replacing(path) as temporary:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, as_boxes, clip, decode_deltas
-from detector.config import Config, FeatureConfig, ProposalConfig, parse_config
+from detector.config import Config, FeatureConfig, ProposalConfig
 from detector.detections import Detections, select, suppress
 from detector.features.backbones import load_backbone
-from detector.features.encoder import FeatureMaps, RegionEncoder
+from detector.features.encoder import FeatureMaps, Features, RegionEncoder
 from detector.features.normalisation import signed_power
-from detector.files import read_arrays, write_arrays
+from detector.heads.fully_connected import FullyConnected, Softmax
 from detector.heads.regression import BoxRegressors
 from detector.heads.svm import LinearSVMs
 from detector.image import check_image
@@ -27,8 +26,6 @@ from detector.refinement import SAME_OBJECT, Refiner, vote
 from detector.timing import stage
 
 Proposer = Callable[[NDArray[np.uint8]], Boxes]
-
-_FORMAT = "spp-detector 1"
 
 
 def build_proposer(config: ProposalConfig) -> Proposer:
@@ -69,20 +66,39 @@ class Detector:
 
     propose: Proposer
     encoder: RegionEncoder
-    svms: LinearSVMs
+    scorer: LinearSVMs | Softmax
     regressors: BoxRegressors | None
     class_names: tuple[str, ...]
     config: Config = field(default_factory=Config)
     record: Mapping[str, Any] = field(default_factory=dict)
+    layers: FullyConnected | None = None
 
     def __post_init__(self) -> None:
-        expected = (self.encoder.n_features, len(self.class_names))
-        if self.svms.weights.shape != expected:
-            raise ValueError(f"SVM weights must have shape {expected}, but got {self.svms.weights.shape}")
-        if self.regressors is not None and self.regressors.weights.shape != (*expected[::-1], 4):
-            raise ValueError(
-                f"regressor weights must have shape {(*expected[::-1], 4)}, but got {self.regressors.weights.shape}"
-            )
+        n_pooled, n_classes = self.encoder.n_features, len(self.class_names)
+        if self.layers is not None and self.layers.n_inputs != n_pooled:
+            raise ValueError(f"fc6 must take {n_pooled} features, but takes {self.layers.n_inputs}")
+        n_features = n_pooled if self.layers is None else self.layers.n_features
+        expected = (n_features, n_classes + isinstance(self.scorer, Softmax))
+        if self.scorer.weights.shape != expected:
+            raise ValueError(f"weights of the scores must have shape {expected}, but got {self.scorer.weights.shape}")
+        shape = (n_classes, n_features if self._moves_by_layer else n_pooled, 4)
+        if self.regressors is not None and self.regressors.weights.shape != shape:
+            raise ValueError(f"regressor weights must have shape {shape}, but got {self.regressors.weights.shape}")
+
+    @property
+    def _moves_by_layer(self) -> bool:
+        return self.config.regression.features == "layer"
+
+    def decision_function(self, pooled: Features) -> Features:
+        """Scores ``(R, K)`` float32 of ``(R, D)`` float32 pooled features: margins, or log odds of a softmax."""
+        return self.scorer.decision_function(pooled if self.layers is None else self.layers(pooled))
+
+    def values(self, pooled: Features, labels: NDArray[np.int64]) -> tuple[Boxes, NDArray[np.float32]]:
+        """Deltas ``(R, 4)`` and scores ``(R,)`` of ``(R, D)`` pooled features, each row in its own class alone."""
+        assert self.regressors is not None
+        features = pooled if self.layers is None else self.layers(pooled)
+        scores = self.scorer.decision_function(features)[np.arange(len(labels)), labels]
+        return self.regressors.predict(features if self._moves_by_layer else pooled, labels), scores
 
     def detect(
         self,
@@ -115,47 +131,49 @@ class Detector:
         """`detect` for a picture whose feature maps and ``(R, 4)`` boxes are there already."""
         settings = self.config.detection
         min_score = settings.min_score if min_score is None else min_score
-        max_detections = settings.max_detections if max_detections is None else max_detections
-        with stage("pooling and scores"):
-            scores = self.encoder.apply(self.svms.decision_function, maps, self.encoder.windows(maps, boxes))
-        if self.regressors is not None and settings.refinements:
-            found = self._refined(maps, boxes, scores, min(min_score, settings.min_score))
-            return found.above(min_score).top(max_detections)
-        with stage("suppression"):
-            found = select(boxes, scores, self.class_names, min_score, settings.nms_iou, max_detections)
-        if self.regressors is None or not len(found):
-            return found
-        with stage("box regression"):
-            features = self.encoder.pool(maps, self.encoder.windows(maps, found.boxes))
-            moved = decode_deltas(found.boxes, self.regressors.predict(features, found.labels))
-            moved = clip(moved, *maps.image_size)
-            return suppress(Detections(moved, found.labels, found.scores, self.class_names), settings.nms_iou)
+        candidates = self.candidates(maps, boxes, min(min_score, settings.min_score))
+        return (
+            self.chosen(candidates)
+            .above(min_score)
+            .top(settings.max_detections if max_detections is None else max_detections)
+        )
 
-    def _refined(self, maps: FeatureMaps, boxes: Boxes, scores: NDArray[np.float32], least: float) -> Detections:
-        assert self.regressors is not None
+    def candidates(self, maps: FeatureMaps, boxes: Boxes, least: float) -> Detections:
+        """Boxes that score at least ``least`` in some class, moved where there are regressors, not yet suppressed.
+
+        In the release's order only those are moved that survive a suppression before.
+        """
         settings = self.config.detection
-        refine = Refiner(self.encoder, self.svms, self.regressors, settings.refinements)
-        with stage("refinement"):
-            candidates = refine(maps, boxes, scores, self.class_names, least)
+        with stage("pooling and scores"):
+            scores = self.encoder.apply(self.decision_function, maps, self.encoder.windows(maps, boxes))
+        if self.regressors is not None and settings.refinements:
+            with stage("refinement"):
+                refine = Refiner(self.encoder, self.values, settings.refinements)
+                return refine(maps, boxes, scores, self.class_names, least)
+        if self.regressors is None:
+            labels, rows = (scores >= least).T.nonzero()
+            return Detections(boxes[rows], labels, scores[rows, labels], self.class_names)
+        with stage("suppression"):
+            found = select(boxes, scores, self.class_names, least, settings.nms_iou, settings.max_detections)
+        with stage("box regression"):
+            pooled = self.encoder.pool(maps, self.encoder.windows(maps, found.boxes))
+            moved = clip(decode_deltas(found.boxes, self.values(pooled, found.labels)[0]), *maps.image_size)
+            return replace(found, boxes=moved)
+
+    def chosen(self, candidates: Detections) -> Detections:
+        """What is left of `candidates` after suppression and, where the recipe asks for refinements, voting."""
+        settings = self.config.detection
         with stage("suppression"):
             survivors = suppress(candidates, settings.nms_iou).top(settings.max_detections)
-            return suppress(vote(survivors, candidates, settings.vote_iou, least), SAME_OBJECT)
+            if self.regressors is None or not settings.refinements:
+                return survivors
+            return suppress(vote(survivors, candidates, settings.vote_iou, settings.min_score), SAME_OBJECT)
 
     def save(self, path: str | Path) -> None:
         """Write the model to one safetensors file, whole or not at all; the backbone's weights are not in it."""
-        arrays = {"svm.weights": self.svms.weights, "svm.biases": self.svms.biases}
-        if self.regressors is not None:
-            arrays |= {
-                "regression.weights": self.regressors.weights,
-                "regression.biases": self.regressors.biases,
-            }
-        description = {
-            "class_names": self.class_names,
-            "config": self.config.model_dump(mode="json"),
-            "backbone_digest": self.encoder.backbone.digest,
-            "record": dict(self.record),
-        }
-        write_arrays(Path(path), dict(arrays), {"format": _FORMAT, **description})
+        from detector.model_file import write_model
+
+        write_model(self, Path(path))
 
     @classmethod
     def load(cls, path: str | Path | None = None, device: str = "cpu", weights: str | Path | None = None) -> Detector:
@@ -164,42 +182,6 @@ class Detector:
         ``weights`` is where the backbone's weights are, if not where they were in training. Raises OSError when a
         file cannot be read and ValueError, naming it, when it is no model or does not fit its backbone.
         """
-        path = Path(str(files("detector").joinpath("models/default.safetensors"))) if path is None else Path(path)
-        arrays, metadata = read_arrays(path)
-        if metadata.get("format") != _FORMAT:
-            raise ValueError(f"{path}: is no model of this program (format {metadata.get('format')!r})")
-        try:
-            return cls._from_file(arrays, metadata, device, weights)
-        except KeyError as error:
-            raise ValueError(f"{path}: lacks {error}") from None
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+        from detector.model_file import read_model
 
-    @classmethod
-    def _from_file(
-        cls,
-        arrays: Mapping[str, Any],
-        description: Mapping[str, Any],
-        device: str,
-        weights: str | Path | None,
-    ) -> Detector:
-        config = parse_config(description["config"], "its configuration")
-        features = config.features if weights is None else config.features.model_copy(update={"weights": str(weights)})
-        encoder = build_encoder(features, device)
-        if encoder.backbone.digest != description["backbone_digest"]:
-            raise ValueError(
-                f"was trained on other weights of {config.features.backbone} "
-                f"({description['backbone_digest'][:12]}) than those loaded ({encoder.backbone.digest[:12]})"
-            )
-        regressors = None
-        if "regression.weights" in arrays:
-            regressors = BoxRegressors(arrays["regression.weights"], arrays["regression.biases"])
-        return cls(
-            build_proposer(config.proposals),
-            encoder,
-            LinearSVMs(arrays["svm.weights"], arrays["svm.biases"]),
-            regressors,
-            tuple(description["class_names"]),
-            config,
-            description["record"],
-        )
+        return read_model(path, device, weights)

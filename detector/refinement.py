@@ -6,6 +6,7 @@ box voting), with the one-shot regressors and SVMs of SPP-net in place of their 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,11 +15,13 @@ from numpy.typing import NDArray
 from detector.boxes import Boxes, area, clip, decode_deltas, iou
 from detector.detections import Detections
 from detector.features.encoder import FeatureMaps, Features, RegionEncoder
-from detector.heads.regression import BoxRegressors
-from detector.heads.svm import LinearSVMs
 
 SAME_OBJECT = 0.5
 """Survivors that were voted to so large an IoU are one: VOC counts the second as wrong."""
+
+
+Values = Callable[[Features, NDArray[np.int64]], tuple[Boxes, NDArray[np.float32]]]
+"""Pooled features ``(n, D)`` and labels ``(n,)`` to deltas ``(n, 4)`` and scores ``(n,)`` in these classes."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,7 @@ class Refiner:
     """Moves candidates ``rounds`` times by the regressor of their class; scores are means over all positions."""
 
     encoder: RegionEncoder
-    svms: LinearSVMs
-    regressors: BoxRegressors
+    values: Values
     rounds: int
 
     def __call__(
@@ -54,10 +56,7 @@ class Refiner:
         deltas, scores = np.empty((len(boxes), 4), np.float32), np.empty(len(boxes), np.float32)
 
         def use(rows: NDArray[np.int64], features: Features) -> None:
-            deltas[rows] = self.regressors.predict(features, labels[rows])
-            for label in np.unique(labels[rows]):
-                here = labels[rows] == label
-                scores[rows[here]] = features[here] @ self.svms.weights[:, label] + self.svms.biases[label]
+            deltas[rows], scores[rows] = self.values(features, labels[rows])
 
         self.encoder.for_each_block(maps, self.encoder.windows(maps, boxes), use)
         return deltas, scores

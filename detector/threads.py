@@ -39,10 +39,17 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item], thread
 
 
 @contextmanager
-def numpy_on_one_thread() -> Iterator[None]:
-    """Keep numpy's matrix products from starting threads of their own, for work that is shared out already."""
-    with _controller().limit(limits=1, user_api="blas"):
-        yield
+def products_on_one_thread() -> Iterator[None]:
+    """Keep numpy's and torch's matrix products from starting threads of their own, for work shared out already."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with _controller().limit(limits=1, user_api="blas"):
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @cache

@@ -5,25 +5,29 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, encode_deltas, iou
-from detector.config import Config, RegressionConfig, SVMConfig
+from detector.config import Config, FineTuningConfig, RegressionConfig, SVMConfig
 from detector.detections import Detections
 from detector.features.cache import FeatureCache
+from detector.features.encoder import FeatureMaps
 from detector.files import fingerprint
 from detector.heads.checkpoint import load_state, save_state
+from detector.heads.finetuning import FineTuned, FineTuning, FineTuningSettings
+from detector.heads.fully_connected import imagenet_layers
 from detector.heads.mining import Bank, MiningSettings, MiningState, mine
 from detector.heads.regression import BoxRegressors, assign_boxes, fit_regressor
 from detector.heads.svm import LinearSVMs, SVMProblem, solve_liblinear, solve_primal
 from detector.pipeline import Detector, build_encoder, build_proposer
 from detector.progress import Progress, without_progress
-from detector.training_set import Annotation, Annotations, TrainingSet, scaled
+from detector.training_set import Annotation, Annotations, RandomBoxes, TrainingSet, scaled
 
 
 def build_cache(
@@ -40,29 +44,36 @@ def cache_of(detector: Detector, directory: Path, precomputed: Mapping[str, Boxe
     return FeatureCache(directory, detector.encoder, detector.propose, settings, precomputed)
 
 
+def cached_inputs(cache: FeatureCache, annotation: Annotation) -> tuple[FeatureMaps, Boxes]:
+    """Feature maps and boxes of a picture, from ``cache``; what is missing there is computed."""
+    return cache.maps(annotation.image_id, annotation.path), cache.proposals(annotation.image_id, annotation.path)
+
+
 def detect_cached(
     detector: Detector, cache: FeatureCache, annotations: Iterable[Annotation], progress: Progress = without_progress
 ) -> list[Detections]:
     """What a detector finds in each picture, from features in ``cache``; what is missing there is computed."""
-    found = []
-    for each in progress(annotations, "detect"):
-        maps, boxes = cache.maps(each.image_id, each.path), cache.proposals(each.image_id, each.path)
-        found.append(detector.detect_in_maps(maps, boxes))
-    return found
+    return [detector.detect_in_maps(*cached_inputs(cache, each)) for each in progress(annotations, "detect")]
 
 
-def fill_cache(cache: FeatureCache, annotations: Iterable[Annotation], progress: Progress = without_progress) -> None:
-    """Compute what the cache lacks; killed and started again, it goes on where it was.
+def fill_cache(
+    cache: FeatureCache,
+    annotations: Iterable[Annotation],
+    progress: Progress = without_progress,
+    mirrored: bool = False,
+) -> None:
+    """Compute what the cache lacks of the pictures, or of their mirror images.
 
-    Several processes may fill one cache at a time.
+    Killed and started again, it goes on where it was. Several processes may fill one cache at a time.
     """
-    missing = [each for each in annotations if not cache.is_complete(each.image_id)]
+    missing = [each for each in annotations if not cache.is_complete(each.image_id, mirrored)]
     # begin anywhere, lest two processes compute the same pictures side by side
     start = random.randrange(len(missing)) if missing else 0
-    for each in progress(missing[start:] + missing[:start], "features"):
-        if not cache.is_complete(each.image_id):
+    title = "features of mirror images" if mirrored else "features"
+    for each in progress(missing[start:] + missing[:start], title):
+        if not cache.is_complete(each.image_id, mirrored):
             cache.proposals(each.image_id, each.path)
-            cache.maps(each.image_id, each.path)
+            (cache.mirrored_maps if mirrored else cache.maps)(each.image_id, each.path)
 
 
 def train_svms(
@@ -80,10 +91,38 @@ def train_svms(
         max_per_picture=config.max_per_picture,
         seed=config.seed,
     )
-    bank = Bank(config.max_samples, pictures.cache.encoder.n_features, pictures.n_classes)
+    bank = Bank(config.max_samples, pictures.n_features, pictures.n_classes)
     state = load_state(checkpoint, pictures, bank) or MiningState(bank)
     svms = mine(pictures, problem, solver, settings, state, progress, partial(save_state, checkpoint))
     return LinearSVMs(*pictures.unscaled(svms.weights, svms.biases))
+
+
+def fine_tune(
+    pictures: TrainingSet, config: FineTuningConfig, checkpoint: Path, progress: Progress = without_progress
+) -> FineTuned:
+    """Train fully connected layers on plain pooled features of ``pictures``, but for those that are held out.
+
+    The state is kept in the file ``checkpoint``, from which a second call goes on.
+    """
+    encoder = pictures.cache.encoder
+    # values of about 1, centred: what random layers begin with best
+    pictures = scaled(pictures, encoder.n_features**0.5, True, config.seed)
+    order = np.random.default_rng(config.seed).permutation(len(pictures))
+    n_held_out = max(1, round(config.held_out * len(pictures)))
+    held_out, others = (
+        RandomBoxes(pictures, rows, config.foreground, config.min_iou, config.background_iou, config.flips)
+        for rows in (np.sort(order[:n_held_out]), np.sort(order[n_held_out:]))
+    )
+    start = []
+    if config.initial is not None:
+        (fc6, biases), fc7 = imagenet_layers(Path(config.initial), encoder.levels, encoder.backbone.channels)
+        start = [(fc6 / np.float32(pictures.scale), biases + fc6 @ pictures.mean), fc7]
+    shared = set(FineTuningSettings.__dataclass_fields__) & set(FineTuningConfig.model_fields)
+    settings = FineTuningSettings(**config.model_dump(include=shared))
+    device = str(encoder.backbone.device)
+    tuned = FineTuning(others, held_out, settings, checkpoint, encoder.backbone.precision, device, start).run(progress)
+    weights, biases = pictures.unscaled(tuned.fc6[0].T.astype(np.float32), tuned.fc6[1])
+    return replace(tuned, fc6=(np.ascontiguousarray(weights.T).astype(np.float16), biases))
 
 
 def train_regressors(
@@ -96,7 +135,7 @@ def train_regressors(
     """
     examples = _regression_examples(pictures, config.min_iou)
     rng = np.random.default_rng(seed)
-    n_features = pictures.cache.encoder.n_features
+    n_features = pictures.n_features
     weights = np.zeros((pictures.n_classes, n_features, 4), np.float32)
     biases = np.zeros((pictures.n_classes, 4), np.float32)
     for label in progress(range(pictures.n_classes), "box regressors"):
@@ -153,23 +192,48 @@ def train(
         empty = ", ".join(name for name, count in zip(class_names, counts, strict=True) if not count)
         raise ValueError(f"no object to learn from in {len(annotations)} pictures: {empty}")
     fill_cache(cache, annotations, progress)
-    pictures = TrainingSet(annotations, len(class_names), cache, config.svm.max_negative_iou, config.svm.difficult)
-    pictures = scaled(pictures, config.svm.mean_norm, config.svm.centre, config.svm.seed)
-    checkpoint = _checkpoint(config, annotations, cache)
-    svms = train_svms(pictures, config.svm, checkpoint, progress)
+    if config.fine_tuning.enabled and config.fine_tuning.flips:
+        fill_cache(cache, annotations, progress, mirrored=True)
+    pooled = TrainingSet(annotations, len(class_names), cache, config.svm.max_negative_iou, config.svm.difficult)
+    checkpoint = _checkpoint(config.model_dump(mode="json"), annotations, cache)
+    layers, softmax = None, None
+    if config.fine_tuning.enabled:
+        tuned = fine_tune(pooled, config.fine_tuning, _fine_tuning_file(config, annotations, cache), progress)
+        backbone = cache.encoder.backbone
+        layers = tuned.up_to(config.fine_tuning.layer, backbone.precision, str(backbone.device))
+        softmax = tuned.fc8 if config.fine_tuning.head == "softmax" else None
+    scorer = softmax or train_svms(_scaled(replace(pooled, layers=layers), config), config.svm, checkpoint, progress)
     regressors = None
     if config.regression.enabled:
-        regressors = train_regressors(pictures, config.regression, config.svm.seed, progress)
+        features = replace(pooled, layers=layers if config.regression.features == "layer" else None)
+        regressors = train_regressors(_scaled(features, config), config.regression, config.svm.seed, progress)
     checkpoint.unlink(missing_ok=True)
-    return Detector(cache.propose, cache.encoder, svms, regressors, tuple(class_names), config)
+    names = tuple(class_names)
+    return Detector(cache.propose, cache.encoder, scorer, regressors, names, config, layers=layers)
 
 
-def _checkpoint(config: Config, annotations: Annotations, cache: FeatureCache) -> Path:
+def _scaled(pictures: TrainingSet, config: Config) -> TrainingSet:
+    return scaled(pictures, config.svm.mean_norm, config.svm.centre, config.svm.seed)
+
+
+def _fine_tuning_file(config: Config, annotations: Annotations, cache: FeatureCache) -> Path:
+    """Where fine-tuned layers are kept: one file for all heads that use them."""
+    shared = {
+        "features": config.features.model_dump(mode="json"),
+        "fine_tuning": config.fine_tuning.model_dump(mode="json", exclude={"layer", "head"}),
+        "difficult": config.svm.difficult,
+    }
+    return _checkpoint(shared, annotations, cache, "fine-tuning")
+
+
+def _checkpoint(
+    settings: Mapping[str, Any], annotations: Annotations, cache: FeatureCache, kind: str = "training"
+) -> Path:
     """Where the state of a training is kept: another file for anything that would change its result."""
     objects = hashlib.sha256()
     for each in annotations:
         boxes = cache.proposals(each.image_id, each.path)
         for part in (each.image_id.encode(), each.boxes, each.labels, each.difficult, boxes):
             objects.update(bytes(part))
-    settings = {"config": config.model_dump(mode="json"), "data": objects.hexdigest()}
-    return cache.directory / f"training-{fingerprint({**settings, 'maps': cache.maps_directory.name})}.safetensors"
+    data = {"data": objects.hexdigest(), "maps": cache.maps_directory.name}
+    return cache.directory / f"{kind}-{fingerprint({'config': settings, **data})}.safetensors"

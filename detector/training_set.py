@@ -11,10 +11,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.boxes import Boxes, iou
+from detector.boxes import Boxes, flip, iou
 from detector.evaluation.voc import Truth
 from detector.features.cache import FeatureCache
 from detector.features.encoder import FeatureMaps
+from detector.heads.finetuning import sample_boxes
+from detector.heads.fully_connected import FullyConnected
 from detector.heads.mining import Candidates, class_overlaps, first_of_each, mining_targets
 
 Features = NDArray[np.float32]
@@ -39,8 +41,9 @@ class Annotations(Protocol):
 class TrainingSet:
     """Annotated pictures with cached features, as mining and regression see them.
 
-    Features are shifted by ``-mean`` and multiplied by ``scale``, so that a C found at one mean norm carries over to
-    other networks. `unscaled` takes both back out of what was learned.
+    Features are pooled values or, with ``layers``, what these make of them. They are shifted by ``-mean`` and
+    multiplied by ``scale``, so that a C found at one mean norm carries over to other networks. `unscaled` takes both
+    back out of what was learned.
     """
 
     annotations: Annotations
@@ -48,8 +51,14 @@ class TrainingSet:
     cache: FeatureCache
     max_negative_iou: float = 0.3
     difficult: bool = True
+    layers: FullyConnected | None = None
     mean: Features | np.float32 = field(default_factory=lambda: np.float32(0))
     scale: float = 1.0
+
+    @property
+    def n_features(self) -> int:
+        """Length D of a feature row."""
+        return self.cache.encoder.n_features if self.layers is None else self.layers.n_features
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -79,14 +88,16 @@ class TrainingSet:
         """Features ``(R, D)`` of ``(R, 4)`` boxes of a picture."""
         annotation = self.annotations[index]
         maps = self.cache.maps(annotation.image_id, annotation.path)
-        return self.cache.encoder.apply(self._scaled, maps, self.cache.encoder.windows(maps, boxes))
+        return self.cache.encoder.apply(self.scaled, maps, self.cache.encoder.windows(maps, boxes))
 
     def _apply(
         self, maps: FeatureMaps, function: Callable[[Features], Features], windows: NDArray[np.int64]
     ) -> Features:
-        return self.cache.encoder.apply(lambda features: function(self._scaled(features)), maps, windows)
+        return self.cache.encoder.apply(lambda features: function(self.scaled(features)), maps, windows)
 
-    def _scaled(self, features: Features) -> Features:
+    def scaled(self, features: Features) -> Features:
+        if self.layers is not None:
+            features = self.layers(features)
         features -= self.mean
         features *= np.float32(self.scale)
         return features
@@ -118,3 +129,53 @@ def _random_features(pictures: TrainingSet, seed: int, max_pictures: int, max_bo
         candidates = pictures[int(index)]
         rows = rng.permutation(len(candidates.windows))[:max_boxes]
         yield candidates.pool(candidates.windows[rows])
+
+
+@dataclass(frozen=True)
+class RandomBoxes:
+    """The pictures at ``indices`` of a training set as fine-tuning sees them: random boxes at random scales.
+
+    The share of ``foreground``, its ``min_iou`` and ``background_iou`` are those of `finetuning.sample_boxes`. With
+    ``flips``, every other picture, at random, is taken mirrored.
+    """
+
+    pictures: TrainingSet
+    indices: NDArray[np.int64]
+    foreground: float = 0.25
+    min_iou: float = 0.5
+    background_iou: tuple[float, float] = (0.1, 0.5)
+    flips: bool = False
+
+    @property
+    def n_features(self) -> int:
+        return self.pictures.n_features
+
+    @property
+    def n_classes(self) -> int:
+        return self.pictures.n_classes
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def sample(self, index: int, n_boxes: int, random: np.random.Generator) -> tuple[Features, NDArray[np.int64]]:
+        """Scaled features ``(n, D)`` of at most ``n_boxes`` boxes and their labels ``(n,)``, background being K."""
+        pictures, index = self.pictures, int(self.indices[index])
+        annotation = pictures.annotations[index]
+        boxes, _ = pictures.boxes(index)
+        rows, labels = sample_boxes(
+            iou(boxes, annotation.boxes),
+            annotation.labels,
+            pictures.n_classes,
+            n_boxes,
+            random,
+            self.foreground,
+            self.min_iou,
+            self.background_iou,
+        )
+        mirrored = self.flips and bool(random.integers(2))
+        cached = pictures.cache.mirrored_maps if mirrored else pictures.cache.maps
+        maps = cached(annotation.image_id, annotation.path)
+        chosen = flip(boxes[rows], maps.image_size[1]) if mirrored else boxes[rows]
+        scales = random.integers(len(maps.zooms), size=len(rows))
+        windows = pictures.cache.encoder.windows_at(maps, chosen, scales)
+        return pictures.cache.encoder.apply(pictures.scaled, maps, windows), labels

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from detector.boxes import area, as_boxes, clip, decode_deltas, encode_deltas, iou
+from detector.boxes import area, as_boxes, clip, decode_deltas, encode_deltas, flip, iou
 from tests.reference import overlap
 
 corners = st.integers(0, 60)
@@ -78,3 +78,9 @@ def test_decoding_undoes_encoding(boxes: NDArray[np.float32], data: st.DataObjec
 def test_wild_deltas_stay_finite() -> None:
     moved = decode_deltas(as_boxes([[0, 0, 10, 10]]), np.array([[0, 0, 500, 500]], np.float32))
     assert moved.tolist() == [[-75, -75, 85, 85]]
+
+
+def test_boxes_of_the_mirror_image() -> None:
+    boxes = as_boxes([[0, 1, 3, 4], [2, 0, 10, 5]])
+    assert flip(boxes, 10).tolist() == [[7, 1, 10, 4], [0, 0, 8, 5]]
+    np.testing.assert_array_equal(flip(flip(boxes, 10), 10), boxes)

@@ -45,8 +45,8 @@ def test_removing_a_class_leaves_the_others_bits(root: Path) -> None:
     assert done.returncode == 0, done.stderr
     three, changed = Detector.load(root / "three"), Detector.load(root / "changed")
     assert changed.class_names == ("circle", "triangle")
-    np.testing.assert_array_equal(changed.svms.weights, three.svms.weights[:, [0, 2]])
-    np.testing.assert_array_equal(changed.svms.biases, three.svms.biases[[0, 2]])
+    np.testing.assert_array_equal(changed.scorer.weights, three.scorer.weights[:, [0, 2]])
+    np.testing.assert_array_equal(changed.scorer.biases, three.scorer.biases[[0, 2]])
     assert changed.regressors is not None and three.regressors is not None
     np.testing.assert_array_equal(changed.regressors.weights, three.regressors.weights[[0, 2]])
     np.testing.assert_array_equal(changed.regressors.biases, three.regressors.biases[[0, 2]])
@@ -57,8 +57,8 @@ def test_an_added_class_is_found_and_leaves_the_others_bits(root: Path) -> None:
     assert done.returncode == 0, done.stderr
     two, added = Detector.load(root / "two"), Detector.load(root / "added")
     assert added.class_names == ("circle", "square", "triangle")
-    np.testing.assert_array_equal(added.svms.weights[:, :2], two.svms.weights)
-    np.testing.assert_array_equal(added.svms.biases[:2], two.svms.biases)
+    np.testing.assert_array_equal(added.scorer.weights[:, :2], two.scorer.weights)
+    np.testing.assert_array_equal(added.scorer.biases[:2], two.scorer.biases)
     assert added.regressors is not None and two.regressors is not None
     np.testing.assert_array_equal(added.regressors.weights[:2], two.regressors.weights)
     assert added.record["added"]["triangle"]["images"] == 24

@@ -51,3 +51,11 @@ def test_missing_and_unwritable_files_are_named(tmp_path: Path) -> None:
 def test_fingerprints_depend_on_values_not_on_order() -> None:
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
     assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+
+
+def test_arrays_come_back_whatever_their_order_in_memory(tmp_path: Path) -> None:
+    array = np.arange(12, dtype=np.float32).reshape(3, 4)
+    write_arrays(tmp_path / "a.safetensors", {"turned": array.T, "every other": array[:, ::2]}, {})
+    arrays, _ = read_arrays(tmp_path / "a.safetensors")
+    np.testing.assert_array_equal(arrays["turned"], array.T)
+    np.testing.assert_array_equal(arrays["every other"], array[:, ::2])

@@ -84,7 +84,7 @@ def test_no_proposals_no_detections() -> None:
 
 
 def test_parts_must_fit() -> None:
-    with pytest.raises(ValueError, match=r"SVM weights must have shape \(3, 1\), but got \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"weights of the scores must have shape \(3, 1\), but got \(3, 2\)"):
         replace(fake_detector(), class_names=("red",))
     bad = BoxRegressors(np.zeros((2, 4, 4), np.float32), np.zeros((2, 4), np.float32))
     with pytest.raises(ValueError, match=r"regressor weights must have shape \(2, 3, 4\), but got \(2, 4, 4\)"):

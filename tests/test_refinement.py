@@ -26,10 +26,8 @@ def refined(move: float, rounds: int, boxes: Sequence[Sequence[float]], least: f
     detector = fake_detector(move=move)
     assert detector.regressors is not None
     maps = detector.encoder.maps(coloured())
-    scores = detector.svms.decision_function(
-        detector.encoder.pool(maps, detector.encoder.windows(maps, as_boxes(boxes)))
-    )
-    refiner = Refiner(detector.encoder, detector.svms, detector.regressors, rounds)
+    scores = detector.decision_function(detector.encoder.pool(maps, detector.encoder.windows(maps, as_boxes(boxes))))
+    refiner = Refiner(detector.encoder, detector.values, rounds)
     return refiner(maps, as_boxes(boxes), scores, NAMES, least)
 
 

@@ -15,15 +15,16 @@ import pytest
 
 from data.annotation import Dataset
 from data.synthetic import write_synthetic_voc
-from detector.boxes import iou
+from detector.boxes import Boxes, flip, iou
 from detector.config import Config, parse_config
 from detector.evaluation.voc import by_class, evaluate_voc
+from detector.features.encoder import FeatureMaps
 from detector.heads.checkpoint import load_state, save_state
 from detector.heads.mining import Bank, MiningState
 from detector.image import read_image
 from detector.pipeline import Detector
 from detector.training import build_cache, fill_cache, train
-from detector.training_set import TrainingSet, scaled
+from detector.training_set import RandomBoxes, TrainingSet, scaled
 
 TOOLS = Path(__file__).parents[1] / "tools"
 CONFIG = {
@@ -280,3 +281,56 @@ def test_mistakes_are_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+FINE_TUNING = {"enabled": True, "width": 64, "iterations": 256, "batch_size": 64, "lr": 0.02, "held_out": 0.2}
+
+
+@pytest.mark.parametrize("head", ["svm", "softmax"])
+def test_fine_tuned_layers_detect_and_come_back_from_a_file(
+    head: str, train_set: Dataset, test_set: Dataset, pictures: TrainingSet, tmp_path: Path
+) -> None:
+    """Both heads on the same fine-tuned layers, which are trained once; regressors on either kind of features."""
+    kind = {"svm": "layer", "softmax": "pooled"}[head]
+    recipe = {**CONFIG, "fine_tuning": {**FINE_TUNING, "head": head}, "regression": {"features": kind}}
+    config = parse_config(recipe, "test")
+    detector = train(config, train_set, train_set.class_names, pictures.cache)
+    found = [detector.detect(read_image(each.path)) for each in test_set]
+    result = evaluate_voc(by_class([each.image_id for each in test_set], found), test_set, test_set.class_names)
+    assert result.mAP > 0.5
+    detector.save(tmp_path / "model.safetensors")
+    again = Detector.load(tmp_path / "model.safetensors").detect(read_image(test_set[0].path))
+    np.testing.assert_array_equal(again.scores, found[0].scores)
+    np.testing.assert_array_equal(again.boxes, found[0].boxes)
+    assert len(list(pictures.cache.directory.glob("fine-tuning-*"))) == 1
+
+
+def test_mirror_images_are_cached_and_learned_from(train_set: Dataset, config: Config, tmp_path: Path) -> None:
+    cache = build_cache(config, tmp_path)
+    first = train_set[0]
+    few = Dataset((first,), train_set.class_names, "one picture")
+    fill_cache(cache, few)
+    pictures = TrainingSet(few, len(few.class_names), cache)
+
+    def foreground(flips: bool) -> set[float]:
+        """Sums of the features of one object's own box, which is the only one above an IoU of 0.999."""
+        sampled = RandomBoxes(pictures, np.arange(1), 1 / len(first.boxes), 0.999, (0.998, 0.999), flips)
+        draws = [sampled.sample(0, len(first.boxes), np.random.default_rng(seed))[0] for seed in range(12)]
+        return {round(float(features.sum()), 1) for features in draws}
+
+    assert foreground(flips=False) <= sums_of_objects(pictures, first.boxes, cache.maps(first.image_id, first.path))
+    assert len(list(tmp_path.glob("maps-*"))) == 1
+    seen = foreground(flips=True)
+    encoder = cache.encoder
+    mirror = encoder.maps(np.ascontiguousarray(read_image(first.path)[:, ::-1]))
+    mirrored = cache.mirrored_maps(first.image_id, first.path)
+    np.testing.assert_array_equal(mirrored.maps[0], mirror.maps[0].astype(np.float16))
+    of_mirror = sums_of_objects(pictures, flip(first.boxes, mirrored.image_size[1]), mirrored)
+    assert seen & of_mirror
+    assert seen - of_mirror
+    assert len(list(tmp_path.glob("maps-*"))) == 2
+
+
+def sums_of_objects(pictures: TrainingSet, boxes: Boxes, maps: FeatureMaps) -> set[float]:
+    pooled = pictures.cache.encoder.pool(maps, pictures.cache.encoder.windows(maps, boxes))
+    return {round(float(each.sum()), 1) for each in pooled}

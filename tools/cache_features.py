@@ -10,7 +10,15 @@ from pathlib import Path
 
 from data.check import load_checked
 from detector.config import load_config
-from detector.console import Parser, add_data_options, data_source, precomputed_boxes, progress, run
+from detector.console import (
+    Parser,
+    add_data_options,
+    add_network_options,
+    data_source,
+    precomputed_boxes,
+    progress,
+    run,
+)
 from detector.image import picture_size
 
 
@@ -18,6 +26,7 @@ def parser() -> Parser:
     parser = Parser(description="Compute and keep the feature maps and proposals of a data set; resumable.")
     parser.add_argument("config", type=Path, nargs="?", metavar="CONFIG", help="a recipe, such as configs/default.yaml")
     add_data_options(parser, required=False)
+    add_network_options(parser)
     parser.add_argument("--cache", type=Path, required=True, metavar="DIR", help="folder of the cached files")
     parser.add_argument("--cache-info", action="store_true", help="only tell what is in the cache")
     return parser

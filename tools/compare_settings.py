@@ -17,7 +17,16 @@ import yaml
 from data.annotation import Dataset
 from data.check import load_checked
 from detector.config import Config, load_config, parse_config
-from detector.console import Parser, add_data_options, data_source, precomputed_boxes, progress, run, write_json
+from detector.console import (
+    Parser,
+    add_data_options,
+    add_network_options,
+    data_source,
+    precomputed_boxes,
+    progress,
+    run,
+    write_json,
+)
 from detector.image import picture_size
 
 
@@ -25,6 +34,7 @@ def parser() -> Parser:
     parser = Parser(description="Train variants of a recipe on one part of a data set and score them on the rest.")
     parser.add_argument("config", type=Path, metavar="CONFIG", help="the recipe to begin with; it is measured, too")
     add_data_options(parser)
+    add_network_options(parser)
     parser.add_argument("--cache", type=Path, required=True, metavar="DIR", help="folder of the cached files")
     parser.add_argument(
         "--try", dest="variants", action="append", default=[], metavar="KEY=VALUE,...", help="a variant"

@@ -6,18 +6,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detector.console import USAGE_ERROR, Parser, report, run, write_json
+from detector.console import USAGE_ERROR, Parser, add_model_options, report, run, write_json
 from detector.timing import stage, stage_times
 
 if TYPE_CHECKING:
-    from detector.pipeline import Detector
+    from detector.ensemble import Ensemble
 
 
 def parser() -> Parser:
     parser = Parser(description="Name and box the objects of photographs.")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="pictures, folders of pictures, or quoted globs")
-    parser.add_argument("--model", type=Path, help="a model file (default: the one that comes with the package)")
-    parser.add_argument("--weights", type=Path, help="where the backbone's weights are, if not where they were")
+    add_model_options(parser)
     parser.add_argument("--min-score", type=float, default=0.0, metavar="S", help="least SVM margin (default: 0)")
     parser.add_argument("--max-detections", type=int, metavar="N", help="most detections a picture (default: 100)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all detections to FILE; - is stdout")
@@ -25,7 +24,6 @@ def parser() -> Parser:
         "--output", type=Path, default=Path("detections"), metavar="DIR", help="folder of the drawn copies"
     )
     parser.add_argument("--profile", action="store_true", help="tell on stderr where the time of each picture went")
-    parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
     return parser
 
 
@@ -37,7 +35,7 @@ def main() -> int:
 
     paths = find_images(options.images)
     drawn_names = output_names(paths, options.output)
-    detector: Detector | None = None
+    detector: Ensemble | None = None
     records, failed = [], 0
     for path, drawn in zip(paths, drawn_names, strict=True):
         try:
@@ -47,9 +45,9 @@ def main() -> int:
             failed += 1
             continue
         if detector is None:
-            from detector.pipeline import Detector
+            from detector.ensemble import load_ensemble
 
-            detector = Detector.load(options.model, options.device, options.weights)
+            detector = load_ensemble(options.model, options.device, options.weights)
         with stage_times() as times:
             records.append(detect_one(detector, path, image, drawn, options))
         if options.profile:
@@ -60,7 +58,7 @@ def main() -> int:
     return USAGE_ERROR if failed else 0
 
 
-def detect_one(detector: Detector, path: Path, image: Any, drawn: Path, options: Any) -> dict[str, Any]:
+def detect_one(detector: Ensemble, path: Path, image: Any, drawn: Path, options: Any) -> dict[str, Any]:
     """Detect in one picture, print a line a detection, write the drawn copy, and return the record for JSON."""
     from detector.drawing import draw_detections
     from detector.image import write_image

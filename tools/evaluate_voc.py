@@ -12,22 +12,30 @@ from typing import TYPE_CHECKING
 
 from data.annotation import Dataset
 from data.check import load_checked
-from detector.console import Parser, add_data_options, data_source, precomputed_boxes, progress, run, write_json
+from detector.console import (
+    Parser,
+    add_data_options,
+    add_model_options,
+    data_source,
+    precomputed_boxes,
+    progress,
+    run,
+    write_json,
+)
 from detector.evaluation.files import read_detections, write_detections
 from detector.evaluation.voc import by_class, evaluate_voc
 from detector.image import picture_size
 
 if TYPE_CHECKING:
     from detector.detections import Detections
-    from detector.pipeline import Detector
+    from detector.ensemble import Ensemble
 
 
 def parser() -> Parser:
     parser = Parser(description="Average precision a class and its mean, as the VOC devkit counts.")
     add_data_options(parser)
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument("--model", type=Path, help="a model file (default: the one that comes with the package)")
-    source.add_argument(
+    add_model_options(parser)
+    parser.add_argument(
         "--detections", type=Path, metavar="DIR", help="score comp4_det_<split or JSON>_<class>.txt files"
     )
     parser.add_argument("--metric", choices=("voc07", "area"), default="voc07", help="11 points (default) or area")
@@ -41,13 +49,15 @@ def parser() -> Parser:
 def main() -> int:
     options = parser().parse_args()
     source = data_source(options)
-    if options.record and options.model is None:
-        raise ValueError("--record needs --model, the file to note the result in")
+    if options.record and len(options.model or []) != 1:
+        raise ValueError("--record needs one --model, the file to note the result in")
+    if options.model and options.detections:
+        raise ValueError("--detections are scored without a --model")
     detector = None
     if options.detections is None:
-        from detector.pipeline import Detector
+        from detector.ensemble import load_ensemble
 
-        detector = Detector.load(options.model, options.device, options.weights)
+        detector = load_ensemble(options.model, options.device, options.weights)
     # a model need not find all its classes in the data, and result files are scored without the pictures
     dataset = load_checked(
         **source,
@@ -76,24 +86,27 @@ def main() -> int:
             "evaluated_on": dataset.name,
             "evaluated_images": len(dataset),
         }
-        replace(detector, record={**detector.record, **note}).save(options.model)
+        (only,), (path,) = detector.detectors, options.model
+        replace(only, record={**only.record, **note}).save(path)
     if options.json is not None:
         write_json(options.json, result.to_json())
     return 0
 
 
-def detect_all(detector: Detector, dataset: Dataset, options: Namespace) -> list[Detections]:
+def detect_all(detector: Ensemble, dataset: Dataset, options: Namespace) -> list[Detections]:
     """Detections of every picture; with a cache, a run that was killed finds its features there."""
     from detector.image import read_image
-    from detector.training import cache_of, detect_cached
+    from detector.training import cache_of, cached_inputs
 
     boxes = precomputed_boxes(options.proposals)
-    if options.cache is not None:
-        return detect_cached(detector, cache_of(detector, options.cache, boxes), dataset, progress)
+    caches = [cache_of(each, options.cache, boxes) for each in detector.detectors] if options.cache else []
     found = []
     for each in progress(dataset, "detect"):
-        given = None if boxes is None else boxes[each.image_id]
-        found.append(detector.detect(read_image(each.path), given))
+        if caches:
+            found.append(detector.detect_in_maps([cached_inputs(cache, each) for cache in caches]))
+        else:
+            given = None if boxes is None else boxes[each.image_id]
+            found.append(detector.detect(read_image(each.path), given))
     return found
 
 

@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING
 from data.annotation import Dataset
 from data.check import load_checked
 from detector.config import load_config
-from detector.console import Parser, add_data_options, data_source, precomputed_boxes, progress, run
+from detector.console import (
+    Parser,
+    add_data_options,
+    add_network_options,
+    data_source,
+    precomputed_boxes,
+    progress,
+    run,
+)
 from detector.image import picture_size
 
 if TYPE_CHECKING:
@@ -28,6 +36,7 @@ def parser() -> Parser:
     parser = Parser(description="Train SVMs and box regressors on cached features; what the cache lacks is computed.")
     parser.add_argument("config", type=Path, nargs="?", metavar="CONFIG", help="a recipe, such as configs/default.yaml")
     add_data_options(parser, required=False)
+    add_network_options(parser)
     parser.add_argument("--cache", type=Path, metavar="DIR", help="folder of the cached files")
     parser.add_argument("--output", type=Path, required=True, metavar="MODEL", help="the model file to write")
     change = parser.add_mutually_exclusive_group()

@@ -48,7 +48,12 @@ class FeatureCache:
     @property
     def maps_directory(self) -> Path:
         """Folder of the feature maps of this encoder."""
-        return self._folder("maps", self._map_settings())
+        return self._folder("maps", self._map_settings(mirrored=False))
+
+    @property
+    def mirrored_maps_directory(self) -> Path:
+        """Folder of the feature maps of mirror images."""
+        return self._folder("maps", self._map_settings(mirrored=True))
 
     @property
     def proposals_directory(self) -> Path:
@@ -57,14 +62,21 @@ class FeatureCache:
 
     def maps(self, image_id: str, path: Path) -> FeatureMaps:
         """Feature maps of the picture at ``path``, float16, from the cache or computed and stored."""
+        return self._maps(image_id, path, mirrored=False)
 
+    def mirrored_maps(self, image_id: str, path: Path) -> FeatureMaps:
+        """`maps` of the mirror image of the picture."""
+        return self._maps(image_id, path, mirrored=True)
+
+    def _maps(self, image_id: str, path: Path, mirrored: bool) -> FeatureMaps:
         def compute(image: NDArray[np.uint8]) -> Arrays:
-            maps = self.encoder.maps(image)
+            maps = self.encoder.maps(image[:, ::-1] if mirrored else image)
             arrays: Arrays = {f"map{i}": array.astype(np.float16) for i, array in enumerate(maps.maps)}
             image_size = np.asarray(maps.image_size, np.int64)
             return {**arrays, "zooms": np.asarray(maps.zooms, np.float64), "image_size": image_size}
 
-        arrays = _get(self.maps_directory / _file_name(image_id), path, self._map_settings(), compute)
+        directory = self.mirrored_maps_directory if mirrored else self.maps_directory
+        arrays = _get(directory / _file_name(image_id), path, self._map_settings(mirrored), compute)
         zooms = tuple(arrays["zooms"].tolist())
         height, width = arrays["image_size"].tolist()
         maps: tuple[Any, ...] = tuple(arrays[f"map{i}"] for i in range(len(zooms)))
@@ -81,15 +93,17 @@ class FeatureCache:
         file = self.proposals_directory / _file_name(image_id)
         return as_boxes(_get(file, path, self.proposal_settings, compute)["boxes"])
 
-    def is_complete(self, image_id: str) -> bool:
-        """Whether all files of a picture are there (not whether they are sound)."""
+    def is_complete(self, image_id: str, mirrored: bool = False) -> bool:
+        """Whether all files of a picture, or of its mirror image, are there (not whether they are sound)."""
         name = _file_name(image_id)
         proposed = self.precomputed is not None or (self.proposals_directory / name).exists()
-        return proposed and (self.maps_directory / name).exists()
+        directory = self.mirrored_maps_directory if mirrored else self.maps_directory
+        return proposed and (directory / name).exists()
 
-    def _map_settings(self) -> Mapping[str, object]:
+    def _map_settings(self, mirrored: bool) -> Mapping[str, object]:
         backbone = self.encoder.backbone
         return {
+            **({"mirrored": True} if mirrored else {}),
             "backbone": backbone.name,
             "stage": backbone.stage,
             "digest": backbone.digest,

@@ -13,7 +13,7 @@ from detector.features.backbones import Backbone
 from detector.features.mapping import PAPER_MARGIN, PAPER_TARGET, boxes_to_cells, choose_scales
 from detector.features.pooling import BLOCK, PAPER_LEVELS, block_maxima, n_bins, pool_into
 from detector.image import check_image, resize_short_side, resized_size
-from detector.threads import in_threads, numpy_on_one_thread, thread_count
+from detector.threads import in_threads, products_on_one_thread, thread_count
 from detector.timing import stage
 
 Features = NDArray[np.float32]
@@ -87,6 +87,10 @@ class RegionEncoder:
             scales = computed[self._scales(boxes, [maps.zooms[scale] for scale in computed])]
         else:
             scales = np.zeros(0, np.int64)
+        return self.windows_at(maps, boxes, scales)
+
+    def windows_at(self, maps: FeatureMaps, boxes: Boxes, scales: NDArray[np.int64]) -> NDArray[np.int64]:
+        """`windows` of boxes each at a given scale, ``(R,)`` int64, instead of its best."""
         geometry = self.backbone.geometry
         windows = np.empty((len(boxes), 5), np.int64)
         windows[:, 0] = scales
@@ -143,7 +147,7 @@ class RegionEncoder:
         for scale in scales:
             rows = np.flatnonzero(windows[:, 0] == scale)
             blocks += np.split(rows, range(BLOCK, len(rows), BLOCK))
-        with numpy_on_one_thread():
+        with products_on_one_thread():
             in_threads(work, blocks, thread_count())
 
     def __call__(self, image: NDArray[np.uint8], boxes: Boxes) -> Features:

@@ -1,0 +1,103 @@
+"""Several detectors as one: what each found before the last suppression is put together (paper, section 4.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.boxes import Boxes, as_boxes
+from detector.config import Config
+from detector.detections import Detections
+from detector.features.encoder import FeatureMaps
+from detector.image import check_image
+from detector.pipeline import Detector
+from detector.timing import stage
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Detectors whose scored boxes are suppressed together, class by class name, by the recipe of the first.
+
+    The paper's gain came of different networks; two trainings on the same convolution gained nothing. Scores are
+    compared as they are: combine SVMs with SVMs, or softmaxes with softmaxes. Raises ValueError for no detector.
+    """
+
+    detectors: Sequence[Detector]
+
+    def __post_init__(self) -> None:
+        if not self.detectors:
+            raise ValueError("an ensemble needs at least one detector")
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Those of the first detector, then what others know beside them."""
+        return tuple(dict.fromkeys(name for detector in self.detectors for name in detector.class_names))
+
+    @property
+    def config(self) -> Config:
+        """The recipe of the first detector."""
+        return self.detectors[0].config
+
+    def detect(
+        self,
+        image: Image,
+        boxes: Boxes | None = None,
+        min_score: float | None = None,
+        max_detections: int | None = None,
+    ) -> Detections:
+        """`Detector.detect` by all detectors together. Those of one recipe of proposals share the same boxes."""
+        image = check_image(image)
+        proposed: dict[str, Boxes] = {}
+        inputs = []
+        for detector in self.detectors:
+            recipe = detector.config.proposals.model_dump_json()
+            if recipe not in proposed:
+                with stage("proposals"):
+                    proposed[recipe] = detector.propose(image) if boxes is None else as_boxes(boxes)
+            inputs.append((detector.encoder.maps(image, proposed[recipe]), proposed[recipe]))
+        return self.detect_in_maps(inputs, min_score, max_detections)
+
+    def detect_in_maps(
+        self,
+        inputs: Sequence[tuple[FeatureMaps, Boxes]],
+        min_score: float | None = None,
+        max_detections: int | None = None,
+    ) -> Detections:
+        """`detect` for a picture whose feature maps and ``(R, 4)`` boxes, for each detector, are there already."""
+        settings = self.config.detection
+        min_score = settings.min_score if min_score is None else min_score
+        names = self.class_names
+        parts = []
+        for detector, (maps, boxes) in zip(self.detectors, inputs, strict=True):
+            least = min(min_score, detector.config.detection.min_score)
+            parts.append(detector.candidates(maps, boxes, least))
+        labels = [np.array([names.index(name) for name in part.class_names], np.int64)[part.labels] for part in parts]
+        together = Detections(
+            np.concatenate([part.boxes for part in parts]),
+            np.concatenate(labels),
+            np.concatenate([part.scores for part in parts]),
+            names,
+        )
+        found = self.detectors[0].chosen(together).above(min_score)
+        return found.top(settings.max_detections if max_detections is None else max_detections)
+
+
+def load_ensemble(
+    models: Sequence[str | Path] | None = None, device: str = "cpu", weights: Sequence[str | Path] | None = None
+) -> Ensemble:
+    """The detectors of one or more model files, by default the one that comes with the package.
+
+    ``weights``, one a model, are where the backbones' weights are, if not where they were in training. Raises what
+    `Detector.load` does, and ValueError for another number of weights than of models.
+    """
+    paths: Sequence[str | Path | None] = models or [None]
+    if weights and len(weights) != len(paths):
+        raise ValueError(f"--weights must be given once for every --model, but there are {len(weights)}")
+    files: Sequence[str | Path | None] = weights or [None] * len(paths)
+    return Ensemble([Detector.load(path, device, file) for path, file in zip(paths, files, strict=True)])

@@ -1,0 +1,125 @@
+"""Fully connected layers between pooled features and scores, as they are used once trained (paper, section 4.1).
+
+`finetuning` trains them. Features for linear SVMs are the values of fc6 or fc7 after ReLU; the softmax over the classes
+and background, fc8, may score boxes itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from detector.features.pooling import n_bins
+
+Features = NDArray[np.float32]
+Half = NDArray[np.float16]
+
+LAYERS = ("fc6", "fc7")
+
+
+@dataclass(frozen=True, eq=False)
+class FullyConnected:
+    """Callable from ``(R, D)`` float32 features to those of the last layer, ``(R, n_features)`` float32, after ReLU.
+
+    ``weights`` of a layer are ``(n_out, n_in)`` float16 and ``biases`` ``(n_out,)`` float32; products are computed in
+    ``precision`` on torch's ``device``. Raises ValueError for layers that do not follow each other.
+    """
+
+    weights: Sequence[Half]
+    biases: Sequence[Features]
+    precision: str = "float32"
+    device: str = "cpu"
+    _layers: list[tuple[torch.Tensor, torch.Tensor]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        sizes = [weights.shape for weights in self.weights]
+        fit = all(after[1] == before[0] for before, after in pairwise(sizes))
+        if not sizes or not fit or [each.shape for each in self.biases] != [(n_out,) for n_out, _ in sizes]:
+            raise ValueError(f"layers must follow each other and have as many biases as outputs, but are {sizes}")
+        dtype = getattr(torch, self.precision)
+        layers = [
+            (torch.from_numpy(weights).to(self.device, dtype), torch.from_numpy(biases).to(self.device, dtype))
+            for weights, biases in zip(self.weights, self.biases, strict=True)
+        ]
+        object.__setattr__(self, "_layers", layers)
+
+    @property
+    def n_inputs(self) -> int:
+        return self.weights[0].shape[1]
+
+    @property
+    def n_features(self) -> int:
+        return self.weights[-1].shape[0]
+
+    def __call__(self, features: Features) -> Features:
+        if features.ndim != 2 or features.shape[1] != self.n_inputs:
+            raise ValueError(f"features must have shape (_, {self.n_inputs}), but got {features.shape}")
+        with torch.inference_mode():
+            values = torch.from_numpy(features).to(self.device, self._layers[0][0].dtype)
+            for weights, biases in self._layers:
+                values = torch.nn.functional.linear(values, weights, biases).relu_()
+            result: Features = values.float().numpy(force=True)
+        return result
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """A softmax over K classes and background, which is last.
+
+    ``weights`` ``(D, K + 1)`` and ``biases`` ``(K + 1,)`` are float32.
+    """
+
+    weights: NDArray[np.float32]
+    biases: NDArray[np.float32]
+
+    def decision_function(self, features: Features) -> Features:
+        """Log odds ``(R, K)`` float32 of each class against everything else, of ``(R, D)`` float32 features.
+
+        They are unbounded, and 0 where the softmax gives the class a half: thresholds mean what they do for SVMs.
+        """
+        if features.ndim != 2 or features.shape[1] != len(self.weights):
+            raise ValueError(f"features must have shape (_, {len(self.weights)}), but got {features.shape}")
+        values = features @ self.weights + self.biases
+        values -= values.max(1, keepdims=True, initial=-np.inf)
+        shares = np.exp(values)
+        # a sum without the class itself: a difference would lose the odds of what is almost certain
+        others = shares @ (1 - np.eye(len(self.biases), dtype=np.float32))
+        return (values - np.log(np.maximum(others, np.finfo(np.float32).tiny)))[:, :-1]
+
+
+def imagenet_layers(path: Path, levels: Sequence[int], n_channels: int) -> list[tuple[Features, Features]]:
+    """Weights ``(n_out, n_in)`` and biases ``(n_out,)`` of fc6 and fc7, from a classifier that was trained on ImageNet.
+
+    The safetensors file has the names of torchvision's AlexNet or VGG-16. Its first layer reads a map of n x n cells,
+    channels before rows: it becomes the block of fc6 that reads the pyramid's level n; the other levels begin with
+    zeros. Raises OSError where there is no such file and ValueError where it does not fit.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names = sorted(
+                (name for name in file.keys() if name.startswith("classifier.") and name.endswith(".weight")),  # noqa: SIM118
+                key=lambda name: int(name.split(".")[1]),
+            )[:2]
+            tensors = [(file.get_tensor(name), file.get_tensor(name.replace("weight", "bias"))) for name in names]
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{path}: is damaged or no classifier: {error}") from None
+    if len(tensors) < 2:
+        raise ValueError(f"{path}: has no layers classifier.*.weight")
+    (fc6, bias), fc7 = tensors
+    level = math.isqrt(fc6.shape[1] // n_channels)
+    if level not in levels or level * level * n_channels != fc6.shape[1]:
+        raise ValueError(
+            f"{path}: fc6 reads {fc6.shape[1]} values; of {n_channels} channels that is none of the levels {levels}"
+        )
+    start = sum(each * each for each in levels[: list(levels).index(level)])
+    weights = np.zeros((len(fc6), n_bins(levels), n_channels), np.float32)
+    weights[:, start : start + level * level] = fc6.reshape(len(fc6), n_channels, -1).transpose(0, 2, 1)
+    return [(weights.reshape(len(fc6), -1), bias.astype(np.float32)), tuple(each.astype(np.float32) for each in fc7)]
