@@ -28,6 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--voc", type=Path, required=True, metavar="ROOT", help="VOC folder, or a devkit above it")
     parser.add_argument("--split", required=True, help="a list in ImageSets/Main, such as train")
     parser.add_argument("--cache", type=Path, required=True, metavar="DIR", help="folder of the cached files")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="the backbone's weights, in place of those named")
     parser.add_argument("--images", type=int, metavar="N", help="only the first N pictures")
     parser.add_argument("--samples", type=int, default=20_000, metavar="N", help="default: 20000")
     parser.add_argument("--classes", type=int, default=20, metavar="N", help="classes for LinearSVC (default: 20)")
@@ -35,7 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(options: argparse.Namespace) -> int:
-    config = load_config(options.config)
+    config = load_config(options.config, options.weights)
     dataset = load_voc(options.voc, options.split, VOC_CLASSES)
     dataset = replace(dataset, annotations=dataset.annotations[: options.images])
     cache = build_cache(config, options.cache)
@@ -51,7 +52,7 @@ def measure(options: argparse.Namespace) -> int:
 def draw(pictures: TrainingSet, count: int) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
     """Features ``(N, D)`` and targets ``(N, K)``, N at most ``count``."""
     rng = np.random.default_rng(0)
-    features = np.empty((count, pictures.cache.encoder.n_features), np.float32)
+    features = np.empty((count, pictures.n_features), np.float32)
     targets = np.empty((count, pictures.n_classes), np.int8)
     size = 0
     for index in progress(range(len(pictures)), "samples"):
