@@ -48,12 +48,12 @@ class FineTuningConfig(Section):
     """What scores a box: linear SVMs, or fc8 itself."""
     initial: str | None = None
     """An ImageNet classifier that fc6 and fc7 begin with: a safetensors file of torchvision's AlexNet or VGG-16."""
-    width: Count = 1024
-    iterations: Count = 12_000
+    width: Count = 512
+    iterations: Count = 6000
     lr: Positive = 0.01
     lr_steps: Annotated[tuple[Fraction, ...], Field(strict=False)] = (0.6, 0.85)
     momentum: Fraction = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 0.02
     dropout: Fraction = 0.5
     batch_size: Count = 128
     foreground: Fraction = 0.25

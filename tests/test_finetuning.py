@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,19 +81,25 @@ class Quadrants:
         return points, labels.astype(np.int64)
 
 
-def settings(**changes: object) -> FineTuningSettings:
-    few = {
-        "width": 32,
-        "iterations": 320,
-        "lr": 0.1,
-        "pictures_per_round": 8,
-        "boxes_per_picture": 16,
-        "batch_size": 16,
-    }
-    return FineTuningSettings(**{"rounds_per_snapshot": 4, "dropout": 0.1, **few, **changes})  # type: ignore[arg-type]
+def settings(**changes: Any) -> FineTuningSettings:
+    few = FineTuningSettings(
+        width=32,
+        iterations=320,
+        lr=0.1,
+        lr_steps=(0.6, 0.85),
+        momentum=0.9,
+        weight_decay=5e-4,
+        dropout=0.1,
+        batch_size=16,
+        seed=3,
+        pictures_per_round=8,
+        boxes_per_picture=16,
+        rounds_per_snapshot=4,
+    )
+    return replace(few, **changes)
 
 
-def training(checkpoint: Path, **changes: object) -> FineTuning:
+def training(checkpoint: Path, **changes: Any) -> FineTuning:
     return FineTuning(Quadrants(0), Quadrants(1000), settings(**changes), checkpoint)
 
 

@@ -28,25 +28,26 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FineTuningSettings:
-    """Constants of the training; a batch, its foreground and the momentum are the paper's and the release's.
+    """Constants of the training.
 
-    ``iterations`` are batches of ``batch_size`` boxes; the learning rate falls to a tenth at each of ``lr_steps``,
-    fractions of them. A round takes ``boxes_per_picture`` of ``pictures_per_round`` pictures. Every
-    ``rounds_per_snapshot`` rounds the layers are scored on the pictures held out.
+    ``width`` is that of fc6 and fc7. ``iterations`` are batches of ``batch_size`` boxes; the learning rate falls to a
+    tenth at each of ``lr_steps``, fractions of them. Biases learn twice as fast and do not decay. A round takes
+    ``boxes_per_picture`` of ``pictures_per_round`` pictures. Every ``rounds_per_snapshot`` rounds the layers are scored
+    on the pictures held out.
     """
 
-    width: int = 1024
-    iterations: int = 12_000
-    lr: float = 0.01
-    lr_steps: Sequence[float] = (0.6, 0.85)
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    dropout: float = 0.5
-    batch_size: int = 128
+    width: int
+    iterations: int
+    lr: float
+    lr_steps: Sequence[float]
+    momentum: float
+    weight_decay: float
+    dropout: float
+    batch_size: int
+    seed: int
     pictures_per_round: int = 64
     boxes_per_picture: int = 64
     rounds_per_snapshot: int = 15
-    seed: int = 3
 
 
 class SampledPictures(Protocol):
@@ -131,7 +132,8 @@ class FineTuning:
         )
         self.best = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
         self.lowest = float("inf")
-        self.batches = settings.pictures_per_round * settings.boxes_per_picture // settings.batch_size
+        boxes = min(settings.pictures_per_round, len(pictures)) * settings.boxes_per_picture
+        self.batches = max(1, boxes // settings.batch_size)
         self.n_rounds = max(1, round(settings.iterations / self.batches))
         self.next_round = 0
 
