@@ -44,6 +44,8 @@ class FineTuningConfig(Section):
     enabled: bool = False
     layer: Literal["fc6", "fc7"] = "fc7"
     """Whose values, after ReLU, the SVMs learn from."""
+    beside_pooled: bool = False
+    """SVMs learn from pooled features and the layer's, side by side."""
     head: Literal["svm", "softmax"] = "svm"
     """What scores a box: linear SVMs, or fc8 itself."""
     initial: str | None = None
@@ -67,8 +69,8 @@ class FineTuningConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> FineTuningConfig:
-        if self.head == "softmax" and self.layer != "fc7":
-            raise ValueError("the softmax is fc8, which reads fc7: say layer: fc7")
+        if self.head == "softmax" and (self.layer != "fc7" or self.beside_pooled):
+            raise ValueError("the softmax is fc8, which reads fc7 alone: say layer: fc7, beside_pooled: false")
         if self.background_iou[0] >= self.background_iou[1] or self.background_iou[1] > self.min_iou:
             raise ValueError(f"background_iou must ascend and end at min_iou {self.min_iou:g} at most")
         return self

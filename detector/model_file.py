@@ -68,7 +68,8 @@ def _compose(
         regressors = BoxRegressors(arrays["regression.weights"], arrays["regression.biases"])
     if names := [name for name in LAYERS if f"{name}.weights" in arrays]:
         layer_weights, layer_biases = ([arrays[f"{name}.{kind}"] for name in names] for kind in ("weights", "biases"))
-        layers = FullyConnected(layer_weights, layer_biases, encoder.backbone.precision, device)
+        beside = config.fine_tuning.beside_pooled
+        layers = FullyConnected(layer_weights, layer_biases, encoder.backbone.precision, device, beside)
     head = "softmax" if "softmax.weights" in arrays else "svm"
     scorer = Softmax if head == "softmax" else LinearSVMs
     return Detector(

@@ -116,7 +116,7 @@ def fine_tune(
     start = []
     if config.initial is not None:
         (fc6, biases), fc7 = imagenet_layers(Path(config.initial), encoder.levels, encoder.backbone.channels)
-        start = [(fc6 / np.float32(pictures.scale), biases + fc6 @ pictures.mean), fc7]
+        start = [(fc6 / pictures.scale, biases + fc6 @ pictures.mean), fc7]
     shared = set(FineTuningSettings.__dataclass_fields__) & set(FineTuningConfig.model_fields)
     settings = FineTuningSettings(**config.model_dump(include=shared))
     device = str(encoder.backbone.device)
@@ -200,7 +200,8 @@ def train(
     if config.fine_tuning.enabled:
         tuned = fine_tune(pooled, config.fine_tuning, _fine_tuning_file(config, annotations, cache), progress)
         backbone = cache.encoder.backbone
-        layers = tuned.up_to(config.fine_tuning.layer, backbone.precision, str(backbone.device))
+        kind = config.fine_tuning
+        layers = tuned.up_to(kind.layer, backbone.precision, str(backbone.device), kind.beside_pooled)
         softmax = tuned.fc8 if config.fine_tuning.head == "softmax" else None
     scorer = softmax or train_svms(_scaled(replace(pooled, layers=layers), config), config.svm, checkpoint, progress)
     regressors = None
@@ -220,7 +221,7 @@ def _fine_tuning_file(config: Config, annotations: Annotations, cache: FeatureCa
     """Where fine-tuned layers are kept: one file for all heads that use them."""
     shared = {
         "features": config.features.model_dump(mode="json"),
-        "fine_tuning": config.fine_tuning.model_dump(mode="json", exclude={"layer", "head"}),
+        "fine_tuning": config.fine_tuning.model_dump(mode="json", exclude={"layer", "beside_pooled", "head"}),
         "difficult": config.svm.difficult,
     }
     return _checkpoint(shared, annotations, cache, "fine-tuning")

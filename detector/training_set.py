@@ -42,8 +42,8 @@ class TrainingSet:
     """Annotated pictures with cached features, as mining and regression see them.
 
     Features are pooled values or, with ``layers``, what these make of them. They are shifted by ``-mean`` and
-    multiplied by ``scale``, so that a C found at one mean norm carries over to other networks. `unscaled` takes both
-    back out of what was learned.
+    multiplied by ``scale``, ``(D,)`` each, so that a C found at one mean norm carries over to other networks.
+    `unscaled` takes both back out of what was learned.
     """
 
     annotations: Annotations
@@ -53,7 +53,7 @@ class TrainingSet:
     difficult: bool = True
     layers: FullyConnected | None = None
     mean: Features | np.float32 = field(default_factory=lambda: np.float32(0))
-    scale: float = 1.0
+    scale: Features | np.float32 = field(default_factory=lambda: np.float32(1))
 
     @property
     def n_features(self) -> int:
@@ -99,12 +99,12 @@ class TrainingSet:
         if self.layers is not None:
             features = self.layers(features)
         features -= self.mean
-        features *= np.float32(self.scale)
+        features *= self.scale
         return features
 
     def unscaled(self, weights: Features, biases: Features) -> tuple[Features, Features]:
         """Weights ``(D, T)`` and biases ``(T,)`` that say of plain features what these say of scaled ones."""
-        weights = weights * np.float32(self.scale)
+        weights = weights * np.broadcast_to(self.scale, len(weights))[:, None]
         return weights, biases - np.broadcast_to(self.mean, len(weights)) @ weights
 
 
@@ -113,14 +113,21 @@ def scaled(
 ) -> TrainingSet:
     """``pictures`` with features scaled to a mean L2 norm, if asked to after their mean is taken off.
 
-    Both are measured on random boxes of random pictures, with the same draw (release: spp_feature_stats).
+    Both are measured on random boxes of random pictures, with the same draw (release: spp_feature_stats). Features
+    that stand side by side get equal shares of the norm.
     """
     if centre:
         sums = [each.mean(0, dtype=np.float64) for each in _random_features(pictures, seed, max_pictures, max_boxes)]
         pictures = replace(pictures, mean=np.mean(sums, axis=0).astype(np.float32))
-    features = _random_features(pictures, seed, max_pictures, max_boxes)
-    norms = np.concatenate([np.linalg.norm(each, axis=1) for each in features])
-    return replace(pictures, scale=mean_norm / float(norms.mean()))
+    parts = [slice(0, pictures.n_features)] if pictures.layers is None else pictures.layers.parts
+    norms: list[list[float]] = [[] for _ in parts]
+    for features in _random_features(pictures, seed, max_pictures, max_boxes):
+        for part, own in zip(parts, norms, strict=True):
+            own += np.linalg.norm(features[:, part], axis=1).tolist()
+    scale = np.empty(pictures.n_features, np.float32)
+    for part, own in zip(parts, norms, strict=True):
+        scale[part] = mean_norm / np.sqrt(len(parts)) / np.mean(own)
+    return replace(pictures, scale=scale)
 
 
 def _random_features(pictures: TrainingSet, seed: int, max_pictures: int, max_boxes: int) -> Iterator[Features]:

@@ -29,6 +29,9 @@ def test_layers_are_applied_in_order_with_relu_after_each() -> None:
     assert layers(np.array([[2, 1], [0, 0]], np.float32)).tolist() == [[4], [0]]
     assert (layers.n_inputs, layers.n_features) == (2, 1)
     assert layers(np.zeros((0, 2), np.float32)).shape == (0, 1)
+    beside = FullyConnected([fc6[0], fc7[0]], [fc6[1], fc7[1]], beside_inputs=True)
+    assert beside(np.array([[2, 1], [0, 0]], np.float32)).tolist() == [[2, 1, 4], [0, 0, 0]]
+    assert beside.n_features == 3
     with pytest.raises(ValueError, match=r"features must have shape \(_, 2\), but got \(1, 3\)"):
         layers(np.zeros((1, 3), np.float32))
     with pytest.raises(ValueError, match="follow each other"):
@@ -106,10 +109,10 @@ def training(checkpoint: Path, **changes: Any) -> FineTuning:
 def test_layers_learn_what_no_linear_model_can(tmp_path: Path) -> None:
     tuned = training(tmp_path / "state.safetensors", iterations=1600).run()
     points, labels = Quadrants(5000).sample(0, 64, np.random.default_rng(0))
-    scores = tuned.fc8.decision_function(tuned.up_to("fc7", "float32", "cpu")(points))
+    scores = tuned.fc8.decision_function(tuned.up_to("fc7")(points))
     found = np.where(scores.max(1) > 0, scores.argmax(1), 4)
     assert (found == labels).mean() > 0.85
-    assert tuned.up_to("fc6", "float32", "cpu").n_features == 32
+    assert tuned.up_to("fc6").n_features == 32
     assert tuned.held_out_loss < 0.5
 
 

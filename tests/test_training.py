@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from detector.config import Config, parse_config
 from detector.evaluation.voc import by_class, evaluate_voc
 from detector.features.encoder import FeatureMaps
 from detector.heads.checkpoint import load_state, save_state
+from detector.heads.fully_connected import FullyConnected
 from detector.heads.mining import Bank, MiningState
 from detector.image import read_image
 from detector.pipeline import Detector
@@ -286,13 +288,14 @@ def test_mistakes_are_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[
 FINE_TUNING = {"enabled": True, "width": 64, "iterations": 256, "batch_size": 64, "lr": 0.02, "held_out": 0.2}
 
 
-@pytest.mark.parametrize("head", ["svm", "softmax"])
+@pytest.mark.parametrize(("head", "beside"), [("svm", False), ("svm", True), ("softmax", False)])
 def test_fine_tuned_layers_detect_and_come_back_from_a_file(
-    head: str, train_set: Dataset, test_set: Dataset, pictures: TrainingSet, tmp_path: Path
+    head: str, beside: bool, train_set: Dataset, test_set: Dataset, pictures: TrainingSet, tmp_path: Path
 ) -> None:
     """Both heads on the same fine-tuned layers, which are trained once; regressors on either kind of features."""
     kind = {"svm": "layer", "softmax": "pooled"}[head]
-    recipe = {**CONFIG, "fine_tuning": {**FINE_TUNING, "head": head}, "regression": {"features": kind}}
+    tuning = {**FINE_TUNING, "head": head, "beside_pooled": beside}
+    recipe = {**CONFIG, "fine_tuning": tuning, "regression": {"features": kind}}
     config = parse_config(recipe, "test")
     detector = train(config, train_set, train_set.class_names, pictures.cache)
     found = [detector.detect(read_image(each.path)) for each in test_set]
@@ -303,6 +306,18 @@ def test_fine_tuned_layers_detect_and_come_back_from_a_file(
     np.testing.assert_array_equal(again.scores, found[0].scores)
     np.testing.assert_array_equal(again.boxes, found[0].boxes)
     assert len(list(pictures.cache.directory.glob("fine-tuning-*"))) == 1
+
+
+def test_features_side_by_side_get_equal_shares_of_the_norm(pictures: TrainingSet) -> None:
+    n_pooled = pictures.n_features
+    weights = np.random.default_rng(0).normal(0, 1 / n_pooled, (5, n_pooled)).astype(np.float16)
+    layers = FullyConnected([weights], [np.zeros(5, np.float32)], beside_inputs=True)
+    beside = scaled(replace(pictures, layers=layers), 20, True, seed=3)
+    assert beside.n_features == n_pooled + 5
+    candidates = [beside[index] for index in range(len(beside))]
+    features = np.concatenate([each.pool(each.windows) for each in candidates])
+    for part in (features[:, :n_pooled], features[:, n_pooled:]):
+        assert np.linalg.norm(part, axis=1).mean() == pytest.approx(20 / 2**0.5, rel=0.1)
 
 
 def test_mirror_images_are_cached_and_learned_from(train_set: Dataset, config: Config, tmp_path: Path) -> None:

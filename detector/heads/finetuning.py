@@ -103,11 +103,13 @@ class FineTuned:
     fc8: Softmax
     held_out_loss: float
 
-    def up_to(self, layer: str, precision: str, device: str) -> FullyConnected:
+    def up_to(
+        self, layer: str, precision: str = "float32", device: str = "cpu", beside_inputs: bool = False
+    ) -> FullyConnected:
         """The layers up to "fc6" or "fc7"."""
         layers = [self.fc6] if layer == "fc6" else [self.fc6, self.fc7]
         weights, biases = zip(*layers, strict=True)
-        return FullyConnected(weights, biases, precision, device)
+        return FullyConnected(weights, biases, precision, device, beside_inputs)
 
 
 class FineTuning:

@@ -30,13 +30,15 @@ class FullyConnected:
     """Callable from ``(R, D)`` float32 features to those of the last layer, ``(R, n_features)`` float32, after ReLU.
 
     ``weights`` of a layer are ``(n_out, n_in)`` float16 and ``biases`` ``(n_out,)`` float32; products are computed in
-    ``precision`` on torch's ``device``. Raises ValueError for layers that do not follow each other.
+    ``precision`` on torch's ``device``. With ``beside_inputs`` a row begins with its D inputs. Raises ValueError for
+    layers that do not follow each other.
     """
 
     weights: Sequence[Half]
     biases: Sequence[Features]
     precision: str = "float32"
     device: str = "cpu"
+    beside_inputs: bool = False
     _layers: list[tuple[torch.Tensor, torch.Tensor]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -57,7 +59,15 @@ class FullyConnected:
 
     @property
     def n_features(self) -> int:
-        return self.weights[-1].shape[0]
+        return self.parts[-1].stop
+
+    @property
+    def parts(self) -> list[slice]:
+        """Columns of the inputs, where they are among the features, and of the last layer's values."""
+        n_outputs = self.weights[-1].shape[0]
+        if not self.beside_inputs:
+            return [slice(0, n_outputs)]
+        return [slice(0, self.n_inputs), slice(self.n_inputs, self.n_inputs + n_outputs)]
 
     def __call__(self, features: Features) -> Features:
         if features.ndim != 2 or features.shape[1] != self.n_inputs:
@@ -67,7 +77,7 @@ class FullyConnected:
             for weights, biases in self._layers:
                 values = torch.nn.functional.linear(values, weights, biases).relu_()
             result: Features = values.float().numpy(force=True)
-        return result
+        return np.concatenate([features, result], axis=1) if self.beside_inputs else result
 
 
 @dataclass(frozen=True)
