@@ -21,7 +21,7 @@ from detector.features.encoder import FeatureMaps
 from detector.files import fingerprint
 from detector.heads.checkpoint import load_state, save_state
 from detector.heads.finetuning import FineTuned, FineTuning, FineTuningSettings
-from detector.heads.fully_connected import imagenet_layers
+from detector.heads.fully_connected import FullyConnected, imagenet_layers
 from detector.heads.mining import Bank, MiningSettings, MiningState, mine
 from detector.heads.regression import BoxRegressors, assign_boxes, fit_regressor
 from detector.heads.svm import LinearSVMs, SVMProblem, solve_liblinear, solve_primal
@@ -178,11 +178,13 @@ def train(
     class_names: Sequence[str],
     cache: FeatureCache,
     progress: Progress = without_progress,
+    layers: FullyConnected | None = None,
 ) -> Detector:
     """Train a detector on annotated pictures, from features in ``cache``; what is missing there is computed.
 
-    Killed and called again, it goes on from its last fit to the same result. Raises ValueError, before any work, for a
-    class without an object to learn from.
+    ``layers`` that were fine-tuned before take the place of those of the recipe, with SVMs on them. Killed and called
+    again, training goes on from its last fit to the same result. Raises ValueError, before any work, for a class
+    without an object to learn from.
     """
     counts = np.zeros(len(class_names), np.int64)
     for each in annotations:
@@ -192,17 +194,18 @@ def train(
         empty = ", ".join(name for name, count in zip(class_names, counts, strict=True) if not count)
         raise ValueError(f"no object to learn from in {len(annotations)} pictures: {empty}")
     fill_cache(cache, annotations, progress)
-    if config.fine_tuning.enabled and config.fine_tuning.flips:
+    tuning = config.fine_tuning
+    tunes = tuning.enabled and layers is None
+    if tunes and tuning.flips:
         fill_cache(cache, annotations, progress, mirrored=True)
     pooled = TrainingSet(annotations, len(class_names), cache, config.svm.max_negative_iou, config.svm.difficult)
     checkpoint = _checkpoint(config.model_dump(mode="json"), annotations, cache)
-    layers, softmax = None, None
-    if config.fine_tuning.enabled:
-        tuned = fine_tune(pooled, config.fine_tuning, _fine_tuning_file(config, annotations, cache), progress)
+    softmax = None
+    if tunes:
+        tuned = fine_tune(pooled, tuning, _fine_tuning_file(config, annotations, cache), progress)
         backbone = cache.encoder.backbone
-        kind = config.fine_tuning
-        layers = tuned.up_to(kind.layer, backbone.precision, str(backbone.device), kind.beside_pooled)
-        softmax = tuned.fc8 if config.fine_tuning.head == "softmax" else None
+        layers = tuned.up_to(tuning.layer, backbone.precision, str(backbone.device), tuning.beside_pooled)
+        softmax = tuned.fc8 if tuning.head == "softmax" else None
     scorer = softmax or train_svms(_scaled(replace(pooled, layers=layers), config), config.svm, checkpoint, progress)
     regressors = None
     if config.regression.enabled:

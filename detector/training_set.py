@@ -15,7 +15,6 @@ from detector.boxes import Boxes, flip, iou
 from detector.evaluation.voc import Truth
 from detector.features.cache import FeatureCache
 from detector.features.encoder import FeatureMaps
-from detector.heads.finetuning import sample_boxes
 from detector.heads.fully_connected import FullyConnected
 from detector.heads.mining import Candidates, class_overlaps, first_of_each, mining_targets
 
@@ -138,11 +137,39 @@ def _random_features(pictures: TrainingSet, seed: int, max_pictures: int, max_bo
         yield candidates.pool(candidates.windows[rows])
 
 
+def sample_boxes(
+    overlaps: NDArray[np.float32],
+    truth_labels: NDArray[np.int64],
+    n_classes: int,
+    n_boxes: int,
+    random: np.random.Generator,
+    foreground: float = 0.25,
+    min_iou: float = 0.5,
+    background_iou: tuple[float, float] = (0.1, 0.5),
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows ``(n,)`` and labels ``(n,)``, int64, of random boxes, ``foreground`` of them objects.
+
+    ``overlaps`` ``(R, N)`` is the IoU with all N objects: a box is of the class of the one it overlaps most, if by at
+    least ``min_iou``, and background (label K) if its IoU is in ``background_iou``, half-open. Where a picture has
+    too few of a kind there are fewer.
+    """
+    best = overlaps.max(1, initial=0)
+    objects = np.flatnonzero(best >= min_iou)
+    others = np.flatnonzero((best >= background_iou[0]) & (best < background_iou[1]))
+    n_objects = round(foreground * n_boxes)
+    objects = random.permutation(objects)[:n_objects]
+    others = random.permutation(others)[: n_boxes - n_objects]
+    labels = np.full(len(objects) + len(others), n_classes)
+    if len(objects):
+        labels[: len(objects)] = truth_labels[overlaps[objects].argmax(1)]
+    return np.concatenate([objects, others]), labels
+
+
 @dataclass(frozen=True)
 class RandomBoxes:
     """The pictures at ``indices`` of a training set as fine-tuning sees them: random boxes at random scales.
 
-    The share of ``foreground``, its ``min_iou`` and ``background_iou`` are those of `finetuning.sample_boxes`. With
+    The share of ``foreground``, its ``min_iou`` and ``background_iou`` are those of `sample_boxes`. With
     ``flips``, every other picture, at random, is taken mirrored.
     """
 

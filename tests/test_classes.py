@@ -14,6 +14,7 @@ import pytest
 from data.synthetic import write_synthetic_voc
 from detector.classes import add_classes, remove_class
 from detector.config import parse_config
+from detector.heads.fully_connected import FullyConnected, Softmax
 from detector.image import read_image
 from detector.pipeline import Detector
 from detector.training import build_cache, train
@@ -114,3 +115,30 @@ def test_the_cache_tells_what_is_in_it(root: Path) -> None:
     assert maps.startswith("maps-") and ": 24 pictures, " in maps and "short_sides [320]" in maps
     assert proposals.startswith("proposals-") and "max_boxes 300" in proposals
     assert total.startswith("cache: ")
+
+
+def test_the_classes_of_a_softmax_stay_together(root: Path) -> None:
+    three = Detector.load(root / "three")
+    weights = np.zeros((three.encoder.n_features, 4), np.float32)
+    softmax = replace(three, scorer=Softmax(weights, np.zeros(4, np.float32)))
+    for change in (lambda: remove_class(softmax, "square"), lambda: add_classes(softmax, three)):
+        with pytest.raises(ValueError, match="the classes of a softmax are learned together"):
+            change()
+
+
+def test_a_class_is_added_on_the_layers_that_are_there(root: Path) -> None:
+    dataset = write_synthetic_voc(root / "voc", 24, seed=1)
+    config = parse_config(CONFIG, "test")
+    cache = build_cache(config, root / "cache")
+    random = np.random.default_rng(0)
+    values = random.normal(0, 0.01, (32, cache.encoder.n_features)).astype(np.float16)
+    layers = FullyConnected([values], [np.zeros(32, np.float32)], beside_inputs=True)
+    two, one = (
+        train(config, part, part.class_names, cache, layers=layers) for part in (dataset, dataset.only("circle"))
+    )
+    assert two.layers is layers is one.layers
+    with pytest.raises(ValueError, match="has the class 'circle' already"):
+        add_classes(two, one)
+    both = add_classes(remove_class(two, "circle"), one)
+    assert both.layers is layers
+    assert both.scorer.weights.shape == (layers.n_features, 3)

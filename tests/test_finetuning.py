@@ -11,9 +11,10 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from detector.heads.finetuning import FineTuning, FineTuningSettings, sample_boxes
+from detector.heads.finetuning import FineTuning, FineTuningSettings
 from detector.heads.fully_connected import FullyConnected, Softmax, imagenet_layers
 from detector.progress import Progress
+from detector.training_set import sample_boxes
 
 Floats = NDArray[np.float32]
 

@@ -93,7 +93,7 @@ def with_class(options: Namespace) -> Detector:
     dataset = load_checked(**source, class_names=options.classes, picture_size=picture_size).only(options.add_class)
     start = time.monotonic()
     cache = cache_of(detector, options.cache, precomputed_boxes(options.proposals))
-    added = train(detector.config, dataset, dataset.class_names, cache, progress)
+    added = train(detector.config, dataset, dataset.class_names, cache, progress, detector.layers)
     return add_classes(detector, recorded(added, dataset, start))
 
 

@@ -66,34 +66,6 @@ class SampledPictures(Protocol):
         ...
 
 
-def sample_boxes(
-    overlaps: NDArray[np.float32],
-    truth_labels: NDArray[np.int64],
-    n_classes: int,
-    n_boxes: int,
-    random: np.random.Generator,
-    foreground: float = 0.25,
-    min_iou: float = 0.5,
-    background_iou: tuple[float, float] = (0.1, 0.5),
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows ``(n,)`` and labels ``(n,)``, int64, of random boxes, ``foreground`` of them objects.
-
-    ``overlaps`` ``(R, N)`` is the IoU with all N objects: a box is of the class of the one it overlaps most, if by at
-    least ``min_iou``, and background (label K) if its IoU is in ``background_iou``, half-open. Where a picture has
-    too few of a kind there are fewer.
-    """
-    best = overlaps.max(1, initial=0)
-    objects = np.flatnonzero(best >= min_iou)
-    others = np.flatnonzero((best >= background_iou[0]) & (best < background_iou[1]))
-    n_objects = round(foreground * n_boxes)
-    objects = random.permutation(objects)[:n_objects]
-    others = random.permutation(others)[: n_boxes - n_objects]
-    labels = np.full(len(objects) + len(others), n_classes)
-    if len(objects):
-        labels[: len(objects)] = truth_labels[overlaps[objects].argmax(1)]
-    return np.concatenate([objects, others]), labels
-
-
 @dataclass(frozen=True, eq=False)
 class FineTuned:
     """Weights and biases of fc6 and fc7 after training, fc8 as a `Softmax`, and the loss on boxes held out."""
