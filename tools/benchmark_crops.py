@@ -84,7 +84,7 @@ class CropEncoder(RegionEncoder):
 
     def pool(self, maps: FeatureMaps, windows: NDArray[np.int64]) -> Features:
         """Rows ``(R, n_features)`` float32 of windows of `windows`."""
-        return maps.maps[0][windows[:, 0]].astype(np.float32, copy=False)
+        return self.normalise(maps.maps[0][windows[:, 0]].astype(np.float32, copy=False))
 
     def apply(
         self, function: Callable[[Features], Features], maps: FeatureMaps, windows: NDArray[np.int64]

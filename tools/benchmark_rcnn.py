@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from data.annotation import Dataset
 from data.voc import load_voc
 from detector.boxes import Boxes
-from detector.config import Config, FeatureConfig, ProposalConfig, RegressionConfig, SVMConfig, load_config
+from detector.config import Config, FeatureConfig, ProposalConfig, RegressionConfig, load_config
 from detector.console import progress, write_json
 from detector.detections import Detections
 from detector.evaluation.voc import VocResult, by_class, evaluate_voc
@@ -55,7 +55,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", choices=list(NETWORKS), default="alexnet", help="network (default: alexnet)")
     parser.add_argument("--weights", metavar="FILE", help="safetensors file (default: torchvision's, downloaded)")
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="take the SVMs' constants from a recipe (default: the release's)"
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="take SVMs and features.power from a recipe (default: the release's)",
     )
     parser.add_argument("--max-boxes", type=int, default=500, help="proposals of a picture (default: 500)")
     kinds = ("auto", "float32", "bfloat16")
@@ -91,6 +94,7 @@ def measure(options: argparse.Namespace) -> int:
             "max_boxes": options.max_boxes,
             "precision": detectors[RCNN].encoder.backbone.precision,
             "svm": detectors[RCNN].config.svm.model_dump(),
+            "power": detectors[RCNN].config.features.power,
             "seconds": seconds,
             **compare(found, test_set),
         },
@@ -123,19 +127,25 @@ def learn(
 
 def recipe(options: argparse.Namespace, method: str, precision: Any, max_boxes: int) -> Config:
     """How a method is trained, or timed at another precision and number of boxes."""
+    given = Config() if options.config is None else load_config(options.config)
     features = FeatureConfig(
-        backbone=options.backbone, weights=options.weights, precision=precision, short_sides=METHODS[method]
+        backbone=options.backbone,
+        weights=options.weights,
+        precision=precision,
+        short_sides=METHODS[method],
+        power=given.features.power,
     )
     if method == RCNN:
         features = features.model_copy(update={"levels": LEVELS})
     proposals = ProposalConfig(max_boxes=max_boxes)
-    svm = SVMConfig() if options.config is None else load_config(options.config).svm
-    return Config(features=features, proposals=proposals, svm=svm, regression=RegressionConfig(enabled=False))
+    return Config(features=features, proposals=proposals, svm=given.svm, regression=RegressionConfig(enabled=False))
 
 
 def encoder_of(method: str, features: FeatureConfig) -> RegionEncoder:
     encoder = build_encoder(features)
-    return CropEncoder(encoder.backbone, encoder.short_sides, encoder.levels) if method == RCNN else encoder
+    if method != RCNN:
+        return encoder
+    return CropEncoder(encoder.backbone, encoder.short_sides, encoder.levels, normalise=encoder.normalise)
 
 
 def compare(found: Mapping[str, list[Detections]], dataset: Dataset) -> dict[str, Any]:
@@ -229,6 +239,7 @@ def print_report(report: Mapping[str, Any]) -> None:
     print(
         f"mAP (VOC07): {precision['evaluated_on']}, trained on {precision['trained_on']}; "
         f"{precision['max_boxes']} boxes, network in {precision['precision']}, features in float16; "
+        f"to the power {precision['power']:g}; "
         f"{svm['loss']}, C {svm['C']:g}, norm {svm['mean_norm']:g}, {'' if svm['centre'] else 'not '}centred"
     )
     row("mAP", [f"{100 * precision[method]['mAP']:.1f}" for method in METHODS])
