@@ -102,8 +102,11 @@ def fine_tune(
 ) -> FineTuned:
     """Train fully connected layers on plain pooled features of ``pictures``, but for those that are held out.
 
-    The state is kept in the file ``checkpoint``, from which a second call goes on.
+    The state is kept in the file ``checkpoint``, from which a second call goes on. Raises ValueError for less than two
+    pictures.
     """
+    if len(pictures) < 2:
+        raise ValueError(f"fine-tuning needs pictures to learn from and to hold out, but there is {len(pictures)}")
     encoder = pictures.cache.encoder
     # values of about 1, centred: what random layers begin with best
     pictures = scaled(pictures, encoder.n_features**0.5, True, config.seed)

@@ -170,6 +170,11 @@ def test_the_best_snapshot_is_kept(tmp_path: Path) -> None:
     assert np.isfinite(tuned.fc8.weights).all()
 
 
+def test_a_training_that_diverges_is_no_result(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="fine-tuning diverged: its loss was never a number; lower lr"):
+        training(tmp_path / "s.safetensors", lr=1e30).run()
+
+
 def test_imagenet_layers_fill_the_block_of_their_level(tmp_path: Path) -> None:
     """The first layer reads 2 x 2 cells of 3 channels, channels first: a map that is a level of the pyramid."""
     random = np.random.default_rng(0)

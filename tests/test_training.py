@@ -17,7 +17,7 @@ import pytest
 from data.annotation import Dataset
 from data.synthetic import write_synthetic_voc
 from detector.boxes import Boxes, flip, iou
-from detector.config import Config, parse_config
+from detector.config import Config, FineTuningConfig, parse_config
 from detector.evaluation.voc import by_class, evaluate_voc
 from detector.features.encoder import FeatureMaps
 from detector.heads.checkpoint import load_state, save_state
@@ -25,7 +25,7 @@ from detector.heads.fully_connected import FullyConnected
 from detector.heads.mining import Bank, MiningState
 from detector.image import read_image
 from detector.pipeline import Detector
-from detector.training import build_cache, fill_cache, train
+from detector.training import build_cache, fill_cache, fine_tune, train
 from detector.training_set import RandomBoxes, TrainingSet, scaled
 
 TOOLS = Path(__file__).parents[1] / "tools"
@@ -306,6 +306,12 @@ def test_fine_tuned_layers_detect_and_come_back_from_a_file(
     np.testing.assert_array_equal(again.scores, found[0].scores)
     np.testing.assert_array_equal(again.boxes, found[0].boxes)
     assert len(list(pictures.cache.directory.glob("fine-tuning-*"))) == 1
+
+
+def test_one_picture_cannot_be_held_out_from_itself(pictures: TrainingSet, train_set: Dataset, tmp_path: Path) -> None:
+    one = replace(pictures, annotations=train_set.annotations[:1])
+    with pytest.raises(ValueError, match="pictures to learn from and to hold out, but there is 1"):
+        fine_tune(one, FineTuningConfig(), tmp_path / "state.safetensors")
 
 
 def test_features_side_by_side_get_equal_shares_of_the_norm(pictures: TrainingSet) -> None:

@@ -139,7 +139,10 @@ class FineTuning:
         ]
 
     def run(self, progress: Progress = without_progress) -> FineTuned:
-        """Train to the end, from the checkpoint if there is one. Its last state stays for another call."""
+        """Train to the end, from the checkpoint if there is one. Its last state stays for another call.
+
+        Raises ValueError when the training diverged.
+        """
         settings = self.settings
         self._load()
         if self.next_round == self.n_rounds:
@@ -237,6 +240,8 @@ class FineTuning:
                 self.optimiser.state[tensor]["momentum_buffer"] = momentum[name].to(self.device)
 
     def _result(self) -> FineTuned:
+        if not np.isfinite(self.lowest):
+            raise ValueError("fine-tuning diverged: its loss was never a number; lower lr")
         values = {name: tensor.numpy(force=True) for name, tensor in self.best.items()}
         fc6, fc7 = ((values[f"{i}.weight"].astype(np.float16), values[f"{i}.bias"]) for i in (0, 3))
         softmax = Softmax(np.ascontiguousarray(values["6.weight"].T), values["6.bias"])
