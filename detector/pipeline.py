@@ -81,24 +81,24 @@ class Detector:
         expected = (n_features, n_classes + isinstance(self.scorer, Softmax))
         if self.scorer.weights.shape != expected:
             raise ValueError(f"weights of the scores must have shape {expected}, but got {self.scorer.weights.shape}")
-        shape = (n_classes, n_features if self._moves_by_layer else n_pooled, 4)
+        shape = (n_classes, n_features if self.config.regression.features == "layer" else n_pooled, 4)
         if self.regressors is not None and self.regressors.weights.shape != shape:
             raise ValueError(f"regressor weights must have shape {shape}, but got {self.regressors.weights.shape}")
-
-    @property
-    def _moves_by_layer(self) -> bool:
-        return self.config.regression.features == "layer"
 
     def decision_function(self, pooled: Features) -> Features:
         """Scores ``(R, K)`` float32 of ``(R, D)`` float32 pooled features: margins, or log odds of a softmax."""
         return self.scorer.decision_function(pooled if self.layers is None else self.layers(pooled))
 
-    def values(self, pooled: Features, labels: NDArray[np.int64]) -> tuple[Boxes, NDArray[np.float32]]:
-        """Deltas ``(R, 4)`` and scores ``(R,)`` of ``(R, D)`` pooled features, each row in its own class alone."""
+    def score(self, pooled: Features, labels: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Scores ``(R,)`` float32 of ``(R, D)`` pooled features, each in the class of its label ``(R,)`` alone."""
+        return self.decision_function(pooled)[np.arange(len(labels)), labels]
+
+    def move(self, pooled: Features, labels: NDArray[np.int64]) -> Boxes:
+        """Deltas ``(R, 4)`` float32 of ``(R, D)`` pooled features, each by the regressor of its label ``(R,)``."""
         assert self.regressors is not None
-        features = pooled if self.layers is None else self.layers(pooled)
-        scores = self.scorer.decision_function(features)[np.arange(len(labels)), labels]
-        return self.regressors.predict(features if self._moves_by_layer else pooled, labels), scores
+        if self.layers is not None and self.config.regression.features == "layer":
+            pooled = self.layers(pooled)
+        return self.regressors.predict(pooled, labels)
 
     def detect(
         self,
@@ -148,7 +148,7 @@ class Detector:
             scores = self.encoder.apply(self.decision_function, maps, self.encoder.windows(maps, boxes))
         if self.regressors is not None and settings.refinements:
             with stage("refinement"):
-                refine = Refiner(self.encoder, self.values, settings.refinements)
+                refine = Refiner(self.encoder, self.move, self.score, settings.refinements)
                 return refine(maps, boxes, scores, self.class_names, least)
         if self.regressors is None:
             labels, rows = (scores >= least).T.nonzero()
@@ -157,7 +157,7 @@ class Detector:
             found = select(boxes, scores, self.class_names, least, settings.nms_iou, settings.max_detections)
         with stage("box regression"):
             pooled = self.encoder.pool(maps, self.encoder.windows(maps, found.boxes))
-            moved = clip(decode_deltas(found.boxes, self.values(pooled, found.labels)[0]), *maps.image_size)
+            moved = clip(decode_deltas(found.boxes, self.move(pooled, found.labels)), *maps.image_size)
             return replace(found, boxes=moved)
 
     def chosen(self, candidates: Detections) -> Detections:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,16 +21,17 @@ SAME_OBJECT = 0.5
 """Survivors that were voted to so large an IoU are one: VOC counts the second as wrong."""
 
 
-Values = Callable[[Features, NDArray[np.int64]], tuple[Boxes, NDArray[np.float32]]]
-"""Pooled features ``(n, D)`` and labels ``(n,)`` to deltas ``(n, 4)`` and scores ``(n,)`` in these classes."""
-
-
 @dataclass(frozen=True)
 class Refiner:
-    """Moves candidates ``rounds`` times by the regressor of their class; scores are means over all positions."""
+    """Moves candidates ``rounds`` times by the regressor of their class; scores are means over all positions.
+
+    ``move`` and ``score`` map pooled features ``(n, D)`` and labels ``(n,)`` to deltas ``(n, 4)`` and scores ``(n,)`` in
+    these classes.
+    """
 
     encoder: RegionEncoder
-    values: Values
+    move: Callable[[Features, NDArray[np.int64]], Boxes]
+    score: Callable[[Features, NDArray[np.int64]], NDArray[np.float32]]
     rounds: int
 
     def __call__(
@@ -42,24 +44,28 @@ class Refiner:
         # by class, so that a block of rows is of few classes
         labels, rows = (scores >= least).T.nonzero()
         moved, total = boxes[rows], scores[rows, labels]
-        for remaining in reversed(range(self.rounds + 1)):
-            deltas, own = self._values(maps, moved, labels)
-            if remaining < self.rounds:
-                total = total + own
-            if remaining:
-                moved = clip(decode_deltas(moved, deltas), *maps.image_size)
+        for position in range(self.rounds + 1):
+            deltas = np.zeros((len(moved), 4), np.float32)
+            use = partial(self._use, labels, position, deltas, total)
+            self.encoder.for_each_block(maps, self.encoder.windows(maps, moved), use)
+            moved = clip(decode_deltas(moved, deltas), *maps.image_size) if position < self.rounds else moved
         inside = area(moved) > 0  # not moved out of the picture
         return Detections(moved[inside], labels[inside], total[inside] / np.float32(self.rounds + 1), class_names)
 
-    def _values(self, maps: FeatureMaps, boxes: Boxes, labels: NDArray[np.int64]) -> tuple[Boxes, NDArray[np.float32]]:
-        """Deltas ``(n, 4)`` and scores ``(n,)`` of boxes, each in its own class."""
-        deltas, scores = np.empty((len(boxes), 4), np.float32), np.empty(len(boxes), np.float32)
-
-        def use(rows: NDArray[np.int64], features: Features) -> None:
-            deltas[rows], scores[rows] = self.values(features, labels[rows])
-
-        self.encoder.for_each_block(maps, self.encoder.windows(maps, boxes), use)
-        return deltas, scores
+    def _use(
+        self,
+        labels: NDArray[np.int64],
+        position: int,
+        deltas: Boxes,
+        total: NDArray[np.float32],
+        rows: NDArray[np.int64],
+        features: Features,
+    ) -> None:
+        """Move and score the boxes of a block; first they have their scores, and last they stay."""
+        if position < self.rounds:
+            deltas[rows] = self.move(features, labels[rows])
+        if position > 0:
+            total[rows] += self.score(features, labels[rows])
 
 
 def vote(survivors: Detections, candidates: Detections, min_iou: float, least: float) -> Detections:

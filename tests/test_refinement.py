@@ -27,7 +27,7 @@ def refined(move: float, rounds: int, boxes: Sequence[Sequence[float]], least: f
     assert detector.regressors is not None
     maps = detector.encoder.maps(coloured())
     scores = detector.decision_function(detector.encoder.pool(maps, detector.encoder.windows(maps, as_boxes(boxes))))
-    refiner = Refiner(detector.encoder, detector.values, rounds)
+    refiner = Refiner(detector.encoder, detector.move, detector.score, rounds)
     return refiner(maps, as_boxes(boxes), scores, NAMES, least)
 
 
