@@ -29,7 +29,7 @@ detect: $(READY) ## name and box the objects of IMAGE=picture.jpg (default: a ca
 	@$(BIN)/python tools/detect.py $(if $(IMAGE),"$(IMAGE)","$$($(BIN)/python -c 'from importlib.resources import files; print(files("skimage") / "data" / "chelsea.png")')")
 
 test: $(READY) ## run the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(READY) ## check style and format
 	$(BIN)/ruff check $(RUFF_CHECK) $(SOURCES)

@@ -23,7 +23,7 @@ Maxima = tuple[Features, Features, Features]
 
 PAPER_LEVELS = (6, 3, 2, 1)
 
-BLOCK = 64
+BLOCK = 128
 """Boxes that a thread pools before it takes the next."""
 
 
