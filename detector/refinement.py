@@ -25,8 +25,8 @@ SAME_OBJECT = 0.5
 class Refiner:
     """Moves candidates ``rounds`` times by the regressor of their class; scores are means over all positions.
 
-    ``move`` and ``score`` map pooled features ``(n, D)`` and labels ``(n,)`` to deltas ``(n, 4)`` and scores ``(n,)`` in
-    these classes.
+    ``move`` and ``score`` map pooled features ``(n, D)`` and labels ``(n,)`` to the deltas ``(n, 4)`` and the scores
+    ``(n,)`` of these classes.
     """
 
     encoder: RegionEncoder
