@@ -28,8 +28,9 @@ $(READY): requirements.lock setup.cfg pyproject.toml
 detect: $(READY) ## name and box the objects of IMAGE=picture.jpg (default: a cat that ships with scikit-image)
 	@$(BIN)/python tools/detect.py $(if $(IMAGE),"$(IMAGE)","$$($(BIN)/python -c 'from importlib.resources import files; print(files("skimage") / "data" / "chelsea.png")')")
 
+# a core for each process: threads inside of them would only wait for each other
 test: $(READY) ## run the tests
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(READY) ## check style and format
 	$(BIN)/ruff check $(RUFF_CHECK) $(SOURCES)
