@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from detector import files
@@ -57,6 +59,17 @@ def report(error: BaseException) -> None:
     if isinstance(error, OSError) and error.strerror and error.filename:
         message = f"{error.filename}: {error.strerror.lower()}"
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
+
+
+def read_or_report(path: Path) -> NDArray[np.uint8] | None:
+    """The picture in a file; where it cannot be read, a line on standard error and None."""
+    from detector.image import read_image
+
+    try:
+        return read_image(path)
+    except (ValueError, OSError) as error:
+        report(error)
+        return None
 
 
 def progress(items: Iterable[Any], title: str) -> Iterable[Any]:

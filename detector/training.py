@@ -202,18 +202,24 @@ def train(
     if tunes and tuning.flips:
         fill_cache(cache, annotations, progress, mirrored=True)
     pooled = TrainingSet(annotations, len(class_names), cache, config.svm.max_negative_iou, config.svm.difficult)
-    checkpoint = _checkpoint(config.model_dump(mode="json"), annotations, cache)
+    data = _data_digest(annotations, cache)
+    checkpoint = _state_file("training", config.model_dump(mode="json"), data, cache)
     softmax = None
     if tunes:
-        tuned = fine_tune(pooled, tuning, _fine_tuning_file(config, annotations, cache), progress)
+        tuned = fine_tune(pooled, tuning, _fine_tuning_file(config, data, cache), progress)
         backbone = cache.encoder.backbone
         layers = tuned.up_to(tuning.layer, backbone.precision, str(backbone.device), tuning.beside_pooled)
         softmax = tuned.fc8 if tuning.head == "softmax" else None
-    scorer = softmax or train_svms(_scaled(replace(pooled, layers=layers), config), config.svm, checkpoint, progress)
+    moved_by_pooled = layers is not None and config.regression.features == "pooled"
+    pictures = replace(pooled, layers=layers)
+    if softmax is None or not moved_by_pooled:
+        pictures = _scaled(pictures, config)
+    scorer = softmax or train_svms(pictures, config.svm, checkpoint, progress)
     regressors = None
     if config.regression.enabled:
-        features = replace(pooled, layers=layers if config.regression.features == "layer" else None)
-        regressors = train_regressors(_scaled(features, config), config.regression, config.svm.seed, progress)
+        if moved_by_pooled:
+            pictures = _scaled(pooled, config)
+        regressors = train_regressors(pictures, config.regression, config.svm.seed, progress)
     checkpoint.unlink(missing_ok=True)
     names = tuple(class_names)
     return Detector(cache.propose, cache.encoder, scorer, regressors, names, config, layers=layers)
@@ -223,24 +229,27 @@ def _scaled(pictures: TrainingSet, config: Config) -> TrainingSet:
     return scaled(pictures, config.svm.mean_norm, config.svm.centre, config.svm.seed)
 
 
-def _fine_tuning_file(config: Config, annotations: Annotations, cache: FeatureCache) -> Path:
+def _fine_tuning_file(config: Config, data: str, cache: FeatureCache) -> Path:
     """Where fine-tuned layers are kept: one file for all heads that use them."""
     shared = {
         "features": config.features.model_dump(mode="json"),
         "fine_tuning": config.fine_tuning.model_dump(mode="json", exclude={"layer", "beside_pooled", "head"}),
         "difficult": config.svm.difficult,
     }
-    return _checkpoint(shared, annotations, cache, "fine-tuning")
+    return _state_file("fine-tuning", shared, data, cache)
 
 
-def _checkpoint(
-    settings: Mapping[str, Any], annotations: Annotations, cache: FeatureCache, kind: str = "training"
-) -> Path:
+def _state_file(kind: str, settings: Mapping[str, Any], data: str, cache: FeatureCache) -> Path:
     """Where the state of a training is kept: another file for anything that would change its result."""
+    changes = {"config": settings, "data": data, "maps": cache.maps_directory.name}
+    return cache.directory / f"{kind}-{fingerprint(changes)}.safetensors"
+
+
+def _data_digest(annotations: Annotations, cache: FeatureCache) -> str:
+    """SHA-256, in hexadecimal, of all objects and proposals."""
     objects = hashlib.sha256()
     for each in annotations:
         boxes = cache.proposals(each.image_id, each.path)
         for part in (each.image_id.encode(), each.boxes, each.labels, each.difficult, boxes):
             objects.update(bytes(part))
-    data = {"data": objects.hexdigest(), "maps": cache.maps_directory.name}
-    return cache.directory / f"{kind}-{fingerprint({'config': settings, **data})}.safetensors"
+    return objects.hexdigest()

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from detector.console import USAGE_ERROR, Parser, report, run, write_json
-from detector.image import find_images, read_image
+from detector.console import USAGE_ERROR, Parser, read_or_report, run, write_json
+from detector.image import find_images
 
 
 def parser() -> Parser:
@@ -47,10 +47,7 @@ def main() -> int:
     lines = sys.stderr if str(options.json) == "-" else sys.stdout
     records, failed = [], 0
     for path in paths:
-        try:
-            image = read_image(path)
-        except (ValueError, OSError) as error:
-            report(error)
+        if (image := read_or_report(path)) is None:
             failed += 1
             continue
         scores = classifier.scores([image], options.views, options.size)[0]

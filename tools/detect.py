@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detector.console import USAGE_ERROR, Parser, add_model_options, report, run, write_json
+from detector.console import USAGE_ERROR, Parser, add_model_options, read_or_report, run, write_json
 from detector.timing import stage, stage_times
 
 if TYPE_CHECKING:
@@ -31,17 +31,14 @@ def main() -> int:
     options = parser().parse_args()
     if options.max_detections is not None and options.max_detections < 1:
         raise ValueError(f"--max-detections must be at least 1, but is {options.max_detections}")
-    from detector.image import find_images, read_image
+    from detector.image import find_images
 
     paths = find_images(options.images)
     drawn_names = output_names(paths, options.output)
     detector: Ensemble | None = None
     records, failed = [], 0
     for path, drawn in zip(paths, drawn_names, strict=True):
-        try:
-            image = read_image(path)
-        except (ValueError, OSError) as error:
-            report(error)
+        if (image := read_or_report(path)) is None:
             failed += 1
             continue
         if detector is None:

@@ -151,7 +151,7 @@ def _read_mat(path: Path) -> dict[str, Boxes]:
     with path.open("rb") as file:
         try:
             found = scipy.io.loadmat(file)
-        except NotImplementedError as error:
+        except NotImplementedError as error:  # what scipy raises at MATLAB 7.3, which is HDF5
             raise ValueError("a MATLAB 7.3 file; save it with -v7") from error
         except Exception as error:  # scipy raises IndexError, OSError, zlib.error and more at a damaged file
             raise ValueError(f"not a whole MATLAB file ({error})") from error
