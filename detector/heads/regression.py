@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
-import torch
 from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg.blas import ssyrk
 
 Features = NDArray[np.float32]
 
@@ -70,16 +70,21 @@ def fit_regressor(
 
 def ridge(samples: Features, targets: NDArray[np.float32], regularisation: float) -> NDArray[np.float64]:
     """Solution ``(D, T)`` of ``min |samples w - targets|^2 + regularisation |w|^2``, by the smaller equations."""
-    matrix = torch.from_numpy(samples)
     n, d = samples.shape
     if n < d:
-        gram = (matrix @ matrix.T).numpy().astype(np.float64)
-        dual = _solve(gram, targets.astype(np.float64), regularisation).astype(np.float32)
-        return (matrix.T @ torch.from_numpy(dual)).numpy().astype(np.float64)
-    gram = (matrix.T @ matrix).numpy().astype(np.float64)
-    return _solve(gram, (matrix.T @ torch.from_numpy(targets)).numpy().astype(np.float64), regularisation)
+        dual = _solve(_gram(samples.T), targets.astype(np.float64), regularisation).astype(np.float32)
+        return (samples.T @ dual).astype(np.float64)
+    return _solve(_gram(samples), (samples.T @ targets).astype(np.float64), regularisation)
+
+
+def _gram(columns: Features) -> NDArray[np.float64]:
+    """Inner products ``(m, m)`` of the columns of ``(n, m)``; the upper triangle alone, for half of the work."""
+    # BLAS counts columns first: a row-major matrix is a transposed one to it, and is not copied
+    transposed = columns.flags.f_contiguous
+    return np.asarray(ssyrk(1.0, columns if transposed else columns.T, trans=transposed), np.float64)
 
 
 def _solve(gram: NDArray[np.float64], right: NDArray[np.float64], regularisation: float) -> NDArray[np.float64]:
     gram[np.diag_indices_from(gram)] += regularisation
-    return scipy.linalg.solve(gram, right, assume_a="pos", overwrite_a=True, check_finite=False)
+    factor = cho_factor(gram, overwrite_a=True, check_finite=False)
+    return np.asarray(cho_solve(factor, right, check_finite=False))

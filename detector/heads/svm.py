@@ -22,6 +22,8 @@ from detector.heads._line_search import loss_terms, step_lengths
 
 LOSSES = ("hinge", "squared_hinge")
 
+_ROWS = 2048
+
 
 @dataclass(frozen=True)
 class LinearSVMs:
@@ -169,7 +171,11 @@ class _Lbfgs:
         self.best_variables = self.variables.clone()
 
     def _times(self, variables: torch.Tensor) -> NDArray[np.float32]:
-        scores = self.matrix @ variables[:-1] + self.problem.bias_multiplier * variables[-1]
+        scores = torch.empty(len(self.matrix), variables.shape[1])
+        # a tall product is faster in pieces
+        for rows, here in zip(self.matrix.split(_ROWS), scores.split(_ROWS), strict=True):
+            torch.mm(rows, variables[:-1], out=here)
+        scores += self.problem.bias_multiplier * variables[-1]
         return np.ascontiguousarray(scores.numpy().T)
 
     def evaluate(self, smoothing: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
