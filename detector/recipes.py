@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -22,6 +23,20 @@ class Section(BaseModel):
 Recipe = TypeVar("Recipe", bound=Section)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1, but 1e-3 is a number as in YAML 1.2, and not a string for want of a point."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def load_yaml(text: str) -> Any:
+    """Plain values, lists and dictionaries of a YAML document; raises yaml.YAMLError."""
+    return yaml.load(text, _Loader)
+
+
 def read_recipe(path: str | Path, kind: type[Recipe]) -> Recipe:
     """Read a YAML recipe.
 
@@ -30,7 +45,7 @@ def read_recipe(path: str | Path, kind: type[Recipe]) -> Recipe:
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
     return parse_recipe({} if content is None else content, kind, str(path))

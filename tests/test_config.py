@@ -77,6 +77,13 @@ def test_faults_are_named(content: object, message: str) -> None:
     assert "\n" not in str(fault.value)
 
 
+def test_numbers_may_be_written_without_a_point(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("svm: {C: 1e-4, add_above: -1E0, mean_norm: 2e+1}")
+    svm = load_config(path).svm
+    assert (svm.C, svm.add_above, svm.mean_norm) == (1e-4, -1.0, 20.0)
+
+
 @pytest.mark.parametrize("text", ["features: [", "a: !!python/object:os.system {}", "\x00"])
 def test_files_that_are_not_safe_yaml(tmp_path: Path, text: str) -> None:
     path = tmp_path / "bad.yaml"

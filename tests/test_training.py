@@ -251,6 +251,23 @@ def test_scripts_train_and_evaluate_own_classes(root: Path, test_set: Dataset, t
     assert json.loads((tmp_path / "b.json").read_text()) == result
 
 
+def test_settings_are_compared_on_held_out_pictures(root: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(json.dumps(CONFIG))
+    variants = ("--try", "detection.nms_iou=0.9", "--try", "detection.nms_iou=0.9,svm.C=1e-6")
+    arguments = (recipe, "--voc", root, "--split", "train", "--cache", "cache", "--results", "kept.json", *variants)
+    first = script("compare_settings.py", *arguments, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "trained on 20, scored on 4 other pictures" in first.stdout
+    rows = [re.fullmatch(r"(.*?) +mAP +([\d.]+) +(\d+) s", line) for line in first.stdout.splitlines()[1:]]
+    names, results, _ = zip(*(row.groups() for row in rows if row), strict=True)
+    assert names == ("as it is", *variants[1::2])
+    assert len(set(results)) == 3  # repeated boxes are false, and a C so small learns nothing
+    assert json.loads((tmp_path / "kept.json").read_text()).values()
+    shutil.rmtree(tmp_path / "cache")
+    assert script("compare_settings.py", *arguments, cwd=tmp_path).stdout == first.stdout
+
+
 def test_scripts_name_what_is_wrong_with_data(root: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("featurs: {}")

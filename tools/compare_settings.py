@@ -1,7 +1,9 @@
 """Compare settings of a recipe: train each on one part of a split and measure mAP on the rest.
 
 python tools/compare_settings.py CONFIG --voc ROOT --split train --cache DIR --results FILE \
-    --try svm.C=0.003 --try features.power=0.5,svm.C=0.003
+    --try svm.C=0.003 --try svm.C=0.003,detection.refinements=0
+
+Variants that differ from the one before in ``detection`` alone are not trained again.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -28,6 +30,10 @@ from detector.console import (
     write_json,
 )
 from detector.image import picture_size
+from detector.recipes import load_yaml
+
+if TYPE_CHECKING:
+    from detector.pipeline import Detector
 
 
 def parser() -> Parser:
@@ -59,10 +65,11 @@ def main() -> int:
     results: dict[str, Any] = {}
     if options.results is not None and options.results.exists():
         results = json.loads(options.results.read_text(encoding="utf-8"))
+    detector = None
     for name, config in variants.items():
         key = f"{config.model_dump_json()} {len(fit)} {len(held_out)} {dataset.name}"
         if key not in results:
-            results[key] = measure(config, fit, held_out, options)
+            detector, results[key] = measure(config, fit, held_out, options, detector)
             if options.results is not None:
                 write_json(options.results, results)
         result = results[key]
@@ -75,7 +82,7 @@ def changed(base: Config, changes: str) -> Config:
     content = base.model_dump(mode="json")
     try:
         # as YAML, a comma inside brackets belongs to a list
-        parsed = yaml.safe_load(f"{{{changes.replace('=', ': ')}}}")
+        parsed = load_yaml(f"{{{changes.replace('=', ': ')}}}")
     except yaml.YAMLError:
         raise ValueError(f"--try {changes}: must be KEY=VALUE,...") from None
     for key, value in parsed.items():
@@ -94,17 +101,23 @@ def parts(dataset: Dataset, limit: int | None, every: int) -> tuple[Dataset, Dat
     return replace(dataset, annotations=fit), replace(dataset, annotations=held_out)
 
 
-def measure(config: Config, fit: Dataset, held_out: Dataset, options: Any) -> dict[str, float]:
+def measure(
+    config: Config, fit: Dataset, held_out: Dataset, options: Any, last: Detector | None
+) -> tuple[Detector, dict[str, float]]:
+    """A detector and its mAP; ``last`` is used again, in no time, where only its steps of detection differ."""
     from detector.evaluation.voc import by_class, evaluate_voc
     from detector.training import build_cache, detect_cached, train
 
     cache = build_cache(config, options.cache, options.device, precomputed_boxes(options.proposals))
     start = time.monotonic()
-    detector = train(config, fit, fit.class_names, cache, progress)
+    if last is not None and config == last.config.model_copy(update={"detection": config.detection}):
+        detector = replace(last, config=config)
+    else:
+        detector = train(config, fit, fit.class_names, cache, progress)
     seconds = time.monotonic() - start
     found = detect_cached(detector, cache, held_out, progress)
     detections = by_class([each.image_id for each in held_out], found)
-    return {"mAP": evaluate_voc(detections, held_out, held_out.class_names).mAP, "seconds": seconds}
+    return detector, {"mAP": evaluate_voc(detections, held_out, held_out.class_names).mAP, "seconds": seconds}
 
 
 if __name__ == "__main__":
