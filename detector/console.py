@@ -29,6 +29,17 @@ class Parser(argparse.ArgumentParser):
         self.exit(USAGE_ERROR, f"{self.prog}: {message}; see --help\n")
 
 
+def output_file(text: str) -> Path:
+    """Type of an option that names a file to write, refused before any work where it cannot be; ``-`` may be stdout."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a folder, but must be a file")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if text != "-" and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        raise argparse.ArgumentTypeError(f"{path} cannot be written: {folder} is not a folder that may be written to")
+    return path
+
+
 def run(main: Callable[[], int]) -> NoReturn:
     """Exit with the code that ``main`` returns; with 2 and one line when it raises ValueError or OSError.
 

@@ -235,7 +235,6 @@ def test_wrong_options_cost_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("train_classifier", "r.yaml", "--voc", ".", *ours): "--voc needs --split",
         ("train_classifier", "r.yaml", "--images", ".", "--objects", *ours): "--split, --objects and --classes go with",
         ("train_classifier", "r.yaml", "--images", ".", *ours): "r.yaml: training.epochs: input should be",
-        ("train_classifier", "r.yaml", "--images", ".", "--cache", "c", "--output", "."): ".: is a folder",
         ("classify", "a.jpg", "--model", "no.model"): "no.model: is damaged or no safetensors file",
         ("classify", "a.jpg", "--model", "nowhere"): "nowhere",
         ("classify", "a.jpg", "--model", "no.model", "--top", "0"): "--top must be at least 1",

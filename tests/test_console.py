@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from detector.console import Parser, precomputed_boxes, progress, run, write_json
+from detector.console import Parser, output_file, precomputed_boxes, progress, run, write_json
 
 
 def outcome(main: Callable[[], int]) -> int | str | None:
@@ -50,6 +50,26 @@ def test_a_traceback_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
     assert outcome(raising(BrokenPipeError())) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"), [(".", "is a folder"), ("file/model", "cannot be written"), ("file/a/model", "cannot be written")]
+)
+def test_what_cannot_be_written_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], name: str, fault: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    parser = Parser(prog="tool")
+    parser.add_argument("--output", type=output_file)
+    with pytest.raises(SystemExit) as exit_:
+        parser.parse_args(["--output", name])
+    assert exit_.value.code == 2
+    error = capfd.readouterr().err
+    assert f"--output: {name} {fault}" in error and error.count("\n") == 1
+    for good in ("-", "file", "new/folder/model"):
+        assert parser.parse_args(["--output", good]).output == Path(good)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_wrong_options_cost_one_line(capfd: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from data.labelled import LabelledPictures, labelled_pictures
 from data.voc import load_voc
 from detector.classification.views import Views, view_images
-from detector.console import progress, report, write_json
+from detector.console import output_file, progress, report, write_json
 from detector.evaluation.voc import average_precision
 from detector.features.backbones import Backbone, load_backbone
 from detector.features.layer import SpatialPyramidPooling
@@ -61,7 +61,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--images", type=int, metavar="N", help="only the first N pictures of each list")
     parser.add_argument("--cache", type=Path, default=Path("cache/classify"), help="folder (default: cache/classify)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to FILE; - is stdout")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the numbers to FILE; - is stdout")
 
 
 def measure(options: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from data.annotation import Dataset
 from data.voc import load_voc
-from detector.console import progress, write_json
+from detector.console import output_file, progress, write_json
 from detector.features.backbones import Backbone, load_backbone
 from detector.features.mapping import choose_scales
 from detector.image import read_image, resize_short_side
@@ -45,7 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", type=Path, metavar="DIR", help="folder of alexnet*.safetensors and vgg16* (default: random)"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to FILE; - is stdout")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the numbers to FILE; - is stdout")
 
 
 def measure(options: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from data.annotation import Dataset
 from data.voc import load_voc
 from detector.boxes import iou
-from detector.console import progress, write_json
+from detector.console import output_file, progress, write_json
 from detector.image import read_image
 
 OURS = ("ours:fast", "ours:fast-threads", "ours:fast-random")
@@ -42,8 +42,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-sizes", action="store_true", help="leave out the run over pictures of 0.1 to 12 megapixels"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to FILE; - is stdout")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw recall and time to FILE (extra: benchmark)")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the numbers to FILE; - is stdout")
+    parser.add_argument(
+        "--plot", type=output_file, metavar="FILE", help="draw recall and time to FILE (extra: benchmark)"
+    )
 
 
 def measure(options: argparse.Namespace) -> int:

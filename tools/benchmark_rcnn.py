@@ -25,7 +25,7 @@ from data.annotation import Dataset
 from data.voc import load_voc
 from detector.boxes import Boxes
 from detector.config import Config, FeatureConfig, ProposalConfig, RegressionConfig, load_config
-from detector.console import progress, write_json
+from detector.console import output_file, progress, write_json
 from detector.detections import Detections
 from detector.evaluation.voc import VocResult, by_class, evaluate_voc
 from detector.features.cache import FeatureCache
@@ -67,7 +67,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--time-boxes", type=int, default=2000, help="with so many proposals (default: 2000)")
     parser.add_argument("--time-precision", choices=kinds, default="float32", help="and this (default: float32)")
     parser.add_argument("--work", type=Path, default=Path("cache/rcnn"), metavar="DIR", help="(default: cache/rcnn)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to FILE; - is stdout")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the numbers to FILE; - is stdout")
 
 
 def measure(options: argparse.Namespace) -> int:

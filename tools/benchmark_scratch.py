@@ -22,7 +22,7 @@ from detector.classification.model import Classifier
 from detector.classification.samples import ResizedPictures
 from detector.classification.training import train_classifier
 from detector.classification.views import Views
-from detector.console import progress, write_json
+from detector.console import output_file, progress, write_json
 
 SHORT_SIDE, CROP, SMALLER = 128, 112, 90
 """Half of the paper's 256, 224 and 180 pixels: most objects are not larger."""
@@ -51,7 +51,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--learning-rate", type=float, default=0.005, help="at the beginning (default: 0.005)")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each kind (default: 3)")
     parser.add_argument("--work", type=Path, default=Path("cache/scratch"), help="folder (default: cache/scratch)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to FILE; - is stdout")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the numbers to FILE; - is stdout")
 
 
 def measure(options: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from detector.console import USAGE_ERROR, Parser, read_or_report, run, write_json
+from detector.console import USAGE_ERROR, Parser, output_file, read_or_report, run, write_json
 from detector.image import find_images
 
 
@@ -30,7 +30,7 @@ def parser() -> Parser:
         help="pixels of the shorter side, before crops are taken (default: the model's)",
     )
     parser.add_argument("--top", type=int, default=5, metavar="N", help="classes a picture (default: 5)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results to FILE; - is stdout")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="write all results to FILE; - is stdout")
     parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
     return parser
 

@@ -24,6 +24,7 @@ from detector.console import (
     add_data_options,
     add_network_options,
     data_source,
+    output_file,
     precomputed_boxes,
     progress,
     run,
@@ -48,7 +49,7 @@ def parser() -> Parser:
     parser.add_argument("--images", type=int, metavar="N", help="only the first N pictures")
     parser.add_argument("--hold-out", type=int, default=5, metavar="N", help="score every Nth picture (default: 5)")
     parser.add_argument(
-        "--results", type=Path, metavar="FILE", help="keep the numbers in FILE; what is there is not redone"
+        "--results", type=output_file, metavar="FILE", help="keep the numbers in FILE; what is there is not redone"
     )
     return parser
 

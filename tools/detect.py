@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detector.console import USAGE_ERROR, Parser, add_model_options, read_or_report, run, write_json
+from detector.console import USAGE_ERROR, Parser, add_model_options, output_file, read_or_report, run, write_json
 from detector.timing import stage, stage_times
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def parser() -> Parser:
     add_model_options(parser)
     parser.add_argument("--min-score", type=float, default=0.0, metavar="S", help="least SVM margin (default: 0)")
     parser.add_argument("--max-detections", type=int, metavar="N", help="most detections a picture (default: 100)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all detections to FILE; - is stdout")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="write all detections to FILE; - is stdout")
     parser.add_argument(
         "--output", type=Path, default=Path("detections"), metavar="DIR", help="folder of the drawn copies"
     )

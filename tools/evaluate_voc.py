@@ -17,6 +17,7 @@ from detector.console import (
     add_data_options,
     add_model_options,
     data_source,
+    output_file,
     precomputed_boxes,
     progress,
     run,
@@ -39,7 +40,7 @@ def parser() -> Parser:
         "--detections", type=Path, metavar="DIR", help="score comp4_det_<split or JSON>_<class>.txt files"
     )
     parser.add_argument("--metric", choices=("voc07", "area"), default="voc07", help="11 points (default) or area")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to FILE; - is stdout")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the numbers to FILE; - is stdout")
     parser.add_argument("--save-detections", type=Path, metavar="DIR", help="write comp4_det files to DIR")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="keep feature maps and proposals, as in training")
     parser.add_argument("--record", action="store_true", help="note the result in the file of --model")

@@ -15,7 +15,7 @@ from pathlib import Path
 from data.check import load_checked
 from data.folders import load_checked_folders
 from data.labelled import LabelledPictures, labelled_objects, labelled_pictures
-from detector.console import Parser, progress, run
+from detector.console import Parser, output_file, progress, run
 from detector.image import SUFFIXES, picture_size
 
 
@@ -32,7 +32,7 @@ def parser() -> Parser:
     parser.add_argument(
         "--cache", type=Path, required=True, metavar="DIR", help="folder of resized pictures and the training's state"
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="MODEL", help="the model file to write")
+    parser.add_argument("--output", type=output_file, required=True, metavar="MODEL", help="the model file to write")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="the backbone's weights, in place of those named")
     parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
     return parser
@@ -40,8 +40,6 @@ def parser() -> Parser:
 
 def main() -> int:
     options = parser().parse_args()
-    if options.output.is_dir():
-        raise ValueError(f"{options.output}: is a folder, but the model is to be a file")
     check_source(options)
     from detector.classification.config import load_classifier_config
 

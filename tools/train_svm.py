@@ -22,6 +22,7 @@ from detector.console import (
     add_data_options,
     add_network_options,
     data_source,
+    output_file,
     precomputed_boxes,
     progress,
     run,
@@ -38,7 +39,7 @@ def parser() -> Parser:
     add_data_options(parser, required=False)
     add_network_options(parser)
     parser.add_argument("--cache", type=Path, metavar="DIR", help="folder of the cached files")
-    parser.add_argument("--output", type=Path, required=True, metavar="MODEL", help="the model file to write")
+    parser.add_argument("--output", type=output_file, required=True, metavar="MODEL", help="the model file to write")
     change = parser.add_mutually_exclusive_group()
     change.add_argument("--add-class", metavar="NAME", help="train this class alone and add it to the model")
     change.add_argument("--remove-class", metavar="NAME", help="take this class out of the model")
@@ -55,8 +56,6 @@ def main() -> int:
         raise ValueError("--model goes with --add-class and --remove-class")
     if options.cache is None and not options.remove_class:
         raise ValueError("--cache is needed: the folder of the cached files")
-    if options.output.is_dir():
-        raise ValueError(f"{options.output}: is a folder, but the model is to be a file")
     if options.remove_class:
         detector = without_class(options)
     elif options.add_class:
