@@ -53,7 +53,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "fault"), [(".", "is a folder"), ("file/model", "cannot be written"), ("file/a/model", "cannot be written")]
+    ("name", "fault"), [(".", "is a folder"), ("file/m", "cannot be written"), ("file/a/m", "cannot be written")]
 )
 def test_what_cannot_be_written_is_refused_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], name: str, fault: str
