@@ -45,7 +45,7 @@ def load_folders(
 def load_checked_folders(
     root: Path | str, is_picture: Callable[[Path], bool], check: Callable[[Path], object], strict: bool = False
 ) -> LabelledPictures:
-    """`load_folders` without the pictures that cannot be read.
+    """`load_folders` without the pictures that ``check`` refuses.
 
     check: opens a picture, or its header; raises OSError or ValueError, with one line that opens with the path.
     strict: whether a fault is an error.

@@ -54,7 +54,7 @@ class FineTuningConfig(Section):
     iterations: Count = 6000
     lr: Positive = 0.01
     lr_steps: Annotated[tuple[Fraction, ...], Field(strict=False)] = (0.6, 0.85)
-    momentum: Fraction = 0.9
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 0.02
     dropout: Fraction = 0.5
     batch_size: Count = 128

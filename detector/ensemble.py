@@ -72,9 +72,11 @@ class Ensemble:
         """`detect` for a picture whose feature maps and ``(R, 4)`` boxes, for each detector, are there already."""
         settings = self.config.detection
         min_score = settings.min_score if min_score is None else min_score
+        most = settings.max_detections if max_detections is None else max_detections
+        detectors = [detector.keeping(most) for detector in self.detectors]
         names = self.class_names
         parts = []
-        for detector, (maps, boxes) in zip(self.detectors, inputs, strict=True):
+        for detector, (maps, boxes) in zip(detectors, inputs, strict=True):
             least = min(min_score, detector.config.detection.min_score)
             parts.append(detector.candidates(maps, boxes, least))
         labels = [np.array([names.index(name) for name in part.class_names], np.int64)[part.labels] for part in parts]
@@ -84,8 +86,7 @@ class Ensemble:
             np.concatenate([part.scores for part in parts]),
             names,
         )
-        found = self.detectors[0].chosen(together).above(min_score)
-        return found.top(settings.max_detections if max_detections is None else max_detections)
+        return detectors[0].chosen(together).above(min_score).top(most)
 
 
 def load_ensemble(

@@ -131,12 +131,18 @@ class Detector:
         """`detect` for a picture whose feature maps and ``(R, 4)`` boxes are there already."""
         settings = self.config.detection
         min_score = settings.min_score if min_score is None else min_score
-        candidates = self.candidates(maps, boxes, min(min_score, settings.min_score))
-        return (
-            self.chosen(candidates)
-            .above(min_score)
-            .top(settings.max_detections if max_detections is None else max_detections)
-        )
+        most = settings.max_detections if max_detections is None else max_detections
+        detector = self.keeping(most)
+        candidates = detector.candidates(maps, boxes, min(min_score, settings.min_score))
+        return detector.chosen(candidates).above(min_score).top(most)
+
+    def keeping(self, count: int) -> Detector:
+        """This detector; where its recipe keeps fewer than ``count`` detections of a picture, one that keeps them."""
+        detection = self.config.detection
+        if count <= detection.max_detections:
+            return self
+        detection = detection.model_copy(update={"max_detections": count})
+        return replace(self, config=self.config.model_copy(update={"detection": detection}))
 
     def candidates(self, maps: FeatureMaps, boxes: Boxes, least: float) -> Detections:
         """Boxes that score at least ``least`` in some class, moved where there are regressors, not yet suppressed.

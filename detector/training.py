@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, encode_deltas, iou
+from detector.caching import fill_cache
 from detector.config import Config, FineTuningConfig, RegressionConfig, SVMConfig
-from detector.detections import Detections
 from detector.features.cache import FeatureCache
-from detector.features.encoder import FeatureMaps
 from detector.files import fingerprint
 from detector.heads.checkpoint import load_state, save_state
 from detector.heads.finetuning import FineTuned, FineTuning, FineTuningSettings
@@ -25,55 +23,9 @@ from detector.heads.fully_connected import FullyConnected, imagenet_layers
 from detector.heads.mining import Bank, MiningSettings, MiningState, mine
 from detector.heads.regression import BoxRegressors, assign_boxes, fit_regressor
 from detector.heads.svm import LinearSVMs, SVMProblem, solve_liblinear, solve_primal
-from detector.pipeline import Detector, build_encoder, build_proposer
+from detector.pipeline import Detector
 from detector.progress import Progress, without_progress
-from detector.training_set import Annotation, Annotations, RandomBoxes, TrainingSet, scaled
-
-
-def build_cache(
-    config: Config, directory: Path, device: str = "cpu", precomputed: Mapping[str, Boxes] | None = None
-) -> FeatureCache:
-    """The cache under ``directory`` of the feature maps and proposals (or ``precomputed`` boxes) of a recipe."""
-    encoder, propose = build_encoder(config.features, device), build_proposer(config.proposals)
-    return FeatureCache(directory, encoder, propose, config.proposals.model_dump(), precomputed)
-
-
-def cache_of(detector: Detector, directory: Path, precomputed: Mapping[str, Boxes] | None = None) -> FeatureCache:
-    """The cache under ``directory`` of a detector's own feature maps and proposals (or ``precomputed`` boxes)."""
-    settings = detector.config.proposals.model_dump()
-    return FeatureCache(directory, detector.encoder, detector.propose, settings, precomputed)
-
-
-def cached_inputs(cache: FeatureCache, annotation: Annotation) -> tuple[FeatureMaps, Boxes]:
-    """Feature maps and boxes of a picture, from ``cache``; what is missing there is computed."""
-    return cache.maps(annotation.image_id, annotation.path), cache.proposals(annotation.image_id, annotation.path)
-
-
-def detect_cached(
-    detector: Detector, cache: FeatureCache, annotations: Iterable[Annotation], progress: Progress = without_progress
-) -> list[Detections]:
-    """What a detector finds in each picture, from features in ``cache``; what is missing there is computed."""
-    return [detector.detect_in_maps(*cached_inputs(cache, each)) for each in progress(annotations, "detect")]
-
-
-def fill_cache(
-    cache: FeatureCache,
-    annotations: Iterable[Annotation],
-    progress: Progress = without_progress,
-    mirrored: bool = False,
-) -> None:
-    """Compute what the cache lacks of the pictures, or of their mirror images.
-
-    Killed and started again, it goes on where it was. Several processes may fill one cache at a time.
-    """
-    missing = [each for each in annotations if not cache.is_complete(each.image_id, mirrored)]
-    # begin anywhere, lest two processes compute the same pictures side by side
-    start = random.randrange(len(missing)) if missing else 0
-    title = "features of mirror images" if mirrored else "features"
-    for each in progress(missing[start:] + missing[:start], title):
-        if not cache.is_complete(each.image_id, mirrored):
-            cache.proposals(each.image_id, each.path)
-            (cache.mirrored_maps if mirrored else cache.maps)(each.image_id, each.path)
+from detector.training_set import Annotations, RandomBoxes, TrainingSet, judged, scaled
 
 
 def train_svms(
@@ -103,15 +55,16 @@ def fine_tune(
     """Train fully connected layers on plain pooled features of ``pictures``, but for those that are held out.
 
     The state is kept in the file ``checkpoint``, from which a second call goes on. Raises ValueError for less than two
-    pictures.
+    pictures with objects.
     """
-    if len(pictures) < 2:
-        raise ValueError(f"fine-tuning needs pictures to learn from and to hold out, but there is {len(pictures)}")
+    usable = np.array([index for index in range(len(pictures)) if pictures.has_objects(index)])
+    if len(usable) < 2:
+        raise ValueError(f"fine-tuning needs two pictures with objects, one to hold out, but there is {len(usable)}")
     encoder = pictures.cache.encoder
     # values of about 1, centred: what random layers begin with best
     pictures = scaled(pictures, encoder.n_features**0.5, True, config.seed)
-    order = np.random.default_rng(config.seed).permutation(len(pictures))
-    n_held_out = max(1, round(config.held_out * len(pictures)))
+    order = np.random.default_rng(config.seed).permutation(usable)
+    n_held_out = max(1, round(config.held_out * len(usable)))
     held_out, others = (
         RandomBoxes(pictures, rows, config.foreground, config.min_iou, config.background_iou, config.flips)
         for rows in (np.sort(order[:n_held_out]), np.sort(order[n_held_out:]))
@@ -170,7 +123,11 @@ def _regression_examples(pictures: TrainingSet, min_iou: float) -> _Examples:
     parts: list[tuple[Boxes, Boxes, NDArray[np.int64], NDArray[np.int64]]] = []
     for index, annotation in enumerate(pictures.annotations):
         boxes, _ = pictures.boxes(index)
-        rows, objects = assign_boxes(iou(boxes, annotation.boxes), annotation.labels, min_iou)
+        overlaps = iou(boxes, annotation.boxes)
+        if not pictures.difficult:
+            kept = judged(overlaps, annotation.difficult)
+            boxes, overlaps = boxes[kept], overlaps[kept]
+        rows, objects = assign_boxes(overlaps, annotation.labels, min_iou)
         parts.append((boxes[rows], annotation.boxes[objects], np.full(len(rows), index), annotation.labels[objects]))
     return _Examples(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
@@ -187,7 +144,7 @@ def train(
 
     ``layers`` that were fine-tuned before take the place of those of the recipe, with SVMs on them. Killed and called
     again, training goes on from its last fit to the same result. Raises ValueError, before any work, for a class
-    without an object to learn from.
+    without an object to learn from and for more objects than the samples that may be kept.
     """
     counts = np.zeros(len(class_names), np.int64)
     for each in annotations:
@@ -196,14 +153,18 @@ def train(
     if not counts.all():
         empty = ", ".join(name for name, count in zip(class_names, counts, strict=True) if not count)
         raise ValueError(f"no object to learn from in {len(annotations)} pictures: {empty}")
-    fill_cache(cache, annotations, progress)
+    n_first = int(counts.sum()) + min(len(annotations), MiningSettings.start_pictures) * MiningSettings.start_samples
+    if n_first > config.svm.max_samples:
+        raise ValueError(f"svm.max_samples is {config.svm.max_samples}, but these objects need at least {n_first}")
+    annotations = fill_cache(cache, annotations, progress)
     tuning = config.fine_tuning
     tunes = tuning.enabled and layers is None
     if tunes and tuning.flips:
-        fill_cache(cache, annotations, progress, mirrored=True)
+        annotations = fill_cache(cache, annotations, progress, mirrored=True)
     pooled = TrainingSet(annotations, len(class_names), cache, config.svm.max_negative_iou, config.svm.difficult)
     data = _data_digest(annotations, cache)
-    checkpoint = _state_file("training", config.model_dump(mode="json"), data, cache)
+    settings = config.model_dump(mode="json") | ({"layers": layers.digest} if layers else {})
+    checkpoint = _state_file("training", settings, data, cache)
     softmax = None
     if tunes:
         tuned = fine_tune(pooled, tuning, _fine_tuning_file(config, data, cache), progress)

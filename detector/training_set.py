@@ -83,6 +83,11 @@ class TrainingSet:
         proposals = self.cache.proposals(annotation.image_id, annotation.path)
         return np.concatenate([annotation.boxes[chosen], proposals]), annotation.labels[chosen]
 
+    def has_objects(self, index: int) -> bool:
+        """Whether a picture has an object to learn from."""
+        annotation = self.annotations[index]
+        return bool(len(annotation.labels) if self.difficult else (~annotation.difficult).any())
+
     def features(self, index: int, boxes: Boxes) -> Features:
         """Features ``(R, D)`` of ``(R, 4)`` boxes of a picture."""
         annotation = self.annotations[index]
@@ -116,8 +121,9 @@ def scaled(
     that stand side by side get equal shares of the norm.
     """
     if centre:
-        sums = [each.mean(0, dtype=np.float64) for each in _random_features(pictures, seed, max_pictures, max_boxes)]
-        pictures = replace(pictures, mean=np.mean(sums, axis=0).astype(np.float32))
+        drawn = _random_features(pictures, seed, max_pictures, max_boxes)
+        means = [each.mean(0, dtype=np.float64) for each in drawn if len(each)]
+        pictures = replace(pictures, mean=np.mean(means, axis=0).astype(np.float32))
     parts = [slice(0, pictures.n_features)] if pictures.layers is None else pictures.layers.parts
     norms: list[list[float]] = [[] for _ in parts]
     for features in _random_features(pictures, seed, max_pictures, max_boxes):
@@ -135,6 +141,13 @@ def _random_features(pictures: TrainingSet, seed: int, max_pictures: int, max_bo
         candidates = pictures[int(index)]
         rows = rng.permutation(len(candidates.windows))[:max_boxes]
         yield candidates.pool(candidates.windows[rows])
+
+
+def judged(overlaps: NDArray[np.float32], ignored: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Rows of ``overlaps`` ``(R, N)`` of boxes that do not overlap an ``ignored`` ``(N,)`` object most, ascending."""
+    if not ignored.any():
+        return np.arange(len(overlaps))
+    return np.flatnonzero(~ignored[overlaps.argmax(1)])
 
 
 def sample_boxes(
@@ -196,8 +209,12 @@ class RandomBoxes:
         pictures, index = self.pictures, int(self.indices[index])
         annotation = pictures.annotations[index]
         boxes, _ = pictures.boxes(index)
+        overlaps = iou(boxes, annotation.boxes)
+        if not pictures.difficult:
+            kept = judged(overlaps, annotation.difficult)
+            boxes, overlaps = boxes[kept], overlaps[kept]
         rows, labels = sample_boxes(
-            iou(boxes, annotation.boxes),
+            overlaps,
             annotation.labels,
             pictures.n_classes,
             n_boxes,

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from data.synthetic import write_synthetic_voc
+from detector.caching import build_cache
 from detector.classes import add_classes, remove_class
 from detector.config import parse_config
 from detector.heads.fully_connected import FullyConnected, Softmax
 from detector.image import read_image
 from detector.pipeline import Detector
-from detector.training import build_cache, train
+from detector.training import train
 from tests.test_training import CONFIG, TOOLS
 
 DATA = ("--voc", "voc", "--split", "train")

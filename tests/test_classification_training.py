@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from data.labelled import LabelledPictures, exclusive_targets
-from detector.classification.config import ClassifierConfig, parse_classifier_config
+from detector.classification.config import ClassifierConfig, load_classifier_config, parse_classifier_config
+from detector.classification.model import Classifier
 from detector.classification.training import classification_loss, learning_rate, train_classifier
 from detector.image import read_image, write_image
 from detector.progress import Progress, without_progress
@@ -144,6 +145,43 @@ def test_another_recipe_or_other_data_start_anew(stripes: LabelledPictures, tmp_
         for name, array in expected.learned.items():
             np.testing.assert_array_equal(found.learned[name], array)
     assert len(list(tmp_path.glob("training-*"))) == 3
+
+
+def test_pictures_that_changed_in_place_start_anew(tmp_path: Path) -> None:
+    samples = write_stripes(tmp_path / "pictures", 16)
+    train_classifier(SINGLE, samples, tmp_path)
+    across, down = samples.paths[:2]
+    across_bytes = across.read_bytes()
+    across.write_bytes(down.read_bytes())
+    down.write_bytes(across_bytes)
+    found, expected = train_classifier(SINGLE, samples, tmp_path), train_classifier(SINGLE, samples)
+    for name, array in expected.learned.items():
+        np.testing.assert_array_equal(found.learned[name], array)
+
+
+def test_sizes_that_the_network_cannot_take_are_refused_before_training(stripes: LabelledPictures) -> None:
+    with pytest.raises(ValueError, match="the network cannot take pictures of 8 x 8 pixels"):
+        train_classifier(tiny(pictures={"sizes": [48, 8]}), stripes)
+
+
+def test_one_exclusive_class_is_refused() -> None:
+    samples = LabelledPictures((Path("a"),), np.ones((1, 1), np.int8), ("only",), True, "one")
+    with pytest.raises(ValueError, match="needs two classes to tell apart"):
+        train_classifier(SINGLE, samples)
+
+
+def test_weights_of_what_was_trained_from_scratch_are_its_own(stripes: LabelledPictures, tmp_path: Path) -> None:
+    trained = train_classifier(SINGLE, stripes)
+    trained.save(tmp_path / "model")
+    image = [np.full((60, 50, 3), 99, np.uint8)]
+    again = Classifier.load(tmp_path / "model", weights="nowhere")
+    np.testing.assert_array_equal(again.scores(image), trained.scores(image))
+
+
+def test_frozen_weights_cannot_be_random(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("network: {backbone: efficientnet_lite0}")
+    with pytest.raises(ValueError, match=r"r\.yaml: .*random weights must not be frozen"):
+        load_classifier_config(tmp_path / "r.yaml", "random")
 
 
 def test_a_damaged_state_is_named_and_not_used(

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from detector.heads.finetuning import FineTuning, FineTuningSettings
 from detector.heads.fully_connected import FullyConnected, Softmax, imagenet_layers
 from detector.progress import Progress
-from detector.training_set import sample_boxes
+from detector.training_set import judged, sample_boxes
 
 Floats = NDArray[np.float32]
 
@@ -64,6 +64,13 @@ def test_boxes_are_drawn_by_their_overlap() -> None:
     assert sorted(rows) == [0, 1, 2, 3, 4, 5]
     rows, labels = sample_boxes(np.zeros((3, 0), np.float32), np.zeros(0, np.int64), 6, 8, random)
     assert len(rows) == 0 == len(labels)
+
+
+def test_boxes_of_ignored_objects_are_left_out() -> None:
+    overlaps = np.array([[0.5, 0.1], [0.2, 0.9], [0.3, 0.4], [0.6, 0.5]], np.float32)
+    assert judged(overlaps, np.array([False, False])).tolist() == [0, 1, 2, 3]
+    assert judged(overlaps, np.array([False, True])).tolist() == [0, 3]
+    assert judged(overlaps[:, :0], np.zeros(0, bool)).tolist() == [0, 1, 2, 3]
 
 
 class Quadrants:
@@ -117,6 +124,16 @@ def test_layers_learn_what_no_linear_model_can(tmp_path: Path) -> None:
     assert tuned.held_out_loss < 0.5
 
 
+def test_pictures_held_out_without_boxes_are_named_before_any_work(tmp_path: Path) -> None:
+    class Empty(Quadrants):
+        def sample(self, index: int, n_boxes: int, random: np.random.Generator) -> tuple[Floats, NDArray[np.int64]]:
+            return super().sample(index, 0, random)
+
+    with pytest.raises(ValueError, match="no boxes to choose a snapshot on in the 12 pictures that are held out"):
+        FineTuning(Quadrants(0), Empty(0), settings(), tmp_path / "state.safetensors").run()
+    assert not list(tmp_path.iterdir())
+
+
 def stops_after(n_rounds: int) -> Progress:
     def progress(rounds, title):  # type: ignore[no-untyped-def]
         for number, each in enumerate(rounds):
@@ -127,12 +144,12 @@ def stops_after(n_rounds: int) -> Progress:
     return progress
 
 
-@pytest.mark.parametrize("n_rounds", [1, 5, 9])
-def test_a_killed_training_ends_with_the_same_bits(tmp_path: Path, n_rounds: int) -> None:
-    undisturbed = training(tmp_path / "a.safetensors").run()
+@pytest.mark.parametrize(("n_rounds", "momentum"), [(1, 0.9), (5, 0.9), (9, 0.9), (5, 0.0)])
+def test_a_killed_training_ends_with_the_same_bits(tmp_path: Path, n_rounds: int, momentum: float) -> None:
+    undisturbed = training(tmp_path / "a.safetensors", momentum=momentum).run()
     with pytest.raises(KeyboardInterrupt):
-        training(tmp_path / "b.safetensors").run(stops_after(n_rounds))
-    resumed = training(tmp_path / "b.safetensors").run()
+        training(tmp_path / "b.safetensors", momentum=momentum).run(stops_after(n_rounds))
+    resumed = training(tmp_path / "b.safetensors", momentum=momentum).run()
     np.testing.assert_array_equal(resumed.fc6[0], undisturbed.fc6[0])
     np.testing.assert_array_equal(resumed.fc7[1], undisturbed.fc7[1])
     np.testing.assert_array_equal(resumed.fc8.weights, undisturbed.fc8.weights)

@@ -12,8 +12,9 @@ import pytest
 
 from data.synthetic import SYNTHETIC_CLASSES, write_synthetic_voc
 from data.voc import load_voc
+from detector.caching import build_cache
 from detector.config import parse_config
-from detector.training import build_cache, train
+from detector.training import train
 
 CONFIG = {
     "features": {"short_sides": [160], "levels": [2, 1]},

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ import pytest
 from data.annotation import Dataset
 from data.synthetic import write_synthetic_voc
 from detector.boxes import Boxes, flip, iou
-from detector.config import Config, FineTuningConfig, parse_config
+from detector.caching import build_cache, fill_cache
+from detector.config import Config, FineTuningConfig, RegressionConfig, parse_config
 from detector.evaluation.voc import by_class, evaluate_voc
 from detector.features.encoder import FeatureMaps
 from detector.heads.checkpoint import load_state, save_state
@@ -25,11 +27,11 @@ from detector.heads.fully_connected import FullyConnected
 from detector.heads.mining import Bank, MiningState
 from detector.image import read_image
 from detector.pipeline import Detector
-from detector.training import build_cache, fill_cache, fine_tune, train
+from detector.training import fine_tune, train, train_regressors
 from detector.training_set import RandomBoxes, TrainingSet, scaled
 
 TOOLS = Path(__file__).parents[1] / "tools"
-CONFIG = {
+CONFIG: dict[str, dict[str, Any]] = {
     "features": {"short_sides": [320], "levels": [3, 1]},
     "proposals": {"max_boxes": 300, "min_side": 16},
     "svm": {"loss": "squared_hinge", "C": 0.01, "centre": True},
@@ -101,6 +103,37 @@ def test_negatives_overlap_no_object_of_the_class(pictures: TrainingSet, train_s
         rows = [window_of[tuple(w)] for w in candidates.windows]
         ignored_or_positive = candidates.targets[:, label] >= 0
         assert (ignored_or_positive[near[rows]]).all()
+
+
+def test_difficult_objects_are_neither_objects_nor_background(pictures: TrainingSet, train_set: Dataset) -> None:
+    index = next(i for i, each in enumerate(train_set) if len(each.labels))
+    first = train_set[index]
+    hidden = replace(first, difficult=np.ones(len(first.labels), bool))
+    without = TrainingSet(Dataset((hidden,), train_set.class_names, "one"), 3, pictures.cache, difficult=False)
+    random = np.random.default_rng(0)
+    assert len(RandomBoxes(pictures, np.array([index])).sample(0, 64, random)[1]) > 0
+    assert len(RandomBoxes(without, np.array([0])).sample(0, 64, random)[1]) == 0
+    assert not without.has_objects(0)
+    regressors = train_regressors(without, RegressionConfig(), seed=3)
+    assert not regressors.weights.any() and not regressors.biases.any()
+
+
+def test_pictures_without_boxes_do_not_spoil_the_scale(pictures: TrainingSet, train_set: Dataset) -> None:
+    cache = replace(pictures.cache, precomputed={each.image_id: each.boxes for each in train_set})
+    nothing = replace(
+        train_set[1], boxes=np.zeros((0, 4), np.float32), labels=np.zeros(0, int), difficult=np.zeros(0, bool)
+    )
+    cache = replace(cache, precomputed={**(cache.precomputed or {}), nothing.image_id: nothing.boxes})
+    annotations = Dataset((train_set[0], nothing), train_set.class_names, "two")
+    found = scaled(TrainingSet(annotations, 3, cache), 20, True, seed=3)
+    assert np.isfinite(found.mean).all() and np.isfinite(found.scale).all()
+
+
+def test_too_few_samples_for_the_objects_are_named_before_any_work(train_set: Dataset, tmp_path: Path) -> None:
+    config = parse_config({**CONFIG, "svm": {**CONFIG["svm"], "max_samples": 500}}, "test")
+    with pytest.raises(ValueError, match=r"svm\.max_samples is 500, but these objects need at least 24\d\d"):
+        train(config, train_set, train_set.class_names, build_cache(config, tmp_path))
+    assert not list(tmp_path.iterdir())
 
 
 def test_difficult_objects_can_be_left_out(pictures: TrainingSet, train_set: Dataset, config: Config) -> None:
@@ -268,6 +301,22 @@ def test_settings_are_compared_on_held_out_pictures(root: Path, tmp_path: Path) 
     assert script("compare_settings.py", *arguments, cwd=tmp_path).stdout == first.stdout
 
 
+def test_a_picture_cut_short_is_named_and_left_out(root: Path, test_set: Dataset, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "voc")
+    for split in ("train", "test"):
+        image_id = (tmp_path / f"voc/ImageSets/Main/{split}.txt").read_text().split()[0]
+        (picture,) = (tmp_path / "voc/JPEGImages").glob(f"{image_id}.*")
+        picture.write_bytes(picture.read_bytes()[: picture.stat().st_size // 2])
+    (tmp_path / "recipe.yaml").write_text(json.dumps(CONFIG))
+    data = ("--voc", "voc", "--cache", "cache")
+    done = script("train_svm.py", "recipe.yaml", *data, "--split", "train", "--output", "m", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "going on without it" in done.stderr
+    done = script("evaluate_voc.py", *data, "--split", "test", "--model", "m", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("error: ") == 1
+
+
 def test_scripts_name_what_is_wrong_with_data(root: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("featurs: {}")
@@ -327,7 +376,7 @@ def test_fine_tuned_layers_detect_and_come_back_from_a_file(
 
 def test_one_picture_cannot_be_held_out_from_itself(pictures: TrainingSet, train_set: Dataset, tmp_path: Path) -> None:
     one = replace(pictures, annotations=train_set.annotations[:1])
-    with pytest.raises(ValueError, match="pictures to learn from and to hold out, but there is 1"):
+    with pytest.raises(ValueError, match="needs two pictures with objects, one to hold out, but there is 1"):
         fine_tune(one, FineTuningConfig(), tmp_path / "state.safetensors")
 
 

@@ -106,8 +106,11 @@ class FeatureStore:
         return features / np.maximum(norms, np.finfo(np.float32).tiny)
 
     def _row(self, path: Path, view: str) -> Matrix:
+        status = path.stat()
+        picture = (str(path.resolve()), status.st_mtime_ns, status.st_size)
         settings = {"digest": self.backbone.digest, "precision": self.backbone.precision, "view": VIEWS[view]}
-        file = self.directory / f"features-{fingerprint(settings)}" / f"{path.stem}.safetensors"
+        name = f"{path.stem}-{fingerprint({'picture': picture})}.safetensors"
+        file = self.directory / f"features-{fingerprint(settings)}" / name
         try:
             return read_arrays(file)[0]["row"].astype(np.float32)
         except FileNotFoundError:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from data.annotation import Dataset
 from data.voc import load_voc
 from detector.boxes import Boxes
+from detector.caching import detect_cached
 from detector.config import Config, FeatureConfig, ProposalConfig, RegressionConfig, load_config
 from detector.console import output_file, progress, write_json
 from detector.detections import Detections
@@ -32,7 +33,7 @@ from detector.features.cache import FeatureCache
 from detector.features.encoder import RegionEncoder
 from detector.image import read_image
 from detector.pipeline import Detector, build_encoder, build_proposer
-from detector.training import detect_cached, train
+from detector.training import train
 
 RCNN = "R-CNN"
 METHODS = {"SPP, 1 scale": (688,), "SPP, 5 scales": (480, 576, 688, 864, 1200), RCNN: (SIDE,)}

@@ -16,10 +16,10 @@ from benchmark_machine import machine  # type: ignore[import-not-found]
 from numpy.typing import NDArray
 
 from data.voc import VOC_CLASSES, load_voc
+from detector.caching import build_cache
 from detector.config import load_config
 from detector.console import progress
 from detector.heads.svm import LinearSVMs, SVMProblem, solve_liblinear, solve_primal
-from detector.training import build_cache
 from detector.training_set import TrainingSet, scaled
 
 

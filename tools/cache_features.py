@@ -41,11 +41,11 @@ def main() -> int:
         raise ValueError("a CONFIG is needed, such as configs/default.yaml")
     config = load_config(options.config, options.weights)
     dataset = load_checked(**data_source(options), class_names=options.classes, picture_size=picture_size)
-    from detector.training import build_cache, fill_cache
+    from detector.caching import build_cache, fill_cache
 
     cache = build_cache(config, options.cache, options.device, precomputed_boxes(options.proposals))
-    fill_cache(cache, dataset, progress)
-    print(f"{len(dataset)} pictures of {dataset.name}: {cache.maps_directory}, {cache.proposals_directory}")
+    readable = fill_cache(cache, dataset, progress)
+    print(f"{len(readable)} pictures of {dataset.name}: {cache.maps_directory}, {cache.proposals_directory}")
     return 0
 
 

@@ -8,8 +8,10 @@ Variants that differ from the one before in ``detection`` alone are not trained 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,12 +65,13 @@ def main() -> int:
     dataset = load_checked(**data_source(options), class_names=options.classes, picture_size=picture_size)
     fit, held_out = parts(dataset, options.images, options.hold_out)
     print(f"{options.config}: trained on {len(fit)}, scored on {len(held_out)} other pictures of {dataset.name}")
+    data = data_digest((fit, held_out), options.proposals)
     results: dict[str, Any] = {}
     if options.results is not None and options.results.exists():
         results = json.loads(options.results.read_text(encoding="utf-8"))
     detector = None
     for name, config in variants.items():
-        key = f"{config.model_dump_json()} {len(fit)} {len(held_out)} {dataset.name}"
+        key = f"{config.model_dump_json()} {data}"
         if key not in results:
             detector, results[key] = measure(config, fit, held_out, options, detector)
             if options.results is not None:
@@ -102,12 +105,24 @@ def parts(dataset: Dataset, limit: int | None, every: int) -> tuple[Dataset, Dat
     return replace(dataset, annotations=fit), replace(dataset, annotations=held_out)
 
 
+def data_digest(parts: Iterable[Dataset], proposals: Path | None) -> str:
+    """Of all that results depend on beside the recipe: classes, pictures, objects, and boxes computed elsewhere."""
+    result = hashlib.sha256(b"" if proposals is None else proposals.read_bytes())
+    for part in parts:
+        result.update(repr(part.class_names).encode())
+        for each in part:
+            for values in (each.image_id.encode(), each.boxes, each.labels, each.difficult):
+                result.update(bytes(values))
+    return result.hexdigest()[:16]
+
+
 def measure(
     config: Config, fit: Dataset, held_out: Dataset, options: Any, last: Detector | None
 ) -> tuple[Detector, dict[str, float]]:
     """A detector and its mAP; ``last`` is used again, in no time, where only its steps of detection differ."""
+    from detector.caching import build_cache, detect_cached, fill_cache
     from detector.evaluation.voc import by_class, evaluate_voc
-    from detector.training import build_cache, detect_cached, train
+    from detector.training import train
 
     cache = build_cache(config, options.cache, options.device, precomputed_boxes(options.proposals))
     start = time.monotonic()
@@ -116,9 +131,10 @@ def measure(
     else:
         detector = train(config, fit, fit.class_names, cache, progress)
     seconds = time.monotonic() - start
-    found = detect_cached(detector, cache, held_out, progress)
-    detections = by_class([each.image_id for each in held_out], found)
-    return detector, {"mAP": evaluate_voc(detections, held_out, held_out.class_names).mAP, "seconds": seconds}
+    readable = fill_cache(cache, held_out, progress)
+    found = detect_cached(detector, cache, readable, progress)
+    detections = by_class([each.image_id for each in readable], found)
+    return detector, {"mAP": evaluate_voc(detections, readable, held_out.class_names).mAP, "seconds": seconds}
 
 
 if __name__ == "__main__":

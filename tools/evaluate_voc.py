@@ -20,10 +20,11 @@ from detector.console import (
     output_file,
     precomputed_boxes,
     progress,
+    report,
     run,
     write_json,
 )
-from detector.evaluation.files import read_detections, write_detections
+from detector.evaluation.files import check_image_ids, read_detections, write_detections
 from detector.evaluation.voc import by_class, evaluate_voc
 from detector.image import picture_size
 
@@ -70,8 +71,10 @@ def main() -> int:
     if detector is None:
         detections = read_detections(options.detections, split, dataset.class_names)
     else:
-        found = detect_all(detector, dataset, options)
         image_ids = [annotation.image_id for annotation in dataset]
+        if options.save_detections is not None:
+            check_image_ids(image_ids)
+        found = detect_all(detector, dataset, options)
         if options.save_detections is not None:
             write_detections(options.save_detections, split, image_ids, found)
         detections = by_class(image_ids, found)
@@ -95,19 +98,31 @@ def main() -> int:
 
 
 def detect_all(detector: Ensemble, dataset: Dataset, options: Namespace) -> list[Detections]:
-    """Detections of every picture; with a cache, a run that was killed finds its features there."""
+    """Detections of every picture; with a cache, a run that was killed finds its features there.
+
+    A picture that cannot be read is reported, and its objects count as missed; ValueError when none could be.
+    """
+    from detector.caching import cache_of, cached_inputs
+    from detector.detections import Detections
     from detector.image import read_image
-    from detector.training import cache_of, cached_inputs
 
     boxes = precomputed_boxes(options.proposals)
     caches = [cache_of(each, options.cache, boxes) for each in detector.detectors] if options.cache else []
     found = []
+    unreadable = 0
     for each in progress(dataset, "detect"):
-        if caches:
-            found.append(detector.detect_in_maps([cached_inputs(cache, each) for cache in caches]))
-        else:
-            given = None if boxes is None else boxes[each.image_id]
-            found.append(detector.detect(read_image(each.path), given))
+        try:
+            if caches:
+                found.append(detector.detect_in_maps([cached_inputs(cache, each) for cache in caches]))
+            else:
+                given = None if boxes is None else boxes[each.image_id]
+                found.append(detector.detect(read_image(each.path), given))
+        except ValueError as error:
+            report(error)
+            unreadable += 1
+            found.append(Detections.empty(detector.class_names))
+    if unreadable == len(dataset):
+        raise ValueError("none of the pictures could be read")
     return found
 
 

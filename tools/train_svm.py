@@ -73,7 +73,8 @@ def main() -> int:
 def from_recipe(options: Namespace) -> Detector:
     config = load_config(options.config, options.weights)
     dataset = load_checked(**data_source(options), class_names=options.classes, picture_size=picture_size)
-    from detector.training import build_cache, train
+    from detector.caching import build_cache
+    from detector.training import train
 
     start = time.monotonic()
     cache = build_cache(config, options.cache, options.device, precomputed_boxes(options.proposals))
@@ -82,9 +83,10 @@ def from_recipe(options: Namespace) -> Detector:
 
 def with_class(options: Namespace) -> Detector:
     source = data_source(options)
+    from detector.caching import cache_of
     from detector.classes import add_classes, check_new
     from detector.pipeline import Detector
-    from detector.training import cache_of, train
+    from detector.training import train
 
     detector = Detector.load(options.model, options.device, options.weights)
     check_new(detector, options.add_class)  # before it is trained

@@ -94,8 +94,9 @@ def load_classifier_config(path: str | Path, weights: str | Path | None = None) 
     config = read_recipe(path, ClassifierConfig)
     if weights is None:
         return config
-    network = config.network.model_copy(update={"weights": str(weights)})
-    return config.model_copy(update={"network": network})
+    content = config.model_dump(mode="json")
+    content["network"]["weights"] = str(weights)
+    return parse_classifier_config(content, str(path))
 
 
 def parse_classifier_config(content: Any, source: str) -> ClassifierConfig:

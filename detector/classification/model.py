@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from detector.classification.config import ClassifierConfig, parse_classifier_config
-from detector.classification.network import Head, build_convolutions, build_head
+from detector.classification.network import Head, build_convolutions, build_head, checked_maps
 from detector.classification.views import Image, Views, flipped, multi_sides, nine_windows, resize, view_images
 from detector.features.backbones import Backbone, usable_precision
 from detector.features.mapping import boxes_to_cells
@@ -23,6 +23,9 @@ Scores = NDArray[np.float32]
 
 BATCH_PIXELS = 32 * 224 * 224
 """About so many pixels go through the network at a time."""
+
+GREATEST_SIDE = 4096
+"""Pixels of the shorter side of a picture."""
 
 _FORMAT = "spp-classifier 1"
 
@@ -76,8 +79,10 @@ class Classifier:
             if views == "multi":
                 raise ValueError("views multi have sizes of their own")
             least = 1 if views == "whole" else crop
-            if short_side < least:
-                raise ValueError(f"the shorter side must be at least {least} for views {views}, but is {short_side}")
+            if not least <= short_side <= GREATEST_SIDE:
+                raise ValueError(
+                    f"the shorter side must be {least} to {GREATEST_SIDE} for views {views}, but is {short_side}"
+                )
         return views
 
     def _mean_scores(self, views: Sequence[Sequence[Image]]) -> Scores:
@@ -91,7 +96,7 @@ class Classifier:
             step = max(1, BATCH_PIXELS // (height * width))
             for start in range(0, len(members), step):
                 pictures, images = zip(*members[start : start + step], strict=True)
-                maps = self.backbone.maps(np.stack(images))
+                maps = checked_maps(self.backbone.maps, np.stack(images))
                 np.add.at(sums, list(pictures), self._probabilities(self.head(maps)))
         return sums / np.array([[len(images)] for images in views], np.float32).reshape(-1, 1)
 
@@ -150,10 +155,10 @@ class Classifier:
         config = parse_classifier_config(metadata["config"], "its configuration")
         network = config.network
         state = None if network.frozen else _under(arrays, "backbone")
-        if weights is not None:
+        if weights is not None and network.frozen:
             network = network.model_copy(update={"weights": str(weights)})
-        precision = usable_precision(network.precision, device) if network.frozen else "float32"
-        backbone = Backbone(build_convolutions(network, state), device, precision)
+        precision = usable_precision(network.precision, device)
+        backbone = Backbone(build_convolutions(network, state), device, precision if network.frozen else "float32")
         if backbone.digest != metadata["backbone_digest"]:
             raise ValueError(
                 f"was trained on other weights of {network.backbone} ({metadata['backbone_digest'][:12]}) "

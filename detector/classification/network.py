@@ -18,6 +18,8 @@ from detector.features.layer import SpatialPyramidPooling
 from detector.features.preprocessing import Preprocessing
 from detector.features.truncation import State
 
+Maps = Callable[[NDArray[np.uint8]], torch.Tensor]
+
 LAST_STD = 0.01
 
 
@@ -35,7 +37,7 @@ class UnitNorm(nn.Module):
 class Head(nn.Module):
     """Everything after the convolutions: maps ``(N, C, h, w)`` float32 -> logits ``(N, K)`` float32.
 
-    pool: maps to rows of features, bins before channels; maps of any size with a pyramid, of one size without.
+    pool: maps to rows of features, of any size with a pyramid (bins before channels), of one size without.
     layers: rows of features to logits.
     """
 
@@ -68,11 +70,24 @@ def build_convolutions(config: NetworkConfig, state: State | None = None) -> Net
     return replace(network, preprocessing=Preprocessing()) if config.weights == "random" else network
 
 
-def build_head(config: ClassifierConfig, maps: Callable[[NDArray[np.uint8]], torch.Tensor], n_classes: int) -> Head:
-    """An untrained head for the ``maps`` ``(N, C, h, w)`` of pictures ``(N, H, W, 3)``."""
-    crop = config.pictures.crop
+def checked_maps(maps: Maps, images: NDArray[np.uint8]) -> torch.Tensor:
+    """``maps(images)`` of ``(N, H, W, 3)`` pictures; ValueError for sizes that the convolutions cannot take."""
+    try:
+        return maps(images)
+    except RuntimeError as error:
+        height, width = images.shape[1:3]
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"the network cannot take pictures of {width} x {height} pixels: {reason}") from None
+
+
+def build_head(config: ClassifierConfig, maps: Maps, n_classes: int) -> Head:
+    """An untrained head for the ``maps`` ``(N, C, h, w)`` of pictures ``(N, H, W, 3)``.
+
+    Raises ValueError where the convolutions cannot take the crop, or the smallest size of the recipe.
+    """
     with torch.no_grad():
-        _, channels, height, width = maps(np.zeros((1, crop, crop, 3), np.uint8)).shape
+        for side in (min(config.pictures.sizes), config.pictures.crop):
+            _, channels, height, width = checked_maps(maps, np.zeros((1, side, side, 3), np.uint8)).shape
     with torch.random.fork_rng(devices=[]):
         return Head(config.network, (channels, height, width), n_classes)
 

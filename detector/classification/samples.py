@@ -41,9 +41,10 @@ class Samples(Protocol):
 
 
 def samples_digest(samples: Samples) -> str:
-    """SHA-256, in hexadecimal, of everything that a training learns from but the pixels."""
+    """SHA-256, in hexadecimal, of all that a training learns from; of pictures path, time and size."""
     result = hashlib.sha256(repr((samples.class_names, samples.exclusive)).encode())
-    result.update("\n".join(str(path.resolve()) for path in samples.paths).encode())
+    for path in samples.paths:
+        result.update(repr(_file_state(path)).encode())
     result.update(samples.targets.tobytes())
     result.update(b"" if samples.boxes is None else samples.boxes.tobytes())
     return result.hexdigest()
@@ -87,10 +88,15 @@ class ResizedPictures:
         return resize(image if box is None else cut(image, box), self.short_side)
 
     def _key(self, index: int) -> str:
-        path, box = self.samples.paths[index].resolve(), self._box(index)
-        status = path.stat()
+        box = self._box(index)
         place = None if box is None else box.tolist()
-        return fingerprint({"path": str(path), "time": status.st_mtime_ns, "size": status.st_size, "box": place})
+        return fingerprint({"picture": _file_state(self.samples.paths[index]), "box": place})
+
+
+def _file_state(path: Path) -> tuple[str, int, int]:
+    """Absolute path, time of change and size: another one says that a file may hold something else."""
+    status = path.stat()
+    return str(path.resolve()), status.st_mtime_ns, status.st_size
 
 
 def epoch_order(n_samples: int, seed: int, epoch: int) -> NDArray[np.int64]:

@@ -54,9 +54,11 @@ def train_classifier(
     Resized pictures and, every ``checkpoint_seconds``, the state of the training are kept under ``directory``, where
     there is one. Killed and called again, it goes on from its last state to the same bits, on the same processor and
     number of threads: whatever is random depends on seed, epoch and index alone. Exclusive classes are told apart by a
-    softmax, others each by a logistic loss. Raises ValueError, before any work, for a class without a sample, and when
-    the loss is no longer a number.
+    softmax, others each by a logistic loss. Raises ValueError, before any work, for a class without a sample, for one
+    exclusive class alone and for sizes that the network cannot take; and when the loss is no longer a number.
     """
+    if samples.exclusive and len(samples.class_names) < 2:
+        raise ValueError("a classifier needs two classes to tell apart, but there is one")
     missing = np.array(samples.class_names)[~(samples.targets > 0).any(axis=0)]
     if len(missing):
         raise ValueError(f"no picture to learn from: {', '.join(missing)}")

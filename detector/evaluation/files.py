@@ -6,7 +6,7 @@ Corners in the files are 1-based and inclusive: x1 and y1 gain 1 when written an
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +33,7 @@ def write_detections(
     class_names = detections[0].class_names
     if any(each.class_names != class_names for each in detections):
         raise ValueError("detections must share their class names")
-    for image_id in image_ids:
-        if image_id.split() != [image_id]:
-            raise ValueError(f"image ids must hold no blanks, but got {image_id!r}")
+    check_image_ids(image_ids)
     paths = [_path(Path(directory), split, name) for name in class_names]
     Path(directory).mkdir(parents=True, exist_ok=True)
     lines: list[list[str]] = [[] for _ in class_names]
@@ -47,6 +45,13 @@ def write_detections(
     for path, of_class in zip(paths, lines, strict=True):
         with replacing(path) as temporary:
             temporary.write_text("".join(of_class), encoding="utf-8")
+
+
+def check_image_ids(image_ids: Iterable[str]) -> None:
+    """Raise ValueError for an image id that `write_detections` cannot write."""
+    for image_id in image_ids:
+        if image_id.split() != [image_id]:
+            raise ValueError(f"image ids must hold no blanks, but got {image_id!r}")
 
 
 def read_detections(directory: Path | str, split: str, class_names: Sequence[str]) -> dict[str, ClassDetections]:

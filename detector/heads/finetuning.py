@@ -141,13 +141,15 @@ class FineTuning:
     def run(self, progress: Progress = without_progress) -> FineTuned:
         """Train to the end, from the checkpoint if there is one. Its last state stays for another call.
 
-        Raises ValueError when the training diverged.
+        Raises ValueError when the training diverged, and when there are no boxes to judge it by.
         """
         settings = self.settings
         self._load()
         if self.next_round == self.n_rounds:
             return self._result()
         validation = self._validation()
+        if not len(validation[1]):
+            raise ValueError(f"no boxes to choose a snapshot on in the {len(self.held_out)} pictures that are held out")
         for number in progress(range(self.next_round, self.n_rounds), f"fine-tuning, batches x {self.batches}"):
             passed = number / self.n_rounds
             lr = settings.lr * 0.1 ** sum(passed >= step for step in settings.lr_steps)
@@ -202,7 +204,7 @@ class FineTuning:
         with torch.inference_mode():
             parts = zip(features.split(1024), labels.split(1024), strict=True)
             total = sum(len(own) * float(self._loss(values, own)) for values, own in parts)
-        loss = total / max(1, len(labels))
+        loss = total / len(labels)
         _log.info("round %d: loss %.4f on boxes held out", next_round, loss)
         if loss < self.lowest:
             self.lowest = loss
@@ -215,7 +217,8 @@ class FineTuning:
         if self.next_round < self.n_rounds:
             for name, tensor in self.network.named_parameters():
                 arrays[f"network.{name}"] = tensor.numpy(force=True)
-                arrays[f"momentum.{name}"] = self.optimiser.state[tensor]["momentum_buffer"].numpy(force=True)
+                if self.settings.momentum:
+                    arrays[f"momentum.{name}"] = self.optimiser.state[tensor]["momentum_buffer"].numpy(force=True)
         write_arrays(self.checkpoint, arrays, {"next_round": self.next_round, "lowest": self.lowest})
 
     def _load(self) -> None:
@@ -236,8 +239,9 @@ class FineTuning:
         if self.next_round < self.n_rounds:
             self.network.load_state_dict(part("network."))
             momentum = part("momentum.")
-            for name, tensor in self.network.named_parameters():
-                self.optimiser.state[tensor]["momentum_buffer"] = momentum[name].to(self.device)
+            parameters = dict(self.network.named_parameters())
+            for name, buffer in momentum.items():
+                self.optimiser.state[parameters[name]]["momentum_buffer"] = buffer.to(self.device)
 
     def _result(self) -> FineTuned:
         if not np.isfinite(self.lowest):

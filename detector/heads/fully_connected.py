@@ -6,11 +6,13 @@ and background, fc8, may score boxes itself.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,6 +70,15 @@ class FullyConnected:
         if not self.beside_inputs:
             return [slice(0, n_outputs)]
         return [slice(0, self.n_inputs), slice(self.n_inputs, self.n_inputs + n_outputs)]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hexadecimal, of all weights and biases."""
+        result = hashlib.sha256()
+        arrays: list[NDArray[Any]] = [*self.weights, *self.biases]
+        for array in arrays:
+            result.update(array.tobytes())
+        return result.hexdigest()
 
     def __call__(self, features: Features) -> Features:
         if features.ndim != 2 or features.shape[1] != self.n_inputs:

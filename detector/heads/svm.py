@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from detector.heads._line_search import loss_terms, step_lengths
 
 LOSSES = ("hinge", "squared_hinge")
-
 _ROWS = 2048
 
 
@@ -129,21 +128,24 @@ def solve_primal(
     although the hinge is smoothed over a shrinking interval on the way. ``progress`` is called with the iteration
     and the largest relative gap.
     """
-    matrix = torch.from_numpy(features)
-    state = _Lbfgs(problem, matrix, targets, start)
+    state = _Lbfgs(problem, torch.from_numpy(features), targets, start)
+    active = np.arange(targets.shape[1])
     smoothing = 0.5
     for iteration in range(max_iterations):
-        gaps, smoothing_gaps = state.evaluate(smoothing)
+        gaps, smoothing_gaps = state.evaluate(smoothing, active)
         if progress:
             progress(iteration, float(gaps.max()))
-        if (gaps <= tolerance).all():
+        # gaps never grow: a class that is done stays so, and costs no more time
+        going_on = gaps > tolerance
+        if not going_on.any():
             break
+        active = active[going_on]
         # once the smoothed problem is solved to a part of what its smoothing costs, smooth less
-        if problem.loss == "hinge" and (smoothing_gaps <= 0.3 * gaps)[gaps > tolerance].all():
+        if problem.loss == "hinge" and (smoothing_gaps <= 0.3 * gaps)[going_on].all():
             smoothing /= 4
-            state.evaluate(smoothing)
+            state.evaluate(smoothing, active)
             state.forget()
-        state.step(smoothing, gaps > tolerance)
+        state.step(smoothing, active)
     return state.best(problem.bias_multiplier)
 
 
@@ -164,6 +166,7 @@ class _Lbfgs:
             self.variables[:-1] = torch.from_numpy(start.weights)
             self.variables[-1] = torch.from_numpy(start.biases / problem.bias_multiplier)
         self.scores = self._times(self.variables)
+        self.gradient = torch.zeros_like(self.variables)
         self.pairs: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
         self.previous: tuple[torch.Tensor, torch.Tensor] | None = None
         self.lowest = np.full(n_classes, np.inf)
@@ -178,39 +181,42 @@ class _Lbfgs:
         scores += self.problem.bias_multiplier * variables[-1]
         return np.ascontiguousarray(scores.numpy().T)
 
-    def evaluate(self, smoothing: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Gradient at the iterate; relative gaps of the exact and of the smoothed problem, ``(K,)`` each."""
+    def evaluate(self, smoothing: float, active: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Gradient of the ``active`` ``(n,)`` classes; relative gaps ``(n,)`` of the exact and the smoothed problem."""
         squared = self.problem.loss == "squared_hinge"
-        dual, sums = loss_terms(self.scores, self.targets, self.costs, smoothing, squared)
-        signed = torch.from_numpy(np.ascontiguousarray((dual * self.targets).T))
-        image = torch.empty_like(self.variables)
+        targets = self.targets[active]
+        dual, sums = loss_terms(self.scores[active], targets, self.costs[active], smoothing, squared)
+        signed = torch.from_numpy(np.ascontiguousarray((dual * targets).T))
+        variables = self.variables[:, active]
+        image = torch.empty_like(variables)
         image[:-1] = self.matrix.T @ signed
         image[-1] = self.problem.bias_multiplier * signed.sum(0)
-        self.gradient = self.variables - image
-        norm = (self.variables.double() ** 2).sum(0).numpy() / 2
+        self.gradient[:, active] = variables - image
+        norm = (variables.double() ** 2).sum(0).numpy() / 2
         image_norm = (image.double() ** 2).sum(0).numpy() / 2
         exact, smoothed, dual_linear, dual_quadratic = sums.T
         primal = norm + exact
-        better = primal < self.lowest
-        self.lowest = np.where(better, primal, self.lowest)
-        self.best_variables[:, torch.from_numpy(better)] = self.variables[:, torch.from_numpy(better)]
+        better = active[primal < self.lowest[active]]
+        self.best_variables[:, better] = self.variables[:, better]
+        self.lowest[active] = np.minimum(self.lowest[active], primal)
         smoothed_dual = dual_linear - dual_quadratic - image_norm
-        self.best_dual = np.maximum(self.best_dual, smoothed_dual if squared else dual_linear - image_norm)
-        scale = np.maximum(self.lowest, 1e-12)
-        return (self.lowest - self.best_dual) / scale, (norm + smoothed - smoothed_dual) / scale
+        dual_now = smoothed_dual if squared else dual_linear - image_norm
+        self.best_dual[active] = np.maximum(self.best_dual[active], dual_now)
+        scale = np.maximum(self.lowest[active], 1e-12)
+        return (self.lowest - self.best_dual)[active] / scale, (norm + smoothed - smoothed_dual) / scale
 
-    def step(self, smoothing: float, active: NDArray[np.bool_]) -> None:
+    def step(self, smoothing: float, active: NDArray[np.int64]) -> None:
         """Move the active classes along their L-BFGS directions by the exact minimiser of the smoothed problem."""
         self._remember()
-        direction = -self._apply_inverse_hessian(self.gradient)
-        direction[:, torch.from_numpy(~active)] = 0
+        direction = -self._apply_inverse_hessian(self.gradient)[:, active]
+        variables, scores = self.variables[:, active], self.scores[active]
         slopes = self._times(direction)
-        products = torch.stack([(self.variables * direction).sum(0), (direction**2).sum(0)]).double().numpy()
+        products = torch.stack([(variables * direction).sum(0), (direction**2).sum(0)]).double().numpy()
         squared = self.problem.loss == "squared_hinge"
-        lengths = step_lengths(self.scores, slopes, self.targets, self.costs, products, smoothing, squared)
-        self.previous = (self.variables.clone(), self.gradient)
-        self.variables += direction * torch.from_numpy(lengths.astype(np.float32))
-        self.scores += slopes * lengths[:, None].astype(np.float32)
+        lengths = step_lengths(scores, slopes, self.targets[active], self.costs[active], products, smoothing, squared)
+        self.previous = (self.variables.clone(), self.gradient.clone())
+        self.variables[:, active] = variables + direction * torch.from_numpy(lengths.astype(np.float32))
+        self.scores[active] = scores + slopes * lengths[:, None].astype(np.float32)
 
     def forget(self) -> None:
         """Drop the curvature of another smoothing."""
