@@ -77,6 +77,18 @@ def test_second_time_is_read_not_computed(tmp_path: Path, picture: Path, cat: ND
     np.testing.assert_allclose(maps.maps[1], direct.maps[1], rtol=1e-3)
 
 
+@pytest.mark.parametrize("image_id", ["train/one", "..", "照" * 60, "x" * 300])
+def test_any_image_id_has_a_file(tmp_path: Path, picture: Path, image_id: str) -> None:
+    propose = Proposer()
+    cache = replace(make_cache(tmp_path / "cache"), propose=propose)
+    for each in (image_id, image_id[:-1], image_id + "1"):
+        cache.proposals(each, picture)
+    assert propose.calls == 3
+    cache.proposals(image_id, picture)
+    assert propose.calls == 3
+    assert len(list(cache.proposals_directory.glob("*.safetensors"))) == 3
+
+
 def test_what_changes_values_changes_the_folder(tmp_path: Path) -> None:
     base = make_cache(tmp_path)
     assert make_cache(tmp_path).maps_directory == base.maps_directory

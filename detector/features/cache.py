@@ -27,6 +27,7 @@ from detector.image import read_image
 
 _FORMAT = 1
 _SETTINGS = "settings.json"
+_LONGEST_NAME = 160
 _log = logging.getLogger(__name__)
 
 
@@ -138,8 +139,11 @@ def cache_folders(directory: Path) -> list[CacheFolder]:
 
 
 def _file_name(image_id: str) -> str:
-    # an image id may hold a slash; a file name must not
-    return f"{quote(image_id, safe='')}.safetensors"
+    # an image id may hold a slash; a file name must not, and file systems end it at 255 bytes
+    name = quote(image_id, safe="")
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[:_LONGEST_NAME]}-{fingerprint({'image_id': image_id})}"
+    return f"{name}.safetensors"
 
 
 def _get(
