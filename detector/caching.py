@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from detector.boxes import Boxes
@@ -33,16 +34,19 @@ def cache_of(detector: Detector, directory: Path, precomputed: Mapping[str, Boxe
     return FeatureCache(directory, detector.encoder, detector.propose, settings, precomputed)
 
 
-def cached_inputs(cache: FeatureCache, annotation: Annotation) -> tuple[FeatureMaps, Boxes]:
-    """Feature maps and boxes of a picture, from ``cache``; what is missing there is computed."""
-    return cache.maps(annotation.image_id, annotation.path), cache.proposals(annotation.image_id, annotation.path)
+def cached_inputs(detector: Detector, cache: FeatureCache, annotation: Annotation) -> tuple[FeatureMaps, Boxes]:
+    """`Detector.maps` and boxes of a picture, from ``cache``; what is missing there is computed."""
+    maps = cache.maps(annotation.image_id, annotation.path)
+    if detector.config.detection.mirrored:
+        maps = replace(maps, mirrored=cache.mirrored_maps(annotation.image_id, annotation.path))
+    return maps, cache.proposals(annotation.image_id, annotation.path)
 
 
 def detect_cached(
     detector: Detector, cache: FeatureCache, annotations: Iterable[Annotation], progress: Progress = without_progress
 ) -> list[Detections]:
     """What a detector finds in each picture, from features in ``cache``; what is missing there is computed."""
-    return [detector.detect_in_maps(*cached_inputs(cache, each)) for each in progress(annotations, "detect")]
+    return [detector.detect_in_maps(*cached_inputs(detector, cache, each)) for each in progress(annotations, "detect")]
 
 
 def fill_cache(

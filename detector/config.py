@@ -114,8 +114,16 @@ class DetectionConfig(Section):
     max_detections: Count = 100
     refinements: Annotated[int, Field(ge=0)] = 0
     """Rounds of `refinement.Refiner`; 0 is the release's order: suppress, move once, suppress again."""
+    mirrored: bool = False
+    """Refine boxes in the mirror image, too, and take means."""
     vote_iou: Annotated[float, Field(gt=0, le=1)] = 0.45
     """Of `refinement.vote`, after refinements."""
+
+    @model_validator(mode="after")
+    def _check(self) -> DetectionConfig:
+        if self.mirrored and not self.refinements:
+            raise ValueError("mirrored: true needs refinements")
+        return self
 
 
 class Config(Section):

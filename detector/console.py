@@ -131,6 +131,9 @@ def add_model_options(parser: Parser) -> None:
         metavar="FILE",
         help="where the backbone's weights are, if not where they were; as often as --model",
     )
+    parser.add_argument(
+        "--no-mirror", dest="mirror", action="store_false", help="leave out the mirror image: faster, less precise"
+    )
     parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
 
 

@@ -60,7 +60,7 @@ class Ensemble:
             if recipe not in proposed:
                 with stage("proposals"):
                     proposed[recipe] = detector.propose(image) if boxes is None else as_boxes(boxes)
-            inputs.append((detector.encoder.maps(image, proposed[recipe]), proposed[recipe]))
+            inputs.append((detector.maps(image, proposed[recipe]), proposed[recipe]))
         return self.detect_in_maps(inputs, min_score, max_detections)
 
     def detect_in_maps(
@@ -90,15 +90,20 @@ class Ensemble:
 
 
 def load_ensemble(
-    models: Sequence[str | Path] | None = None, device: str = "cpu", weights: Sequence[str | Path] | None = None
+    models: Sequence[str | Path] | None = None,
+    device: str = "cpu",
+    weights: Sequence[str | Path] | None = None,
+    mirror: bool = True,
 ) -> Ensemble:
     """The detectors of one or more model files, by default the one that comes with the package.
 
-    ``weights``, one a model, are where the backbones' weights are, if not where they were in training. Raises what
-    `Detector.load` does, and ValueError for another number of weights than of models.
+    ``weights``, one a model, are where the backbones' weights are, if not where they were in training. Without
+    ``mirror``, mirror images are left out even where a recipe asks for them. Raises what `Detector.load` does, and
+    ValueError for another number of weights than of models.
     """
     paths: Sequence[str | Path | None] = models or [None]
     if weights and len(weights) != len(paths):
         raise ValueError(f"--weights must be given once for every --model, but there are {len(weights)}")
     files: Sequence[str | Path | None] = weights or [None] * len(paths)
-    return Ensemble([Detector.load(path, device, file) for path, file in zip(paths, files, strict=True)])
+    detectors = [Detector.load(path, device, file) for path, file in zip(paths, files, strict=True)]
+    return Ensemble(detectors if mirror else [each.detecting(mirrored=False) for each in detectors])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.boxes import Boxes, as_boxes, clip, decode_deltas
+from detector.boxes import Boxes, as_boxes, clip, decode_deltas, flip
 from detector.config import Config, FeatureConfig, ProposalConfig
 from detector.detections import Detections, select, suppress
 from detector.features.backbones import load_backbone
@@ -119,7 +119,14 @@ class Detector:
             boxes = self.propose(image) if boxes is None else as_boxes(boxes)
         if len(boxes) == 0:
             return Detections.empty(self.class_names)
-        return self.detect_in_maps(self.encoder.maps(image, boxes), boxes, min_score, max_detections)
+        return self.detect_in_maps(self.maps(image, boxes), boxes, min_score, max_detections)
+
+    def maps(self, image: NDArray[np.uint8], boxes: Boxes) -> FeatureMaps:
+        """Feature maps of an ``(H, W, 3)`` uint8 RGB image, as far as its ``(R, 4)`` boxes and the recipe need them."""
+        maps = self.encoder.maps(image, boxes)
+        if not self.config.detection.mirrored:
+            return maps
+        return replace(maps, mirrored=self.encoder.maps(image[:, ::-1], flip(boxes, image.shape[1])))
 
     def detect_in_maps(
         self,
@@ -138,10 +145,11 @@ class Detector:
 
     def keeping(self, count: int) -> Detector:
         """This detector; where its recipe keeps fewer than ``count`` detections of a picture, one that keeps them."""
-        detection = self.config.detection
-        if count <= detection.max_detections:
-            return self
-        detection = detection.model_copy(update={"max_detections": count})
+        return self if count <= self.config.detection.max_detections else self.detecting(max_detections=count)
+
+    def detecting(self, **settings: Any) -> Detector:
+        """This detector with other settings of `config.DetectionConfig`."""
+        detection = self.config.detection.model_copy(update=settings)
         return replace(self, config=self.config.model_copy(update={"detection": detection}))
 
     def candidates(self, maps: FeatureMaps, boxes: Boxes, least: float) -> Detections:

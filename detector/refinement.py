@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.boxes import Boxes, area, clip, decode_deltas, iou
+from detector.boxes import Boxes, area, clip, decode_deltas, flip, iou
 from detector.detections import Detections
 from detector.features.encoder import FeatureMaps, Features, RegionEncoder
 
+HALF = np.float32(0.5)
 SAME_OBJECT = 0.5
 """Survivors that were voted to so large an IoU are one: VOC counts the second as wrong."""
 
@@ -25,6 +25,7 @@ SAME_OBJECT = 0.5
 class Refiner:
     """Moves candidates ``rounds`` times by the regressor of their class; scores are means over all positions.
 
+    Where the maps have mirrored ones, boxes are moved by the mean of what is found in both, and scored likewise.
     ``move`` and ``score`` map pooled features ``(n, D)`` and labels ``(n,)`` to the deltas ``(n, 4)`` and the scores
     ``(n,)`` of these classes.
     """
@@ -43,29 +44,37 @@ class Refiner:
         """
         # by class, so that a block of rows is of few classes
         labels, rows = (scores >= least).T.nonzero()
-        moved, total = boxes[rows], scores[rows, labels]
+        moved, total = boxes[rows], np.zeros(len(rows), np.float32)
         for position in range(self.rounds + 1):
-            deltas = np.zeros((len(moved), 4), np.float32)
-            use = partial(self._use, labels, position, deltas, total)
-            self.encoder.for_each_block(maps, self.encoder.windows(maps, moved), use)
-            moved = clip(decode_deltas(moved, deltas), *maps.image_size) if position < self.rounds else moved
+            moves = position < self.rounds
+            deltas, found = self._look(maps, moved, labels, moves, position > 0)
+            if position == 0:
+                found = scores[rows, labels]
+            if maps.mirrored is not None:
+                mirror_image = flip(moved, maps.image_size[1])
+                others, found_there = self._look(maps.mirrored, mirror_image, labels, moves, True)
+                others[:, 0] *= -1
+                deltas, found = HALF * (deltas + others), HALF * (found + found_there)
+            total += found
+            if moves:
+                moved = clip(decode_deltas(moved, deltas), *maps.image_size)
         inside = area(moved) > 0  # not moved out of the picture
         return Detections(moved[inside], labels[inside], total[inside] / np.float32(self.rounds + 1), class_names)
 
-    def _use(
-        self,
-        labels: NDArray[np.int64],
-        position: int,
-        deltas: Boxes,
-        total: NDArray[np.float32],
-        rows: NDArray[np.int64],
-        features: Features,
-    ) -> None:
-        """Move and score the boxes of a block; first they have their scores, and last they stay."""
-        if position < self.rounds:
-            deltas[rows] = self.move(features, labels[rows])
-        if position > 0:
-            total[rows] += self.score(features, labels[rows])
+    def _look(
+        self, maps: FeatureMaps, boxes: Boxes, labels: NDArray[np.int64], moves: bool, scores: bool
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Deltas ``(n, 4)`` and scores ``(n,)`` of boxes, or zeros where they are not asked for."""
+        deltas, found = np.zeros((len(boxes), 4), np.float32), np.zeros(len(boxes), np.float32)
+
+        def use(rows: NDArray[np.int64], features: Features) -> None:
+            if moves:
+                deltas[rows] = self.move(features, labels[rows])
+            if scores:
+                found[rows] = self.score(features, labels[rows])
+
+        self.encoder.for_each_block(maps, self.encoder.windows(maps, boxes), use)
+        return deltas, found
 
 
 def vote(survivors: Detections, candidates: Detections, min_iou: float, least: float) -> Detections:

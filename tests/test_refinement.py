@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector.boxes import as_boxes, iou
+from detector.boxes import as_boxes, flip, iou
 from detector.config import parse_config
 from detector.detections import Detections
 from detector.pipeline import Detector
@@ -22,11 +22,20 @@ def refining(move: float, **detection: Any) -> Detector:
     return replace(fake_detector(move=move), config=config)
 
 
-def refined(move: float, rounds: int, boxes: Sequence[Sequence[float]], least: float = 0.0) -> Detections:
+def refined(
+    move: float,
+    rounds: int,
+    boxes: Sequence[Sequence[float]],
+    least: float = 0.0,
+    mirrored: bool = False,
+    mirror: Any = None,
+) -> Detections:
     detector = fake_detector(move=move)
     assert detector.regressors is not None
     maps = detector.encoder.maps(coloured())
     scores = detector.decision_function(detector.encoder.pool(maps, detector.encoder.windows(maps, as_boxes(boxes))))
+    if mirrored:
+        maps = replace(maps, mirrored=detector.encoder.maps(coloured()[:, ::-1] if mirror is None else mirror))
     refiner = Refiner(detector.encoder, detector.move, detector.score, rounds)
     return refiner(maps, as_boxes(boxes), scores, NAMES, least)
 
@@ -53,6 +62,28 @@ def test_every_class_above_the_threshold_is_a_candidate() -> None:
 
 def test_boxes_that_leave_the_picture_are_dropped() -> None:
     assert len(refined(move=-5.0, rounds=2, boxes=[[0, 0, 32, 64]])) == 0
+
+
+def test_a_mirror_image_has_an_equal_say() -> None:
+    # what a regressor always moves to the right it moves to the left in the mirror image
+    found = refined(move=1.0, rounds=1, boxes=[[32, 0, 80, 64]], mirrored=True)
+    assert found.boxes.tolist() == [[32, 0, 80, 64]]
+    assert found.scores.tolist() == [150]
+    # a mirror image that is black everywhere: red scores -100 in it at both positions
+    found = refined(move=0.0, rounds=1, boxes=[[32, 0, 80, 64]], mirrored=True, mirror=np.zeros_like(coloured()))
+    assert found.scores.tolist() == [(150 - 100) / 2]
+
+
+@pytest.mark.parametrize("refinements", [1, 2])
+def test_mirrored_pictures_give_mirrored_detections(refinements: int) -> None:
+    detector = refining(move=-0.25, mirrored=True, refinements=refinements)
+    image, boxes = coloured(), as_boxes([[0, 0, 60, 64], [100, 0, 160, 64], [32, 0, 160, 64]])
+    found, mirrored = detector.detect(image, boxes), detector.detect(image[:, ::-1], flip(boxes, 160))
+    assert found.labels.tolist() == mirrored.labels.tolist()
+    np.testing.assert_allclose(flip(mirrored.boxes, 160), found.boxes, atol=1e-4)
+    np.testing.assert_allclose(mirrored.scores, found.scores, rtol=1e-5)
+    with pytest.raises(ValueError, match="mirrored: true needs refinements"):
+        refining(move=0.0, mirrored=True, refinements=0)
 
 
 def test_votes_weigh_as_the_square_of_the_margin() -> None:

@@ -24,6 +24,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", required=True, help="a list in ImageSets/Main, such as val")
     parser.add_argument("--images", type=int, default=20, metavar="N", help="only the first N pictures (default: 20)")
     parser.add_argument("--scales", type=int, nargs="+", metavar="S", help="short sides other than the model's")
+    parser.add_argument("--no-mirror", dest="mirror", action="store_false", help="leave out the mirror image")
     parser.add_argument("--model", type=Path, help="a model file (default: the one that comes with the package)")
 
 
@@ -32,6 +33,8 @@ def measure(options: argparse.Namespace) -> int:
     detector = Detector.load(options.model)
     if options.scales:
         detector = replace(detector, encoder=replace(detector.encoder, short_sides=options.scales))
+    if not options.mirror:
+        detector = detector.detecting(mirrored=False)
     images = [read_image(each.path) for each in list(dataset)[: options.images]]
     detector.detect(images[0])
     runs = []
@@ -40,7 +43,8 @@ def measure(options: argparse.Namespace) -> int:
             detector.detect(image)
         runs.append(times)
     print(f"{machine()}\n{len(images)} pictures of {dataset.name}")
-    print(f"scales {list(detector.encoder.short_sides)}, {detector.encoder.backbone.precision}; medians")
+    mirror = "and mirror images, " if detector.config.detection.mirrored else ""
+    print(f"scales {list(detector.encoder.short_sides)}, {mirror}{detector.encoder.backbone.precision}; medians")
     for name in dict.fromkeys(name for times in runs for name in times):
         print(f"{name:<22} {np.median([times.get(name, 0.0) for times in runs]):6.3f} s")
     return 0

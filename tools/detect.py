@@ -44,7 +44,7 @@ def main() -> int:
         if detector is None:
             from detector.ensemble import load_ensemble
 
-            detector = load_ensemble(options.model, options.device, options.weights)
+            detector = load_ensemble(options.model, options.device, options.weights, options.mirror)
         with stage_times() as times:
             records.append(detect_one(detector, path, image, drawn, options))
         if options.profile:

@@ -59,7 +59,7 @@ def main() -> int:
     if options.detections is None:
         from detector.ensemble import load_ensemble
 
-        detector = load_ensemble(options.model, options.device, options.weights)
+        detector = load_ensemble(options.model, options.device, options.weights, options.mirror)
     # a model need not find all its classes in the data, and result files are scored without the pictures
     dataset = load_checked(
         **source,
@@ -113,7 +113,8 @@ def detect_all(detector: Ensemble, dataset: Dataset, options: Namespace) -> list
     for each in progress(dataset, "detect"):
         try:
             if caches:
-                found.append(detector.detect_in_maps([cached_inputs(cache, each) for cache in caches]))
+                pairs = zip(detector.detectors, caches, strict=True)
+                found.append(detector.detect_in_maps([cached_inputs(*pair, each) for pair in pairs]))
             else:
                 given = None if boxes is None else boxes[each.image_id]
                 found.append(detector.detect(read_image(each.path), given))

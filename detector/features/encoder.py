@@ -24,12 +24,14 @@ class FeatureMaps:
     """Feature maps of one picture.
 
     ``maps`` holds one ``(h, w, C)`` array (float32, or float16 from a cache) per scale and ``zooms`` the resized
-    over original size of each, both in ascending order of scale; ``image_size`` is (H, W) of the picture.
+    over original size of each, both in ascending order of scale; ``image_size`` is (H, W) of the picture. ``mirrored``
+    are the maps of its mirror image, where they are needed.
     """
 
     maps: tuple[NDArray[np.floating], ...]
     zooms: tuple[float, ...]
     image_size: tuple[int, int]
+    mirrored: FeatureMaps | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
