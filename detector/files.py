@@ -39,6 +39,12 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def file_state(path: Path) -> tuple[str, int, int]:
+    """Absolute path, time of change and size: another one says that a file may hold something else."""
+    status = path.stat()
+    return str(path.resolve()), status.st_mtime_ns, status.st_size
+
+
 def fingerprint(settings: Mapping[str, object]) -> str:
     """First 16 hexadecimal digits of the SHA-256 of ``settings`` as JSON with sorted keys."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.boxes import Boxes, encode_deltas, iou
+from detector.boxes import Boxes, encode_deltas
 from detector.caching import fill_cache
 from detector.config import Config, FineTuningConfig, RegressionConfig, SVMConfig
 from detector.features.cache import FeatureCache
@@ -25,7 +25,7 @@ from detector.heads.regression import BoxRegressors, assign_boxes, fit_regressor
 from detector.heads.svm import LinearSVMs, SVMProblem, solve_liblinear, solve_primal
 from detector.pipeline import Detector
 from detector.progress import Progress, without_progress
-from detector.training_set import Annotations, RandomBoxes, TrainingSet, judged, scaled
+from detector.training_set import Annotations, RandomBoxes, TrainingSet, annotation_bytes, scaled
 
 
 def train_svms(
@@ -122,11 +122,7 @@ class _Examples:
 def _regression_examples(pictures: TrainingSet, min_iou: float) -> _Examples:
     parts: list[tuple[Boxes, Boxes, NDArray[np.int64], NDArray[np.int64]]] = []
     for index, annotation in enumerate(pictures.annotations):
-        boxes, _ = pictures.boxes(index)
-        overlaps = iou(boxes, annotation.boxes)
-        if not pictures.difficult:
-            kept = judged(overlaps, annotation.difficult)
-            boxes, overlaps = boxes[kept], overlaps[kept]
+        boxes, overlaps = pictures.judged_boxes(index)
         rows, objects = assign_boxes(overlaps, annotation.labels, min_iou)
         parts.append((boxes[rows], annotation.boxes[objects], np.full(len(rows), index), annotation.labels[objects]))
     return _Examples(*(np.concatenate(column) for column in zip(*parts, strict=True)))
@@ -210,7 +206,6 @@ def _data_digest(annotations: Annotations, cache: FeatureCache) -> str:
     """SHA-256, in hexadecimal, of all objects and proposals."""
     objects = hashlib.sha256()
     for each in annotations:
-        boxes = cache.proposals(each.image_id, each.path)
-        for part in (each.image_id.encode(), each.boxes, each.labels, each.difficult, boxes):
-            objects.update(bytes(part))
+        objects.update(annotation_bytes(each))
+        objects.update(bytes(cache.proposals(each.image_id, each.path)))
     return objects.hexdigest()

@@ -28,6 +28,12 @@ class Annotation(Truth, Protocol):
     def path(self) -> Path: ...
 
 
+def annotation_bytes(annotation: Truth) -> bytes:
+    """All that an annotation says, for digests."""
+    parts = (annotation.image_id.encode(), annotation.boxes, annotation.labels, annotation.difficult)
+    return b"".join(bytes(part) for part in parts)
+
+
 class Annotations(Protocol):
     """A data set: annotations by index."""
 
@@ -82,6 +88,19 @@ class TrainingSet:
         chosen = np.ones(len(annotation.labels), bool) if self.difficult else ~annotation.difficult
         proposals = self.cache.proposals(annotation.image_id, annotation.path)
         return np.concatenate([annotation.boxes[chosen], proposals]), annotation.labels[chosen]
+
+    def judged_boxes(self, index: int) -> tuple[Boxes, NDArray[np.float32]]:
+        """`boxes` of a picture ``(R, 4)`` and their IoU ``(R, N)`` with all N objects.
+
+        Where difficult objects are not to be learned from, boxes that overlap one of them most are left out.
+        """
+        annotation = self.annotations[index]
+        boxes, _ = self.boxes(index)
+        overlaps = iou(boxes, annotation.boxes)
+        if self.difficult:
+            return boxes, overlaps
+        kept = judged(overlaps, annotation.difficult)
+        return boxes[kept], overlaps[kept]
 
     def has_objects(self, index: int) -> bool:
         """Whether a picture has an object to learn from."""
@@ -208,11 +227,7 @@ class RandomBoxes:
         """Scaled features ``(n, D)`` of at most ``n_boxes`` boxes and their labels ``(n,)``, background being K."""
         pictures, index = self.pictures, int(self.indices[index])
         annotation = pictures.annotations[index]
-        boxes, _ = pictures.boxes(index)
-        overlaps = iou(boxes, annotation.boxes)
-        if not pictures.difficult:
-            kept = judged(overlaps, annotation.difficult)
-            boxes, overlaps = boxes[kept], overlaps[kept]
+        boxes, overlaps = pictures.judged_boxes(index)
         rows, labels = sample_boxes(
             overlaps,
             annotation.labels,

@@ -68,6 +68,7 @@ def test_thresholds_and_limits_can_be_given() -> None:
     detector = fake_detector()
     assert len(detector.detect(coloured(), min_score=120)) == 1
     assert len(detector.detect(coloured(), max_detections=1)) == 1
+    assert len(detector.detect(coloured(), min_score=1000)) == 0
 
 
 @pytest.mark.parametrize("move", [None, 0.1])
@@ -77,7 +78,6 @@ def test_more_detections_than_the_recipe_keeps_can_be_asked_for(move: float | No
     detector = replace(fake_detector(move), config=config)
     assert len(detector.detect(coloured())) == 1
     assert len(detector.detect(coloured(), max_detections=200)) == 2
-    assert len(detector.detect(coloured(), min_score=1000)) == 0
 
 
 def test_boxes_can_be_given() -> None:

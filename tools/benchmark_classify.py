@@ -26,7 +26,7 @@ from detector.evaluation.voc import average_precision
 from detector.features.backbones import Backbone, load_backbone
 from detector.features.layer import SpatialPyramidPooling
 from detector.features.pooling import PAPER_LEVELS
-from detector.files import fingerprint, read_arrays, write_arrays
+from detector.files import file_state, fingerprint, read_arrays, write_arrays
 from detector.heads.svm import LinearSVMs, SVMProblem, solve_primal
 from detector.image import read_image
 
@@ -106,10 +106,8 @@ class FeatureStore:
         return features / np.maximum(norms, np.finfo(np.float32).tiny)
 
     def _row(self, path: Path, view: str) -> Matrix:
-        status = path.stat()
-        picture = (str(path.resolve()), status.st_mtime_ns, status.st_size)
         settings = {"digest": self.backbone.digest, "precision": self.backbone.precision, "view": VIEWS[view]}
-        name = f"{path.stem}-{fingerprint({'picture': picture})}.safetensors"
+        name = f"{path.stem}-{fingerprint({'picture': file_state(path)})}.safetensors"
         file = self.directory / f"features-{fingerprint(settings)}" / name
         try:
             return read_arrays(file)[0]["row"].astype(np.float32)

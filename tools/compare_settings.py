@@ -107,12 +107,13 @@ def parts(dataset: Dataset, limit: int | None, every: int) -> tuple[Dataset, Dat
 
 def data_digest(parts: Iterable[Dataset], proposals: Path | None) -> str:
     """Of all that results depend on beside the recipe: classes, pictures, objects, and boxes computed elsewhere."""
+    from detector.training_set import annotation_bytes
+
     result = hashlib.sha256(b"" if proposals is None else proposals.read_bytes())
     for part in parts:
         result.update(repr(part.class_names).encode())
         for each in part:
-            for values in (each.image_id.encode(), each.boxes, each.labels, each.difficult):
-                result.update(bytes(values))
+            result.update(annotation_bytes(each))
     return result.hexdigest()[:16]
 
 

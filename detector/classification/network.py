@@ -83,13 +83,16 @@ def checked_maps(maps: Maps, images: NDArray[np.uint8]) -> torch.Tensor:
 def build_head(config: ClassifierConfig, maps: Maps, n_classes: int) -> Head:
     """An untrained head for the ``maps`` ``(N, C, h, w)`` of pictures ``(N, H, W, 3)``.
 
-    Raises ValueError where the convolutions cannot take the crop, or the smallest size of the recipe.
+    Raises ValueError where the convolutions cannot take the crop of the recipe.
     """
-    with torch.no_grad():
-        for side in (min(config.pictures.sizes), config.pictures.crop):
-            _, channels, height, width = checked_maps(maps, np.zeros((1, side, side, 3), np.uint8)).shape
+    _, channels, height, width = _maps_of_square(maps, config.pictures.crop).shape
     with torch.random.fork_rng(devices=[]):
         return Head(config.network, (channels, height, width), n_classes)
+
+
+def _maps_of_square(maps: Maps, side: int) -> torch.Tensor:
+    with torch.no_grad():
+        return checked_maps(maps, np.zeros((1, side, side, 3), np.uint8))
 
 
 class TrainableClassifier(nn.Module):
@@ -107,6 +110,7 @@ class TrainableClassifier(nn.Module):
         if config.network.frozen:
             self.convolutions = Backbone(network, device, precision)
         self.head = build_head(config, self.convolutions.maps, n_classes)
+        _maps_of_square(self.convolutions.maps, min(config.pictures.sizes))  # refused here, not in some later epoch
         if config.network.weights == "random":
             _draw_weights(nn.ModuleList([network.module, self.head]), config.training.seed)
         else:

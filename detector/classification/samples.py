@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from detector.classification.config import PictureConfig
 from detector.classification.views import Image, cut, flipped, resize
-from detector.files import fingerprint, read_arrays, write_arrays
+from detector.files import file_state, fingerprint, read_arrays, write_arrays
 from detector.image import read_image
 
 _log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def samples_digest(samples: Samples) -> str:
     """SHA-256, in hexadecimal, of all that a training learns from; of pictures path, time and size."""
     result = hashlib.sha256(repr((samples.class_names, samples.exclusive)).encode())
     for path in samples.paths:
-        result.update(repr(_file_state(path)).encode())
+        result.update(repr(file_state(path)).encode())
     result.update(samples.targets.tobytes())
     result.update(b"" if samples.boxes is None else samples.boxes.tobytes())
     return result.hexdigest()
@@ -90,13 +90,7 @@ class ResizedPictures:
     def _key(self, index: int) -> str:
         box = self._box(index)
         place = None if box is None else box.tolist()
-        return fingerprint({"picture": _file_state(self.samples.paths[index]), "box": place})
-
-
-def _file_state(path: Path) -> tuple[str, int, int]:
-    """Absolute path, time of change and size: another one says that a file may hold something else."""
-    status = path.stat()
-    return str(path.resolve()), status.st_mtime_ns, status.st_size
+        return fingerprint({"picture": file_state(self.samples.paths[index]), "box": place})
 
 
 def epoch_order(n_samples: int, seed: int, epoch: int) -> NDArray[np.int64]:

@@ -71,17 +71,12 @@ def fit_regressor(
 def ridge(samples: Features, targets: NDArray[np.float32], regularisation: float) -> NDArray[np.float64]:
     """Solution ``(D, T)`` of ``min |samples w - targets|^2 + regularisation |w|^2``, by the smaller equations."""
     n, d = samples.shape
+    # the upper triangle alone, for half of the work; BLAS counts columns first and would copy what is not transposed
+    gram = np.asarray(ssyrk(1.0, samples.T, trans=n < d), np.float64)
     if n < d:
-        dual = _solve(_gram(samples.T), targets.astype(np.float64), regularisation).astype(np.float32)
+        dual = _solve(gram, targets.astype(np.float64), regularisation).astype(np.float32)
         return (samples.T @ dual).astype(np.float64)
-    return _solve(_gram(samples), (samples.T @ targets).astype(np.float64), regularisation)
-
-
-def _gram(columns: Features) -> NDArray[np.float64]:
-    """Inner products ``(m, m)`` of the columns of ``(n, m)``; the upper triangle alone, for half of the work."""
-    # BLAS counts columns first: a row-major matrix is a transposed one to it, and is not copied
-    transposed = columns.flags.f_contiguous
-    return np.asarray(ssyrk(1.0, columns if transposed else columns.T, trans=transposed), np.float64)
+    return _solve(gram, (samples.T @ targets).astype(np.float64), regularisation)
 
 
 def _solve(gram: NDArray[np.float64], right: NDArray[np.float64], regularisation: float) -> NDArray[np.float64]:
