@@ -1,1 +1,1 @@
-"""Tests, a file a module; `tests.reference` holds slow, obvious twins of the fast kernels."""
+"""Tests, by what they are about; `tests.reference` holds slow, obvious twins of the fast kernels."""

@@ -1,15 +1,24 @@
-"""Fixtures: pictures that packages ship, and real VOC2007 where the machine has it."""
+"""Fixtures: pictures that packages ship, real VOC2007 where the machine has it, and training on synthetic pictures."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
-from skimage import data as pictures
+from skimage.data import chelsea
+
+from data.annotation import Dataset
+from data.synthetic import write_synthetic_voc
+
+if TYPE_CHECKING:  # fixtures import the detector themselves, lest every test wait for torch and numba
+    from detector.config import Config
+    from detector.pipeline import Detector
+    from detector.training_set import TrainingSet
 
 # kernels compile on their first example, so a deadline would time the compiler
 settings.register_profile("detector", deadline=None)
@@ -29,4 +38,48 @@ def voc_root() -> Path:
 @pytest.fixture(scope="session")
 def cat() -> NDArray[np.uint8]:
     """A real photograph, (300, 451, 3) uint8 RGB."""
-    return pictures.chelsea()
+    return chelsea()
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VOC folder with synthetic lists train (24 pictures) and test (10)."""
+    root = tmp_path_factory.mktemp("synthetic")
+    write_synthetic_voc(root, 24, seed=1, split="train")
+    write_synthetic_voc(root, 10, seed=2, split="test")
+    return root
+
+
+@pytest.fixture(scope="session")
+def train_set(root: Path) -> Dataset:
+    return write_synthetic_voc(root, 24, seed=1, split="train")
+
+
+@pytest.fixture(scope="session")
+def test_set(root: Path) -> Dataset:
+    return write_synthetic_voc(root, 10, seed=2, split="test")
+
+
+@pytest.fixture(scope="session")
+def config() -> Config:
+    from detector.config import parse_config
+    from tests.test_training import CONFIG
+
+    return parse_config(CONFIG, "test")
+
+
+@pytest.fixture(scope="session")
+def pictures(train_set: Dataset, config: Config, tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
+    from detector.caching import build_cache, fill_cache
+    from detector.training_set import TrainingSet
+
+    cache = build_cache(config, tmp_path_factory.mktemp("cache"))
+    fill_cache(cache, train_set)
+    return TrainingSet(train_set.annotations, 3, cache)
+
+
+@pytest.fixture(scope="session")
+def detector(train_set: Dataset, config: Config, pictures: TrainingSet) -> Detector:
+    from detector.training import train
+
+    return train(config, train_set, train_set.class_names, pictures.cache)

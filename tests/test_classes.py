@@ -19,7 +19,8 @@ from detector.heads.fully_connected import FullyConnected, Softmax
 from detector.image import read_image
 from detector.pipeline import Detector
 from detector.training import train
-from tests.test_training import CONFIG, TOOLS
+from tests.test_training import CONFIG
+from tests.test_training_scripts import TOOLS
 
 DATA = ("--voc", "voc", "--split", "train")
 
