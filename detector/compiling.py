@@ -19,10 +19,19 @@ def kernel(function: Kernel) -> Kernel:
     numba keeps the code beside the source, or in the user's cache directory where the source is read-only, or
     in NUMBA_CACHE_DIR. Where none of them can be written, the code is compiled anew in every process.
     """
+    return _compiled(function)
+
+
+def reordering_kernel(function: Kernel) -> Kernel:
+    """A `kernel` that may add up floating-point numbers in any order, which is faster."""
+    return _compiled(function, fastmath={"reassoc"})
+
+
+def _compiled(function: Kernel, **settings: Any) -> Kernel:
     try:
-        return njit(cache=True, nogil=True)(function)
+        return njit(cache=True, nogil=True, **settings)(function)
     except RuntimeError:
-        return njit(nogil=True)(function)
+        return njit(nogil=True, **settings)(function)
 
 
 class _Announcer(event.Listener):

@@ -79,7 +79,7 @@ class FineTuningConfig(Section):
 class SVMConfig(Section):
     """Linear SVMs and hard-negative mining (paper, section 4.1; constants of the release)."""
 
-    solver: Literal["primal", "liblinear"] = "primal"
+    solver: Literal["dual", "liblinear"] = "dual"
     loss: Literal["hinge", "squared_hinge"] = "hinge"
     C: Positive = 1e-3
     positive_weight: Positive = 2.0

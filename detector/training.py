@@ -18,11 +18,12 @@ from detector.config import Config, FineTuningConfig, RegressionConfig, SVMConfi
 from detector.features.cache import FeatureCache
 from detector.files import fingerprint
 from detector.heads.checkpoint import load_state, save_state
+from detector.heads.coordinate_descent import solve_dual
 from detector.heads.finetuning import FineTuned, FineTuning, FineTuningSettings
 from detector.heads.fully_connected import FullyConnected, imagenet_layers
 from detector.heads.mining import Bank, MiningSettings, MiningState, mine
 from detector.heads.regression import BoxRegressors, assign_boxes, fit_regressor
-from detector.heads.svm import LinearSVMs, SVMProblem, solve_liblinear, solve_primal
+from detector.heads.svm import LinearSVMs, SVMProblem, solve_liblinear
 from detector.pipeline import Detector
 from detector.progress import Progress, without_progress
 from detector.training_set import Annotations, RandomBoxes, TrainingSet, annotation_bytes, scaled
@@ -36,7 +37,7 @@ def train_svms(
     The state after every fit is kept in the file ``checkpoint``, from which a second call goes on.
     """
     problem = SVMProblem(config.loss, config.C, config.positive_weight, config.bias_multiplier)
-    solver = {"primal": solve_primal, "liblinear": solve_liblinear}[config.solver]
+    solver = {"dual": solve_dual, "liblinear": solve_liblinear}[config.solver]
     settings = MiningSettings(
         add_above=config.add_above,
         evict_below=config.evict_below,

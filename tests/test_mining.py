@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from detector.heads.coordinate_descent import solve_dual
 from detector.heads.mining import (
     Bank,
     Candidates,
@@ -18,7 +19,7 @@ from detector.heads.mining import (
     mine,
     mining_targets,
 )
-from detector.heads.svm import LinearSVMs, SVMProblem, solve_primal
+from detector.heads.svm import LinearSVMs, SVMProblem
 
 N_FEATURES, N_CLASSES = 12, 2
 PROBLEM = SVMProblem(C=1e-2)
@@ -80,31 +81,32 @@ def test_boxes_with_equal_cells_count_once() -> None:
 
 def test_mining_finds_the_solution_of_all_samples(pictures: FakePictures) -> None:
     settings = MiningSettings(start_pictures=3, start_samples=10, max_per_picture=60, growth=0.2)
-    mined = mine(pictures, PROBLEM, solve_primal, settings, fresh())
+    mined = mine(pictures, PROBLEM, solve_dual, settings, fresh())
     features = pictures.features.reshape(-1, N_FEATURES)
     targets = pictures.targets.reshape(-1, N_CLASSES)
-    full = solve_primal(PROBLEM, features, targets)
+    full = solve_dual(PROBLEM, features, targets)
     ratio = PROBLEM.objectives(mined, features, targets) / PROBLEM.objectives(full, features, targets)
     assert (ratio < 1.05).all()
 
 
 def test_a_pass_can_go_on_from_any_fit(pictures: FakePictures) -> None:
     settings = MiningSettings(start_pictures=3, start_samples=10, max_per_picture=20, growth=0.2)
-    states: list[tuple[int, NDArray[np.int64], LinearSVMs]] = []
+    states: list[tuple[int, NDArray[np.int64], NDArray[np.float32], LinearSVMs]] = []
 
     def keep(state: MiningState) -> None:
         assert state.svms is not None
-        states.append((state.next_picture, state.bank.keys.copy(), state.svms))
+        states.append((state.next_picture, state.bank.keys.copy(), state.bank.duals.copy(), state.svms))
 
-    full = mine(pictures, PROBLEM, solve_primal, settings, fresh(), report=keep)
+    full = mine(pictures, PROBLEM, solve_dual, settings, fresh(), report=keep)
     assert len(states) > 3
-    for next_picture, keys, svms in states:
+    for next_picture, keys, duals, svms in states:
         bank = Bank(1000, N_FEATURES, N_CLASSES)
         for picture, row in keys:
             candidates = pictures[picture]
             rows = np.array([row])
             bank.add(candidates.pool(candidates.windows[rows]), candidates.targets[rows], picture, rows)
-        again = mine(pictures, PROBLEM, solve_primal, settings, MiningState(bank, next_picture, svms=svms))
+        bank.duals[:] = duals
+        again = mine(pictures, PROBLEM, solve_dual, settings, MiningState(bank, next_picture, svms=svms))
         np.testing.assert_array_equal(again.weights, full.weights)
 
 
@@ -117,14 +119,14 @@ def test_memory_is_bounded_and_no_sample_stored_twice(pictures: FakePictures) ->
         assert len(np.unique(state.bank.keys, axis=0)) == state.bank.size
         assert (state.bank.targets > 0).any(1).sum() == len(pictures)
 
-    mine(pictures, PROBLEM, solve_primal, settings, fresh(capacity=120), report=check)
+    mine(pictures, PROBLEM, solve_dual, settings, fresh(capacity=120), report=check)
     assert max(sizes) <= 120
 
 
 def test_a_class_without_objects_is_an_error(pictures: FakePictures) -> None:
     targets = np.concatenate([pictures.targets, np.full((30, 60, 1), -1, np.int8)], axis=2)
     with pytest.raises(ValueError, match="no box of class 2 to train on"):
-        mine(FakePictures(pictures.features, targets), PROBLEM, solve_primal, MiningSettings(), fresh(n_classes=3))
+        mine(FakePictures(pictures.features, targets), PROBLEM, solve_dual, MiningSettings(), fresh(n_classes=3))
 
 
 def test_the_bank_keeps_rows_and_refuses_more_than_it_holds() -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from detector.heads.svm import LinearSVMs, SVMProblem, solve_liblinear, solve_primal
+from detector.heads.coordinate_descent import solve_dual
+from detector.heads.svm import LinearSVMs, SVMProblem, solve_liblinear
 from tests.reference import svm_objective
 
 Samples = tuple[NDArray[np.float32], NDArray[np.int8]]
@@ -38,7 +39,7 @@ def test_objective_by_hand() -> None:
 def test_objective_equals_its_twin(samples: Samples, loss: str) -> None:
     features, targets = samples
     problem = SVMProblem(loss, C=0.02)
-    svms = solve_primal(problem, features, targets, max_iterations=3)
+    svms = solve_dual(problem, features, targets, max_rounds=1)
     expected = [
         svm_objective(svms.weights[:, k], float(svms.biases[k]), features, targets[:, k], problem) for k in range(3)
     ]
@@ -47,10 +48,10 @@ def test_objective_equals_its_twin(samples: Samples, loss: str) -> None:
 
 @pytest.mark.parametrize("loss", ["hinge", "squared_hinge"])
 @pytest.mark.parametrize("cost", [1e-3, 1e-2])
-def test_primal_solver_agrees_with_liblinear(samples: Samples, loss: str, cost: float) -> None:
+def test_dual_solver_agrees_with_liblinear(samples: Samples, loss: str, cost: float) -> None:
     features, targets = samples
     problem = SVMProblem(loss, C=cost)
-    ours = solve_primal(problem, features, targets)
+    ours = solve_dual(problem, features, targets)
     theirs = solve_liblinear(problem, features, targets)
     ratio = problem.objectives(ours, features, targets) / problem.objectives(theirs, features, targets)
     assert ratio.max() < 1.001
@@ -63,19 +64,52 @@ def test_targets_of_zero_take_no_part(samples: Samples) -> None:
     features, targets = samples
     problem = SVMProblem("squared_hinge")
     rows = targets[:, 1] != 0
-    alone = solve_primal(problem, features[rows], np.ascontiguousarray(targets[rows, 1:2]), tolerance=1e-5)
-    together = solve_primal(problem, features, targets, tolerance=1e-5)
+    alone = solve_dual(problem, features[rows], np.ascontiguousarray(targets[rows, 1:2]), tolerance=1e-5)
+    together = solve_dual(problem, features, targets, tolerance=1e-5)
     np.testing.assert_allclose(together.weights[:, 1], alone.weights[:, 0], atol=2e-3)
 
 
-def test_a_warm_start_at_the_solution_ends_at_once(samples: Samples) -> None:
+@pytest.mark.parametrize("loss", ["hinge", "squared_hinge"])
+def test_a_warm_start_at_the_solution_ends_at_once(samples: Samples, loss: str) -> None:
     features, targets = samples
-    problem = SVMProblem("squared_hinge")
-    solved = solve_primal(problem, features, targets)
-    iterations: list[int] = []
-    again = solve_primal(problem, features, targets, solved, progress=lambda i, gap: iterations.append(i))
-    assert iterations[-1] <= 2
-    np.testing.assert_allclose(again.biases, solved.biases, atol=1e-2)
+    problem = SVMProblem(loss)
+    duals = np.zeros(targets.shape, np.float32)
+    solved = solve_dual(problem, features, targets, duals)
+    rounds: list[int] = []
+    again = solve_dual(problem, features, targets, duals, progress=lambda number, gap: rounds.append(number))
+    assert rounds == [0]
+    np.testing.assert_allclose(again.weights, solved.weights, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["hinge", "squared_hinge"])
+def test_dual_variables_make_the_weights_and_prove_the_objective(samples: Samples, loss: str) -> None:
+    features, targets = samples
+    problem = SVMProblem(loss, C=0.01)
+    duals = np.zeros(targets.shape, np.float32)
+    solved = solve_dual(problem, features, targets, duals, tolerance=1e-4)
+    assert (duals >= 0).all() and not duals[targets == 0].any()
+    signed = duals.astype(np.float64) * targets
+    weights, last = features.T.astype(np.float64) @ signed, problem.bias_multiplier * signed.sum(0)
+    np.testing.assert_allclose(solved.weights, weights, atol=2e-3)
+    costs = problem.costs(targets)
+    value = duals.sum(0) - ((weights**2).sum(0) + last**2) / 2
+    if loss == "hinge":
+        assert (duals <= costs).all()
+    else:
+        value -= (np.where(duals > 0, duals**2 / np.maximum(costs, 1e-9), 0) / 4).sum(0)
+    objectives = problem.objectives(solved, features, targets)
+    assert (value <= objectives * (1 + 1e-6)).all()
+    assert (value >= objectives * (1 - 1.1e-4)).all()
+
+
+def test_the_number_of_threads_changes_nothing(samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
+    features, targets = samples
+    found = []
+    for threads in ("1", "2", "5"):
+        monkeypatch.setenv("DETECTOR_THREADS", threads)
+        found.append(solve_dual(SVMProblem(), features, targets))
+    for each in found[1:]:
+        np.testing.assert_array_equal(each.weights, found[0].weights)
 
 
 def test_scores_by_hand_and_bad_shapes() -> None:

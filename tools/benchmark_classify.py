@@ -27,7 +27,8 @@ from detector.features.backbones import Backbone, load_backbone
 from detector.features.layer import SpatialPyramidPooling
 from detector.features.pooling import PAPER_LEVELS
 from detector.files import file_state, fingerprint, read_arrays, write_arrays
-from detector.heads.svm import LinearSVMs, SVMProblem, solve_primal
+from detector.heads.coordinate_descent import solve_dual
+from detector.heads.svm import LinearSVMs, SVMProblem
 from detector.image import read_image
 
 Matrix = NDArray[np.float32]
@@ -138,7 +139,7 @@ def learn(
 
 def fit(features: Matrix, targets: NDArray[np.int8], cost: float) -> LinearSVMs:
     problem = SVMProblem("squared_hinge", cost, positive_weight=1.0, bias_multiplier=1.0)
-    return solve_primal(problem, features, targets)
+    return solve_dual(problem, features, targets)
 
 
 def precisions(svms: LinearSVMs, features: Matrix, targets: NDArray[np.int8]) -> list[float]:

@@ -19,7 +19,8 @@ from data.voc import VOC_CLASSES, load_voc
 from detector.caching import build_cache
 from detector.config import load_config
 from detector.console import progress
-from detector.heads.svm import LinearSVMs, SVMProblem, solve_liblinear, solve_primal
+from detector.heads.coordinate_descent import solve_dual
+from detector.heads.svm import LinearSVMs, SVMProblem, solve_liblinear
 from detector.training_set import TrainingSet, scaled
 
 
@@ -69,7 +70,7 @@ def draw(pictures: TrainingSet, count: int) -> tuple[NDArray[np.float32], NDArra
 
 def compare(problem: SVMProblem, features: NDArray[np.float32], targets: NDArray[np.int8], n_classes: int) -> None:
     start = time.perf_counter()
-    ours = solve_primal(problem, features, targets)
+    ours = solve_dual(problem, features, targets)
     our_seconds = time.perf_counter() - start
     print(f"{problem.loss}, C {problem.C:g}: ours, {targets.shape[1]} classes {our_seconds:.1f} s", flush=True)
     first = targets[:, :n_classes]

@@ -21,7 +21,9 @@ _log = logging.getLogger(__name__)
 def save_state(path: Path, state: MiningState) -> None:
     """Write a state as it is right after a fit."""
     assert state.svms is not None
-    arrays: Arrays = {"keys": state.bank.keys, "weights": state.svms.weights, "biases": state.svms.biases}
+    bank = state.bank
+    arrays: Arrays = {"keys": bank.keys, "duals": bank.duals}
+    arrays |= {"weights": state.svms.weights, "biases": state.svms.biases}
     write_arrays(path, arrays, {"next_picture": state.next_picture})
 
 
@@ -43,5 +45,6 @@ def load_state(path: Path, pictures: Pictures, bank: Bank) -> MiningState | None
         picture, rows = int(keys[run[0], 0]), keys[run, 1]
         candidates = pictures[picture]
         bank.add(candidates.pool(candidates.windows[rows]), candidates.targets[rows], picture, rows)
+    bank.duals[:] = arrays["duals"]
     svms = LinearSVMs(arrays["weights"].astype(np.float32), arrays["biases"].astype(np.float32))
     return MiningState(bank, metadata["next_picture"], svms=svms)

@@ -87,7 +87,10 @@ class MiningSettings:
 
 @dataclass
 class Bank:
-    """Samples of all classes: ``features`` ``(N, D)``, ``targets`` ``(N, K)``, ``keys`` ``(N, 2)`` picture and row."""
+    """Samples of all classes: ``features`` ``(N, D)``, ``targets`` ``(N, K)``, ``keys`` ``(N, 2)`` picture and row.
+
+    ``duals`` ``(N, K)`` are what the last fit left for the next one to start from, 0 for samples added since.
+    """
 
     capacity: int
     n_features: int
@@ -96,12 +99,14 @@ class Bank:
     _features: Features = field(init=False, repr=False)
     _targets: NDArray[np.int8] = field(init=False, repr=False)
     _keys: NDArray[np.int64] = field(init=False, repr=False)
+    _duals: Features = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         # pages of an empty array cost no memory until they are written
         self._features = np.empty((self.capacity, self.n_features), np.float32)
         self._targets = np.empty((self.capacity, self.n_classes), np.int8)
         self._keys = np.empty((self.capacity, 2), np.int64)
+        self._duals = np.empty((self.capacity, self.n_classes), np.float32)
 
     @property
     def features(self) -> Features:
@@ -116,6 +121,10 @@ class Bank:
         return self._keys[: self.size]
 
     @property
+    def duals(self) -> Features:
+        return self._duals[: self.size]
+
+    @property
     def free(self) -> int:
         return self.capacity - self.size
 
@@ -127,6 +136,7 @@ class Bank:
         self._features[self.size : end] = features
         self._targets[self.size : end] = targets
         self._keys[self.size : end] = np.stack([np.full(len(rows), picture), rows], axis=1)
+        self._duals[self.size : end] = 0
         self.size = end
 
     def keep(self, rows: NDArray[np.int64]) -> None:
@@ -134,9 +144,8 @@ class Bank:
         for start in range(0, len(rows), 1024):
             block = rows[start : start + 1024]
             target = slice(start, start + len(block))
-            self._features[target] = self._features[block]
-            self._targets[target] = self._targets[block]
-            self._keys[target] = self._keys[block]
+            for array in (self._features, self._targets, self._keys, self._duals):
+                array[target] = array[block]
         self.size = len(rows)
 
 
@@ -177,7 +186,7 @@ def mine(
         if state.added and (grown or state.bank.free < settings.max_per_picture):
             _refit(state, problem, solver, settings, report)
     bank = state.bank
-    return solver(problem, bank.features, bank.targets, state.svms, tolerance=settings.last_tolerance)
+    return solver(problem, bank.features, bank.targets, bank.duals, settings.last_tolerance)
 
 
 def _fill_start(pictures: Pictures, bank: Bank, settings: MiningSettings, progress: Progress) -> None:
@@ -212,7 +221,7 @@ def _refit(
     report: Callable[[MiningState], None] | None,
 ) -> None:
     bank = state.bank
-    state.svms = solver(problem, bank.features, bank.targets, state.svms, tolerance=settings.tolerance)
+    state.svms = solver(problem, bank.features, bank.targets, bank.duals, settings.tolerance)
     scores = state.svms.decision_function(bank.features)
     hardest = np.where(bank.targets < 0, scores, -np.inf).max(1)
     positive = (bank.targets > 0).any(1)
