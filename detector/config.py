@@ -90,7 +90,8 @@ class SVMConfig(Section):
     add_above: float = -1.0001
     evict_below: float = -1.2
     max_per_picture: Count = 100
-    max_samples: Count = 40_000
+    max_samples: Count | None = None
+    """How many samples are kept for all classes together; null: as many as take 2.5 GB."""
     difficult: bool = True
     seed: int = 3
 

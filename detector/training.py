@@ -28,6 +28,8 @@ from detector.pipeline import Detector
 from detector.progress import Progress, without_progress
 from detector.training_set import Annotations, RandomBoxes, TrainingSet, annotation_bytes, scaled
 
+_SAMPLES_BYTES = 2.5e9
+
 
 def train_svms(
     pictures: TrainingSet, config: SVMConfig, checkpoint: Path, progress: Progress = without_progress
@@ -44,10 +46,14 @@ def train_svms(
         max_per_picture=config.max_per_picture,
         seed=config.seed,
     )
-    bank = Bank(config.max_samples, pictures.n_features, pictures.n_classes)
+    bank = Bank(_capacity(config, pictures.n_features), pictures.n_features, pictures.n_classes)
     state = load_state(checkpoint, pictures, bank) or MiningState(bank)
     svms = mine(pictures, problem, solver, settings, state, progress, partial(save_state, checkpoint))
     return LinearSVMs(*pictures.unscaled(svms.weights, svms.biases))
+
+
+def _capacity(config: SVMConfig, n_features: int) -> int:
+    return config.max_samples or int(_SAMPLES_BYTES / np.dtype(np.float32).itemsize / n_features)
 
 
 def fine_tune(
@@ -58,28 +64,43 @@ def fine_tune(
     The state is kept in the file ``checkpoint``, from which a second call goes on. Raises ValueError for less than two
     pictures with objects.
     """
+    encoder = pictures.cache.encoder
+    others, held_out = random_boxes(pictures, config)
+    # values of about 1, centred: what random layers begin with best
+    pictures = scaled(pictures, encoder.n_features**0.5, True, config.seed)
+    others, held_out = replace(others, pictures=pictures), replace(held_out, pictures=pictures)
+    start = []
+    if config.initial is not None:
+        (fc6, biases), fc7 = imagenet_layers(Path(config.initial), encoder.levels, encoder.backbone.channels)
+        start = [(fc6 / pictures.scale, biases + fc6 @ pictures.mean), fc7]
+    settings = fine_tuning_settings(config)
+    device = str(encoder.backbone.device)
+    tuned = FineTuning(others, held_out, settings, checkpoint, encoder.backbone.precision, device, start).run(progress)
+    weights, biases = pictures.unscaled(tuned.fc6[0].T.astype(np.float32), tuned.fc6[1])
+    return replace(tuned, fc6=(np.ascontiguousarray(weights.T).astype(np.float16), biases))
+
+
+def fine_tuning_settings(config: FineTuningConfig) -> FineTuningSettings:
+    """The constants that a recipe gives a training of fully connected layers."""
+    shared = set(FineTuningSettings.__dataclass_fields__) & set(FineTuningConfig.model_fields)
+    return FineTuningSettings(**config.model_dump(include=shared))
+
+
+def random_boxes(pictures: TrainingSet, config: FineTuningConfig) -> tuple[RandomBoxes, RandomBoxes]:
+    """The pictures with objects to learn from, and those to hold out, as fine-tuning sees them.
+
+    Raises ValueError for less than two pictures with objects.
+    """
     usable = np.array([index for index in range(len(pictures)) if pictures.has_objects(index)])
     if len(usable) < 2:
         raise ValueError(f"fine-tuning needs two pictures with objects, one to hold out, but there is {len(usable)}")
-    encoder = pictures.cache.encoder
-    # values of about 1, centred: what random layers begin with best
-    pictures = scaled(pictures, encoder.n_features**0.5, True, config.seed)
     order = np.random.default_rng(config.seed).permutation(usable)
     n_held_out = max(1, round(config.held_out * len(usable)))
     held_out, others = (
         RandomBoxes(pictures, rows, config.foreground, config.min_iou, config.background_iou, config.flips)
         for rows in (np.sort(order[:n_held_out]), np.sort(order[n_held_out:]))
     )
-    start = []
-    if config.initial is not None:
-        (fc6, biases), fc7 = imagenet_layers(Path(config.initial), encoder.levels, encoder.backbone.channels)
-        start = [(fc6 / pictures.scale, biases + fc6 @ pictures.mean), fc7]
-    shared = set(FineTuningSettings.__dataclass_fields__) & set(FineTuningConfig.model_fields)
-    settings = FineTuningSettings(**config.model_dump(include=shared))
-    device = str(encoder.backbone.device)
-    tuned = FineTuning(others, held_out, settings, checkpoint, encoder.backbone.precision, device, start).run(progress)
-    weights, biases = pictures.unscaled(tuned.fc6[0].T.astype(np.float32), tuned.fc6[1])
-    return replace(tuned, fc6=(np.ascontiguousarray(weights.T).astype(np.float16), biases))
+    return others, held_out
 
 
 def train_regressors(
@@ -151,17 +172,20 @@ def train(
         empty = ", ".join(name for name, count in zip(class_names, counts, strict=True) if not count)
         raise ValueError(f"no object to learn from in {len(annotations)} pictures: {empty}")
     n_first = int(counts.sum()) + min(len(annotations), MiningSettings.start_pictures) * MiningSettings.start_samples
-    if n_first > config.svm.max_samples:
-        raise ValueError(f"svm.max_samples is {config.svm.max_samples}, but these objects need at least {n_first}")
-    annotations = fill_cache(cache, annotations, progress)
     tuning = config.fine_tuning
     tunes = tuning.enabled and layers is None
+    n_features = cache.encoder.n_features if layers is None else layers.n_features
+    if tunes:
+        n_features = tuning.width + n_features * tuning.beside_pooled
+    if n_first > (capacity := _capacity(config.svm, n_features)):
+        raise ValueError(f"svm.max_samples is {capacity}, but these objects need at least {n_first}")
+    annotations = fill_cache(cache, annotations, progress)
     if tunes and tuning.flips:
         annotations = fill_cache(cache, annotations, progress, mirrored=True)
     pooled = TrainingSet(annotations, len(class_names), cache, config.svm.max_negative_iou, config.svm.difficult)
-    data = _data_digest(annotations, cache)
+    data = data_digest(annotations, cache)
     settings = config.model_dump(mode="json") | ({"layers": layers.digest} if layers else {})
-    checkpoint = _state_file("training", settings, data, cache)
+    checkpoint = state_file("training", settings, data, cache)
     softmax = None
     if tunes:
         tuned = fine_tune(pooled, tuning, _fine_tuning_file(config, data, cache), progress)
@@ -194,16 +218,16 @@ def _fine_tuning_file(config: Config, data: str, cache: FeatureCache) -> Path:
         "fine_tuning": config.fine_tuning.model_dump(mode="json", exclude={"layer", "beside_pooled", "head"}),
         "difficult": config.svm.difficult,
     }
-    return _state_file("fine-tuning", shared, data, cache)
+    return state_file("fine-tuning", shared, data, cache)
 
 
-def _state_file(kind: str, settings: Mapping[str, Any], data: str, cache: FeatureCache) -> Path:
+def state_file(kind: str, settings: Mapping[str, Any], data: str, cache: FeatureCache) -> Path:
     """Where the state of a training is kept: another file for anything that would change its result."""
     changes = {"config": settings, "data": data, "maps": cache.maps_directory.name}
     return cache.directory / f"{kind}-{fingerprint(changes)}.safetensors"
 
 
-def _data_digest(annotations: Annotations, cache: FeatureCache) -> str:
+def data_digest(annotations: Annotations, cache: FeatureCache) -> str:
     """SHA-256, in hexadecimal, of all objects and proposals."""
     objects = hashlib.sha256()
     for each in annotations:

@@ -225,6 +225,13 @@ class RandomBoxes:
 
     def sample(self, index: int, n_boxes: int, random: np.random.Generator) -> tuple[Features, NDArray[np.int64]]:
         """Scaled features ``(n, D)`` of at most ``n_boxes`` boxes and their labels ``(n,)``, background being K."""
+        maps, windows, labels = self.draw(index, n_boxes, random)
+        return self.pictures.cache.encoder.apply(self.pictures.scaled, maps, windows), labels
+
+    def draw(
+        self, index: int, n_boxes: int, random: np.random.Generator
+    ) -> tuple[FeatureMaps, NDArray[np.int64], NDArray[np.int64]]:
+        """`sample` before pooling: the picture's maps, windows ``(n, 5)`` and labels ``(n,)``."""
         pictures, index = self.pictures, int(self.indices[index])
         annotation = pictures.annotations[index]
         boxes, overlaps = pictures.judged_boxes(index)
@@ -243,5 +250,4 @@ class RandomBoxes:
         maps = cached(annotation.image_id, annotation.path)
         chosen = flip(boxes[rows], maps.image_size[1]) if mirrored else boxes[rows]
         scales = random.integers(len(maps.zooms), size=len(rows))
-        windows = pictures.cache.encoder.windows_at(maps, chosen, scales)
-        return pictures.cache.encoder.apply(pictures.scaled, maps, windows), labels
+        return maps, pictures.cache.encoder.windows_at(maps, chosen, scales), labels

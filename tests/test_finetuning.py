@@ -129,7 +129,7 @@ def test_pictures_held_out_without_boxes_are_named_before_any_work(tmp_path: Pat
         def sample(self, index: int, n_boxes: int, random: np.random.Generator) -> tuple[Floats, NDArray[np.int64]]:
             return super().sample(index, 0, random)
 
-    with pytest.raises(ValueError, match="no boxes to choose a snapshot on in the 12 pictures that are held out"):
+    with pytest.raises(ValueError, match="no boxes to choose a snapshot on in the pictures that are held out"):
         FineTuning(Quadrants(0), Empty(0), settings(), tmp_path / "state.safetensors").run()
     assert not list(tmp_path.iterdir())
 
@@ -178,8 +178,8 @@ def test_the_best_snapshot_is_kept(tmp_path: Path) -> None:
     def progress(rounds, title):  # type: ignore[no-untyped-def]
         for number in rounds:
             if number == 24:
-                ruined.settings.__dict__["lr"] = 1e3
-            losses.append(ruined.lowest)
+                ruined.descent.schedule.__dict__["lr"] = 1e3
+            losses.append(ruined.descent.lowest)
             yield number
 
     tuned = ruined.run(progress)
@@ -225,4 +225,4 @@ def test_layers_to_begin_with_must_be_of_the_width(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="width must be 8, that of the layers to begin with, but is 32"):
         FineTuning(Quadrants(0), Quadrants(9), settings(), tmp_path / "s.safetensors", start=start)
     begun = FineTuning(Quadrants(0), Quadrants(9), settings(width=8), tmp_path / "s.safetensors", start=start)
-    np.testing.assert_array_equal(begun.network.state_dict()["0.weight"].numpy(), start[0][0])
+    np.testing.assert_array_equal(begun.descent.network.state_dict()["0.weight"].numpy(), start[0][0])

@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
 
-from detector.features.pooling import PAPER_LEVELS, n_bins
+from detector.features.pooling import PAPER_LEVELS, largest_cells, n_bins
 
 Mode = Literal["max", "average"]
 
@@ -69,6 +71,19 @@ class SpatialPyramidPooling(nn.Module):
 
     def extra_repr(self) -> str:
         return f"levels={self.levels}, mode={self.mode!r}"
+
+
+def pool_windows(feature_map: Tensor, cells: NDArray[np.int64], levels: Sequence[int] = PAPER_LEVELS) -> Tensor:
+    """`SpatialPyramidPooling` of windows of one map, for training: ``(C, h, w)`` -> ``(R, n_bins * C)``.
+
+    ``cells`` are ``(R, 4)`` half-open windows ``x1 y1 x2 y2`` inside the map, none empty. Where several cells of a bin
+    are largest, one of them gets the whole gradient.
+    """
+    rows = feature_map.permute(1, 2, 0)
+    found = largest_cells(rows.numpy(force=True), cells, levels)
+    largest = torch.from_numpy(found).to(feature_map.device).flatten(0, 1)
+    # gathered at once, so that gradients are summed up in one map, not in one a window
+    return rows.flatten(0, 1).gather(0, largest).unflatten(0, found.shape[:2]).flatten(1)
 
 
 def bin_edges(size: int, level: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:

@@ -164,3 +164,46 @@ def _cover(maxima: Array, side: int, top: int, bottom: int, left: int, right: in
             values = maxima[min(y, bottom - side), min(x, right - side)]
             for c in range(out.size):
                 out[c] = max(out[c], values[c])
+
+
+def largest_cells(
+    feature_map: NDArray[np.float32], cells: NDArray[np.int64], levels: Sequence[int] = PAPER_LEVELS
+) -> NDArray[np.int64]:
+    """Where `spatial_pyramid_pool` finds its maxima, ``(R, n_bins, C)`` int64: ``y * w + x``, the first in that order.
+
+    Raises what it does for windows.
+    """
+    _check_windows(cells, feature_map.shape[:2])
+    found = np.empty((len(cells), n_bins(levels), feature_map.shape[2]), np.int64)
+    rows = np.array_split(np.arange(len(cells)), thread_count())
+    in_threads(lambda part: _find_largest(feature_map, cells, np.array(levels), found, part), rows, thread_count())
+    return found
+
+
+@kernel
+def _find_largest(feature_map: Array, cells: Array, levels: Array, found: Array, rows: Array) -> None:
+    n_channels = feature_map.shape[2]
+    best = np.empty(n_channels, feature_map.dtype)
+    for row in rows:
+        x1, y1, x2, y2 = cells[row]
+        bin_index = 0
+        for level in levels:
+            for i in range(level):
+                top, bottom = y1 + i * (y2 - y1) // level, y1 + ((i + 1) * (y2 - y1) + level - 1) // level
+                for j in range(level):
+                    left, right = x1 + j * (x2 - x1) // level, x1 + ((j + 1) * (x2 - x1) + level - 1) // level
+                    _find_in_bin(feature_map, top, bottom, left, right, best, found[row, bin_index])
+                    bin_index += 1
+
+
+@kernel
+def _find_in_bin(feature_map: Array, top: int, bottom: int, left: int, right: int, best: Array, found: Array) -> None:
+    best[:] = feature_map[top, left]
+    found[:] = top * feature_map.shape[1] + left
+    for y in range(top, bottom):
+        for x in range(left, right):
+            values = feature_map[y, x]
+            for c in range(len(best)):
+                if values[c] > best[c]:
+                    best[c] = values[c]
+                    found[c] = y * feature_map.shape[1] + x

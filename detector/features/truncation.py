@@ -31,7 +31,7 @@ class Truncated(nn.Module):
         self._last = [_find(network, stage)]  # in a list, lest it become a submodule a second time
 
         def stop(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            raise _StageReached(output)
+            raise StageReached(output)
 
         self._last[0].register_forward_hook(stop)
         self.eval()
@@ -41,7 +41,7 @@ class Truncated(nn.Module):
         """(N, 3, H, W) -> (N, channels, h, w)."""
         try:
             self.network(pixels)
-        except _StageReached as reached:
+        except StageReached as reached:
             if isinstance(reached.output, torch.Tensor) and reached.output.ndim == 4:
                 return reached.output
             raise ValueError("it gives no feature map") from None
@@ -75,7 +75,7 @@ class Truncated(nn.Module):
                     setattr(block, next_name, nn.Identity())
 
 
-class _StageReached(Exception):  # noqa: N818 (a signal, not an error)
+class StageReached(Exception):  # noqa: N818 (a signal, not an error)
     """Carries a stage's output out of a network, whatever the network would do next."""
 
     def __init__(self, output: Any) -> None:
