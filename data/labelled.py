@@ -1,6 +1,7 @@
 """Pictures, or parts of pictures, with the classes that are in them: what classifiers learn from."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,12 @@ class LabelledPictures:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def take(self, rows: Sequence[int]) -> "LabelledPictures":
+        """Some of the samples, with the same classes."""
+        index = np.asarray(rows, np.int64)
+        boxes = None if self.boxes is None else self.boxes[index]
+        return replace(self, paths=tuple(self.paths[row] for row in rows), targets=self.targets[index], boxes=boxes)
 
 
 def exclusive_targets(labels: NDArray[np.int64], n_classes: int) -> NDArray[np.int8]:

@@ -1,1 +1,1 @@
-"""Tests, by what they are about; `tests.reference` holds slow, obvious twins of the fast kernels."""
+"""Tests, by what they are about. `tests.reference` holds slow twins of the fast kernels; `tests.scripts` runs the tools."""

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -17,9 +14,8 @@ from data.check import load_checked
 from data.synthetic import SYNTHETIC_CLASSES, write_synthetic_voc
 from data.voc import VOC_CLASSES, load_voc
 from detector.image import picture_size
+from tests.scripts import script
 from tests.test_coco import coco_of
-
-TOOLS = Path(__file__).parents[1] / "tools"
 
 
 @pytest.fixture
@@ -222,11 +218,6 @@ CONFIG = {
     "proposals": {"max_boxes": 40, "min_side": 16},
     "svm": {"C": 0.01},
 }
-
-
-def script(name: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(TOOLS / name), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={**os.environ}, check=False)
 
 
 def test_scripts_take_coco_files_and_name_their_faults(tmp_path: Path) -> None:

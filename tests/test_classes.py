@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +16,8 @@ from detector.heads.fully_connected import FullyConnected, Softmax
 from detector.image import read_image
 from detector.pipeline import Detector
 from detector.training import train
+from tests.scripts import script
 from tests.test_training import CONFIG
-from tests.test_training_scripts import TOOLS
 
 DATA = ("--voc", "voc", "--split", "train")
 
@@ -38,13 +35,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def script(root: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(TOOLS / "train_svm.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=root, env={**os.environ}, check=False)
-
-
 def test_removing_a_class_leaves_the_others_bits(root: Path) -> None:
-    done = script(root, "--model", "three", "--remove-class", "square", "--output", "changed")
+    done = script("train_svm.py", "--model", "three", "--remove-class", "square", "--output", "changed", cwd=root)
     assert done.returncode == 0, done.stderr
     three, changed = Detector.load(root / "three"), Detector.load(root / "changed")
     assert changed.class_names == ("circle", "triangle")
@@ -56,7 +48,19 @@ def test_removing_a_class_leaves_the_others_bits(root: Path) -> None:
 
 
 def test_an_added_class_is_found_and_leaves_the_others_bits(root: Path) -> None:
-    done = script(root, "--model", "two", "--add-class", "triangle", "--cache", "cache", *DATA, "--output", "added")
+    done = script(
+        "train_svm.py",
+        "--model",
+        "two",
+        "--add-class",
+        "triangle",
+        "--cache",
+        "cache",
+        *DATA,
+        "--output",
+        "added",
+        cwd=root,
+    )
     assert done.returncode == 0, done.stderr
     two, added = Detector.load(root / "two"), Detector.load(root / "added")
     assert added.class_names == ("circle", "square", "triangle")
@@ -103,15 +107,14 @@ def test_what_does_not_fit_is_refused(root: Path) -> None:
     ],
 )
 def test_mistakes_cost_one_line(root: Path, arguments: tuple[str, ...], message: str) -> None:
-    done = script(root, *arguments)
+    done = script("train_svm.py", *arguments, cwd=root)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert message in done.stderr
     assert not (root / "x").exists()
 
 
 def test_the_cache_tells_what_is_in_it(root: Path) -> None:
-    command = [sys.executable, str(TOOLS / "cache_features.py"), "--cache", "cache", "--cache-info"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
+    done = script("cache_features.py", "--cache", "cache", "--cache-info", cwd=root)
     assert done.returncode == 0, done.stderr
     maps, proposals, total = done.stdout.splitlines()
     assert maps.startswith("maps-") and ": 24 pictures, " in maps and "short_sides [320]" in maps

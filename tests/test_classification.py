@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +22,7 @@ from detector.features.backbones import load_backbone
 from detector.features.catalogue import load_network
 from detector.features.mapping import boxes_to_cells
 from detector.features.pooling import spatial_pyramid_pool
+from tests.scripts import script
 from tests.test_classification_training import tiny, write_stripes
 
 ROOT = Path(__file__).parents[1]
@@ -196,22 +195,18 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
     assert load_classifier_config(path) == ClassifierConfig()
 
 
-def script(name: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "tools" / name), *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
-
-
 def test_scripts_train_and_classify(tmp_path: Path) -> None:
     for number, path in enumerate(write_stripes(tmp_path / "stripes", 8).paths):
         folder = tmp_path / "stripes" / ("across", "down")[number % 2]
         folder.mkdir(exist_ok=True)
         path.rename(folder / path.name)
+    (tmp_path / "stripes/across/cut.png").write_bytes((tmp_path / "stripes/across/0.png").read_bytes()[:-400])
     (tmp_path / "recipe.yaml").write_text(json.dumps(PLAIN.model_dump(mode="json")))
     trained = script(
         "train_classifier.py", "recipe.yaml", "--images", "stripes", "--cache", "cache", "--output", "m", cwd=tmp_path
     )
     assert (trained.returncode, trained.stdout) == (0, "m: 2 classes from 8 samples of stripes\n"), trained.stderr
+    assert trained.stderr.count("cut.png") == 1 and "going on without it" in trained.stderr
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     found = script(
         "classify.py", "stripes/down/1.png", "broken.jpg", "--model", "m", "--top", 1, "--json", "r.json", cwd=tmp_path

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,14 +12,8 @@ import pytest
 from data.annotation import Dataset
 from detector.image import read_image
 from detector.pipeline import Detector
+from tests.scripts import script
 from tests.test_training import CONFIG
-
-TOOLS = Path(__file__).parents[1] / "tools"
-
-
-def script(name: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(TOOLS / name), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={**os.environ}, check=False)
 
 
 def test_detect_script(detector: Detector, test_set: Dataset, tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from detector.features.layer import SpatialPyramidPooling, pool_windows
 from detector.features.splitting import split_network
 from detector.progress import Progress
 from detector.tuning import tune_network
+from tests.scripts import script
 from tests.test_finetuning import stops_after
-from tests.test_training_scripts import script
 
 LEVELS = (6, 3, 2, 1)
 CELLS = np.array([[0, 0, 9, 7], [2, 1, 3, 2], [3, 0, 9, 5], [0, 3, 7, 7]])

@@ -86,7 +86,7 @@ def measure(options: argparse.Namespace) -> int:
 def first(root: Path, split: str, count: int | None) -> LabelledPictures:
     """The first pictures of a list."""
     found = labelled_pictures(load_voc(root, split))
-    return LabelledPictures(found.paths[:count], found.targets[:count], found.class_names, False, found.name)
+    return found.take(range(len(found))[:count])
 
 
 @dataclass(frozen=True)

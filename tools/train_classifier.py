@@ -45,9 +45,11 @@ def main() -> int:
 
     config = load_classifier_config(options.config, options.weights)
     samples = load_samples(options)
+    from detector.classification.samples import ResizedPictures
     from detector.classification.training import train_classifier
 
     start = time.monotonic()
+    samples = samples.take(ResizedPictures(samples, config.pictures.short_side, options.cache).fill(progress))
     classifier = train_classifier(config, samples, options.cache, progress, options.device)
     record = {
         "trained_on": samples.name,

@@ -17,6 +17,7 @@ from detector.classification.config import PictureConfig
 from detector.classification.views import Image, cut, flipped, resize
 from detector.files import file_state, fingerprint, read_arrays, write_arrays
 from detector.image import read_image
+from detector.progress import Progress, without_progress
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class ResizedPictures:
     def __getitem__(self, index: int) -> Image:
         if self.directory is None:
             return self._read(index)
-        file = self.directory / f"pictures-{self.short_side}" / f"{self._key(index)}.safetensors"
+        file = self._file(self.directory, index)
         try:
             image: Image = read_arrays(file)[0]["image"].astype(np.uint8, copy=False)
             return image
@@ -79,6 +80,21 @@ class ResizedPictures:
         image = self._read(index)
         write_arrays(file, {"image": image}, {})
         return image
+
+    def fill(self, progress: Progress = without_progress) -> list[int]:
+        """Make what is not kept yet; indices of the samples that could be read. The others are logged."""
+        readable = []
+        for index in progress(range(len(self)), "pictures"):
+            try:
+                if self.directory is None or not self._file(self.directory, index).exists():
+                    self[index]
+                readable.append(index)
+            except ValueError as error:
+                _log.warning("%s; going on without it", error)
+        return readable
+
+    def _file(self, directory: Path, index: int) -> Path:
+        return directory / f"pictures-{self.short_side}" / f"{self._key(index)}.safetensors"
 
     def _box(self, index: int) -> NDArray[np.float32] | None:
         return None if self.samples.boxes is None else self.samples.boxes[index]
