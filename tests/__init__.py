@@ -1,1 +1,1 @@
-"""Tests, by what they are about. `tests.reference` holds slow twins of the fast kernels; `tests.scripts` runs the tools."""
+"""Tests by what they are about; `tests.reference` holds slow twins of kernels, `tests.scripts` runs the tools."""
