@@ -53,7 +53,7 @@ def train_svms(
 
 
 def _capacity(config: SVMConfig, n_features: int) -> int:
-    return config.max_samples or int(_SAMPLES_BYTES / np.dtype(np.float32).itemsize / n_features)
+    return config.max_samples or int(_SAMPLES_BYTES / np.dtype(np.float16).itemsize / n_features)
 
 
 def fine_tune(

@@ -102,6 +102,17 @@ def test_dual_variables_make_the_weights_and_prove_the_objective(samples: Sample
     assert (value >= objectives * (1 - 1.1e-4)).all()
 
 
+@pytest.mark.parametrize("loss", ["hinge", "squared_hinge"])
+def test_halves_are_solved_as_what_they_say(samples: Samples, loss: str) -> None:
+    features, targets = samples
+    halves = features.astype(np.float16)
+    halves[:, :3] *= np.float16(1e-6)  # among them the smallest there are, and zeros of both signs
+    assert (np.abs(halves[:, :3]) < np.finfo(np.float16).smallest_normal).any()
+    found = solve_dual(SVMProblem(loss), halves, targets)
+    expected = solve_dual(SVMProblem(loss), halves.astype(np.float32), targets)
+    np.testing.assert_array_equal(found.weights, expected.weights)
+
+
 def test_the_number_of_threads_changes_nothing(samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
     features, targets = samples
     found = []

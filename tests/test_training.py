@@ -28,7 +28,7 @@ CONFIG: dict[str, dict[str, Any]] = {
 
 
 def test_samples_take_a_bounded_memory(train_set: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("detector.training._SAMPLES_BYTES", 4 * 500 * (9 + 1) * 320)  # 3 x 3 and 1 bins of 320 channels
+    monkeypatch.setattr("detector.training._SAMPLES_BYTES", 2 * 500 * (9 + 1) * 320)  # 3 x 3 and 1 bins of 320 channels
     config = parse_config(CONFIG, "test")
     with pytest.raises(ValueError, match=r"svm\.max_samples is 500, but these objects need at least 24\d\d"):
         train(config, train_set, train_set.class_names, build_cache(config, tmp_path))

@@ -11,7 +11,7 @@ cache: here lies the gain over one class after the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -19,18 +19,19 @@ import torch
 from numpy.typing import NDArray
 
 from detector.compiling import kernel, reordering_kernel
-from detector.heads.svm import LinearSVMs, SVMProblem
+from detector.heads.svm import LinearSVMs, Samples, SVMProblem
 from detector.threads import in_threads, thread_count
 
 _SWEEPS = 3
-_ROWS = 2048
+# a tall product is faster in pieces, and float16 is widened in the processor's cache
+_ROWS = 512
 # samples outside of the margin by more than this are passed over until the next check
 _MARGIN = 0.1
 
 
 def solve_dual(
     problem: SVMProblem,
-    features: NDArray[np.float32],
+    features: Samples,
     targets: NDArray[np.int8],
     duals: NDArray[np.float32] | None = None,
     tolerance: float = 1e-3,
@@ -64,33 +65,48 @@ class _Iterate:
     def __init__(
         self,
         problem: SVMProblem,
-        features: NDArray[np.float32],
+        features: Samples,
         targets: NDArray[np.int8],
         duals: NDArray[np.float32],
     ) -> None:
         self.features, self.targets, self.duals = features, targets, duals
+        # compiled code knows no float16, but its bits
+        self._halves, self._singles = np.empty((0, features.shape[1]), np.uint16), features
+        if features.dtype == np.float16:
+            self._halves, self._singles = features.view(np.uint16), np.empty((0, features.shape[1]), np.float32)
         self.multiplier = np.float32(problem.bias_multiplier)
         self.squared = problem.loss == "squared_hinge"
         self.costs = problem.costs(targets)
         self.curvatures = np.zeros_like(self.costs)
         if self.squared:
             np.divide(0.5, self.costs, out=self.curvatures, where=self.costs > 0)
-        self.squares = np.einsum("nd,nd->n", features, features) + self.multiplier**2
-        signed = duals * targets
-        self.weights = np.ascontiguousarray((features.T @ signed).T)
-        self.biases = self.multiplier * signed.sum(0)
+        signed = torch.from_numpy(duals * targets)
+        weights = torch.zeros(targets.shape[1], features.shape[1])
+        self.squares = np.empty(len(features), np.float32)
+        for rows, values in self._pieces():
+            self.squares[rows] = torch.linalg.vector_norm(values, dim=1).numpy() ** 2 + self.multiplier**2
+            weights.addmm_(signed[rows].T, values)
+        self.weights, self.biases = weights.numpy(), self.multiplier * signed.sum(0).numpy()
         n_classes = targets.shape[1]
         self.lowest = np.full(n_classes, np.inf)
         self.best_dual = np.full(n_classes, -np.inf)
         self.best_weights, self.best_biases = self.weights.copy(), self.biases.copy()
 
+    def _pieces(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Some rows at a time, and their features in float32; a piece is overwritten by the next."""
+        features = torch.from_numpy(self.features)
+        widened = torch.empty(_ROWS, features.shape[1])
+        for start in range(0, len(features), _ROWS):
+            rows = slice(start, start + _ROWS)
+            piece = features[rows]
+            yield rows, piece if piece.dtype == torch.float32 else widened[: len(piece)].copy_(piece)
+
     def _slack(self) -> NDArray[np.float32]:
         """What samples lack to the margin ``(N, K)``; negative outside of it."""
         scores = torch.empty(self.targets.shape)
         weights = torch.from_numpy(self.weights.T)
-        # a tall product is faster in pieces
-        for rows, here in zip(torch.from_numpy(self.features).split(_ROWS), scores.split(_ROWS), strict=True):
-            torch.mm(rows, weights, out=here)
+        for rows, values in self._pieces():
+            torch.mm(values, weights, out=scores[rows])
         slack: NDArray[np.float32] = 1 - self.targets * (scores.numpy() + self.multiplier * self.biases)
         return slack
 
@@ -116,10 +132,11 @@ class _Iterate:
         threads = min(thread_count(), len(classes))
         # dealt out by their work
         busiest = classes[np.argsort(-active[:, classes].sum(0), kind="stable")]
-        data = self.features, self.squares, self.targets, self.costs, self.curvatures
+        data = self.squares, self.targets, self.costs, self.curvatures
         iterate = self.duals, self.weights, self.biases
         upper = np.float32(np.inf) if self.squared else np.float32(1)
-        work = partial(_sweep, *data, self.multiplier, upper, *iterate, rows, active)
+
+        work = partial(_sweep, self._halves, self._singles, *data, self.multiplier, upper, *iterate, rows, active)
         in_threads(work, [busiest[first::threads] for first in range(threads)], threads)
 
     def best(self) -> LinearSVMs:
@@ -132,15 +149,37 @@ def _sum(values: NDArray[np.float32]) -> NDArray[np.float64]:
 
 @kernel
 def _sweep(  # type: ignore[no-untyped-def]
-    features, squares, targets, costs, curvatures, multiplier, upper, duals, weights, biases, rows, active, classes
+    halves,
+    singles,
+    squares,
+    targets,
+    costs,
+    curvatures,
+    multiplier,
+    upper,
+    duals,
+    weights,
+    biases,
+    rows,
+    active,
+    classes,
 ):
-    """Solve for one dual variable after the other, at most ``upper`` of its cost, and keep up the weights."""
+    """Solve for one dual variable after the other, at most ``upper`` of its cost, and keep up the weights.
+
+    Features are the float16 ``halves``, as uint16, or, where there are none, the float32 ``singles``.
+    """
+    widened = np.empty(weights.shape[1], np.float32)
     for i in rows:
+        fresh = True
         for k in classes:
             if not active[i, k]:
                 continue
+            if fresh and len(halves) > 0:
+                _widen(halves[i], widened)
+            fresh = False
+            features = widened if len(halves) > 0 else singles[i]
             target = np.float32(targets[i, k])
-            score = _dot(features[i], weights[k]) + multiplier * biases[k]
+            score = _dot(features, weights[k]) + multiplier * biases[k]
             old = duals[i, k]
             slope = target * score - np.float32(1) + curvatures[i, k] * old
             new = old - slope / (squares[i] + curvatures[i, k])
@@ -149,8 +188,19 @@ def _sweep(  # type: ignore[no-untyped-def]
                 duals[i, k] = new
                 signed = (new - old) * target
                 biases[k] += signed * multiplier
-                for j in range(features.shape[1]):
-                    weights[k, j] += signed * features[i, j]
+                for j in range(len(features)):
+                    weights[k, j] += signed * features[j]
+
+
+@kernel
+def _widen(halves, widened):  # type: ignore[no-untyped-def]
+    """Finite float16, as uint16, to float32: the exponent moved by a product, which is exact for the smallest, too."""
+    bits = widened.view(np.uint32)
+    for j in range(len(halves)):
+        half = np.uint32(halves[j])
+        bits[j] = ((half & np.uint32(0x8000)) << np.uint32(16)) | ((half & np.uint32(0x7FFF)) << np.uint32(13))
+    for j in range(len(widened)):
+        widened[j] *= np.float32(2.0**112)
 
 
 @reordering_kernel

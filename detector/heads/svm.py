@@ -16,6 +16,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+Samples = NDArray[np.float32] | NDArray[np.float16]
+"""Features ``(N, D)``."""
+
 LOSSES = ("hinge", "squared_hinge")
 
 
@@ -63,7 +66,7 @@ class SVMProblem:
 
 
 class Solver(Protocol):
-    """What mining calls: features ``(N, D)`` float32 and targets ``(N, K)`` int8 in -1, 0, 1.
+    """What mining calls: features ``(N, D)`` float32 or float16, and targets ``(N, K)`` int8 in -1, 0, 1.
 
     ``duals`` ``(N, K)`` float32 are the dual variables to start from; a solver that has them leaves those of its
     solution there. ``tolerance`` is the relative duality gap to reach, or what comes nearest to that.
@@ -72,7 +75,7 @@ class Solver(Protocol):
     def __call__(
         self,
         problem: SVMProblem,
-        features: NDArray[np.float32],
+        features: Samples,
         targets: NDArray[np.int8],
         duals: NDArray[np.float32] | None = None,
         tolerance: float = 1e-3,
@@ -81,7 +84,7 @@ class Solver(Protocol):
 
 def solve_liblinear(
     problem: SVMProblem,
-    features: NDArray[np.float32],
+    features: Samples,
     targets: NDArray[np.int8],
     duals: NDArray[np.float32] | None = None,
     tolerance: float = 1e-3,
@@ -103,6 +106,6 @@ def solve_liblinear(
             max_iter=10_000,
             random_state=3,
         )
-        model.fit(features[rows], targets[rows, k])
+        model.fit(features[rows].astype(np.float32, copy=False), targets[rows, k])
         weights[:, k], biases[k] = model.coef_[0], model.intercept_[0]
     return LinearSVMs(weights, biases)
