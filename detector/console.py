@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from detector import files
 from detector.boxes import Boxes
@@ -46,8 +47,10 @@ def run(main: Callable[[], int]) -> NoReturn:
     Set DETECTOR_TRACEBACK=1 to see where an error came from.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.getLogger("detector").setLevel(logging.INFO)
     try:
-        code = main()
+        with logging_redirect_tqdm():
+            code = main()
         sys.stdout.flush()
     except BrokenPipeError:
         # the reader of our output is gone, as in `detect.py ... | head`

@@ -54,6 +54,7 @@ def test_scripts_train_and_evaluate_own_classes(root: Path, test_set: Dataset, t
     assert done.returncode == 0, done.stderr
     done = script("train_svm.py", recipe, *data, "--split", "train", *classes, "--output", "m", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert re.search(r"INFO: \d+ samples of 0 pictures: objective \d+\.\d{3}\n", done.stderr)
     assert Detector.load(tmp_path / "m").record["images"] == 24
     files = ("--json", "a.json", "--save-detections", "found")
     done = script("evaluate_voc.py", *data, "--split", "test", "--model", "m", *files, cwd=tmp_path)

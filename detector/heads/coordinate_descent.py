@@ -135,7 +135,6 @@ class _Iterate:
         data = self.squares, self.targets, self.costs, self.curvatures
         iterate = self.duals, self.weights, self.biases
         upper = np.float32(np.inf) if self.squared else np.float32(1)
-
         work = partial(_sweep, self._halves, self._singles, *data, self.multiplier, upper, *iterate, rows, active)
         in_threads(work, [busiest[first::threads] for first in range(threads)], threads)
 

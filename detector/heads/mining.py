@@ -6,6 +6,7 @@ more (paper, section 4.1; release: spp_train). A sample that is hard for several
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -17,6 +18,8 @@ from detector.heads.svm import LinearSVMs, Solver, SVMProblem
 from detector.progress import Progress, without_progress
 
 Features = NDArray[np.float32]
+
+_log = logging.getLogger(__name__)
 
 _KEPT_WHEN_FULL = 0.75
 _ROWS = 2048
@@ -227,6 +230,8 @@ def _refit(
     state.svms = solver(problem, bank.features, bank.targets, bank.duals, settings.tolerance)
     parts = np.split(bank.features, range(_ROWS, bank.size, _ROWS))
     scores = np.concatenate([state.svms.decision_function(rows.astype(np.float32)) for rows in parts])
+    objective = problem.objectives_at(state.svms, scores, bank.targets).sum()
+    _log.info("%d samples of %d pictures: objective %.3f", bank.size, state.next_picture, objective)
     hardest = np.where(bank.targets < 0, scores, -np.inf).max(1)
     positive = (bank.targets > 0).any(1)
     keep = positive | (hardest >= settings.evict_below)

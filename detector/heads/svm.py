@@ -59,7 +59,13 @@ class SVMProblem:
         self, svms: LinearSVMs, features: NDArray[np.float32], targets: NDArray[np.int8]
     ) -> NDArray[np.float64]:
         """Value ``(K,)`` float64 of each class's problem at ``svms``."""
-        hinge = np.maximum(0, 1 - targets * svms.decision_function(features)).astype(np.float64)
+        return self.objectives_at(svms, svms.decision_function(features), targets)
+
+    def objectives_at(
+        self, svms: LinearSVMs, scores: NDArray[np.float32], targets: NDArray[np.int8]
+    ) -> NDArray[np.float64]:
+        """`objectives`, from what ``svms`` score the samples ``(N, K)``."""
+        hinge = np.maximum(0, 1 - targets * scores).astype(np.float64)
         losses = hinge if self.loss == "hinge" else hinge**2
         regulariser = (svms.weights.astype(np.float64) ** 2).sum(0) + (svms.biases / self.bias_multiplier) ** 2
         return regulariser / 2 + (self.costs(targets) * losses).sum(0)
