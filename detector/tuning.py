@@ -62,8 +62,9 @@ def tune_network(
     stage, last = split_network(network, first, features.weights)
     before = config.model_copy(update={"features": features.model_copy(update={"stage": stage})})
     cache = build_cache(before, directory, device, precomputed)
-    for mirrored in (False, True)[: 1 + tuning.flips]:
-        annotations = fill_cache(cache, annotations, progress, mirrored)
+    annotations = fill_cache(cache, annotations, progress)
+    if tuning.flips:
+        annotations = fill_cache(cache, annotations, progress, mirrored=True)
     pictures = TrainingSet(annotations, n_classes, cache, difficult=config.svm.difficult)
     settings = fine_tuning_settings(tuning)
     batches = _RegionBatches(*random_boxes(pictures, tuning), settings)
@@ -137,8 +138,7 @@ class _RegionBatches:
         return -(-min(self.settings.pictures_per_round, len(self.pictures)) // self.per_batch)
 
     def round(self, number: int) -> Iterator[Batch]:
-        random = np.random.default_rng((self.settings.seed, number))
-        chosen = random.permutation(len(self.pictures))[: self.settings.pictures_per_round]
+        chosen, random = self.settings.draw(len(self.pictures), number)
         for start in range(0, len(chosen), self.per_batch):
             part = chosen[start : start + self.per_batch]
             yield _batch(self.pictures, part, random, self.settings.boxes_per_picture)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from detector.config import Config, parse_config
 from detector.features.catalogue import load_network
 from detector.features.layer import SpatialPyramidPooling, pool_windows
 from detector.features.splitting import split_network
+from detector.files import read_arrays
 from detector.progress import Progress
 from detector.tuning import tune_network
 from tests.scripts import script
@@ -101,19 +101,12 @@ def test_the_last_convolutions_learn_and_come_back_to_the_same_bits(train_set: D
     assert state.read_bytes() == content
 
 
-def test_learning_lowers_the_loss_more_than_the_layers_after_it_alone(train_set: Dataset, tmp_path: Path) -> None:
+def test_what_is_learned_beats_the_shares_of_the_classes(train_set: Dataset, tmp_path: Path) -> None:
     config = recipe(fine_tuning={"flips": True})
     tune_network(config, train_set, 3, "conv5", tmp_path)
     (state,) = tmp_path.glob("network-*.safetensors")
-    lowest = json.loads(load_metadata(state))["lowest"]
-    assert lowest < 0.9  # of 4 classes, a quarter of the boxes objects: 0.84 for what knows the shares alone
-
-
-def load_metadata(path: Path) -> str:
-    from safetensors import safe_open
-
-    with safe_open(path, framework="numpy") as file:
-        return (file.metadata() or {})["spp-detector"]
+    lowest = read_arrays(state)[1]["lowest"]
+    assert lowest < 0.75  # of 4 classes, a quarter of the boxes objects: 0.84 for what knows the shares alone
 
 
 def test_powers_are_refused(train_set: Dataset, tmp_path: Path) -> None:

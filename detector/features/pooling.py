@@ -133,13 +133,18 @@ def _pool(maxima: Maxima, cells: Array, plan: Array, pooled: Array, rows: Array)
 
 
 @kernel
+def _edges(start: int, end: int, level: int, index: int) -> tuple[int, int]:
+    size = end - start
+    return start + index * size // level, start + ((index + 1) * size + level - 1) // level
+
+
+@kernel
 def _pool_level(maxima: Maxima, window: Array, level: int, bins: Array) -> None:
     x1, y1, x2, y2 = window
-    height, width = y2 - y1, x2 - x1
     for i in range(level):
-        top, bottom = y1 + i * height // level, y1 + ((i + 1) * height + level - 1) // level
+        top, bottom = _edges(y1, y2, level, i)
         for j in range(level):
-            left, right = x1 + j * width // level, x1 + ((j + 1) * width + level - 1) // level
+            left, right = _edges(x1, x2, level, j)
             shorter = min(bottom - top, right - left)
             size = 2 if shorter >= 4 else 1 if shorter >= 2 else 0
             _cover(maxima[size], 1 << size, top, bottom, left, right, bins[i * level + j])
@@ -189,9 +194,9 @@ def _find_largest(feature_map: Array, cells: Array, levels: Array, found: Array,
         bin_index = 0
         for level in levels:
             for i in range(level):
-                top, bottom = y1 + i * (y2 - y1) // level, y1 + ((i + 1) * (y2 - y1) + level - 1) // level
+                top, bottom = _edges(y1, y2, level, i)
                 for j in range(level):
-                    left, right = x1 + j * (x2 - x1) // level, x1 + ((j + 1) * (x2 - x1) + level - 1) // level
+                    left, right = _edges(x1, x2, level, j)
                     _find_in_bin(feature_map, top, bottom, left, right, best, found[row, bin_index])
                     bin_index += 1
 

@@ -9,9 +9,8 @@ import torch
 from torch import nn
 
 from detector.features.catalogue import Network, load_network
+from detector.features.geometry import PROBE_SIZE
 from detector.features.truncation import StageReached
-
-_PROBE_SIDES = (128, 97)
 
 
 class LastLayers(nn.Sequential):
@@ -45,7 +44,7 @@ def split_network(network: Network, first: str, weights: str | Path | None = Non
     stage = f"{parent_name}.{names[index - 1]}".removeprefix(".")
     last = LastLayers(*(children[each] for each in names[index:]))
     fixed = load_network(network.name, stage, weights)
-    image = np.random.default_rng(0).integers(0, 256, (1, *_PROBE_SIDES, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (1, *PROBE_SIZE, 3), np.uint8)
     geometry, other = network.module.geometry, fixed.module.geometry
     if (geometry.stride, geometry.offset) != (other.stride, other.offset):
         raise ValueError(f"{network.name}: the layers from {first} on must not change where the cells of the map lie")

@@ -52,6 +52,11 @@ class FineTuningSettings:
         n_rounds = max(1, round(self.iterations / batches_per_round))
         return Schedule(n_rounds, self.lr, self.lr_steps, self.momentum, self.seed, self.rounds_per_snapshot)
 
+    def draw(self, n_pictures: int, number: int) -> tuple[NDArray[np.int64], np.random.Generator]:
+        """The pictures of a round ``(n,)``, in random order, and the generator for all else that is random in it."""
+        random = np.random.default_rng((self.seed, number))
+        return random.permutation(n_pictures)[: self.pictures_per_round], random
+
 
 class SampledPictures(Protocol):
     """Pictures that give random boxes to learn from, the same ones for the same random state."""
@@ -157,8 +162,7 @@ class _Batches:
         self.per_round = max(1, boxes // settings.batch_size)
 
     def round(self, number: int) -> Iterator[Batch]:
-        random = np.random.default_rng((self.settings.seed, number))
-        chosen = random.permutation(len(self.pictures))[: self.settings.pictures_per_round]
+        chosen, random = self.settings.draw(len(self.pictures), number)
         features, labels = self._sampled(self.pictures, chosen, random, self.settings.boxes_per_picture)
         for rows in torch.randperm(len(labels)).split(self.settings.batch_size):
             yield features[rows].to(self.device), labels[rows]

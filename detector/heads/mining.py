@@ -93,9 +93,8 @@ class MiningSettings:
 class Bank:
     """Samples of all classes: ``features`` ``(N, D)``, ``targets`` ``(N, K)``, ``keys`` ``(N, 2)`` picture and row.
 
-    Features are rounded to float16: their rounding changes no score by a thousandth, and more of them fit.
-
-    ``duals`` ``(N, K)`` are what the last fit left for the next one to start from, 0 for samples added since.
+    Features are rounded to float16, so that twice as many fit. ``duals`` ``(N, K)`` are what the last fit left for the
+    next one to start from, 0 for samples added since.
     """
 
     capacity: int
