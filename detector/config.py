@@ -29,6 +29,8 @@ class FeatureConfig(Section):
     backbone: str = "efficientnet_lite0"
     stage: str | None = None
     weights: str | None = None
+    tuned: str | None = None
+    """A file of tools/tune_network.py: layers that take the place of some of the backbone's."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     short_sides: Annotated[tuple[Count, ...], Field(min_length=1, strict=False)] = (688,)
     levels: Annotated[tuple[Count, ...], Field(min_length=1, strict=False)] = PAPER_LEVELS
@@ -138,13 +140,12 @@ class Config(Section):
     detection: DetectionConfig = DetectionConfig()
 
 
-def load_config(path: str | Path, weights: str | Path | None = None) -> Config:
-    """`read_recipe` of a detector; ``weights``, if given, take the place of its backbone's."""
+def load_config(path: str | Path, weights: str | Path | None = None, tuned: str | Path | None = None) -> Config:
+    """`read_recipe` of a detector; ``weights`` and ``tuned``, where given, take the place of its backbone's."""
     config = read_recipe(path, Config)
-    if weights is None:
-        return config
-    features = config.features.model_copy(update={"weights": str(weights)})
-    return config.model_copy(update={"features": features})
+    given = {"weights": weights, "tuned": tuned}
+    update = {name: str(file) for name, file in given.items() if file is not None}
+    return config.model_copy(update={"features": config.features.model_copy(update=update)})
 
 
 def parse_config(content: Any, source: str) -> Config:

@@ -113,9 +113,11 @@ def add_data_options(parser: Parser, required: bool = True) -> None:
     )
 
 
-def add_network_options(parser: Parser) -> None:
-    """Options of the scripts that run the network of a recipe."""
+def add_network_options(parser: Parser, tuned: bool = True) -> None:
+    """Options of the scripts that run the network of a recipe; ``tuned``: also with layers of tools/tune_network.py."""
     parser.add_argument("--weights", type=Path, metavar="FILE", help="the backbone's weights, in place of those named")
+    if tuned:
+        parser.add_argument("--tuned", type=Path, metavar="FILE", help="its layers that tune_network.py wrote")
     parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
 
 

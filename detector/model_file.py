@@ -7,6 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from detector.config import parse_config
 from detector.files import Arrays, read_arrays, write_arrays
 from detector.heads.fully_connected import LAYERS, FullyConnected, Softmax
@@ -15,10 +17,11 @@ from detector.heads.svm import LinearSVMs
 from detector.pipeline import Detector, build_encoder, build_proposer
 
 _FORMAT = "spp-detector 1"
+_TUNED = "backbone."
 
 
 def write_model(detector: Detector, path: Path) -> None:
-    """Write a detector, whole or not at all; the backbone's weights are not in the file, only their digest."""
+    """Write a detector, whole or not at all; of the backbone, its digest and fine-tuned layers alone."""
     head = "softmax" if isinstance(detector.scorer, Softmax) else "svm"
     arrays: Arrays = {f"{head}.weights": detector.scorer.weights, f"{head}.biases": detector.scorer.biases}
     if detector.layers is not None:
@@ -29,10 +32,12 @@ def write_model(detector: Detector, path: Path) -> None:
             "regression.weights": detector.regressors.weights,
             "regression.biases": detector.regressors.biases,
         }
+    backbone = detector.encoder.backbone
+    arrays |= {f"{_TUNED}{name}": tensor.numpy() for name, tensor in backbone.tuned.items()}
     description = {
         "class_names": detector.class_names,
         "config": detector.config.model_dump(mode="json"),
-        "backbone_digest": detector.encoder.backbone.digest,
+        "backbone_digest": backbone.digest,
         "record": dict(detector.record),
     }
     write_arrays(path, arrays, {"format": _FORMAT, **description})
@@ -57,7 +62,9 @@ def _compose(
 ) -> Detector:
     config = parse_config(description["config"], "its configuration")
     features = config.features if weights is None else config.features.model_copy(update={"weights": str(weights)})
-    encoder = build_encoder(features, device)
+    names = [name for name in arrays if name.startswith(_TUNED)]
+    tuned = {name.removeprefix(_TUNED): torch.from_numpy(arrays[name]) for name in names}
+    encoder = build_encoder(features, device, tuned)
     if encoder.backbone.digest != description["backbone_digest"]:
         raise ValueError(
             f"was trained on other weights of {config.features.backbone} "

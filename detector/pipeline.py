@@ -17,6 +17,7 @@ from detector.detections import Detections, select, suppress
 from detector.features.backbones import load_backbone
 from detector.features.encoder import FeatureMaps, Features, RegionEncoder
 from detector.features.normalisation import signed_power
+from detector.features.truncation import State
 from detector.heads.fully_connected import FullyConnected, Softmax
 from detector.heads.regression import BoxRegressors
 from detector.heads.svm import LinearSVMs
@@ -43,10 +44,14 @@ def build_proposer(config: ProposalConfig) -> Proposer:
     return partial(propose, **settings)
 
 
-def build_encoder(config: FeatureConfig, device: str = "cpu") -> RegionEncoder:
-    """Network, scales, mapping and pyramid of a recipe; ``device`` is torch's name of one."""
+def build_encoder(config: FeatureConfig, device: str = "cpu", tuned: State | None = None) -> RegionEncoder:
+    """Network, scales, mapping and pyramid of a recipe; ``device`` is torch's name of one.
+
+    ``tuned``, where given, are the tensors of the file that the recipe names.
+    """
+    layers = config.tuned if tuned is None else tuned
     return RegionEncoder(
-        load_backbone(config.backbone, config.stage, config.weights, device, config.precision),
+        load_backbone(config.backbone, config.stage, config.weights, device, config.precision, layers),
         short_sides=config.short_sides,
         levels=config.levels,
         margin=config.margin,
@@ -184,7 +189,10 @@ class Detector:
             return suppress(vote(survivors, candidates, settings.vote_iou, settings.min_score), SAME_OBJECT)
 
     def save(self, path: str | Path) -> None:
-        """Write the model to one safetensors file, whole or not at all; the backbone's weights are not in it."""
+        """Write the model to one safetensors file, whole or not at all.
+
+        Of the backbone, only fine-tuned layers are in it.
+        """
         from detector.model_file import write_model
 
         write_model(self, Path(path))

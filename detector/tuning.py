@@ -49,7 +49,7 @@ def tune_network(
     progress: Progress = without_progress,
     precomputed: Mapping[str, Boxes] | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Weights of the network of a recipe, by name, after the layers from ``first`` on were fine-tuned on boxes.
+    """Fine-tune the layers of a recipe's network from ``first`` on, on boxes; their tensors by name.
 
     fc6, fc7 and fc8 learn with them, by the constants of the recipe's ``fine_tuning``, and are forgotten. Maps and the
     state of the training are kept under ``directory``: killed and called again, it goes on to the same bits. Raises
@@ -58,6 +58,8 @@ def tune_network(
     features, tuning = config.features, config.fine_tuning
     if features.power != 1:
         raise ValueError(f"features.power must be 1 to learn through the pooling, but is {features.power:g}")
+    if features.tuned:
+        raise ValueError(f"{features.tuned}: layers that were fine-tuned once are not fine-tuned again")
     network = load_network(features.backbone, features.stage, features.weights)
     stage, last = split_network(network, first, features.weights)
     before = config.model_copy(update={"features": features.model_copy(update={"stage": stage})})
@@ -78,7 +80,9 @@ def tune_network(
     precision = cache.encoder.backbone.precision
     descent = Descent(regions.to(device), groups, batches, schedule, checkpoint, precision, device)
     regions.load_state_dict(descent.run(progress, f"fine-tuning from {first} on, batches x {batches.per_round}"))
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in network.module.network.state_dict().items()}
+    learned = {id(tensor) for tensor in last.parameters() if tensor.requires_grad}
+    own = network.module.network.named_parameters()
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in own if id(tensor) in learned}
 
 
 class _ScoredRegions(nn.Module):

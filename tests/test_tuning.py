@@ -12,10 +12,12 @@ from safetensors.torch import load_file
 
 from data.annotation import Dataset
 from detector.config import Config, parse_config
+from detector.features.backbones import load_backbone
 from detector.features.catalogue import load_network
 from detector.features.layer import SpatialPyramidPooling, pool_windows
 from detector.features.splitting import split_network
 from detector.files import read_arrays
+from detector.pipeline import Detector
 from detector.progress import Progress
 from detector.tuning import tune_network
 from tests.scripts import script
@@ -84,8 +86,8 @@ def test_the_last_convolutions_learn_and_come_back_to_the_same_bits(train_set: D
 
     before = load_network("zf5/0.1", None, "random").module.network.state_dict()
     after = tuned(lambda items, title: items)
-    changed = [name for name in before if not torch.equal(before[name], after[name])]
-    assert changed == ["conv5.weight", "conv5.bias"]
+    assert list(after) == ["conv5.weight", "conv5.bias"]
+    assert not any(torch.equal(before[name], after[name]) for name in after)
     (state,) = (tmp_path / "cache").glob("network-*.safetensors")
     content = state.read_bytes()
     state.unlink()
@@ -114,17 +116,27 @@ def test_powers_are_refused(train_set: Dataset, tmp_path: Path) -> None:
         tune_network(recipe(features={"power": 0.5}), train_set, 3, "conv5", tmp_path)
 
 
-def test_the_script_writes_weights_to_train_with(root: Path, tmp_path: Path) -> None:
+def test_layers_are_not_tuned_twice(train_set: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="first: layers that were fine-tuned once are not fine-tuned again"):
+        tune_network(recipe(features={"tuned": "first"}), train_set, 3, "conv5", tmp_path)
+
+
+def test_the_script_writes_layers_to_train_with_and_they_are_in_the_model(root: Path, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(recipe(fine_tuning={"iterations": 20}).model_dump_json())
     data = ("--voc", root, "--split", "train", "--cache", "cache")
-    done = script("tune_network.py", "recipe.yaml", "--from", "conv5", *data, "--output", "new/w", cwd=tmp_path)
+    done = script("tune_network.py", "recipe.yaml", "--from", "conv5", *data, "--output", "new/layers", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert (
-        load_file(tmp_path / "new/w").keys()
-        == load_network("zf5/0.1", None, "random").module.network.state_dict().keys()
-    )
-    done = script("train_svm.py", "recipe.yaml", "--weights", "new/w", *data, "--output", "model", cwd=tmp_path)
+    layers = load_file(tmp_path / "new/layers")
+    assert layers.keys() == {"conv5.weight", "conv5.bias"}
+    done = script("train_svm.py", "recipe.yaml", "--tuned", "new/layers", *data, "--output", "model", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    (tmp_path / "new/layers").unlink()
+    detector = Detector.load(tmp_path / "model")
+    for name, tensor in layers.items():
+        assert torch.equal(detector.encoder.backbone.tuned[name], tensor)
+    assert detector.encoder.backbone.digest == load_backbone("zf5/0.1", None, "random", tuned=layers).digest
+    detector.save(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "model").read_bytes()
     done = script("tune_network.py", "recipe.yaml", "--from", "conv9", *data, "--output", "w", cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert not (tmp_path / "w").exists()

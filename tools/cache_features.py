@@ -39,7 +39,7 @@ def main() -> int:
         return 0
     if options.config is None:
         raise ValueError("a CONFIG is needed, such as configs/default.yaml")
-    config = load_config(options.config, options.weights)
+    config = load_config(options.config, options.weights, options.tuned)
     dataset = load_checked(**data_source(options), class_names=options.classes, picture_size=picture_size)
     from detector.caching import build_cache, fill_cache
 

@@ -60,7 +60,7 @@ def main() -> int:
     options = parser().parse_args()
     if options.hold_out < 2:
         raise ValueError(f"--hold-out must be at least 2, but is {options.hold_out}")
-    base = load_config(options.config, options.weights)
+    base = load_config(options.config, options.weights, options.tuned)
     variants = {name: changed(base, name) for name in ["", *options.variants]}
     dataset = load_checked(**data_source(options), class_names=options.classes, picture_size=picture_size)
     fit, held_out = parts(dataset, options.images, options.hold_out)

@@ -54,6 +54,8 @@ def main() -> int:
         raise ValueError("give a CONFIG to train by, or the class to add or remove")
     if options.model and not changes:
         raise ValueError("--model goes with --add-class and --remove-class")
+    if options.tuned and changes:
+        raise ValueError("--tuned goes with CONFIG: a model has its fine-tuned layers in it")
     if options.cache is None and not options.remove_class:
         raise ValueError("--cache is needed: the folder of the cached files")
     if options.remove_class:
@@ -71,7 +73,7 @@ def main() -> int:
 
 
 def from_recipe(options: Namespace) -> Detector:
-    config = load_config(options.config, options.weights)
+    config = load_config(options.config, options.weights, options.tuned)
     dataset = load_checked(**data_source(options), class_names=options.classes, picture_size=picture_size)
     from detector.caching import build_cache
     from detector.training import train

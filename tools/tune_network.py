@@ -1,7 +1,7 @@
-"""Fine-tune the last convolutions of a recipe's network on boxes, and write its weights; train with them afterwards.
+"""Fine-tune the last convolutions of a recipe's network on boxes, and write them to a file; train with it afterwards.
 
-python tools/tune_network.py CONFIG --from LAYER (--voc ROOT --split train | --coco JSON) --cache DIR --output WEIGHTS
-python tools/train_svm.py CONFIG --weights WEIGHTS ...
+python tools/tune_network.py CONFIG --from LAYER (--voc ROOT --split train | --coco JSON) --cache DIR --output LAYERS
+python tools/train_svm.py CONFIG --tuned LAYERS ...
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def parser() -> Parser:
     parser = Parser(description="Fine-tune the last convolutions of a recipe's network through the pyramid pooling.")
     parser.add_argument("config", type=Path, metavar="CONFIG", help="a recipe, such as configs/alexnet.yaml")
     add_data_options(parser)
-    add_network_options(parser)
+    add_network_options(parser, tuned=False)
     parser.add_argument(
         "--from",
         dest="first",
@@ -36,7 +36,7 @@ def parser() -> Parser:
         help="the first layer that learns, such as features.10 of alexnet",
     )
     parser.add_argument("--cache", type=Path, required=True, metavar="DIR", help="folder of the cached files")
-    parser.add_argument("--output", type=output_file, required=True, metavar="WEIGHTS", help="the file to write")
+    parser.add_argument("--output", type=output_file, required=True, metavar="LAYERS", help="the file to write")
     return parser
 
 
@@ -50,13 +50,13 @@ def main() -> int:
     from detector.tuning import tune_network
 
     precomputed = precomputed_boxes(options.proposals)
-    weights = tune_network(
+    layers = tune_network(
         config, dataset, len(dataset.class_names), options.first, options.cache, options.device, progress, precomputed
     )
     options.output.parent.mkdir(parents=True, exist_ok=True)
     with replacing(options.output) as temporary:
-        temporary.write_bytes(save(weights))
-    print(f"{options.output}: {config.features.backbone}, fine-tuned from {options.first} on")
+        temporary.write_bytes(save(layers))
+    print(f"{options.output}: {config.features.backbone}, from {options.first} on, {len(layers)} tensors")
     return 0
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from detector.features.catalogue import Network, first_line, load_network
 from detector.features.geometry import Geometry
-from detector.features.truncation import digest
+from detector.features.truncation import State, digest
 from detector.image import check_image
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -25,12 +25,14 @@ class Backbone:
     channels, geometry: of the feature map.
     device, precision: of the computation; the precision is not "auto".
     digest: SHA-256, in hexadecimal, of the names, types, shapes and values of the weights up to the stage.
+    tuned: tensors by name that took the place of the network's own.
     """
 
     def __init__(self, network: Network, device: str = "cpu", precision: Precision = "float32") -> None:
         module = network.module.eval()
         self.name = network.name
         self.stage = network.stage
+        self.tuned = network.tuned
         self.channels = module.channels
         self.geometry: Geometry = module.geometry
         self.digest = digest(module.network)
@@ -67,9 +69,10 @@ class Backbone:
 def load_backbone(
     name: str,
     stage: str | None = None,
-    weights: str | Path | None = None,
+    weights: str | Path | State | None = None,
     device: str = "cpu",
     precision: Precision = "float32",
+    tuned: str | Path | State | None = None,
 ) -> Backbone:
     """The network of `load_network`, in inference mode.
 
@@ -78,7 +81,7 @@ def load_backbone(
     Raises also ValueError: device or precision unknown.
     """
     precision = usable_precision(precision, device)
-    return Backbone(load_network(name, stage, weights), device, precision)
+    return Backbone(load_network(name, stage, weights, tuned), device, precision)
 
 
 def usable_precision(precision: Precision, device: str) -> Precision:

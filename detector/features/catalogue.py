@@ -34,12 +34,14 @@ class Network:
     name, stage: as they were asked for.
     module: (N, 3, H, W) -> (N, C, h, w), in evaluation mode until it is told to train.
     preprocessing: (N, H, W, 3) uint8 RGB -> the module's input.
+    tuned: tensors by name that took the place of the network's own.
     """
 
     name: str
     stage: str | None
     module: Truncated
     preprocessing: Preprocessing
+    tuned: State
 
     def maps(self, images: NDArray[np.uint8]) -> torch.Tensor:
         """(N, H, W, 3) uint8 RGB -> (N, C, h, w) float32 feature maps of pictures of one size, with gradients."""
@@ -47,7 +49,12 @@ class Network:
         return maps
 
 
-def load_network(name: str, stage: str | None = None, weights: str | Path | State | None = None) -> Network:
+def load_network(
+    name: str,
+    stage: str | None = None,
+    weights: str | Path | State | None = None,
+    tuned: str | Path | State | None = None,
+) -> Network:
     """The network of that name, cut after a stage.
 
     name: efficientnet_lite0, alexnet, vgg16, zf5, zf5/WIDTH with so many times its channels ("zf5/0.25"), or
@@ -57,6 +64,7 @@ def load_network(name: str, stage: str | None = None, weights: str | Path | Stat
     weights: None: the network's own ones (efficientnet_lite0's are installed, the others' are downloaded);
         a path: a safetensors file with the network's tensor names; "random": seeded, untrained; or the tensors
         themselves by name.
+    tuned: tensors that take the place of some of these, likewise a safetensors file or by name.
     Raises ValueError: name or stage unknown, no regular geometry, weights that do not fit; OSError: weights that
     cannot be read or downloaded.
     """
@@ -66,20 +74,21 @@ def load_network(name: str, stage: str | None = None, weights: str | Path | Stat
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         source = builder(model, stage)
-    state: State | None = None
-    if weights is None:
-        state = source.own_weights()
-    elif isinstance(weights, Mapping):
-        state = weights
-    elif weights != "random":
-        state = _read_safetensors(Path(weights))
+    state = source.own_weights() if weights is None else None if weights == "random" else _state(weights)
+    learned = {} if tuned is None else _state(tuned)
     try:
         module = Truncated(source.network, source.stage)
     except (ValueError, RuntimeError, AssertionError) as error:
         raise ValueError(f"{name}, stage {source.stage}: {first_line(error)}") from error
     if state is not None:
         fill(source.network, state, name if weights is None or isinstance(weights, Mapping) else str(weights))
-    return Network(name, stage, module, source.preprocessing)
+    if learned:
+        own = source.network.state_dict()
+        origin = name if isinstance(tuned, Mapping) else str(tuned)
+        if unknown := sorted(learned.keys() - own.keys()):
+            raise ValueError(f"{origin}: {name} has no tensor {unknown[0]!r} up to the stage whose maps are used")
+        fill(source.network, {**own, **learned}, origin)
+    return Network(name, stage, module, source.preprocessing, learned)
 
 
 def _efficientnet_lite0(_: str, stage: str | None) -> _Source:
@@ -173,14 +182,16 @@ _BUILDERS: dict[str, Callable[[str, str | None], _Source]] = {
 _HAS_MODELS = {"timm": (True,), "zf5": (False, True)}
 
 
-def _read_safetensors(path: Path) -> State:
+def _state(weights: str | Path | State) -> State:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    if isinstance(weights, Mapping):
+        return weights
     try:
-        return load_file(path)
+        return load_file(weights)
     except SafetensorError as error:
-        raise ValueError(f"{path}: not a safetensors file ({first_line(error)})") from error
+        raise ValueError(f"{weights}: not a safetensors file ({first_line(error)})") from error
 
 
 def first_line(error: BaseException) -> str:

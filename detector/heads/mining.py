@@ -73,17 +73,15 @@ class MiningSettings:
     """Constants of the release, but for what bounds time and memory.
 
     ``add_above`` and ``evict_below`` are margins. At most the ``max_per_picture`` hardest negatives of a picture are
-    added. The SVMs are fitted again, up to ``tolerance``, when the bank has grown by ``growth`` of its size or is full;
-    the last fit is up to ``last_tolerance`` (both relative duality gaps). The first ``start_pictures`` give
-    ``start_samples`` random negatives each.
+    added. The SVMs are fitted again, up to a relative duality gap of ``tolerance``, when the bank has grown by
+    ``growth`` of its size or is full. The first ``start_pictures`` give ``start_samples`` random negatives each.
     """
 
     add_above: float = -1.0001
     evict_below: float = -1.2
     max_per_picture: int = 100
     growth: float = 0.5
-    tolerance: float = 0.02
-    last_tolerance: float = 1e-3
+    tolerance: float = 1e-3
     start_pictures: int = 50
     start_samples: int = 100
     seed: int = 3
@@ -191,7 +189,7 @@ def mine(
         if state.added and (grown or state.bank.free < settings.max_per_picture):
             _refit(state, problem, solver, settings, report)
     bank = state.bank
-    return solver(problem, bank.features, bank.targets, bank.duals, settings.last_tolerance)
+    return solver(problem, bank.features, bank.targets, bank.duals, settings.tolerance)
 
 
 def _fill_start(pictures: Pictures, bank: Bank, settings: MiningSettings, progress: Progress) -> None:
