@@ -97,6 +97,7 @@ def test_what_does_not_fit_is_refused(root: Path) -> None:
     [
         (("--output", "x"), "give a CONFIG to train by, or the class to add or remove"),
         (("recipe.yaml", "--remove-class", "dog", "--output", "x"), "give a CONFIG to train by, or"),
+        (("--tuned", "layers", "--remove-class", "circle", "--output", "x"), "--tuned goes with CONFIG: a model has"),
         (("--model", "two", "--remove-class", "dog", "--output", "x"), "no class 'dog'; it has circle, square"),
         (("--model", "two", "--add-class", "dog", "--output", "x"), "--cache is needed"),
         (("--model", "two", "--add-class", "dog", "--cache", "c", "--output", "x"), "a data set is needed: --voc ROOT"),
