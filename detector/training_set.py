@@ -202,7 +202,8 @@ class RandomBoxes:
     """The pictures at ``indices`` of a training set as fine-tuning sees them: random boxes at random scales.
 
     The share of ``foreground``, its ``min_iou`` and ``background_iou`` are those of `sample_boxes`. With
-    ``flips``, every other picture, at random, is taken mirrored.
+    ``flips``, every other picture, at random, is taken mirrored. With ``one_scale`` all boxes of a picture are at the
+    same scale, so that layers which learn see one map of it.
     """
 
     pictures: TrainingSet
@@ -211,6 +212,7 @@ class RandomBoxes:
     min_iou: float = 0.5
     background_iou: tuple[float, float] = (0.1, 0.5)
     flips: bool = False
+    one_scale: bool = False
 
     @property
     def n_features(self) -> int:
@@ -249,5 +251,6 @@ class RandomBoxes:
         cached = pictures.cache.mirrored_maps if mirrored else pictures.cache.maps
         maps = cached(annotation.image_id, annotation.path)
         chosen = flip(boxes[rows], maps.image_size[1]) if mirrored else boxes[rows]
-        scales = random.integers(len(maps.zooms), size=len(rows))
-        return maps, pictures.cache.encoder.windows_at(maps, chosen, scales), labels
+        scales = random.integers(len(maps.zooms), size=1 if self.one_scale else len(rows))
+        windows = pictures.cache.encoder.windows_at(maps, chosen, np.broadcast_to(scales, len(rows)))
+        return maps, windows, labels

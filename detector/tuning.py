@@ -7,7 +7,7 @@ a batch. Here the layers before those that learn are run once, and their maps ar
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -69,7 +69,8 @@ def tune_network(
         annotations = fill_cache(cache, annotations, progress, mirrored=True)
     pictures = TrainingSet(annotations, n_classes, cache, difficult=config.svm.difficult)
     settings = fine_tuning_settings(tuning)
-    batches = _RegionBatches(*random_boxes(pictures, tuning), settings)
+    learners, judges = (replace(each, one_scale=True) for each in random_boxes(pictures, tuning))
+    batches = _RegionBatches(learners, judges, settings)
     layers = build_layers(network.module.channels * n_bins(features.levels), n_classes, settings)
     regions = _ScoredRegions(last, layers, features.levels)
     regions.measure(inputs for inputs, _ in islice(batches.round(0), _SCALE_BATCHES))
@@ -145,12 +146,15 @@ class _RegionBatches:
         chosen, random = self.settings.draw(len(self.pictures), number)
         for start in range(0, len(chosen), self.per_batch):
             part = chosen[start : start + self.per_batch]
-            yield _batch(self.pictures, part, random, self.settings.boxes_per_picture)
+            batch = _batch(self.pictures, part, random, self.settings.boxes_per_picture)
+            if len(batch[1]):  # a picture may be too small for any proposal
+                yield batch
 
     def held_out(self) -> Sequence[Batch]:
         random = np.random.default_rng(self.settings.seed)
         chosen = range(min(_HELD_OUT_PICTURES, len(self.judges)))
-        return [_batch(self.judges, [index], random, HELD_OUT_BOXES) for index in chosen]
+        batches = (_batch(self.judges, [index], random, HELD_OUT_BOXES) for index in chosen)
+        return [batch for batch in batches if len(batch[1])]
 
 
 def _batch(pictures: RandomBoxes, chosen: Iterable[int], random: np.random.Generator, n_boxes: int) -> Batch:
@@ -158,9 +162,9 @@ def _batch(pictures: RandomBoxes, chosen: Iterable[int], random: np.random.Gener
     labels = [np.zeros(0, np.int64)]
     for index in chosen:
         maps, windows, own = pictures.draw(int(index), n_boxes, random)
-        for scale in np.unique(windows[:, 0]):
-            rows = windows[:, 0] == scale
+        if len(own):
+            (scale,) = np.unique(windows[:, 0])
             # channels last, as it lies there
-            regions.append((torch.from_numpy(maps.maps[scale]).permute(2, 0, 1)[None], windows[rows, 1:]))
-            labels.append(own[rows])
+            regions.append((torch.from_numpy(maps.maps[scale]).permute(2, 0, 1)[None], windows[:, 1:]))
+            labels.append(own)
     return regions, torch.from_numpy(np.concatenate(labels))
