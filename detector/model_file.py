@@ -62,8 +62,8 @@ def _compose(
 ) -> Detector:
     config = parse_config(description["config"], "its configuration")
     features = config.features if weights is None else config.features.model_copy(update={"weights": str(weights)})
-    names = [name for name in arrays if name.startswith(_TUNED)]
-    tuned = {name.removeprefix(_TUNED): torch.from_numpy(arrays[name]) for name in names}
+    learned = [name for name in arrays if name.startswith(_TUNED)]
+    tuned = {name.removeprefix(_TUNED): torch.from_numpy(arrays[name]) for name in learned}
     encoder = build_encoder(features, device, tuned)
     if encoder.backbone.digest != description["backbone_digest"]:
         raise ValueError(

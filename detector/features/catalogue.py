@@ -74,20 +74,23 @@ def load_network(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         source = builder(model, stage)
-    state = source.own_weights() if weights is None else None if weights == "random" else _state(weights)
+    state: State | None = None
+    if weights is None:
+        state = source.own_weights()
+    elif weights != "random":
+        state = _state(weights)
     learned = {} if tuned is None else _state(tuned)
     try:
         module = Truncated(source.network, source.stage)
     except (ValueError, RuntimeError, AssertionError) as error:
         raise ValueError(f"{name}, stage {source.stage}: {first_line(error)}") from error
     if state is not None:
-        fill(source.network, state, name if weights is None or isinstance(weights, Mapping) else str(weights))
-    if learned:
-        own = source.network.state_dict()
-        origin = name if isinstance(tuned, Mapping) else str(tuned)
-        if unknown := sorted(learned.keys() - own.keys()):
-            raise ValueError(f"{origin}: {name} has no tensor {unknown[0]!r} up to the stage whose maps are used")
-        fill(source.network, {**own, **learned}, origin)
+        fill(source.network, state, _origin(weights, name))
+    own = source.network.state_dict()
+    if unknown := sorted(learned.keys() - own.keys()):
+        origin = _origin(tuned, name)
+        raise ValueError(f"{origin}: {name} has no tensor {unknown[0]!r} up to the stage whose maps are used")
+    fill(source.network, {**own, **learned}, _origin(tuned, name))
     return Network(name, stage, module, source.preprocessing, learned)
 
 
@@ -180,6 +183,10 @@ _BUILDERS: dict[str, Callable[[str, str | None], _Source]] = {
 }
 # whether a name after a slash is there, where it may be
 _HAS_MODELS = {"timm": (True,), "zf5": (False, True)}
+
+
+def _origin(weights: str | Path | State | None, name: str) -> str:
+    return name if weights is None or isinstance(weights, Mapping) else str(weights)
 
 
 def _state(weights: str | Path | State) -> State:
