@@ -82,13 +82,16 @@ def test_layers_that_learning_cannot_begin_at(name: str, first: str, message: st
 
 def test_the_last_convolutions_learn_and_come_back_to_the_same_bits(train_set: Dataset, tmp_path: Path) -> None:
     def tuned(progress: Progress) -> dict[str, torch.Tensor]:
-        return tune_network(recipe(), train_set, 3, "conv5", tmp_path / "cache", progress=progress)
+        config = recipe(fine_tuning={"flips": True})
+        return tune_network(config, train_set, 3, "conv5", tmp_path / "cache", progress=progress)
 
     before = load_network("zf5/0.1", None, "random").module.network.state_dict()
     after = tuned(lambda items, title: items)
     assert list(after) == ["conv5.weight", "conv5.bias"]
     assert not any(torch.equal(before[name], after[name]) for name in after)
     (state,) = (tmp_path / "cache").glob("network-*.safetensors")
+    lowest = read_arrays(state)[1]["lowest"]
+    assert lowest < 0.75  # of 4 classes, a quarter of the boxes objects: 0.84 for what knows the shares alone
     content = state.read_bytes()
     state.unlink()
 
@@ -101,14 +104,6 @@ def test_the_last_convolutions_learn_and_come_back_to_the_same_bits(train_set: D
     for name, tensor in after.items():
         assert torch.equal(again[name], tensor)
     assert state.read_bytes() == content
-
-
-def test_what_is_learned_beats_the_shares_of_the_classes(train_set: Dataset, tmp_path: Path) -> None:
-    config = recipe(fine_tuning={"flips": True})
-    tune_network(config, train_set, 3, "conv5", tmp_path)
-    (state,) = tmp_path.glob("network-*.safetensors")
-    lowest = read_arrays(state)[1]["lowest"]
-    assert lowest < 0.75  # of 4 classes, a quarter of the boxes objects: 0.84 for what knows the shares alone
 
 
 def test_powers_are_refused(train_set: Dataset, tmp_path: Path) -> None:
@@ -137,6 +132,3 @@ def test_the_script_writes_layers_to_train_with_and_they_are_in_the_model(root: 
     assert detector.encoder.backbone.digest == load_backbone("zf5/0.1", None, "random", tuned=layers).digest
     detector.save(tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == (tmp_path / "model").read_bytes()
-    done = script("tune_network.py", "recipe.yaml", "--from", "conv9", *data, "--output", "w", cwd=tmp_path)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert not (tmp_path / "w").exists()
