@@ -132,3 +132,6 @@ def test_the_script_writes_layers_to_train_with_and_they_are_in_the_model(root: 
     assert detector.encoder.backbone.digest == load_backbone("zf5/0.1", None, "random", tuned=layers).digest
     detector.save(tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == (tmp_path / "model").read_bytes()
+    done = script("tune_network.py", "recipe.yaml", "--from", "conv9", *data, "--output", "w", cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert not (tmp_path / "w").exists()

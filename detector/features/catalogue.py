@@ -86,11 +86,11 @@ def load_network(
         raise ValueError(f"{name}, stage {source.stage}: {first_line(error)}") from error
     if state is not None:
         fill(source.network, state, _origin(weights, name))
-    own = source.network.state_dict()
-    if unknown := sorted(learned.keys() - own.keys()):
-        origin = _origin(tuned, name)
-        raise ValueError(f"{origin}: {name} has no tensor {unknown[0]!r} up to the stage whose maps are used")
-    fill(source.network, {**own, **learned}, _origin(tuned, name))
+    if learned:
+        own, origin = source.network.state_dict(), _origin(tuned, name)
+        if unknown := sorted(learned.keys() - own.keys()):
+            raise ValueError(f"{origin}: {name} has no tensor {unknown[0]!r} up to the stage whose maps are used")
+        fill(source.network, {**own, **learned}, origin)
     return Network(name, stage, module, source.preprocessing, learned)
 
 
