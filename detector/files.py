@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ def replacing(path: Path) -> Iterator[Path]:
     When the block ends well the file is renamed to ``path``, else it is removed: a reader, a crash or a second writer
     never meets a half-written file. Raises OSError, naming ``path``, when it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:12]}.tmp")
     try:
         yield temporary
         temporary.replace(path)

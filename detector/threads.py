@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
+from threading import RLock
 from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
@@ -40,16 +41,24 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item], thread
 
 @contextmanager
 def products_on_one_thread() -> Iterator[None]:
-    """Keep numpy's and torch's matrix products from starting threads of their own, for work shared out already."""
+    """Keep numpy's and torch's matrix products from starting threads of their own, for work shared out already.
+
+    Only one thread at a time is inside, others wait: these limits are the process's, and whoever came second would
+    restore those of the first.
+    """
     import torch
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with _controller().limit(limits=1, user_api="blas"):
-            yield
-    finally:
-        torch.set_num_threads(threads)
+    with _one_at_a_time:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with _controller().limit(limits=1, user_api="blas"):
+                yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+_one_at_a_time = RLock()
 
 
 @cache

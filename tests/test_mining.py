@@ -90,7 +90,7 @@ def test_mining_finds_the_solution_of_all_samples(pictures: FakePictures) -> Non
 
 
 def test_a_pass_can_go_on_from_any_fit(pictures: FakePictures) -> None:
-    settings = MiningSettings(start_pictures=3, start_samples=10, max_per_picture=20, growth=0.2)
+    settings = MiningSettings(start_pictures=3, start_samples=10, max_per_picture=20, growth=0.5)
     states: list[tuple[int, NDArray[np.int64], NDArray[np.float32], LinearSVMs]] = []
 
     def keep(state: MiningState) -> None:
