@@ -74,17 +74,32 @@ def write_arrays(path: Path, arrays: Arrays, metadata: Mapping[str, Any]) -> Non
 def read_arrays(path: Path) -> tuple[Arrays, dict[str, Any]]:
     """Arrays and metadata of a file of `write_arrays`.
 
-    Raises FileNotFoundError when it is missing and ValueError, naming the file, when it is damaged.
+    Raises FileNotFoundError when it is missing, OSError when it cannot be read, and ValueError, naming the file, when
+    it is damaged or was not written by `write_arrays`.
     """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: is damaged or no safetensors file: {error}") from None
-    if metadata.pop("crc32", None) != _checksum(arrays):
+    with reading(path), safe_open(path, framework="numpy") as file:
+        metadata = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
+        if not isinstance(metadata, dict) or "crc32" not in metadata:
+            raise ValueError(f"{path}: is no file of this program")
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    if metadata.pop("crc32") != _checksum(arrays):
         raise ValueError(f"{path}: is damaged: the checksum does not fit the contents")
     return arrays, metadata
+
+
+@contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """For blocks that read safetensors: their errors as ValueError, or OSError, that name the file."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        # such as a folder; the library names no file then
+        raise OSError(f"{path}: cannot be read as a file: {error}") from error
+    except (SafetensorError, json.JSONDecodeError, TypeError) as error:
+        # TypeError: of a type, such as bfloat16, that numpy has not
+        raise ValueError(f"{path}: is damaged or no safetensors file: {error}") from None
 
 
 def _checksum(arrays: Arrays) -> str:

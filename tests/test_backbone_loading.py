@@ -91,7 +91,7 @@ def test_wrong_weights_are_named(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"weights\.safetensors"):
         load_backbone("alexnet", weights=path)
     path.write_bytes(b"not a tensor in here")
-    with pytest.raises(ValueError, match=r"weights.safetensors: not a safetensors file"):
+    with pytest.raises(ValueError, match=r"weights.safetensors: is damaged or no safetensors file"):
         load_backbone("alexnet", weights=path)
     state = {"features.0.weight": torch.zeros(64, 3, 11, 11), "features.0.bias": torch.zeros(63)}
     save_file(state, path)
@@ -100,6 +100,9 @@ def test_wrong_weights_are_named(tmp_path: Path) -> None:
     save_file({"conv1.weight": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match=r"weights.safetensors: no tensor 'features.0.weight'"):
         load_backbone("alexnet", weights=path)
+    save_file({}, path)
+    with pytest.raises(ValueError, match=r"weights.safetensors: has no tensors"):
+        load_backbone("zf5", weights="random", tuned=path)
 
 
 def test_weights_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:

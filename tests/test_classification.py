@@ -107,7 +107,7 @@ def test_without_a_pyramid_one_size_is_taken(trained: dict[str, Classifier], pic
         ("one", 47, "48 to 4096 for views one, but is 47"),
         ("whole", 0, "1 to 4096 for views whole, but is 0"),
         ("whole", 5000, "1 to 4096 for views whole, but is 5000"),
-        ("whole", 1, "the network cannot take pictures of .* pixels"),
+        ("whole", 1, "the network cannot take a picture of .* pixels"),
         ("multi", 300, "views multi have sizes of their own"),
     ],
 )

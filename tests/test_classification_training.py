@@ -160,7 +160,7 @@ def test_pictures_that_changed_in_place_start_anew(tmp_path: Path) -> None:
 
 
 def test_sizes_that_the_network_cannot_take_are_refused_before_training(stripes: LabelledPictures) -> None:
-    with pytest.raises(ValueError, match="the network cannot take pictures of 8 x 8 pixels"):
+    with pytest.raises(ValueError, match="the network cannot take a picture of 8 x 8 pixels"):
         train_classifier(tiny(pictures={"sizes": [48, 8]}), stripes)
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from data.annotation import Dataset
 from detector.boxes import as_boxes
 from detector.config import parse_config
 from detector.ensemble import Ensemble, load_ensemble
 from detector.heads.svm import LinearSVMs
-from detector.pipeline import Detector
+from detector.image import write_image
+from detector.pipeline import Detector, build_encoder
+from tests.scripts import script
 from tests.test_pipeline import NAMES, PROPOSALS, coloured, fake_detector
 
 
@@ -80,3 +84,32 @@ def test_what_cannot_be_put_together_is_refused() -> None:
         Ensemble([])
     with pytest.raises(ValueError, match="--weights must be given once for every --model, but there are 1"):
         load_ensemble([Path("a"), Path("b")], weights=[Path("c")])
+
+
+def test_scripts_take_two_models(detector: Detector, root: Path, test_set: Dataset, tmp_path: Path) -> None:
+    """A trained one and one that sees something in every box; a picture too narrow for the latter costs one line."""
+    config = parse_config({"features": {"backbone": "zf5/0.1", "weights": "random"}}, "test")
+    config = config.model_copy(update={"proposals": detector.config.proposals})
+    encoder = build_encoder(config.features)
+    certain = LinearSVMs(np.zeros((encoder.n_features, 1), np.float32), np.full(1, 2, np.float32))
+    detector.save(tmp_path / "a")
+    Detector(detector.propose, encoder, certain, None, ("thing",), config).save(tmp_path / "b")
+    picture = test_set[0].path
+    rng = np.random.default_rng(0)
+    write_image(tmp_path / "narrow.png", rng.integers(0, 256, (20, 2500, 3), np.uint8))
+    models = ("--model", "a", "--model", "b")
+    done = script("detect.py", "narrow.png", picture, *models, "--json", "found.json", cwd=tmp_path)
+    assert done.returncode == 2
+    (error,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert error.startswith("error: narrow.png: the network cannot take a picture of ")
+    (record,) = json.loads((tmp_path / "found.json").read_text())
+    labels = {each["label"] for each in record["detections"]}
+    assert "thing" in labels
+    assert labels & set(detector.class_names)
+    results = []
+    for cached in ((), ("--cache", "cache")):
+        data = ("--voc", root, "--split", "test", "--classes", *detector.class_names)
+        done = script("evaluate_voc.py", *data, *models, *cached, "--save-detections", "found", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        results.append([path.read_bytes() for path in sorted((tmp_path / "found").iterdir())])
+    assert results[0] == results[1]

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch as torch_file
+import torch
 
 from detector.files import fingerprint, read_arrays, replacing, write_arrays
 
@@ -68,3 +70,18 @@ def test_arrays_come_back_whatever_their_order_in_memory(tmp_path: Path) -> None
     arrays, _ = read_arrays(tmp_path / "a.safetensors")
     np.testing.assert_array_equal(arrays["turned"], array.T)
     np.testing.assert_array_equal(arrays["every other"], array[:, ::2])
+
+
+def test_files_that_others_wrote_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    torch_file.save_file({"a": torch.zeros(2)}, file)
+    with pytest.raises(ValueError, match="file: is no file of this program"):
+        read_arrays(file)
+    torch_file.save_file({"a": torch.zeros(2)}, file, {"spp-detector": "[]"})
+    with pytest.raises(ValueError, match="file: is no file of this program"):
+        read_arrays(file)
+    torch_file.save_file({"a": torch.zeros(2, dtype=torch.bfloat16)}, file, {"spp-detector": '{"crc32": "0"}'})
+    with pytest.raises(ValueError, match=r"file: is damaged or no safetensors file: .*bfloat16"):
+        read_arrays(file)
+    with pytest.raises(OSError, match=f"{tmp_path}: cannot be read as a file"):
+        read_arrays(tmp_path)

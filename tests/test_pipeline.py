@@ -149,7 +149,7 @@ def rewrite(model: Path, path: Path, **changes: Any) -> Path:
 def test_models_that_do_not_fit_are_refused(model: Path, tmp_path: Path) -> None:
     path = tmp_path / "bad"
     save_file({"a": np.zeros(2)}, path)
-    with pytest.raises(ValueError, match="bad: is damaged"):
+    with pytest.raises(ValueError, match="bad: is no file of this program"):
         Detector.load(path)
     for changes, message in (
         ({"format": "other 7"}, r"is no model of this program \(format 'other 7'\)"),

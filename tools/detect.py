@@ -6,7 +6,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detector.console import USAGE_ERROR, Parser, add_model_options, output_file, read_or_report, run, write_json
+from detector.console import (
+    USAGE_ERROR,
+    Parser,
+    add_model_options,
+    output_file,
+    read_or_report,
+    report,
+    run,
+    write_json,
+)
 from detector.timing import stage, stage_times
 
 if TYPE_CHECKING:
@@ -46,7 +55,12 @@ def main() -> int:
 
             detector = load_ensemble(options.model, options.device, options.weights, options.mirror)
         with stage_times() as times:
-            records.append(detect_one(detector, path, image, drawn, options))
+            try:
+                records.append(detect_one(detector, path, image, drawn, options))
+            except ValueError as error:  # such as a picture too narrow for the network
+                report(ValueError(f"{path}: {error}"))
+                failed += 1
+                continue
         if options.profile:
             spent = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in times.items())
             print(f"{path}: {spent}", file=sys.stderr)

@@ -119,7 +119,7 @@ def detect_all(detector: Ensemble, dataset: Dataset, options: Namespace) -> list
                 given = None if boxes is None else boxes[each.image_id]
                 found.append(detector.detect(read_image(each.path), given))
         except ValueError as error:
-            report(error)
+            report(error if str(each.path) in str(error) else ValueError(f"{each.path}: {error}"))
             unreadable += 1
             found.append(Detections.empty(detector.class_names))
     if unreadable == len(dataset):

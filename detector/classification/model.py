@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from detector.classification.config import ClassifierConfig, parse_classifier_config
-from detector.classification.network import Head, build_convolutions, build_head, checked_maps
+from detector.classification.network import Head, build_convolutions, build_head
 from detector.classification.views import Image, Views, flipped, multi_sides, nine_windows, resize, view_images
 from detector.features.backbones import Backbone, usable_precision
 from detector.features.mapping import boxes_to_cells
@@ -96,7 +96,7 @@ class Classifier:
             step = max(1, BATCH_PIXELS // (height * width))
             for start in range(0, len(members), step):
                 pictures, images = zip(*members[start : start + step], strict=True)
-                maps = checked_maps(self.backbone.maps, np.stack(images))
+                maps = self.backbone.maps(np.stack(images))
                 np.add.at(sums, list(pictures), self._probabilities(self.head(maps)))
         return sums / np.array([[len(images)] for images in views], np.float32).reshape(-1, 1)
 

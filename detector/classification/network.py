@@ -70,16 +70,6 @@ def build_convolutions(config: NetworkConfig, state: State | None = None) -> Net
     return replace(network, preprocessing=Preprocessing()) if config.weights == "random" else network
 
 
-def checked_maps(maps: Maps, images: NDArray[np.uint8]) -> torch.Tensor:
-    """``maps(images)`` of ``(N, H, W, 3)`` pictures; ValueError for sizes that the convolutions cannot take."""
-    try:
-        return maps(images)
-    except RuntimeError as error:
-        height, width = images.shape[1:3]
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"the network cannot take pictures of {width} x {height} pixels: {reason}") from None
-
-
 def build_head(config: ClassifierConfig, maps: Maps, n_classes: int) -> Head:
     """An untrained head for the ``maps`` ``(N, C, h, w)`` of pictures ``(N, H, W, 3)``.
 
@@ -92,7 +82,7 @@ def build_head(config: ClassifierConfig, maps: Maps, n_classes: int) -> Head:
 
 def _maps_of_square(maps: Maps, side: int) -> torch.Tensor:
     with torch.no_grad():
-        return checked_maps(maps, np.zeros((1, side, side, 3), np.uint8))
+        return maps(np.zeros((1, side, side, 3), np.uint8))
 
 
 class TrainableClassifier(nn.Module):

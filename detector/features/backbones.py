@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from detector.features.catalogue import Network, first_line, load_network
+from detector.features.catalogue import Network, first_line, load_network, named_sizes
 from detector.features.geometry import Geometry
 from detector.features.truncation import State, digest
 from detector.image import check_image
@@ -56,13 +56,16 @@ class Backbone:
     def __call__(self, image: NDArray[np.uint8]) -> torch.Tensor:
         """(H, W, 3) uint8 RGB -> (C, h, w) float32 feature map, on the backbone's device.
 
-        Raises ValueError when the image is not of that shape and type.
+        Raises ValueError when the image is not of that shape and type, or of a size that the network cannot take.
         """
         return self.maps(check_image(image)[None])[0]
 
     def maps(self, images: NDArray[np.uint8]) -> torch.Tensor:
-        """(N, H, W, 3) uint8 RGB -> (N, C, h, w) float32 feature maps of pictures of one size."""
-        with torch.inference_mode():
+        """(N, H, W, 3) uint8 RGB -> (N, C, h, w) float32 feature maps of pictures of one size.
+
+        Raises ValueError for a size that the network cannot take.
+        """
+        with torch.inference_mode(), named_sizes(images):
             return self.forward(self._preprocessing(images).to(self._dtype)).float()
 
 

@@ -159,7 +159,11 @@ def _get(
         pass
     except ValueError as error:
         _log.warning("%s; computing it again", error)
-    arrays = compute(read_image(picture))
+    image = read_image(picture)
+    try:
+        arrays = compute(image)
+    except ValueError as error:  # such as a picture too narrow for the network
+        raise ValueError(f"{picture}: {error}") from error
     description = file.with_name(_SETTINGS)
     if not description.exists():
         write_json(description, settings)

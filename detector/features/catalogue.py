@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch import nn
 from detector.features import networks
 from detector.features.preprocessing import Preprocessing
 from detector.features.truncation import State, Truncated, fill
+from detector.files import reading
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,25 @@ class Network:
     tuned: State
 
     def maps(self, images: NDArray[np.uint8]) -> torch.Tensor:
-        """(N, H, W, 3) uint8 RGB -> (N, C, h, w) float32 feature maps of pictures of one size, with gradients."""
-        maps: torch.Tensor = self.module(self.preprocessing(images))
+        """(N, H, W, 3) uint8 RGB -> (N, C, h, w) float32 feature maps of pictures of one size, with gradients.
+
+        Raises ValueError for a size that the network cannot take.
+        """
+        with named_sizes(images):
+            maps: torch.Tensor = self.module(self.preprocessing(images))
         return maps
+
+
+@contextmanager
+def named_sizes(images: NDArray[np.uint8]) -> Iterator[None]:
+    """ValueError, naming the size of ``(N, H, W, 3)`` pictures, where torch says that layers cannot take it."""
+    try:
+        yield
+    except RuntimeError as error:
+        height, width = images.shape[1:3]
+        raise ValueError(
+            f"the network cannot take a picture of {width} x {height} pixels: {first_line(error)}"
+        ) from error
 
 
 def load_network(
@@ -190,15 +208,15 @@ def _origin(weights: str | Path | State | None, name: str) -> str:
 
 
 def _state(weights: str | Path | State) -> State:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if isinstance(weights, Mapping):
         return weights
-    try:
-        return load_file(weights)
-    except SafetensorError as error:
-        raise ValueError(f"{weights}: not a safetensors file ({first_line(error)})") from error
+    with reading(weights):
+        state: State = load_file(weights)
+    if not state:
+        raise ValueError(f"{weights}: has no tensors")
+    return state
 
 
 def first_line(error: BaseException) -> str:

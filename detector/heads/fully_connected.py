@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -17,9 +18,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from detector.features.pooling import n_bins
+from detector.files import reading
 
 Features = NDArray[np.float32]
 Half = NDArray[np.float16]
@@ -123,15 +125,10 @@ def imagenet_layers(path: Path, levels: Sequence[int], n_channels: int) -> list[
     channels before rows: it becomes the block of fc6 that reads the pyramid's level n; the other levels begin with
     zeros. Raises OSError where there is no such file and ValueError where it does not fit.
     """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            names = sorted(
-                (name for name in file.keys() if name.startswith("classifier.") and name.endswith(".weight")),  # noqa: SIM118
-                key=lambda name: int(name.split(".")[1]),
-            )[:2]
-            tensors = [(file.get_tensor(name), file.get_tensor(name.replace("weight", "bias"))) for name in names]
-    except (SafetensorError, ValueError) as error:
-        raise ValueError(f"{path}: is damaged or no classifier: {error}") from None
+    with reading(path), safe_open(path, framework="numpy") as file:
+        found = (re.fullmatch(r"classifier\.(\d+)\.weight", name) for name in file.keys())  # noqa: SIM118 (not a dict)
+        numbers = sorted(int(match[1]) for match in found if match)[:2]
+        tensors = [tuple(file.get_tensor(f"classifier.{n}.{kind}") for kind in ("weight", "bias")) for n in numbers]
     if len(tensors) < 2:
         raise ValueError(f"{path}: has no layers classifier.*.weight")
     (fc6, bias), fc7 = tensors
