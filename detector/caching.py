@@ -37,7 +37,7 @@ def cache_of(detector: Detector, directory: Path, precomputed: Mapping[str, Boxe
 def cached_inputs(detector: Detector, cache: FeatureCache, annotation: Annotation) -> tuple[FeatureMaps, Boxes]:
     """`Detector.maps` and boxes of a picture, from ``cache``; what is missing there is computed."""
     maps = cache.maps(annotation.image_id, annotation.path)
-    if detector.config.detection.mirrored:
+    if detector.uses_mirror_image:
         maps = replace(maps, mirrored=cache.mirrored_maps(annotation.image_id, annotation.path))
     return maps, cache.proposals(annotation.image_id, annotation.path)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.boxes import Boxes, as_boxes
+from detector.boxes import Boxes, area, as_boxes
 from detector.compiling import kernel
 
 
@@ -65,6 +65,11 @@ class Detections:
         if n < 0:
             raise ValueError(f"n must not be negative, but got {n}")
         return Detections(self.boxes[:n], self.labels[:n], self.scores[:n], self.class_names)
+
+    def inside(self) -> Detections:
+        """Those with an area: boxes that were moved out of their picture, and cut to it, have none."""
+        kept = area(self.boxes) > 0
+        return Detections(self.boxes[kept], self.labels[kept], self.scores[kept], self.class_names)
 
     def to_records(self) -> list[dict[str, str | float | list[float]]]:
         """One ``{"label": name, "score": float, "box": [x1, y1, x2, y2]}`` a detection, ready for JSON."""

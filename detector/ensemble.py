@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +16,7 @@ from detector.config import Config
 from detector.detections import Detections
 from detector.features.encoder import FeatureMaps
 from detector.image import check_image
-from detector.pipeline import Detector
+from detector.pipeline import Detector, Proposer
 from detector.timing import stage
 
 Image = NDArray[np.uint8]
@@ -51,16 +53,16 @@ class Ensemble:
         min_score: float | None = None,
         max_detections: int | None = None,
     ) -> Detections:
-        """`Detector.detect` by all detectors together. Those of one recipe of proposals share the same boxes."""
+        """`Detector.detect` by all detectors together. Those that propose by the same recipe share their boxes."""
         image = check_image(image)
-        proposed: dict[str, Boxes] = {}
+        proposed: dict[Any, Boxes] = {}
         inputs = []
         for detector in self.detectors:
-            recipe = detector.config.proposals.model_dump_json()
-            if recipe not in proposed:
+            source = _source(detector.propose)
+            if source not in proposed:
                 with stage("proposals"):
-                    proposed[recipe] = detector.propose(image) if boxes is None else as_boxes(boxes)
-            inputs.append((detector.maps(image, proposed[recipe]), proposed[recipe]))
+                    proposed[source] = detector.propose(image) if boxes is None else as_boxes(boxes)
+            inputs.append((detector.maps(image, proposed[source]), proposed[source]))
         return self.detect_in_maps(inputs, min_score, max_detections)
 
     def detect_in_maps(
@@ -87,6 +89,13 @@ class Ensemble:
             names,
         )
         return detectors[0].chosen(together).above(min_score).top(most)
+
+
+def _source(propose: Proposer) -> Any:
+    """What two proposers have in common, if they are of one recipe."""
+    if isinstance(propose, partial):
+        return propose.func, repr((propose.args, sorted(propose.keywords.items())))
+    return propose
 
 
 def load_ensemble(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, as_boxes, clip, decode_deltas, flip
-from detector.config import Config, FeatureConfig, ProposalConfig
+from detector.config import Config, FeatureConfig, ProposalConfig, parse_config
 from detector.detections import Detections, select, suppress
 from detector.features.backbones import load_backbone
 from detector.features.encoder import FeatureMaps, Features, RegionEncoder
@@ -126,10 +126,15 @@ class Detector:
             return Detections.empty(self.class_names)
         return self.detect_in_maps(self.maps(image, boxes), boxes, min_score, max_detections)
 
+    @property
+    def uses_mirror_image(self) -> bool:
+        """Whether boxes are looked at in the mirror image, too, which is a part of refinement."""
+        return self.config.detection.mirrored and self.regressors is not None
+
     def maps(self, image: NDArray[np.uint8], boxes: Boxes) -> FeatureMaps:
         """Feature maps of an ``(H, W, 3)`` uint8 RGB image, as far as its ``(R, 4)`` boxes and the recipe need them."""
         maps = self.encoder.maps(image, boxes)
-        if not self.config.detection.mirrored:
+        if not self.uses_mirror_image:
             return maps
         return replace(maps, mirrored=self.encoder.maps(image[:, ::-1], flip(boxes, image.shape[1])))
 
@@ -153,9 +158,12 @@ class Detector:
         return self if count <= self.config.detection.max_detections else self.detecting(max_detections=count)
 
     def detecting(self, **settings: Any) -> Detector:
-        """This detector with other settings of `config.DetectionConfig`."""
-        detection = self.config.detection.model_copy(update=settings)
-        return replace(self, config=self.config.model_copy(update={"detection": detection}))
+        """This detector with other settings of `config.DetectionConfig`.
+
+        Raises ValueError for one that there is not, for values that are out of range or do not go together.
+        """
+        content = self.config.model_dump(mode="json")
+        return replace(self, config=parse_config(content | {"detection": content["detection"] | settings}, "detection"))
 
     def candidates(self, maps: FeatureMaps, boxes: Boxes, least: float) -> Detections:
         """Boxes that score at least ``least`` in some class, moved where there are regressors, not yet suppressed.
@@ -177,7 +185,7 @@ class Detector:
         with stage("box regression"):
             pooled = self.encoder.pool(maps, self.encoder.windows(maps, found.boxes))
             moved = clip(decode_deltas(found.boxes, self.move(pooled, found.labels)), *maps.image_size)
-            return replace(found, boxes=moved)
+            return replace(found, boxes=moved).inside()
 
     def chosen(self, candidates: Detections) -> Detections:
         """What is left of `candidates` after suppression and, where the recipe asks for refinements, voting."""

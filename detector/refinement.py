@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.boxes import Boxes, area, clip, decode_deltas, flip, iou
+from detector.boxes import Boxes, clip, decode_deltas, flip, iou
 from detector.detections import Detections
 from detector.features.encoder import FeatureMaps, Features, RegionEncoder
 
@@ -58,8 +58,7 @@ class Refiner:
             total += found
             if moves:
                 moved = clip(decode_deltas(moved, deltas), *maps.image_size)
-        inside = area(moved) > 0  # not moved out of the picture
-        return Detections(moved[inside], labels[inside], total[inside] / np.float32(self.rounds + 1), class_names)
+        return Detections(moved, labels, total / np.float32(self.rounds + 1), class_names).inside()
 
     def _look(
         self, maps: FeatureMaps, boxes: Boxes, labels: NDArray[np.int64], moves: bool, scores: bool

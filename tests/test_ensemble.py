@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from data.annotation import Dataset
-from detector.boxes import as_boxes
+from detector.boxes import Boxes, as_boxes
 from detector.config import parse_config
 from detector.ensemble import Ensemble, load_ensemble
 from detector.heads.svm import LinearSVMs
@@ -70,6 +72,18 @@ def test_detectors_of_one_recipe_share_their_proposals() -> None:
     assert len(calls) == 1
     Ensemble(detectors).detect(coloured(), boxes=PROPOSALS)
     assert len(calls) == 1
+
+
+def test_detectors_that_propose_otherwise_keep_their_own_boxes() -> None:
+    """Also where their recipes are equal: a stage may have been replaced."""
+
+    def propose(_image: NDArray[np.uint8], corners: list[int]) -> Boxes:
+        return as_boxes([corners])
+
+    corners = ([0, 0, 64, 64], [96, 0, 160, 64])
+    detectors = [replace(seeing(k, (NAMES[k],)), propose=partial(propose, corners=corners[k])) for k in (0, 1)]
+    found = Ensemble(detectors).detect(coloured())
+    assert found.boxes.tolist() == [[0, 0, 64, 64], [96, 0, 160, 64]]
 
 
 def test_limits_are_those_that_are_asked_for() -> None:

@@ -64,6 +64,31 @@ def test_regressors_move_clip_and_suppress_again() -> None:
     assert found.boxes.tolist() == [[0, 0, 48, 64], [96, 0, 160, 64]]
 
 
+@pytest.mark.parametrize("refinements", [0, 1])
+def test_boxes_that_are_moved_out_of_the_picture_are_dropped(refinements: int) -> None:
+    found = fake_detector(move=-2).detecting(refinements=refinements, min_score=0.0).detect(coloured())
+    assert [NAMES[label] for label in found.labels] == ["green"]
+
+
+def test_settings_of_detection_are_checked() -> None:
+    detector = fake_detector(move=0.1)
+    assert detector.detecting(min_score=120).config.detection.min_score == 120
+    for settings, message in (
+        ({"nms": 0.5}, "unknown key 'detection.nms'"),
+        ({"mirrored": True}, "mirrored: true needs refinements"),
+        ({"max_detections": 0}, "detection.max_detections: "),
+    ):
+        with pytest.raises(ValueError, match=message):
+            detector.detecting(**settings)
+
+
+def test_the_mirror_image_is_computed_only_where_boxes_are_moved() -> None:
+    settings = {"mirrored": True, "refinements": 1}
+    for detector, mirrored in ((fake_detector(move=0.1), True), (fake_detector(), False)):
+        maps = detector.detecting(**settings).maps(coloured(), PROPOSALS)
+        assert (maps.mirrored is not None) == mirrored
+
+
 def test_thresholds_and_limits_can_be_given() -> None:
     detector = fake_detector()
     assert len(detector.detect(coloured(), min_score=120)) == 1

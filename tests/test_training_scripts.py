@@ -117,6 +117,11 @@ def test_scripts_name_what_is_wrong_with_data(root: Path, tmp_path: Path) -> Non
     assert done.stderr.splitlines()[-1].startswith("error: ")
     done = script("evaluate_voc.py", "--voc", root, "--split", "nope", "--detections", root, cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    done = script(
+        "evaluate_voc.py", *data[:2], "--split", "train", "--model", "m", "--record", "--no-mirror", cwd=tmp_path
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "--record notes what the model itself reaches" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]
 
 

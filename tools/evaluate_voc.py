@@ -53,6 +53,8 @@ def main() -> int:
     source = data_source(options)
     if options.record and len(options.model or []) != 1:
         raise ValueError("--record needs one --model, the file to note the result in")
+    if options.record and not options.mirror:
+        raise ValueError("--record notes what the model itself reaches, and goes without --no-mirror")
     if options.model and options.detections:
         raise ValueError("--detections are scored without a --model")
     detector = None
