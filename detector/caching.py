@@ -60,6 +60,7 @@ def fill_cache(
     The others are logged. Killed and started again, it goes on where it was. Several processes may fill one cache at a
     time. Raises ValueError when none could be read.
     """
+    annotations = list(annotations)
     missing = [each for each in annotations if not cache.is_complete(each.image_id, mirrored)]
     unreadable: set[str] = set()
     # begin anywhere, lest two processes compute the same pictures side by side

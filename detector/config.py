@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,7 +10,7 @@ from pydantic import Field, model_validator
 
 from detector.features.mapping import PAPER_MARGIN, PAPER_TARGET
 from detector.features.pooling import PAPER_LEVELS
-from detector.recipes import Count, Fraction, Positive, Section, parse_recipe, read_recipe
+from detector.recipes import Count, Fraction, Positive, Section, Seed, parse_recipe, read_recipe
 
 
 class ProposalConfig(Section):
@@ -20,7 +21,7 @@ class ProposalConfig(Section):
     ranking: Literal["random", "diverse"] = "diverse"
     max_boxes: Count = 2000
     min_side: Annotated[int, Field(ge=0)] = 20
-    seed: int = 0
+    seed: Seed = 0
 
 
 class FeatureConfig(Section):
@@ -67,7 +68,7 @@ class FineTuningConfig(Section):
     """Learn from mirrored pictures, too, whose maps are cached beside the others."""
     held_out: Annotated[float, Field(gt=0, le=0.5)] = 0.1
     """Part of the pictures that the best snapshot is chosen on."""
-    seed: int = 3
+    seed: Seed = 3
 
     @model_validator(mode="after")
     def _check(self) -> FineTuningConfig:
@@ -95,7 +96,7 @@ class SVMConfig(Section):
     max_samples: Count | None = None
     """How many samples are kept for all classes together; null: as many as take 2.5 GB."""
     difficult: bool = True
-    seed: int = 3
+    seed: Seed = 3
 
 
 class RegressionConfig(Section):
@@ -138,6 +139,12 @@ class Config(Section):
     svm: SVMConfig = SVMConfig()
     regression: RegressionConfig = RegressionConfig()
     detection: DetectionConfig = DetectionConfig()
+
+    def files(self) -> dict[str, str]:
+        """SHA-256, in hexadecimal, of each file that the recipe names: another one may come to lie at the same path."""
+        named = (self.features.weights, self.features.tuned, self.fine_tuning.initial)
+        paths = [Path(name) for name in named if name is not None and Path(name).is_file()]
+        return {str(path): sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 def load_config(path: str | Path, weights: str | Path | None = None, tuned: str | Path | None = None) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,9 @@ from detector.timing import stage
 Image = NDArray[np.uint8]
 
 
+_log = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True)
 class Ensemble:
     """Detectors whose scored boxes are suppressed together, class by class name, by the recipe of the first.
@@ -35,6 +39,10 @@ class Ensemble:
     def __post_init__(self) -> None:
         if not self.detectors:
             raise ValueError("an ensemble needs at least one detector")
+        if len({type(detector.scorer) for detector in self.detectors}) > 1:
+            _log.warning(
+                "margins of SVMs and log odds of a softmax are compared as they are: combine models of one kind"
+            )
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from detector.boxes import Boxes, encode_deltas
 from detector.caching import fill_cache
 from detector.config import Config, FineTuningConfig, RegressionConfig, SVMConfig
 from detector.features.cache import FeatureCache
+from detector.features.encoder import Features, RegionEncoder
 from detector.files import fingerprint
 from detector.heads.checkpoint import load_state, save_state
 from detector.heads.coordinate_descent import solve_dual
@@ -66,18 +67,28 @@ def fine_tune(
     """
     encoder = pictures.cache.encoder
     others, held_out = random_boxes(pictures, config)
+    start = _start(config, encoder)
     # values of about 1, centred: what random layers begin with best
     pictures = scaled(pictures, encoder.n_features**0.5, True, config.seed)
     others, held_out = replace(others, pictures=pictures), replace(held_out, pictures=pictures)
-    start = []
-    if config.initial is not None:
-        (fc6, biases), fc7 = imagenet_layers(Path(config.initial), encoder.levels, encoder.backbone.channels)
+    if start:
+        (fc6, biases), fc7 = start
         start = [(fc6 / pictures.scale, biases + fc6 @ pictures.mean), fc7]
     settings = fine_tuning_settings(config)
     device = str(encoder.backbone.device)
     tuned = FineTuning(others, held_out, settings, checkpoint, encoder.backbone.precision, device, start).run(progress)
     weights, biases = pictures.unscaled(tuned.fc6[0].T.astype(np.float32), tuned.fc6[1])
     return replace(tuned, fc6=(np.ascontiguousarray(weights.T).astype(np.float16), biases))
+
+
+def _start(config: FineTuningConfig, encoder: RegionEncoder) -> list[tuple[Features, Features]]:
+    """The layers that fine-tuning begins with, on plain features, if the recipe names some."""
+    if config.initial is None:
+        return []
+    layers = imagenet_layers(Path(config.initial), encoder.levels, encoder.backbone.channels)
+    if (width := len(layers[0][1])) != config.width:
+        raise ValueError(f"width must be {width}, that of the layers to begin with, but is {config.width}")
+    return layers
 
 
 def fine_tuning_settings(config: FineTuningConfig) -> FineTuningSettings:
@@ -162,29 +173,22 @@ def train(
 
     ``layers`` that were fine-tuned before take the place of those of the recipe, with SVMs on them. Killed and called
     again, training goes on from its last fit to the same result. Raises ValueError, before any work, for a class
-    without an object to learn from and for more objects than the samples that may be kept.
+    without an object to learn from, for more objects than the samples that may be kept, and for layers to begin with
+    that do not fit.
     """
-    counts = np.zeros(len(class_names), np.int64)
-    for each in annotations:
-        labels = each.labels if config.svm.difficult else each.labels[~each.difficult]
-        counts += np.bincount(labels, minlength=len(class_names))
-    if not counts.all():
-        empty = ", ".join(name for name, count in zip(class_names, counts, strict=True) if not count)
-        raise ValueError(f"no object to learn from in {len(annotations)} pictures: {empty}")
-    n_first = int(counts.sum()) + min(len(annotations), MiningSettings.start_pictures) * MiningSettings.start_samples
     tuning = config.fine_tuning
     tunes = tuning.enabled and layers is None
-    n_features = cache.encoder.n_features if layers is None else layers.n_features
-    if tunes:
-        n_features = tuning.width + n_features * tuning.beside_pooled
-    if n_first > (capacity := _capacity(config.svm, n_features)):
-        raise ValueError(f"svm.max_samples is {capacity}, but these objects need at least {n_first}")
-    annotations = fill_cache(cache, annotations, progress)
-    if tunes and tuning.flips:
-        annotations = fill_cache(cache, annotations, progress, mirrored=True)
     pooled = TrainingSet(annotations, len(class_names), cache, config.svm.max_negative_iou, config.svm.difficult)
-    data = data_digest(annotations, cache)
-    settings = config.model_dump(mode="json") | ({"layers": layers.digest} if layers else {})
+    _check(config, pooled, class_names, layers)
+    pooled = replace(pooled, annotations=fill_cache(cache, annotations, progress))
+    if tunes and tuning.flips:
+        pooled = replace(pooled, annotations=fill_cache(cache, pooled.annotations, progress, mirrored=True))
+    if len(pooled) < len(annotations):
+        _check(config, pooled, class_names, layers)
+    data = data_digest(pooled.annotations, cache)
+    settings = config.model_dump(mode="json") | {"files": config.files()}
+    if layers is not None:
+        settings["layers"] = layers.digest
     checkpoint = state_file("training", settings, data, cache)
     softmax = None
     if tunes:
@@ -207,6 +211,29 @@ def train(
     return Detector(cache.propose, cache.encoder, scorer, regressors, names, config, layers=layers)
 
 
+def _check(config: Config, pictures: TrainingSet, class_names: Sequence[str], layers: FullyConnected | None) -> None:
+    """Raise ValueError for what would end a training later; see `train`."""
+    tuning, encoder = config.fine_tuning, pictures.cache.encoder
+    counts = np.zeros(len(class_names), np.int64)
+    for each in pictures.annotations:
+        labels = each.labels if config.svm.difficult else each.labels[~each.difficult]
+        counts += np.bincount(labels, minlength=len(class_names))
+    if not counts.all():
+        empty = ", ".join(name for name, count in zip(class_names, counts, strict=True) if not count)
+        raise ValueError(f"no object to learn from in {len(pictures)} pictures: {empty}")
+    n_features = encoder.n_features if layers is None else layers.n_features
+    if tuning.enabled and layers is None:
+        random_boxes(pictures, tuning)
+        _start(tuning, encoder)
+        if tuning.head == "softmax":
+            return
+        n_features = tuning.width + n_features * tuning.beside_pooled
+    n_first = int(counts.sum()) + min(len(pictures), MiningSettings.start_pictures) * MiningSettings.start_samples
+    if n_first > (capacity := _capacity(config.svm, n_features)):
+        named = "svm.max_samples is" if config.svm.max_samples else "samples that take 2.5 GB are"
+        raise ValueError(f"{named} {capacity}, but these objects need at least {n_first}")
+
+
 def _scaled(pictures: TrainingSet, config: Config) -> TrainingSet:
     return scaled(pictures, config.svm.mean_norm, config.svm.centre, config.svm.seed)
 
@@ -217,6 +244,7 @@ def _fine_tuning_file(config: Config, data: str, cache: FeatureCache) -> Path:
         "features": config.features.model_dump(mode="json"),
         "fine_tuning": config.fine_tuning.model_dump(mode="json", exclude={"layer", "beside_pooled", "head"}),
         "difficult": config.svm.difficult,
+        "files": config.files(),
     }
     return state_file("fine-tuning", shared, data, cache)
 

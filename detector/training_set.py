@@ -111,14 +111,15 @@ class TrainingSet:
         """Features ``(R, D)`` of ``(R, 4)`` boxes of a picture."""
         annotation = self.annotations[index]
         maps = self.cache.maps(annotation.image_id, annotation.path)
-        return self.cache.encoder.apply(self.scaled, maps, self.cache.encoder.windows(maps, boxes))
+        return self.cache.encoder.apply(self.scale_features, maps, self.cache.encoder.windows(maps, boxes))
 
     def _apply(
         self, maps: FeatureMaps, function: Callable[[Features], Features], windows: NDArray[np.int64]
     ) -> Features:
-        return self.cache.encoder.apply(lambda features: function(self.scaled(features)), maps, windows)
+        return self.cache.encoder.apply(lambda features: function(self.scale_features(features)), maps, windows)
 
-    def scaled(self, features: Features) -> Features:
+    def scale_features(self, features: Features) -> Features:
+        """Those ``(R, D)`` that are learned from, of pooled ones, float32, which are overwritten."""
         if self.layers is not None:
             features = self.layers(features)
         features -= self.mean
@@ -166,7 +167,7 @@ def judged(overlaps: NDArray[np.float32], ignored: NDArray[np.bool_]) -> NDArray
     """Rows of ``overlaps`` ``(R, N)`` of boxes that do not overlap an ``ignored`` ``(N,)`` object most, ascending."""
     if not ignored.any():
         return np.arange(len(overlaps))
-    return np.flatnonzero(~ignored[overlaps.argmax(1)])
+    return np.flatnonzero(~ignored[overlaps.argmax(1)] | (overlaps.max(1) == 0))
 
 
 def sample_boxes(
@@ -228,7 +229,7 @@ class RandomBoxes:
     def sample(self, index: int, n_boxes: int, random: np.random.Generator) -> tuple[Features, NDArray[np.int64]]:
         """Scaled features ``(n, D)`` of at most ``n_boxes`` boxes and their labels ``(n,)``, background being K."""
         maps, windows, labels = self.draw(index, n_boxes, random)
-        return self.pictures.cache.encoder.apply(self.pictures.scaled, maps, windows), labels
+        return self.pictures.cache.encoder.apply(self.pictures.scale_features, maps, windows), labels
 
     def draw(
         self, index: int, n_boxes: int, random: np.random.Generator

@@ -23,6 +23,7 @@ from detector.features.catalogue import load_network
 from detector.features.layer import pool_windows
 from detector.features.pooling import n_bins
 from detector.features.splitting import split_network
+from detector.features.truncation import digest
 from detector.heads.descent import Batch, Descent, by_kind
 from detector.heads.finetuning import HELD_OUT_BOXES, FineTuningSettings, build_layers
 from detector.progress import Progress, without_progress
@@ -75,7 +76,13 @@ def tune_network(
     regions = _ScoredRegions(last, layers, features.levels)
     regions.measure(inputs for inputs, _ in islice(batches.round(0), _SCALE_BATCHES))
     groups = by_kind(layers, settings.weight_decay) + by_kind(last, _WEIGHT_DECAY, _LEARNING_RATE)
-    changes = {"config": config.model_dump(mode="json"), "first": first}
+    changes = {
+        "features": features.model_dump(mode="json"),
+        "fine_tuning": tuning.model_dump(mode="json", exclude={"layer", "beside_pooled", "head", "initial"}),
+        "difficult": config.svm.difficult,
+        "first": first,
+        "network": digest(network.module.network),
+    }
     checkpoint = state_file("network", changes, data_digest(annotations, cache), cache)
     schedule = settings.schedule(batches.per_round)
     precision = cache.encoder.backbone.precision

@@ -22,6 +22,7 @@ from detector.features.backbones import load_backbone
 from detector.features.catalogue import load_network
 from detector.features.mapping import boxes_to_cells
 from detector.features.pooling import spatial_pyramid_pool
+from detector.image import write_image
 from tests.scripts import script
 from tests.test_classification_training import tiny, write_stripes
 
@@ -225,13 +226,18 @@ def test_wrong_options_cost_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     from tools import classify, train_classifier
 
     (tmp_path / "r.yaml").write_text("training: {epochs: 0}")
+    (tmp_path / "b.yaml").write_text("network: {backbone: nothing}")
     (tmp_path / "no.model").write_text("")
+    for name in ("a", "b"):
+        (tmp_path / "stripes" / name).mkdir(parents=True)
+        write_image(tmp_path / "stripes" / name / "1.png", np.zeros((9, 9, 3), np.uint8))
     monkeypatch.chdir(tmp_path)
     ours = ["--cache", "c", "--output", "m"]
     cases = {
         ("train_classifier", "r.yaml", "--voc", ".", *ours): "--voc needs --split",
         ("train_classifier", "r.yaml", "--images", ".", "--objects", *ours): "--split, --objects and --classes go with",
         ("train_classifier", "r.yaml", "--images", ".", *ours): "r.yaml: training.epochs: input should be",
+        ("train_classifier", "b.yaml", "--images", "stripes", *ours): "unknown backbone 'nothing'",
         ("classify", "a.jpg", "--model", "no.model"): "no.model: is damaged or no safetensors file",
         ("classify", "a.jpg", "--model", "nowhere"): "nowhere",
         ("classify", "a.jpg", "--model", "no.model", "--top", "0"): "--top must be at least 1",
@@ -243,3 +249,4 @@ def test_wrong_options_cost_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
         error = capsys.readouterr().err
         assert exit_.value.code == 2
         assert error.startswith("error: ") and message in error and error.count("\n") == 1, error
+    assert not (tmp_path / "c").exists()

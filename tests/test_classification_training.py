@@ -16,7 +16,7 @@ import torch
 from data.labelled import LabelledPictures, exclusive_targets
 from detector.classification.config import ClassifierConfig, load_classifier_config, parse_classifier_config
 from detector.classification.model import Classifier
-from detector.classification.training import classification_loss, learning_rate, train_classifier
+from detector.classification.training import classification_loss, learning_rate, split_batches, train_classifier
 from detector.image import read_image, write_image
 from detector.progress import Progress, without_progress
 
@@ -162,6 +162,17 @@ def test_pictures_that_changed_in_place_start_anew(tmp_path: Path) -> None:
 def test_sizes_that_the_network_cannot_take_are_refused_before_training(stripes: LabelledPictures) -> None:
     with pytest.raises(ValueError, match="the network cannot take a picture of 8 x 8 pixels"):
         train_classifier(tiny(pictures={"sizes": [48, 8]}), stripes)
+
+
+def test_no_batch_is_a_single_sample_beside_others() -> None:
+    def sizes(count: int, size: int) -> list[int]:
+        return [len(batch) for batch in split_batches(np.arange(count), size)]
+
+    assert sizes(7, 3) == [3, 4]
+    assert sizes(8, 3) == [3, 3, 2]
+    assert sizes(6, 3) == [3, 3]
+    assert sizes(1, 3) == [1]
+    assert sizes(3, 1) == [1, 1, 1]
 
 
 def test_one_exclusive_class_is_refused() -> None:

@@ -15,6 +15,7 @@ from data.annotation import Dataset
 from detector.boxes import Boxes, as_boxes
 from detector.config import parse_config
 from detector.ensemble import Ensemble, load_ensemble
+from detector.heads.fully_connected import Softmax
 from detector.heads.svm import LinearSVMs
 from detector.image import write_image
 from detector.pipeline import Detector, build_encoder
@@ -91,6 +92,16 @@ def test_limits_are_those_that_are_asked_for() -> None:
     assert [ensemble.class_names[label] for label in ensemble.detect(coloured(), min_score=120).labels] == ["red"]
     assert len(ensemble.detect(coloured(), max_detections=1)) == 1
     assert len(ensemble.detect(coloured(), boxes=np.zeros((0, 4), np.float32))) == 0
+
+
+def test_scores_of_two_kinds_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    svms = seeing(0, ("red",))
+    softmax = replace(svms, scorer=Softmax(np.zeros((3, 2), np.float32), np.zeros(2, np.float32)))
+    Ensemble([svms, svms])
+    Ensemble([softmax, softmax])
+    assert not caplog.text
+    Ensemble([svms, softmax])
+    assert "combine models of one kind" in caplog.text
 
 
 def test_what_cannot_be_put_together_is_refused() -> None:

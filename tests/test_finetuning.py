@@ -39,6 +39,17 @@ def test_layers_are_applied_in_order_with_relu_after_each() -> None:
         FullyConnected([fc7[0], fc6[0]], [fc7[1], fc6[1]])
 
 
+def test_a_row_does_not_depend_on_how_many_there_are() -> None:
+    """A training that was killed computes some rows anew, in other company, and must go on to the same bits."""
+    random = np.random.default_rng(0)
+    weights = random.standard_normal((64, 3200)).astype(np.float16)
+    layers = FullyConnected([weights], [np.zeros(64, np.float32)])
+    features = random.standard_normal((128, 3200), dtype=np.float32)
+    together = layers(features)
+    for count in (1, 2, 3, 5, 31, 32, 33):
+        np.testing.assert_array_equal(layers(features[:count]), together[:count])
+
+
 def test_the_softmax_scores_by_log_odds() -> None:
     shares = np.array([[0.5, 0.3, 0.2], [0.01, 0.01, 0.98]])
     softmax = Softmax(np.eye(3, dtype=np.float32), np.full(3, 7, np.float32))
@@ -67,10 +78,11 @@ def test_boxes_are_drawn_by_their_overlap() -> None:
 
 
 def test_boxes_of_ignored_objects_are_left_out() -> None:
-    overlaps = np.array([[0.5, 0.1], [0.2, 0.9], [0.3, 0.4], [0.6, 0.5]], np.float32)
-    assert judged(overlaps, np.array([False, False])).tolist() == [0, 1, 2, 3]
-    assert judged(overlaps, np.array([False, True])).tolist() == [0, 3]
-    assert judged(overlaps[:, :0], np.zeros(0, bool)).tolist() == [0, 1, 2, 3]
+    overlaps = np.array([[0.5, 0.1], [0.2, 0.9], [0.3, 0.4], [0.6, 0.5], [0, 0]], np.float32)
+    assert judged(overlaps, np.array([False, False])).tolist() == [0, 1, 2, 3, 4]
+    assert judged(overlaps, np.array([False, True])).tolist() == [0, 3, 4]
+    assert judged(overlaps, np.array([True, False])).tolist() == [1, 2, 4]
+    assert judged(overlaps[:, :0], np.zeros(0, bool)).tolist() == [0, 1, 2, 3, 4]
 
 
 class Quadrants:
@@ -220,9 +232,7 @@ def test_imagenet_layers_fill_the_block_of_their_level(tmp_path: Path) -> None:
         imagenet_layers(tmp_path / "text.safetensors", (2,), 3)
 
 
-def test_layers_to_begin_with_must_be_of_the_width(tmp_path: Path) -> None:
+def test_layers_to_begin_with_are_taken(tmp_path: Path) -> None:
     start = [(np.ones((8, 2), np.float32), np.zeros(8, np.float32))]
-    with pytest.raises(ValueError, match="width must be 8, that of the layers to begin with, but is 32"):
-        FineTuning(Quadrants(0), Quadrants(9), settings(), tmp_path / "s.safetensors", start=start)
     begun = FineTuning(Quadrants(0), Quadrants(9), settings(width=8), tmp_path / "s.safetensors", start=start)
     np.testing.assert_array_equal(begun.descent.network.state_dict()["0.weight"].numpy(), start[0][0])

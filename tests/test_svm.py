@@ -46,6 +46,14 @@ def test_objective_equals_its_twin(samples: Samples, loss: str) -> None:
     np.testing.assert_allclose(problem.objectives(svms, features, targets), expected, rtol=1e-5)
 
 
+def test_a_solution_that_was_not_reached_is_told(samples: Samples, caplog: pytest.LogCaptureFixture) -> None:
+    problem = SVMProblem(C=0.02)
+    solve_dual(problem, *samples)
+    assert not caplog.text
+    solve_dual(problem, *samples, max_rounds=1)
+    assert "3 classes have not converged in 1 rounds" in caplog.text
+
+
 @pytest.mark.parametrize("loss", ["hinge", "squared_hinge"])
 @pytest.mark.parametrize("cost", [1e-3, 1e-2])
 def test_dual_solver_agrees_with_liblinear(samples: Samples, loss: str, cost: float) -> None:

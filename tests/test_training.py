@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from data.annotation import Dataset
 from detector.caching import build_cache
@@ -30,7 +31,7 @@ CONFIG: dict[str, dict[str, Any]] = {
 def test_samples_take_a_bounded_memory(train_set: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("detector.training._SAMPLES_BYTES", 2 * 500 * (9 + 1) * 320)  # 3 x 3 and 1 bins of 320 channels
     config = parse_config(CONFIG, "test")
-    with pytest.raises(ValueError, match=r"svm\.max_samples is 500, but these objects need at least 24\d\d"):
+    with pytest.raises(ValueError, match=r"samples that take 2\.5 GB are 500, but these objects need at least 24\d\d"):
         train(config, train_set, train_set.class_names, build_cache(config, tmp_path))
 
 
@@ -123,6 +124,26 @@ def test_fine_tuned_layers_detect_and_come_back_from_a_file(
     np.testing.assert_array_equal(again.scores, found[0].scores)
     np.testing.assert_array_equal(again.boxes, found[0].boxes)
     assert len(list(pictures.cache.directory.glob("fine-tuning-*"))) == 1
+
+
+def test_layers_to_begin_with_are_checked_before_any_work(train_set: Dataset, tmp_path: Path) -> None:
+    file = tmp_path / "classifier.safetensors"
+    content = {**CONFIG, "fine_tuning": {**FINE_TUNING, "initial": str(file)}}
+    config = parse_config({**content, "features": {**CONFIG["features"], "levels": [3, 1]}}, "test")
+    cache = build_cache(config, tmp_path / "cache")
+    with pytest.raises(OSError, match=r"classifier\.safetensors"):
+        train(config, train_set, train_set.class_names, cache)
+    assert config.files() == {}
+    fc6, fc7 = np.zeros((8, 9 * 320), np.float32), np.zeros((8, 8), np.float32)
+    tensors = {"classifier.1.weight": fc6, "classifier.4.weight": fc7}
+    save_file({**tensors, "classifier.1.bias": fc6[:, 0].copy(), "classifier.4.bias": fc7[0]}, file)
+    with pytest.raises(ValueError, match="width must be 8, that of the layers to begin with, but is 64"):
+        train(config, train_set, train_set.class_names, cache)
+    first = config.files()
+    save_file({"other": fc6}, file)
+    assert first.keys() == config.files().keys() == {str(file)}
+    assert first != config.files()
+    assert not (tmp_path / "cache").exists()
 
 
 def test_one_picture_cannot_be_held_out_from_itself(pictures: TrainingSet, train_set: Dataset, tmp_path: Path) -> None:

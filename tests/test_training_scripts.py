@@ -140,3 +140,12 @@ def test_mistakes_are_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_pictures_too_few_to_hold_one_out_are_named(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("")
+    data = ("--voc", root, "--split", "train", "--cache", "cache", "--images", "4")
+    done = script("compare_settings.py", "recipe.yaml", *data, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "there are 4 pictures: none is left to score with --hold-out 5" in done.stderr
+    assert not (tmp_path / "cache").exists()

@@ -115,6 +115,15 @@ def test_features_side_by_side_get_equal_shares_of_the_norm(pictures: TrainingSe
         assert np.linalg.norm(part, axis=1).mean() == pytest.approx(20 / 2**0.5, rel=0.1)
 
 
+def test_pictures_without_precomputed_boxes_are_left_out_of_a_full_cache_too(
+    pictures: TrainingSet, train_set: Dataset
+) -> None:
+    boxes = {each.image_id: each.boxes for each in train_set.annotations[1:]}
+    with_boxes = replace(pictures.cache, precomputed=boxes)
+    assert not with_boxes.is_complete(train_set[0].image_id)
+    assert [each.image_id for each in fill_cache(with_boxes, iter(train_set.annotations[1:]))] == list(boxes)
+
+
 def test_mirror_images_are_cached_and_learned_from(train_set: Dataset, config: Config, tmp_path: Path) -> None:
     cache = build_cache(config, tmp_path)
     first = train_set[0]

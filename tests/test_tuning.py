@@ -33,7 +33,8 @@ def recipe(**sections: Any) -> Config:
         "proposals": {"max_boxes": 200, "min_side": 16},
         "fine_tuning": {"width": 16, "iterations": 200, "lr": 0.01, "weight_decay": 0.0005},
     }
-    return parse_config({name: {**values, **sections.get(name, {})} for name, values in content.items()}, "test")
+    names = content.keys() | sections.keys()
+    return parse_config({name: {**content.get(name, {}), **sections.get(name, {})} for name in names}, "test")
 
 
 def test_windows_are_pooled_as_whole_maps_are() -> None:
@@ -93,6 +94,9 @@ def test_the_last_convolutions_learn_and_come_back_to_the_same_bits(train_set: D
     lowest = read_arrays(state)[1]["lowest"]
     assert lowest < 0.75  # of 4 classes, a quarter of the boxes objects: 0.84 for what knows the shares alone
     content = state.read_bytes()
+    other = recipe(fine_tuning={"flips": True, "layer": "fc6"}, svm={"C": 1.0}, detection={"min_score": -3.0})
+    again = tune_network(other, train_set, 3, "conv5", tmp_path / "cache", progress=stops_after(0))
+    assert all(torch.equal(again[name], after[name]) for name in after)  # not trained a second time
     state.unlink()
 
     def progress(items: Any, title: str) -> Any:

@@ -45,6 +45,8 @@ def main() -> int:
 
     cache = build_cache(config, options.cache, options.device, precomputed_boxes(options.proposals))
     readable = fill_cache(cache, dataset, progress)
+    if config.fine_tuning.enabled and config.fine_tuning.flips:
+        readable = fill_cache(cache, readable, progress, mirrored=True)
     print(f"{len(readable)} pictures of {dataset.name}: {cache.maps_directory}, {cache.proposals_directory}")
     return 0
 

@@ -71,7 +71,7 @@ def main() -> int:
         results = json.loads(options.results.read_text(encoding="utf-8"))
     detector = None
     for name, config in variants.items():
-        key = f"{config.model_dump_json()} {data}"
+        key = f"{config.model_dump_json()} {data} {config.files()}"
         if key not in results:
             detector, results[key] = measure(config, fit, held_out, options, detector)
             if options.results is not None:
@@ -101,6 +101,8 @@ def parts(dataset: Dataset, limit: int | None, every: int) -> tuple[Dataset, Dat
     """The pictures to train on, and every so many-th to score."""
     annotations = dataset.annotations[:limit]
     held_out = annotations[every - 1 :: every]
+    if not held_out:
+        raise ValueError(f"there are {len(annotations)} pictures: none is left to score with --hold-out {every}")
     fit = tuple(each for index, each in enumerate(annotations) if (index + 1) % every)
     return replace(dataset, annotations=fit), replace(dataset, annotations=held_out)
 

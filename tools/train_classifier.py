@@ -46,8 +46,9 @@ def main() -> int:
     config = load_classifier_config(options.config, options.weights)
     samples = load_samples(options)
     from detector.classification.samples import ResizedPictures
-    from detector.classification.training import train_classifier
+    from detector.classification.training import train_classifier, untrained
 
+    untrained(config, samples, options.device)  # mistakes come to light before the long work
     start = time.monotonic()
     samples = samples.take(ResizedPictures(samples, config.pictures.short_side, options.cache).fill(progress))
     classifier = train_classifier(config, samples, options.cache, progress, options.device)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from detector.features.pooling import PAPER_LEVELS
-from detector.recipes import Count, Positive, Section, parse_recipe, read_recipe
+from detector.recipes import Count, Positive, Section, Seed, parse_recipe, read_recipe
 
 NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -72,7 +72,7 @@ class TrainingConfig(Section):
     """Epochs after which the learning rate is divided by 10."""
     momentum: Share = 0.9
     weight_decay: NonNegative = 5e-4
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
 
 class ClassifierConfig(Section):

@@ -57,12 +57,7 @@ def train_classifier(
     softmax, others each by a logistic loss. Raises ValueError, before any work, for a class without a sample, for one
     exclusive class alone and for sizes that the network cannot take; and when the loss is no longer a number.
     """
-    if samples.exclusive and len(samples.class_names) < 2:
-        raise ValueError("a classifier needs two classes to tell apart, but there is one")
-    missing = np.array(samples.class_names)[~(samples.targets > 0).any(axis=0)]
-    if len(missing):
-        raise ValueError(f"no picture to learn from: {', '.join(missing)}")
-    network = TrainableClassifier(config, len(samples.class_names), device)
+    network = untrained(config, samples, device)
     optimiser = torch.optim.SGD(
         network.parameters(),
         config.training.learning_rate,
@@ -87,6 +82,16 @@ def train_classifier(
     learned = to_arrays(network)
     backbone = network.ready(device)
     return Classifier(backbone, network.head, samples.class_names, samples.exclusive, config, learned)
+
+
+def untrained(config: ClassifierConfig, samples: Samples, device: str = "cpu") -> TrainableClassifier:
+    """The layers of a recipe for the classes of ``samples``. Raises ValueError as `train_classifier` does at once."""
+    if samples.exclusive and len(samples.class_names) < 2:
+        raise ValueError("a classifier needs two classes to tell apart, but there is one")
+    missing = np.array(samples.class_names)[~(samples.targets > 0).any(axis=0)]
+    if len(missing):
+        raise ValueError(f"no picture to learn from: {', '.join(missing)}")
+    return TrainableClassifier(config, len(samples.class_names), device)
 
 
 def _identity(config: ClassifierConfig, samples: Samples, network: TrainableClassifier) -> str:
@@ -121,7 +126,7 @@ class _Steps:
             for epoch in range(first_epoch, training.epochs):
                 self.optimiser.param_groups[0]["lr"] = learning_rate(training, epoch)
                 order = epoch_order(len(self.pictures), training.seed, epoch)
-                batches = list(enumerate(np.split(order, range(training.batch, len(order), training.batch))))
+                batches = list(enumerate(split_batches(order, training.batch)))
                 batches = batches[first_batch if epoch == first_epoch else 0 :]
                 loaded = _one_ahead(pool, partial(self._load, epoch), [rows for _, rows in batches])
                 losses = []
@@ -146,6 +151,15 @@ class _Steps:
         if not math.isfinite(value := loss.item()):
             raise ValueError("training diverged: its loss is no number any more; lower training.learning_rate")
         return value
+
+
+def split_batches(order: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+    """Batches of ``size`` indices and a last one of what is left, which is never a single one beside others.
+
+    Batch normalisation has no statistics of a single value.
+    """
+    starts = range(size, len(order) - (size > 1), size)
+    return np.split(order, starts)
 
 
 def _one_ahead(pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

@@ -97,7 +97,10 @@ class FeatureCache:
     def is_complete(self, image_id: str, mirrored: bool = False) -> bool:
         """Whether all files of a picture, or of its mirror image, are there (not whether they are sound)."""
         name = _file_name(image_id)
-        proposed = self.precomputed is not None or (self.proposals_directory / name).exists()
+        if self.precomputed is not None:
+            proposed = image_id in self.precomputed
+        else:
+            proposed = (self.proposals_directory / name).exists()
         directory = self.mirrored_maps_directory if mirrored else self.maps_directory
         return proposed and (directory / name).exists()
 

@@ -11,6 +11,7 @@ cache: here lies the gain over one class after the other.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -27,6 +28,7 @@ _SWEEPS = 3
 _ROWS = 512
 # samples outside of the margin by more than this are passed over until the next check
 _MARGIN = 0.1
+_log = logging.getLogger(__name__)
 
 
 def solve_dual(
@@ -40,9 +42,10 @@ def solve_dual(
 ) -> LinearSVMs:
     """Solve all classes at once, each until its duality gap is at most ``tolerance`` of its objective.
 
-    A round is a check of all samples and some sweeps, in random order, over those that are near a margin or inside.
-    ``duals`` are those of `Solver`. ``progress`` is called with the number of rounds and the largest relative gap. The
-    threads share the classes, so that their number changes no result.
+    After ``max_rounds`` that is logged as a warning, and the best weights so far are returned. A round is a check of
+    all samples and some sweeps, in random order, over those that are near a margin or inside. ``duals`` are those of
+    `Solver`. ``progress`` is called with the number of rounds and the largest relative gap. The threads share the
+    classes, so that their number changes no result.
     """
     iterate = _Iterate(problem, features, targets, np.zeros(targets.shape, np.float32) if duals is None else duals)
     random = np.random.default_rng(0)
@@ -51,7 +54,10 @@ def solve_dual(
         if progress:
             progress(number, float(gaps.max()))
         classes = np.flatnonzero(gaps > tolerance)
-        if not len(classes) or number == max_rounds:
+        if not len(classes):
+            break
+        if number == max_rounds:
+            _log.warning("%d classes have not converged in %d rounds: gap %.2g", len(classes), number, gaps.max())
             break
         rows = np.flatnonzero(active[:, classes].any(1))
         for _ in range(_SWEEPS):

@@ -21,7 +21,9 @@ from detector.heads.fully_connected import FullyConnected, Softmax
 from detector.progress import Progress, without_progress
 
 HELD_OUT_BOXES = 32
-"""Boxes of every picture held out that snapshots are judged by."""
+"""Boxes of a picture held out that snapshots are judged by."""
+_MOST_HELD_OUT = 250
+"""Pictures whose boxes these are, at most: their features stay in memory."""
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,6 @@ def build_layers(
         for layer in (fc6, fc7, fc8):
             nn.init.zeros_(layer.bias)
     for layer, (weights, biases) in zip((fc6, fc7), start, strict=False):
-        if layer.weight.shape != weights.shape:
-            raise ValueError(f"width must be {len(weights)}, that of the layers to begin with, but is {width}")
         layer.load_state_dict({"weight": torch.from_numpy(weights), "bias": torch.from_numpy(biases)})
     return nn.Sequential(fc6, nn.ReLU(), nn.Dropout(dropout), fc7, nn.ReLU(), nn.Dropout(dropout), fc8)
 
@@ -169,7 +169,8 @@ class _Batches:
 
     def held_out(self) -> Sequence[Batch]:
         random = np.random.default_rng(self.settings.seed)
-        features, labels = self._sampled(self.judges, np.arange(len(self.judges)), random, HELD_OUT_BOXES)
+        chosen = np.arange(0, len(self.judges), -(-len(self.judges) // _MOST_HELD_OUT))
+        features, labels = self._sampled(self.judges, chosen, random, HELD_OUT_BOXES)
         parts = zip(features.split(1024), labels.split(1024), strict=True)
         return [(values.to(self.device), own) for values, own in parts]
 

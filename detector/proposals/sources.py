@@ -119,6 +119,9 @@ class PrecomputedBoxes(Mapping[str, Boxes]):
             raise ValueError(f"{self.path}: no boxes for image {image_id!r}")
         return self._boxes[image_id]
 
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._boxes
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._boxes)
 
