@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from detector.classification.checkpoint import Position, load_state, save_state, to_arrays
+from detector.checkpoints import descent_arrays, read_state, restore_descent, to_arrays
 from detector.classification.config import ClassifierConfig, TrainingConfig
 from detector.classification.model import Classifier
 from detector.classification.network import TrainableClassifier
@@ -31,12 +31,15 @@ from detector.classification.samples import (
 )
 from detector.features.backbones import Backbone
 from detector.features.truncation import digest
-from detector.files import fingerprint
+from detector.files import fingerprint, write_arrays
 from detector.progress import Progress, without_progress
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Batch = tuple[NDArray[np.uint8], NDArray[np.int8]]
+
+Position = tuple[int, int]
+"""Epoch and batch that come next."""
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -72,16 +75,24 @@ def train_classifier(
     else:
         checkpoint = directory / f"training-{_identity(config, samples, network)}.safetensors"
         saved = time.monotonic()
-        position = load_state(checkpoint, network, optimiser)
+        position = 0, 0
+        if (state := read_state(checkpoint)) is not None:
+            restore_descent(state[0], network, optimiser)
+            position = state[1]["epoch"], state[1]["batch"]
         for reached in steps.after(position):
             position = reached
             if time.monotonic() - saved >= checkpoint_seconds:
-                save_state(checkpoint, network, optimiser, position)
+                _save(checkpoint, network, optimiser, position)
                 saved = time.monotonic()
-        save_state(checkpoint, network, optimiser, position)
+        _save(checkpoint, network, optimiser, position)
     learned = to_arrays(network)
     backbone = network.ready(device)
     return Classifier(backbone, network.head, samples.class_names, samples.exclusive, config, learned)
+
+
+def _save(path: Path, network: TrainableClassifier, optimiser: torch.optim.SGD, position: Position) -> None:
+    epoch, batch = position
+    write_arrays(path, descent_arrays(network, optimiser), {"epoch": epoch, "batch": batch})
 
 
 def untrained(config: ClassifierConfig, samples: Samples, device: str = "cpu") -> TrainableClassifier:

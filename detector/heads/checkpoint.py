@@ -6,16 +6,14 @@ cache gives the same bits.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import numpy as np
 
-from detector.files import Arrays, read_arrays, write_arrays
+from detector.checkpoints import read_state
+from detector.files import Arrays, write_arrays
 from detector.heads.mining import Bank, MiningState, Pictures
 from detector.heads.svm import LinearSVMs
-
-_log = logging.getLogger(__name__)
 
 
 def save_state(path: Path, state: MiningState) -> None:
@@ -32,13 +30,9 @@ def load_state(path: Path, pictures: Pictures, bank: Bank) -> MiningState | None
 
     A damaged file is reported and counts as none.
     """
-    try:
-        arrays, metadata = read_arrays(path)
-    except FileNotFoundError:
+    if (stored := read_state(path)) is None:
         return None
-    except ValueError as error:
-        _log.warning("%s; starting over", error)
-        return None
+    arrays, metadata = stored
     keys = arrays["keys"].astype(np.int64)
     runs = np.split(np.arange(len(keys)), np.flatnonzero(np.diff(keys[:, 0])) + 1)
     for run in runs:

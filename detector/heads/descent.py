@@ -15,7 +15,8 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from detector.files import Arrays, read_arrays, write_arrays
+from detector.checkpoints import descent_arrays, read_state, restore_descent
+from detector.files import Arrays, write_arrays
 from detector.progress import Progress, without_progress
 
 _log = logging.getLogger(__name__)
@@ -127,33 +128,17 @@ class Descent:
     def _save(self) -> None:
         arrays: Arrays = {f"best.{name}": tensor.numpy(force=True) for name, tensor in self.best.items()}
         if self.next_round < self.schedule.n_rounds:
-            for name, tensor in self.network.state_dict().items():
-                arrays[f"network.{name}"] = tensor.numpy(force=True)
-            for name, parameter in self.network.named_parameters():
-                if (buffer := self.optimiser.state[parameter].get("momentum_buffer")) is not None:
-                    arrays[f"momentum.{name}"] = buffer.numpy(force=True)
+            arrays |= descent_arrays(self.network, self.optimiser)
         write_arrays(self.checkpoint, arrays, {"next_round": self.next_round, "lowest": self.lowest})
 
     def _load(self) -> None:
-        try:
-            arrays, metadata = read_arrays(self.checkpoint)
-        except FileNotFoundError:
+        if (state := read_state(self.checkpoint)) is None:
             return
-        except ValueError as error:
-            _log.warning("%s; starting over", error)
-            return
-
-        def part(prefix: str) -> dict[str, torch.Tensor]:
-            named = {name: array for name, array in arrays.items() if name.startswith(prefix)}
-            return {name.removeprefix(prefix): torch.tensor(array) for name, array in named.items()}
-
-        self.best = part("best.")
+        arrays, metadata = state
+        self.best = {name: torch.from_numpy(arrays[f"best.{name}"]) for name in self.best}
         self.next_round, self.lowest = metadata["next_round"], metadata["lowest"]
         if self.next_round < self.schedule.n_rounds:
-            self.network.load_state_dict(part("network."))
-            parameters = dict(self.network.named_parameters())
-            for name, buffer in part("momentum.").items():
-                self.optimiser.state[parameters[name]]["momentum_buffer"] = buffer.to(self.device)
+            restore_descent(arrays, self.network, self.optimiser)
 
 
 def by_kind(network: nn.Module, weight_decay: float, factor: float = 1.0) -> list[dict[str, Any]]:
