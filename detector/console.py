@@ -131,10 +131,9 @@ def add_model_options(parser: Parser) -> None:
     )
     parser.add_argument(
         "--weights",
-        type=Path,
         action="append",
         metavar="FILE",
-        help="where the backbone's weights are, if not where they were; as often as --model",
+        help="where the backbone's weights are, if not where they were; as often as --model, '' for one without",
     )
     parser.add_argument(
         "--no-mirror", dest="mirror", action="store_false", help="leave out the mirror image: faster, less precise"

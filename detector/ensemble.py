@@ -114,7 +114,7 @@ def load_ensemble(
 ) -> Ensemble:
     """The detectors of one or more model files, by default the one that comes with the package.
 
-    ``weights``, one a model, are where the backbones' weights are, if not where they were in training. Without
+    ``weights``, one a model, are where the backbones' weights are, if not (or "") where they were in training. Without
     ``mirror``, mirror images are left out even where a recipe asks for them. Raises what `Detector.load` does, and
     ValueError for another number of weights than of models.
     """
@@ -122,5 +122,5 @@ def load_ensemble(
     if weights and len(weights) != len(paths):
         raise ValueError(f"--weights must be given once for every --model, but there are {len(weights)}")
     files: Sequence[str | Path | None] = weights or [None] * len(paths)
-    detectors = [Detector.load(path, device, file) for path, file in zip(paths, files, strict=True)]
+    detectors = [Detector.load(path, device, file or None) for path, file in zip(paths, files, strict=True)]
     return Ensemble(detectors if mirror else [each.detecting(mirrored=False) for each in detectors])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
+from detector.classification.config import ClassifierConfig
 from detector.config import Config, load_config, parse_config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -16,6 +19,19 @@ RECIPES = sorted(path for path in CONFIGS.glob("*.yaml") if not path.name.starts
 def test_recipes_are_valid_and_open_with_their_command(path: Path) -> None:
     assert isinstance(load_config(path), Config)
     assert path.read_text(encoding="utf-8").startswith("# python tools/train_svm.py configs/" + path.name)
+
+
+@pytest.mark.parametrize("config", [Config(), ClassifierConfig()], ids=["detectors", "classifiers"])
+def test_every_key_and_its_default_are_documented(config: Config | ClassifierConfig) -> None:
+    text = (CONFIGS / "README.md").read_text(encoding="utf-8")
+    for section, defaults in config.model_dump(mode="json").items():
+        table = text.partition(f"### {section}\n")[2].partition("\n#")[0]
+        found: dict[str, object] = {}
+        for keys, values in re.findall(r"^\| (`.*?`) \| (.*?) \|", table, re.MULTILINE):
+            names = re.findall(r"`(\w+)`", keys)
+            given = yaml.safe_load(f"[{values.replace('`', '')}]")
+            found |= dict(zip(names, given, strict=True)) if values != "as above" else {n: defaults[n] for n in names}
+        assert found == defaults
 
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
