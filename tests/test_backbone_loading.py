@@ -141,7 +141,7 @@ def test_wrong_names(name: str, stage: str | None, reason: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("device", ["tpu", "cuda:99"])
+@pytest.mark.parametrize("device", ["tpu", "cuda:99", "meta"])
 def test_wrong_device(device: str) -> None:
     with pytest.raises(ValueError, match=f"device '{device}' cannot be used"):
         load_backbone("alexnet", weights="random", device=device)

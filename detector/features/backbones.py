@@ -99,7 +99,7 @@ def usable_precision(precision: Precision, device: str) -> Precision:
 
 def _check_device(device: str) -> None:
     try:
-        torch.empty(0, device=device)
+        torch.empty(1, device=device).cpu()
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device {device!r} cannot be used: {first_line(error)}") from error
 
