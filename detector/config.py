@@ -129,6 +129,13 @@ class DetectionConfig(Section):
             raise ValueError("mirrored: true needs refinements")
         return self
 
+    def limits(self, min_score: float | None, max_detections: int | None) -> tuple[float, int]:
+        """The limits given, or the recipe's where they are None."""
+        return (
+            self.min_score if min_score is None else min_score,
+            self.max_detections if max_detections is None else max_detections,
+        )
+
 
 class Config(Section):
     """A whole recipe. Every section and every key has a default; unknown keys are errors."""

@@ -80,9 +80,7 @@ class Ensemble:
         max_detections: int | None = None,
     ) -> Detections:
         """`detect` for a picture whose feature maps and ``(R, 4)`` boxes, for each detector, are there already."""
-        settings = self.config.detection
-        min_score = settings.min_score if min_score is None else min_score
-        most = settings.max_detections if max_detections is None else max_detections
+        min_score, most = self.config.detection.limits(min_score, max_detections)
         detectors = [detector.keeping(most) for detector in self.detectors]
         names = self.class_names
         parts = []

@@ -147,8 +147,7 @@ class Detector:
     ) -> Detections:
         """`detect` for a picture whose feature maps and ``(R, 4)`` boxes are there already."""
         settings = self.config.detection
-        min_score = settings.min_score if min_score is None else min_score
-        most = settings.max_detections if max_detections is None else max_detections
+        min_score, most = settings.limits(min_score, max_detections)
         detector = self.keeping(most)
         candidates = detector.candidates(maps, boxes, min(min_score, settings.min_score))
         return detector.chosen(candidates).above(min_score).top(most)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -219,6 +220,34 @@ def test_scripts_train_and_classify(tmp_path: Path) -> None:
     assert found.stdout == f"stripes/down/1.png\t{best['label']}\t{best['probability']:.3f}\n"
     assert record["image"] == "stripes/down/1.png"
     assert best["probability"] >= 0.5
+
+
+@pytest.mark.parametrize("objects", [True, False])
+def test_scripts_take_voc_and_all_views(
+    objects: bool, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    from tools import classify, train_classifier
+
+    def call(tool: Any, *arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", [tool.__name__, *map(str, arguments)])
+        assert tool.main() == 0
+        return str(capsys.readouterr().out)
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipe.yaml").write_text(json.dumps(PLAIN.model_dump(mode="json")))
+    data = ("--voc", root, "--split", "train", "--classes", "circle", "square", *(("--objects",) if objects else ()))
+    said = call(train_classifier, "recipe.yaml", *data, "--cache", "cache", "--output", "m")
+    what = "objects of " if objects else ""
+    assert re.fullmatch(rf"m: 2 classes from \d+ samples of {what}synthetic\d* train\n", said), said
+    picture = next((root / "JPEGImages").iterdir())
+    found = {}
+    for views in (("one",), ("ten",), ("whole",), ("multi",), ("whole", "--size", 60)):
+        lines = call(classify, picture, "--model", "m", "--views", *views).splitlines()
+        rows = [line.split("\t") for line in lines]
+        assert {row[1] for row in rows} == {"circle", "square"}
+        found[views] = [float(row[2]) for row in rows]
+        assert (abs(sum(found[views]) - 1) < 0.002) or not objects  # exclusive classes
+    assert len({tuple(values) for values in found.values()}) > 1
 
 
 def test_wrong_options_cost_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
