@@ -21,6 +21,8 @@ class ProposalConfig(Section):
     ranking: Literal["random", "diverse"] = "diverse"
     max_boxes: Count = 2000
     min_side: Annotated[int, Field(ge=0)] = 20
+    max_pixels: Count | None = 1_000_000
+    """Larger pictures are searched on a copy of so many pixels; null: at full size, as in the paper."""
     seed: Seed = 0
 
 

@@ -22,6 +22,7 @@ from detector.heads.fully_connected import FullyConnected, Softmax
 from detector.heads.regression import BoxRegressors
 from detector.heads.svm import LinearSVMs
 from detector.image import check_image
+from detector.proposals.reduction import propose_reduced
 from detector.proposals.selective_search import selective_search
 from detector.refinement import SAME_OBJECT, Refiner, vote
 from detector.timing import stage
@@ -32,7 +33,7 @@ Proposer = Callable[[NDArray[np.uint8]], Boxes]
 def build_proposer(config: ProposalConfig) -> Proposer:
     """The source of boxes that a recipe names: image to ``(R, 4)`` boxes."""
     propose: Callable[..., Boxes] = selective_search
-    settings = config.model_dump(exclude={"source"})
+    settings = config.model_dump(exclude={"source", "max_pixels"})
     if config.source == "selectivesearch":
         from detector.proposals.sources import selectivesearch_package as propose
 
@@ -40,8 +41,11 @@ def build_proposer(config: ProposalConfig) -> Proposer:
     elif config.source == "opencv":
         from detector.proposals.sources import opencv_contrib as propose
 
-        settings = config.model_dump(exclude={"source", "ranking"})
-    return partial(propose, **settings)
+        settings = config.model_dump(exclude={"source", "ranking", "max_pixels"})
+    proposer: Proposer = partial(propose, **settings)
+    if config.max_pixels is None:
+        return proposer
+    return partial(propose_reduced, propose=proposer, max_pixels=config.max_pixels)
 
 
 def build_encoder(config: FeatureConfig, device: str = "cpu", tuned: State | None = None) -> RegionEncoder:
