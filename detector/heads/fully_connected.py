@@ -86,10 +86,12 @@ class FullyConnected:
     def __call__(self, features: Features) -> Features:
         if features.ndim != 2 or features.shape[1] != self.n_inputs:
             raise ValueError(f"features must have shape (_, {self.n_inputs}), but got {features.shape}")
-        # products of few rows run on other kernels, which round otherwise; a row shall not depend on those beside it
-        padded = np.pad(features, ((0, max(0, _LEAST_ROWS - len(features))), (0, 0)))
+        rows = features
+        if len(rows) < _LEAST_ROWS:
+            # few rows are multiplied by other kernels, which round otherwise; no row shall depend on their number
+            rows = np.pad(rows, ((0, _LEAST_ROWS - len(rows)), (0, 0)))
         with torch.inference_mode():
-            values = torch.from_numpy(padded).to(self.device, self._layers[0][0].dtype)
+            values = torch.from_numpy(rows).to(self.device, self._layers[0][0].dtype)
             for weights, biases in self._layers:
                 values = torch.nn.functional.linear(values, weights, biases).relu_()
             result: Features = values[: len(features)].float().numpy(force=True)
