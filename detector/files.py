@@ -107,5 +107,6 @@ def _checksum(arrays: Arrays) -> str:
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         crc = zlib.crc32(f"{name}{array.dtype.str}{array.shape}".encode(), crc)
-        crc = zlib.crc32(array.data, crc)
+        # as bytes: there are types, such as bfloat16, that no buffer may be of
+        crc = zlib.crc32(array.reshape(-1).view(np.uint8).data, crc)
     return f"{crc:08x}"

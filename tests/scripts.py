@@ -1,17 +1,60 @@
-"""The scripts of `tools/`, run as a user runs them."""
+"""Processes of their own, for the scripts of `tools/` and for what tests kill.
+
+A server that has imported what takes seconds forks them: they start at once, and none inherits threads.
+"""
 
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
+from functools import cache
+from multiprocessing import forkserver, get_context
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
-TOOLS = Path(__file__).parents[1] / "tools"
+import pytest
+
+ROOT = Path(__file__).parents[1]
+IMPORTED = [
+    "tests.scripts",
+    "detector.caching",
+    "detector.classification.training",
+    "detector.drawing",
+    "detector.ensemble",
+    "detector.training",
+    "detector.tuning",
+    "torch._dynamo",
+]
+
+
+@cache
+def forking() -> ForkServerContext:
+    """The context whose processes are forked off that server, with one thread for torch."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        forkserver.ensure_running()
+    return context
 
 
 def script(name: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run a script of `tools/` with ``arguments`` in the folder ``cwd``."""
-    command = [sys.executable, str(TOOLS / name), *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
+    command = [str(ROOT / "tools" / name), *map(str, arguments)]
+    streams = [cwd.parent / f".{cwd.name}.{kind}" for kind in ("out", "err")]
+    process = forking().Process(target=_run, args=(command, cwd, streams))
+    process.start()
+    process.join()
+    output, errors = (stream.read_text(encoding="utf-8") for stream in streams)
+    return subprocess.CompletedProcess(command, process.exitcode or 0, output, errors)
+
+
+def _run(command: list[str], cwd: Path, streams: list[Path]) -> None:
+    os.chdir(cwd)
+    for number, stream in enumerate(streams, start=1):
+        os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    sys.argv = command
+    sys.path.insert(0, str(Path(command[0]).parent))
+    runpy.run_path(command[0], run_name="__main__")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from collections.abc import Iterable, Iterator
@@ -19,6 +18,7 @@ from detector.classification.model import Classifier
 from detector.classification.training import classification_loss, learning_rate, split_batches, train_classifier
 from detector.image import read_image, write_image
 from detector.progress import Progress, without_progress
+from tests.scripts import forking
 
 TINY: dict[str, dict[str, Any]] = {
     "network": {"backbone": "zf5/0.05", "weights": "random", "frozen": False, "pyramid": [2, 1], "hidden": [8]},
@@ -116,17 +116,10 @@ def train_until_killed(folder: Path, config: ClassifierConfig, samples: Labelled
 
 
 @pytest.mark.parametrize("config", [SINGLE, MULTI], ids=["single", "multi"])
-def test_kills_change_nothing(
-    config: ClassifierConfig, stripes: LabelledPictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    context = multiprocessing.get_context("forkserver")
-    # torch's optimisers import its compiler, which takes 2 s
-    context.set_forkserver_preload([__name__, "torch._dynamo"])
-
+def test_kills_change_nothing(config: ClassifierConfig, stripes: LabelledPictures, tmp_path: Path) -> None:
     def run(folder: Path, after: int) -> int | None:
         folder.mkdir(exist_ok=True)
-        child = context.Process(target=train_until_killed, args=(folder, config, stripes, after))
+        child = forking().Process(target=train_until_killed, args=(folder, config, stripes, after))
         child.start()
         child.join()
         return child.exitcode

@@ -81,7 +81,7 @@ def test_files_that_others_wrote_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="file: is no file of this program"):
         read_arrays(file)
     torch_file.save_file({"a": torch.zeros(2, dtype=torch.bfloat16)}, file, {"spp-detector": '{"crc32": "0"}'})
-    with pytest.raises(ValueError, match=r"file: is damaged or no safetensors file: .*bfloat16"):
+    with pytest.raises(ValueError, match="file: is damaged"):
         read_arrays(file)
     with pytest.raises(OSError, match=f"{tmp_path}: cannot be read as a file"):
         read_arrays(tmp_path)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import signal
 import time
 from pathlib import Path
-
-import pytest
 
 from data.synthetic import SYNTHETIC_CLASSES, write_synthetic_voc
 from data.voc import load_voc
 from detector.caching import build_cache
 from detector.config import parse_config
 from detector.training import train
+from tests.scripts import forking
 
 CONFIG = {
     "features": {"short_sides": [160], "levels": [2, 1]},
@@ -32,16 +30,12 @@ def train_model(root: Path, cache: Path, model: Path) -> None:
     train(config, dataset, dataset.class_names, build_cache(config, cache)).save(model)
 
 
-def test_twenty_kills_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
     write_synthetic_voc(tmp_path / "voc", N_PICTURES, seed=3)
-    # A server that has imported everything forks the children: they start at once, and none inherits threads.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "detector.heads.svm", "detector.proposals.selective_search"])
 
     def run(folder: Path, seconds: float | None) -> bool:
         """Whether training came to its end before it was killed after so many seconds."""
-        child = context.Process(target=train_model, args=(tmp_path / "voc", folder / "cache", folder / "model"))
+        child = forking().Process(target=train_model, args=(tmp_path / "voc", folder / "cache", folder / "model"))
         child.start()
         child.join(seconds)
         if child.is_alive():
