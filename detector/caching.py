@@ -29,7 +29,11 @@ def build_cache(
 
 
 def cache_of(detector: Detector, directory: Path, precomputed: Mapping[str, Boxes] | None = None) -> FeatureCache:
-    """The cache under ``directory`` of a detector's own feature maps and proposals (or ``precomputed`` boxes)."""
+    """The cache under ``directory`` of a detector's own feature maps and proposals (or ``precomputed`` boxes).
+
+    Proposals are kept by the recipe's settings of them: a detector whose ``propose`` is not the recipe's needs a
+    `FeatureCache` with settings of its own, or ``precomputed`` boxes.
+    """
     settings = detector.config.proposals.model_dump()
     return FeatureCache(directory, detector.encoder, detector.propose, settings, precomputed)
 
