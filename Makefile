@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # ruff cannot read setup.cfg, so its settings stand here
 RUFF_FORMAT := --line-length 120
 RUFF_CHECK := $(RUFF_FORMAT) --select E,F,W,I,B,UP,SIM,RUF,N,PTH,PIE,RET --ignore N812
-SOURCES := data detector tools tests
+SOURCES := detector tools benchmarks tests
 
 .PHONY: help setup detect test lint types format lock clean
 .DEFAULT_GOAL := help

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, area, as_boxes
-from detector.compiling import kernel
+from detector.runtime.compiling import kernel
 
 
 @dataclass(frozen=True, eq=False)

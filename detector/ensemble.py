@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, as_boxes
-from detector.config import Config
+from detector.config.detector import Config
 from detector.detections import Detections
 from detector.features.encoder import FeatureMaps
-from detector.image import check_image
+from detector.images.resizing import check_image
 from detector.pipeline import Detector, Proposer
-from detector.timing import stage
+from detector.runtime.timing import stage
 
 Image = NDArray[np.uint8]
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from detector.config import parse_config
-from detector.files import Arrays, read_arrays, write_arrays
+from detector.config.detector import parse_config
+from detector.heads.box_regressors import BoxRegressors
 from detector.heads.fully_connected import LAYERS, FullyConnected, Softmax
-from detector.heads.regression import BoxRegressors
-from detector.heads.svm import LinearSVMs
+from detector.heads.linear_svm import LinearSVMs
 from detector.pipeline import Detector, build_encoder, build_proposer
+from detector.runtime.files import Arrays, read_arrays, write_arrays
 
 _FORMAT = "spp-detector 1"
 _TUNED = "backbone."

@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.backbones.backbone import load_backbone
+from detector.backbones.truncation import State
 from detector.boxes import Boxes, as_boxes, clip, decode_deltas, flip
-from detector.config import Config, FeatureConfig, ProposalConfig, parse_config
+from detector.config.detector import Config, FeatureConfig, ProposalConfig, parse_config
 from detector.detections import Detections, select, suppress
-from detector.features.backbones import load_backbone
 from detector.features.encoder import FeatureMaps, Features, RegionEncoder
 from detector.features.normalisation import signed_power
-from detector.features.truncation import State
+from detector.heads.box_regressors import BoxRegressors
 from detector.heads.fully_connected import FullyConnected, Softmax
-from detector.heads.regression import BoxRegressors
-from detector.heads.svm import LinearSVMs
-from detector.image import check_image
+from detector.heads.linear_svm import LinearSVMs
+from detector.heads.refinement import SAME_OBJECT, Refiner, vote
+from detector.images.resizing import check_image
 from detector.proposals.reduction import propose_reduced
 from detector.proposals.selective_search import selective_search
-from detector.refinement import SAME_OBJECT, Refiner, vote
-from detector.timing import stage
+from detector.runtime.timing import stage
 
 Proposer = Callable[[NDArray[np.uint8]], Boxes]
 

@@ -12,13 +12,13 @@ from hypothesis import settings
 from numpy.typing import NDArray
 from skimage.data import chelsea
 
-from data.annotation import Dataset
-from data.synthetic import write_synthetic_voc
+from detector.datasets.annotation import Dataset
+from detector.datasets.synthetic import write_synthetic_voc
 
 if TYPE_CHECKING:  # fixtures import the detector themselves, lest every test wait for torch and numba
-    from detector.config import Config
+    from detector.config.detector import Config
     from detector.pipeline import Detector
-    from detector.training_set import TrainingSet
+    from detector.training.training_set import TrainingSet
 
 # kernels compile on their first example, so a deadline would time the compiler
 settings.register_profile("detector", deadline=None)
@@ -62,16 +62,16 @@ def test_set(root: Path) -> Dataset:
 
 @pytest.fixture(scope="session")
 def config() -> Config:
-    from detector.config import parse_config
-    from tests.test_training import CONFIG
+    from detector.config.detector import parse_config
+    from tests.training.test_training import CONFIG
 
     return parse_config(CONFIG, "test")
 
 
 @pytest.fixture(scope="session")
 def pictures(train_set: Dataset, config: Config, tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
-    from detector.caching import build_cache, fill_cache
-    from detector.training_set import TrainingSet
+    from detector.cached_features import build_cache, fill_cache
+    from detector.training.training_set import TrainingSet
 
     cache = build_cache(config, tmp_path_factory.mktemp("cache"))
     fill_cache(cache, train_set)
@@ -80,6 +80,6 @@ def pictures(train_set: Dataset, config: Config, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(scope="session")
 def detector(train_set: Dataset, config: Config, pictures: TrainingSet) -> Detector:
-    from detector.training import train
+    from detector.training.train import train
 
     return train(config, train_set, train_set.class_names, pictures.cache)

@@ -19,12 +19,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 IMPORTED = [
     "tests.scripts",
-    "detector.caching",
+    "detector.cached_features",
     "detector.classification.training",
-    "detector.drawing",
+    "detector.images.drawing",
     "detector.ensemble",
-    "detector.training",
-    "detector.tuning",
+    "detector.training.train",
+    "detector.training.network_tuning",
     "torch._dynamo",
 ]
 

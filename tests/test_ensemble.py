@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from data.annotation import Dataset
 from detector.boxes import Boxes, as_boxes
-from detector.config import parse_config
+from detector.config.detector import parse_config
+from detector.datasets.annotation import Dataset
 from detector.ensemble import Ensemble, load_ensemble
 from detector.heads.fully_connected import Softmax
-from detector.heads.svm import LinearSVMs
-from detector.image import write_image
+from detector.heads.linear_svm import LinearSVMs
+from detector.images.files import write_image
 from detector.pipeline import Detector, build_encoder
 from tests.scripts import script
 from tests.test_pipeline import NAMES, PROPOSALS, coloured, fake_detector

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from detector.boxes import Boxes, as_boxes
-from detector.config import Config, parse_config
+from detector.config.detector import Config, parse_config
 from detector.features.encoder import RegionEncoder
-from detector.files import read_arrays, write_arrays
-from detector.heads.regression import BoxRegressors
-from detector.heads.svm import LinearSVMs
+from detector.heads.box_regressors import BoxRegressors
+from detector.heads.linear_svm import LinearSVMs
 from detector.pipeline import Detector, build_encoder, build_proposer
-from tests.test_encoder import MeanOfCells
+from detector.runtime.files import read_arrays, write_arrays
+from tests.features.test_encoder import MeanOfCells
 
 NAMES = ("red", "green")
 PROPOSALS = as_boxes([[0, 0, 64, 64], [4, 0, 68, 64], [96, 0, 160, 64], [0, 96, 160, 160]])

@@ -4,63 +4,8 @@ python tools/cache_features.py CONFIG (--voc ROOT --split train | --coco JSON) -
 python tools/cache_features.py --cache DIR --cache-info
 """
 
-from __future__ import annotations
-
-from pathlib import Path
-
-from data.check import load_checked
-from detector.config import load_config
-from detector.console import (
-    Parser,
-    add_data_options,
-    add_network_options,
-    data_source,
-    precomputed_boxes,
-    progress,
-    run,
-)
-from detector.image import picture_size
-
-
-def parser() -> Parser:
-    parser = Parser(description="Compute and keep the feature maps and proposals of a data set; resumable.")
-    parser.add_argument("config", type=Path, nargs="?", metavar="CONFIG", help="a recipe, such as configs/default.yaml")
-    add_data_options(parser, required=False)
-    add_network_options(parser)
-    parser.add_argument("--cache", type=Path, required=True, metavar="DIR", help="folder of the cached files")
-    parser.add_argument("--cache-info", action="store_true", help="only tell what is in the cache")
-    return parser
-
-
-def main() -> int:
-    options = parser().parse_args()
-    if options.cache_info:
-        print_info(options.cache)
-        return 0
-    if options.config is None:
-        raise ValueError("a CONFIG is needed, such as configs/default.yaml")
-    config = load_config(options.config, options.weights, options.tuned)
-    dataset = load_checked(**data_source(options), class_names=options.classes, picture_size=picture_size)
-    from detector.caching import build_cache, fill_cache
-
-    cache = build_cache(config, options.cache, options.device, precomputed_boxes(options.proposals))
-    readable = fill_cache(cache, dataset, progress)
-    if config.fine_tuning.enabled and config.fine_tuning.flips:
-        readable = fill_cache(cache, readable, progress, mirrored=True)
-    print(f"{len(readable)} pictures of {dataset.name}: {cache.maps_directory}, {cache.proposals_directory}")
-    return 0
-
-
-def print_info(directory: Path) -> None:
-    from detector.features.cache import cache_folders
-
-    total = 0
-    for folder in cache_folders(directory):
-        settings = ", ".join(f"{name} {value}" for name, value in folder.settings.items())
-        print(f"{folder.path.name}: {folder.n_pictures} pictures, {folder.n_bytes / 1e6:.1f} MB ({settings})")
-        total += folder.n_bytes
-    print(f"{directory}: {total / 1e6:.1f} MB")
-
+from detector.commands.cache import main
+from detector.commands.console import run
 
 if __name__ == "__main__":
     run(main)

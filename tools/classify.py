@@ -1,70 +1,7 @@
 """Tell what photographs show: python tools/classify.py IMAGE... --model MODEL"""
 
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-
-from detector.console import USAGE_ERROR, Parser, output_file, read_or_report, run, write_json
-from detector.image import find_images
-
-
-def parser() -> Parser:
-    parser = Parser(description="Tell what photographs show, with a model of tools/train_classifier.py.")
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="pictures, folders of pictures, or quoted globs")
-    parser.add_argument("--model", type=Path, required=True, help="a model file")
-    parser.add_argument("--weights", type=Path, help="where frozen weights are, if not where they were")
-    parser.add_argument(
-        "--views",
-        choices=("one", "ten", "whole", "multi"),
-        help="the central crop, ten crops, the whole picture, or windows at six scales "
-        "(default: whole, or one for a model without pyramid)",
-    )
-    parser.add_argument(
-        "--size",
-        type=int,
-        metavar="S",
-        help="pixels of the shorter side, before crops are taken (default: the model's)",
-    )
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="classes a picture (default: 5)")
-    parser.add_argument("--json", type=output_file, metavar="FILE", help="write all results to FILE; - is stdout")
-    parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
-    return parser
-
-
-def main() -> int:
-    options = parser().parse_args()
-    if options.top < 1:
-        raise ValueError(f"--top must be at least 1, but is {options.top}")
-    paths = find_images(options.images)
-    from detector.classification.model import Classifier
-
-    classifier = Classifier.load(options.model, options.device, options.weights)
-    classifier.check_views(options.views, options.size)  # before a picture is blamed
-    lines = sys.stderr if str(options.json) == "-" else sys.stdout
-    records, failed = [], 0
-    for path in paths:
-        if (image := read_or_report(path)) is None:
-            failed += 1
-            continue
-        scores = classifier.scores([image], options.views, options.size)[0]
-        classes = best(scores, classifier.class_names, options.top)
-        for each in classes:
-            print(f"{path}\t{each['label']}\t{each['probability']:.3f}", file=lines)
-        records.append({"image": str(path), "width": image.shape[1], "height": image.shape[0], "classes": classes})
-    if options.json is not None:
-        write_json(options.json, records)
-    return USAGE_ERROR if failed else 0
-
-
-def best(scores: Any, class_names: tuple[str, ...], count: int) -> list[dict[str, Any]]:
-    """The most probable classes, the best first."""
-    order = np.argsort(-scores, kind="stable")[:count]
-    return [{"label": class_names[k], "probability": float(scores[k])} for k in order]
-
+from detector.commands.classify import main
+from detector.commands.console import run
 
 if __name__ == "__main__":
     run(main)

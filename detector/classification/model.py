@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from detector.classification.config import ClassifierConfig, parse_classifier_config
+from detector.backbones.backbone import Backbone, usable_precision
 from detector.classification.network import Head, build_convolutions, build_head
 from detector.classification.views import Image, Views, flipped, multi_sides, nine_windows, resize, view_images
-from detector.features.backbones import Backbone, usable_precision
+from detector.config.classifier import ClassifierConfig, parse_classifier_config
 from detector.features.mapping import boxes_to_cells
-from detector.files import Arrays, read_arrays, write_arrays
-from detector.image import check_image
+from detector.images.resizing import check_image
+from detector.runtime.files import Arrays, read_arrays, write_arrays
 
 Scores = NDArray[np.float32]
 

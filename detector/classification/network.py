@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from detector.classification.config import ClassifierConfig, NetworkConfig
-from detector.features.backbones import Backbone, usable_precision
-from detector.features.catalogue import Network, load_network
-from detector.features.layer import SpatialPyramidPooling
-from detector.features.preprocessing import Preprocessing
-from detector.features.truncation import State
+from detector.backbones.backbone import Backbone, usable_precision
+from detector.backbones.loading import Network, load_network
+from detector.backbones.preprocessing import Preprocessing
+from detector.backbones.truncation import State
+from detector.config.classifier import ClassifierConfig, NetworkConfig
+from detector.features.pyramid_layer import SpatialPyramidPooling
 
 Maps = Callable[[NDArray[np.uint8]], torch.Tensor]
 

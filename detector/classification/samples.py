@@ -13,17 +13,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.classification.config import PictureConfig
 from detector.classification.views import Image, cut, flipped, resize
-from detector.files import file_state, fingerprint, read_arrays, write_arrays
-from detector.image import read_image
-from detector.progress import Progress, without_progress
+from detector.config.classifier import PictureConfig
+from detector.images.files import read_image
+from detector.runtime.files import file_state, fingerprint, read_arrays, write_arrays
+from detector.runtime.progress import Progress, without_progress
 
 _log = logging.getLogger(__name__)
 
 
 class Samples(Protocol):
-    """Pictures or parts of pictures with their classes, such as `data.labelled.LabelledPictures`.
+    """Pictures or parts of pictures with their classes, such as `detector.datasets.labelled.LabelledPictures`.
 
     ``targets`` ``(N, K)`` int8 are 1, -1, or 0 where a class is not to be judged; ``exclusive``: a sample has exactly
     one class; ``boxes`` ``(N, 4)`` float32 are the parts, or None.

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from detector.checkpoints import descent_arrays, read_state, restore_descent, to_arrays
-from detector.classification.config import ClassifierConfig, TrainingConfig
+from detector.backbones.backbone import Backbone
+from detector.backbones.truncation import digest
 from detector.classification.model import Classifier
 from detector.classification.network import TrainableClassifier
 from detector.classification.samples import (
@@ -29,10 +29,10 @@ from detector.classification.samples import (
     samples_digest,
     training_image,
 )
-from detector.features.backbones import Backbone
-from detector.features.truncation import digest
-from detector.files import fingerprint, write_arrays
-from detector.progress import Progress, without_progress
+from detector.config.classifier import ClassifierConfig, TrainingConfig
+from detector.runtime.files import fingerprint, write_arrays
+from detector.runtime.progress import Progress, without_progress
+from detector.training.descent_state import descent_arrays, read_state, restore_descent, to_arrays
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

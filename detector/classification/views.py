@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, as_boxes
-from detector.image import check_image
+from detector.images.resizing import check_image
 
 Image = NDArray[np.uint8]
 Views = Literal["one", "ten", "whole", "multi"]
@@ -26,7 +26,7 @@ def resize(image: Image, short_side: int) -> Image:
     """An ``(H, W, 3)`` uint8 RGB picture with a shorter side of so many pixels, the longer one rounded up.
 
     A picture more than `MAX_ASPECT` times as long as it is wide is squeezed to that, because a network needs some
-    pixels in both directions. Bilinear, without antialiasing, as `detector.image.resize_short_side`.
+    pixels in both directions. Bilinear, without antialiasing, as `detector.images.image.resize_short_side`.
     """
     image = check_image(image)
     shorter = min(image.shape[:2])

@@ -2,7 +2,7 @@
 
     result = evaluate_voc(by_class(image_ids, detections), dataset, dataset.class_names, metric="voc07")
 
-``read_detections`` of `detector.evaluation.files` gives the same form as ``by_class``, so that anybody's
+``read_detections`` of `detector.evaluation.result_files` gives the same form as ``by_class``, so that anybody's
 results are scored alike.
 """
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.backbones.backbone import Backbone
 from detector.boxes import Boxes
-from detector.features.backbones import Backbone
 from detector.features.mapping import PAPER_MARGIN, PAPER_TARGET, boxes_to_cells, choose_scales
 from detector.features.pooling import BLOCK, PAPER_LEVELS, block_maxima, n_bins, pool_into
-from detector.image import check_image, resize_short_side, resized_size
-from detector.threads import in_threads, products_on_one_thread, thread_count
-from detector.timing import stage
+from detector.images.resizing import check_image, resize_short_side, resized_size
+from detector.runtime.threads import in_threads, products_on_one_thread, thread_count
+from detector.runtime.timing import stage
 
 Features = NDArray[np.float32]
 

@@ -15,8 +15,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.compiling import Array, kernel
-from detector.threads import in_threads, thread_count
+from detector.runtime.compiling import Array, kernel
+from detector.runtime.threads import in_threads, thread_count
 
 Features = NDArray[np.float32]
 Maxima = tuple[Features, Features, Features]

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.compiling import Array, kernel
 from detector.proposals.texture import ONE
+from detector.runtime.compiling import Array, kernel
 
 
 class Regions(NamedTuple):

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.compiling import Array, kernel
+from detector.runtime.compiling import Array, kernel
 
 LEVELS_PER_UNIT = 16
 """Levels for one unit of colour distance, channels in 0..255."""

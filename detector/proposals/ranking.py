@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.compiling import Array, kernel
+from detector.runtime.compiling import Array, kernel
 
 
 def random_order(ranks: NDArray[np.int64], seed: int) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes
-from detector.image import check_image
+from detector.images.resizing import check_image
 
 
 def propose_reduced(image: NDArray[np.uint8], propose: Callable[[NDArray[np.uint8]], Boxes], max_pixels: int) -> Boxes:

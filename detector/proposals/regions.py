@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.compiling import Array, kernel
+from detector.runtime.compiling import Array, kernel
 
 
 def region_extents(labels: NDArray[np.int32], n_regions: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

@@ -12,8 +12,8 @@ Three facts make it fast and leave the result as it is:
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.compiling import Array, kernel
 from detector.proposals.pixel_graph import LEVELS_PER_UNIT, NO_EDGE, PixelGraph, edge_ends, sort_edges
+from detector.runtime.compiling import Array, kernel
 
 SWEEP_SHARE = 0.5
 """Share of the edges left that are joined before the next sweep."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes
-from detector.image import check_image
+from detector.images.resizing import check_image
 from detector.proposals.colour import convert_colours
 from detector.proposals.grouping import Regions, Similarity, group
 from detector.proposals.pixel_graph import PixelGraph, pixel_graph
@@ -23,7 +23,7 @@ from detector.proposals.ranking import large_enough, near_duplicates_last, rando
 from detector.proposals.regions import neighbour_pairs, region_extents
 from detector.proposals.segmentation import segment
 from detector.proposals.texture import Texels, colour_bins, colour_histograms, texels, texture_histograms
-from detector.threads import thread_count
+from detector.runtime.threads import thread_count
 
 CTSF = Similarity(colour=1, texture=1, size=1, fill=1)
 TSF = Similarity(colour=0, texture=1, size=1, fill=1)

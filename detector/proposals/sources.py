@@ -18,7 +18,7 @@ import selectivesearch
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, as_boxes
-from detector.image import check_image
+from detector.images.resizing import check_image
 
 Source = Callable[[NDArray[np.uint8]], Boxes]
 

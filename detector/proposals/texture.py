@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.compiling import Array, kernel
+from detector.runtime.compiling import Array, kernel
 
 DIRECTIONS = 8
 ONE = 1 << 15

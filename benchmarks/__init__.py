@@ -1,0 +1,1 @@
+"""Stages against named peers; `tools/benchmark.py` starts them."""

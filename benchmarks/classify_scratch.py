@@ -1,0 +1,133 @@
+"""Pyramid and multi-size training from scratch: accuracy on objects of VOC, for equal numbers of batches.
+
+The question of the paper's tables 2 and 3 at the size of an afternoon: a narrow ZF-5 learns to name objects cut out
+of their pictures, without a pyramid, with one, and with one at two sizes in turn. What is done stays in --work, and a
+run that was killed goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.machine import machine
+from detector.classification.model import Classifier
+from detector.classification.samples import ResizedPictures
+from detector.classification.training import train_classifier
+from detector.classification.views import Views
+from detector.commands.console import output_file, progress, write_json
+from detector.config.classifier import ClassifierConfig, NetworkConfig, PictureConfig, TrainingConfig
+from detector.datasets.labelled import LabelledPictures, labelled_objects
+from detector.datasets.voc import load_voc
+
+SHORT_SIDE, CROP, SMALLER = 128, 112, 90
+"""Half of the paper's 256, 224 and 180 pixels: most objects are not larger."""
+METHODS = {
+    "no pyramid": (None, (CROP,)),
+    "pyramid": ((6, 3, 2, 1), (CROP,)),
+    "multi-size": ((6, 3, 2, 1), (CROP, SMALLER)),
+}
+VIEWS: tuple[Views, ...] = ("one", "ten", "whole")
+PAPER = {
+    "paper, ImageNet, ZF-5, ten": ("64.0", "65.0", "65.4"),
+    "paper, ImageNet, ZF-5, one": ("", "62.0", "62.4"),
+    "paper, ImageNet, ZF-5, whole": ("", "62.4", "62.9"),
+}
+BLOCK = 256
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--voc", type=Path, required=True, metavar="ROOT", help="VOC folder, or a devkit above it")
+    parser.add_argument("--split", required=True, help="objects to name: a list such as val")
+    parser.add_argument("--train-split", default="train", help="objects to learn from (default: train)")
+    parser.add_argument("--backbone", default="zf5/0.25", help="network (default: zf5/0.25)")
+    parser.add_argument("--hidden", type=int, nargs="*", default=[512, 512], help="fc layers (default: 512 512)")
+    parser.add_argument("--epochs", type=int, default=14, help="of every training (default: 14)")
+    parser.add_argument("--batch", type=int, default=32, help="default: 32")
+    parser.add_argument("--learning-rate", type=float, default=0.005, help="at the beginning (default: 0.005)")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each kind (default: 3)")
+    parser.add_argument("--work", type=Path, default=Path("cache/scratch"), help="folder (default: cache/scratch)")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the numbers to FILE; - is stdout")
+
+
+def measure(options: argparse.Namespace) -> int:
+    train_set, test_set = (labelled_objects(load_voc(options.voc, s)) for s in (options.train_split, options.split))
+    print(machine())
+    print(f"{options.backbone}, fc {options.hidden}, {options.epochs} epochs of {len(train_set)} {train_set.name}")
+    results: dict[str, list[dict[str, float]]] = {method: [] for method in METHODS}
+    for seed in range(options.seeds):  # all kinds of one seed first: a run that ends early compares them
+        for method in METHODS:
+            start = time.monotonic()
+            classifier = train_classifier(recipe(options, method, seed), train_set, options.work, progress)
+            seconds = time.monotonic() - start
+            found = {str(views): accuracy(classifier, test_set, views, options.work) for views in views_of(method)}
+            results[method].append({**found, "seconds": seconds})
+            cells = ", ".join(f"{views} {100 * value:.1f}" for views, value in found.items())
+            print(f"seed {seed}, {method}: {cells} ({seconds:.0f} s)", flush=True)
+    print_table(results, f"accuracy on {len(test_set)} {test_set.name}, %")
+    if options.json is not None:
+        write_json(options.json, {"machine": machine(), "epochs": options.epochs, "results": results})
+    return 0
+
+
+def recipe(options: argparse.Namespace, method: str, seed: int) -> ClassifierConfig:
+    """The same for all methods, but for the pyramid and the sizes."""
+    pyramid, sizes = METHODS[method]
+    return ClassifierConfig(
+        network=NetworkConfig(
+            backbone=options.backbone, weights="random", frozen=False, pyramid=pyramid, hidden=tuple(options.hidden)
+        ),
+        pictures=PictureConfig(short_side=SHORT_SIDE, crop=CROP, sizes=sizes),
+        training=TrainingConfig(
+            epochs=options.epochs,
+            batch=options.batch,
+            learning_rate=options.learning_rate,
+            drops=drops(options.epochs),
+            seed=seed,
+        ),
+    )
+
+
+def drops(epochs: int) -> tuple[int, ...]:
+    """The learning rate falls after six and after nine tenths of the epochs, each time at least one."""
+    return max(1, 6 * epochs // 10), max(1, 9 * epochs // 10)
+
+
+def views_of(method: str) -> tuple[Views, ...]:
+    return VIEWS if METHODS[method][0] else VIEWS[:2]
+
+
+def accuracy(classifier: Classifier, samples: LabelledPictures, views: Views, work: Path) -> float:
+    """Share of the samples whose most probable class is theirs."""
+    pictures = ResizedPictures(samples, SHORT_SIDE, work)
+    hits = 0
+    for start in range(0, len(samples), BLOCK):
+        rows = range(start, min(start + BLOCK, len(samples)))
+        scores = classifier.scores([pictures[row] for row in rows], views)
+        hits += int((scores.argmax(1) == samples.targets[rows.start : rows.stop].argmax(1)).sum())
+    return hits / len(samples)
+
+
+def print_table(results: dict[str, list[dict[str, float]]], title: str) -> None:
+    """Mean and standard deviation over seeds, a column a method."""
+
+    def row(name: str, cells: Any) -> None:
+        print(f"{name:<40}" + "".join(f"{cell:>18}" for cell in cells))
+
+    row(title, METHODS)
+    for views in VIEWS:
+        row(f"views {views}", [spread([run[views] for run in runs if views in run]) for runs in results.values()])
+    row("seconds", [f"{np.mean([run['seconds'] for run in runs]):.0f}" for runs in results.values()])
+    for name, cells in PAPER.items():
+        row(name, cells)
+
+
+def spread(values: list[float]) -> str:
+    if not values:
+        return "-"
+    deviation = np.std(values, ddof=1) if len(values) > 1 else float("nan")
+    return f"{100 * np.mean(values):.1f} +- {100 * deviation:.1f}"

@@ -1,0 +1,121 @@
+"""R-CNN's features behind the interface of our encoder and our cache: each box is warped and convolved by itself.
+
+A box is grown so that 16 px of context surround it in the warped picture; what lies outside of the picture has the
+mean colour (R-CNN, appendix A; release: rcnn_im_crop). The last map, 13 x 13, is max-pooled 3 / 2 to 6 x 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from detector.boxes import Boxes, as_boxes
+from detector.features.encoder import FeatureMaps, Features, RegionEncoder
+from detector.features.feature_cache import FeatureCache
+from detector.images.files import read_image
+from detector.runtime.files import fingerprint, read_arrays, write_arrays
+
+SIDE = 227
+CONTEXT = 16
+LEVELS = (6,)
+MEAN = {"alexnet": (124, 116, 104), "zf5": (128, 128, 128)}
+"""RGB that the preprocessing of a network takes to 0, rounded; the networks that give 13 x 13 cells."""
+BATCH = 32
+
+
+def warp(image: NDArray[np.uint8], box: NDArray[np.float32], fill: tuple[int, ...]) -> NDArray[np.uint8]:
+    """The ``(SIDE, SIDE, 3)`` uint8 input of R-CNN for a box ``x1 y1 x2 y2`` of a picture; ``fill`` is RGB."""
+    border = (box[2:] - box[:2]) * (CONTEXT / (SIDE - 2 * CONTEXT))
+    start, end = np.rint(box[:2] - border).astype(int), np.rint(box[2:] + border).astype(int)
+    inner_start, inner_end = np.maximum(start, 0), np.minimum(end, image.shape[1::-1])
+    zoom = SIDE / (end - start)
+    left, top = np.rint((inner_start - start) * zoom).astype(int)
+    right, bottom = np.rint((inner_end - start) * zoom).astype(int)
+    inner = image[inner_start[1] : inner_end[1], inner_start[0] : inner_end[0]]
+    warped = np.full((SIDE, SIDE, 3), fill, np.uint8)
+    warped[top:bottom, left:right] = cv2.resize(inner, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
+    return warped
+
+
+@dataclass(frozen=True)
+class Rows(FeatureMaps):
+    """Features that are there already: ``maps`` is one ``(R, D)`` array, a row for each of ``(R, 4)`` ``boxes``."""
+
+    boxes: Boxes
+
+
+@dataclass(frozen=True)
+class CropEncoder(RegionEncoder):
+    """One forward pass a box; takes ``levels`` of `LEVELS`, so that a row holds 36 bins, channels before bins."""
+
+    def maps(self, image: NDArray[np.uint8], boxes: Boxes | None = None) -> Rows:
+        """Features of all ``(R, 4)`` boxes, which must be given."""
+        if boxes is None:
+            raise ValueError("R-CNN convolves boxes, but there are none")
+        fill = MEAN[self.backbone.name]
+        rows = np.empty((len(boxes), self.n_features), np.float32)
+        for start in range(0, len(boxes), BATCH):
+            batch = slice(start, start + BATCH)
+            rows[batch] = self._convolve(np.stack([warp(image, box, fill) for box in boxes[batch]]))
+        return Rows((rows,), (1.0,), (image.shape[0], image.shape[1]), boxes)
+
+    def _convolve(self, crops: NDArray[np.uint8]) -> Features:
+        # stacked to one tall picture, which is preprocessed at once
+        pixels = self.backbone.preprocess(crops.reshape(-1, SIDE, 3))[0].permute(1, 2, 0)
+        maps = self.backbone.forward(pixels.reshape(-1, SIDE, SIDE, 3).permute(0, 3, 1, 2))
+        return F.max_pool2d(maps, 3, 2).flatten(1).float().numpy(force=True)
+
+    def windows(self, maps: FeatureMaps, boxes: Boxes) -> NDArray[np.int64]:
+        """Which row each box has, ``(R, 5)`` int64 ``row 0 0 0 0``; ValueError for a box without features."""
+        assert isinstance(maps, Rows)
+        row_of = {box.tobytes(): row for row, box in reversed(list(enumerate(maps.boxes)))}
+        windows = np.zeros((len(boxes), 5), np.int64)
+        try:
+            windows[:, 0] = [row_of[box.tobytes()] for box in boxes]
+        except KeyError as error:
+            raise ValueError(f"no features of box {np.frombuffer(error.args[0], np.float32).tolist()}") from None
+        return windows
+
+    def pool(self, maps: FeatureMaps, windows: NDArray[np.int64]) -> Features:
+        """Rows ``(R, n_features)`` float32 of windows of `windows`."""
+        return self.normalise(maps.maps[0][windows[:, 0]].astype(np.float32, copy=False))
+
+    def apply(
+        self, function: Callable[[Features], Features], maps: FeatureMaps, windows: NDArray[np.int64]
+    ) -> Features:
+        """``function(pool(maps, windows))``."""
+        return function(self.pool(maps, windows))
+
+
+@dataclass(frozen=True)
+class CropCache(FeatureCache):
+    """Rows of a picture's ``truths`` (by image id) and proposals, float16, in a file a picture."""
+
+    truths: Mapping[str, Boxes] = field(default_factory=dict)
+
+    @property
+    def maps_directory(self) -> Path:
+        """Folder of the rows of this encoder and these proposals."""
+        backbone = self.encoder.backbone
+        settings = {"digest": backbone.digest, "precision": backbone.precision, "side": SIDE, "context": CONTEXT}
+        return self.directory / f"crops-{fingerprint({**settings, **self.proposal_settings})}"
+
+    def maps(self, image_id: str, path: Path) -> Rows:
+        """Rows of the picture at ``path``, from the cache or computed and stored."""
+        file = self.maps_directory / f"{image_id}.safetensors"
+        if not file.exists():
+            boxes = np.concatenate([self.truths[image_id], self.proposals(image_id, path)])
+            rows = self.encoder.maps(read_image(path), boxes)
+            size = np.asarray(rows.image_size, np.int64)
+            write_arrays(file, {"rows": rows.maps[0].astype(np.float16), "boxes": boxes, "image_size": size}, {})
+        arrays, _ = read_arrays(file)
+        height, width = arrays["image_size"].tolist()
+        return Rows(
+            (arrays["rows"].astype(np.float16, copy=False),), (1.0,), (height, width), as_boxes(arrays["boxes"])
+        )

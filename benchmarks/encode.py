@@ -1,0 +1,172 @@
+"""Convolution of a picture by network, scales, precision and batch, as seconds and as a share of the peak.
+
+The share is that of the multiply-adds a second which a product of two large matrices reaches in the same precision
+and the same run: the two take turns. Also tells which of five scales the proposals of a picture are read from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.machine import machine
+from detector.backbones.backbone import Backbone, load_backbone
+from detector.commands.console import output_file, progress, write_json
+from detector.datasets.annotation import Dataset
+from detector.datasets.voc import load_voc
+from detector.features.mapping import choose_scales
+from detector.images.files import read_image
+from detector.images.resizing import resize_short_side
+from detector.proposals.selective_search import selective_search
+
+SIZE = (375, 500, 3)
+"""Pictures of one size, VOC's most frequent one, so that they can go through the network together."""
+NETWORKS = ("alexnet", "vgg16", "efficientnet_lite0")
+SCALES = {"1 scale": (688,), "5 scales": (480, 576, 688, 864, 1200)}
+BATCHES = (1, 4)
+MATRIX = 2048
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--voc", type=Path, required=True, metavar="ROOT", help="VOC folder, or a devkit above it")
+    parser.add_argument("--split", required=True, help="a list in ImageSets/Main, such as val")
+    parser.add_argument(
+        "--images", type=int, default=10, metavar="N", help="the first N pictures of 500 x 375 (default: 10)"
+    )
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS, help="(default: all)")
+    parser.add_argument(
+        "--weights", type=Path, metavar="DIR", help="folder of alexnet*.safetensors and vgg16* (default: random)"
+    )
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the numbers to FILE; - is stdout")
+
+
+def measure(options: argparse.Namespace) -> int:
+    dataset = load_voc(options.voc, options.split)
+    images = read_pictures(dataset, max(options.images, *BATCHES))
+    automatic = load_backbone("alexnet", weights="random", precision="auto").precision
+    report: dict[str, Any] = {
+        "machine": machine(),
+        "data": f"{len(images)} pictures of 500 x 375 of {dataset.name}",
+        "networks": [],
+        "proposals": scale_use(images, SCALES["5 scales"]),
+    }
+    for name, precision in itertools.product(options.networks, dict.fromkeys(("float32", automatic))):
+        backbone = load_backbone(name, weights=weights_of(name, options.weights), precision=precision)
+        for (scales, short_sides), batch in itertools.product(SCALES.items(), BATCHES):
+            row = convolution(backbone, images, short_sides, batch)
+            report["networks"].append({"network": name, "precision": precision, "scales": scales, **row})
+    print_report(report)
+    if options.json is not None:
+        write_json(options.json, report)
+    return 0
+
+
+def read_pictures(dataset: Dataset, count: int) -> list[NDArray[np.uint8]]:
+    """The first ``count`` pictures of `SIZE`."""
+    images = (image for each in dataset if (image := read_image(each.path)).shape == SIZE)
+    found = list(itertools.islice(images, count))
+    if len(found) < count:
+        raise ValueError(f"{count} pictures of 500 x 375 are needed, but {dataset.name} has {len(found)}")
+    return found
+
+
+def weights_of(name: str, directory: Path | None) -> Path | str | None:
+    """The file of a network; else its own weights if they are installed, or random ones, which cost the same."""
+    if name == "efficientnet_lite0":
+        return None
+    return next(iter(sorted(directory.glob(f"{name}*.safetensors"))), "random") if directory else "random"
+
+
+def convolution(
+    backbone: Backbone, images: list[NDArray[np.uint8]], short_sides: tuple[int, ...], batch: int
+) -> dict[str, float]:
+    """Medians a picture, its resizing not counted, in batches; the first one warms up."""
+    times = []
+    for group in progress([0, *range(len(images) // batch)], f"{backbone.name} {backbone.precision} {batch}"):
+        chosen = images[group * batch : (group + 1) * batch]
+        inputs = [
+            torch.cat([backbone.preprocess(resize_short_side(image, short_side)[0]) for image in chosen])
+            for short_side in short_sides
+        ]
+        times.append((matrix_product(backbone.precision), seconds(convolve, backbone, inputs) / batch))
+    with FlopCounterMode(display=False) as counter:
+        convolve(backbone, [pixels[:1] for pixels in inputs])
+    multiply_adds = counter.get_total_flops() / 2
+    matrices, pictures = np.array(times[1:]).T
+    return {
+        "batch": batch,
+        "seconds": float(np.median(pictures)),
+        "multiply_adds": multiply_adds,
+        "peak": MATRIX**3 / float(np.median(matrices)),
+        "share": float(np.median(multiply_adds / MATRIX**3 * matrices / pictures)),
+    }
+
+
+def convolve(backbone: Backbone, inputs: list[torch.Tensor]) -> None:
+    for pixels in inputs:
+        backbone.forward(pixels)
+
+
+def matrix_product(precision: str) -> float:
+    """Least seconds of a product of two square matrices, as torch's product or as a convolution of 1 x 1.
+
+    The two are computed by different libraries, of which now one and now the other is the faster.
+    """
+    matrix = torch.rand(MATRIX, MATRIX).to(getattr(torch, precision))
+    pixels = matrix.T.reshape(1, MATRIX, 32, -1).to(memory_format=torch.channels_last)
+    kernel = matrix[:, :, None, None].to(memory_format=torch.channels_last)
+    return min(min(seconds(torch.mm, matrix, matrix), seconds(torch.conv2d, pixels, kernel)) for _ in range(3))
+
+
+def seconds(work: Callable[..., object], *arguments: Any) -> float:
+    start = time.perf_counter()
+    work(*arguments)
+    return time.perf_counter() - start
+
+
+def scale_use(images: list[NDArray[np.uint8]], short_sides: tuple[int, ...]) -> dict[str, Any]:
+    """Shares of boxes and of pictures that read from each scale, and scales that a picture needs on average."""
+    boxes = [selective_search(image) for image in images]
+    counts = []
+    for image, each in zip(images, boxes, strict=True):
+        zooms = [short_side / min(image.shape[:2]) for short_side in short_sides]
+        counts.append(np.bincount(choose_scales(each, zooms), minlength=len(short_sides)))
+    table = np.array(counts)
+    return {
+        "boxes": float(np.mean([len(each) for each in boxes])),
+        "short_sides": short_sides,
+        "share_of_boxes": (table.sum(0) / table.sum()).tolist(),
+        "share_of_pictures": (table > 0).mean(0).tolist(),
+        "scales_needed": float((table > 0).sum(1).mean()),
+    }
+
+
+def print_report(report: dict[str, Any]) -> None:
+    print(report["machine"])
+    print(
+        f"{report['data']}; medians of seconds a picture, billions of multiply-adds a picture and a second, "
+        f"and what the product of two {MATRIX} x {MATRIX} matrices reaches in turn with them"
+    )
+    columns = ("seconds", "G", "G/s", "matrices", "share")
+    print(f"{'network':<20}{'precision':<10}{'scales':<10}{'batch':>5}" + "".join(f"{name:>9}" for name in columns))
+    for row in report["networks"]:
+        work, taken = row["multiply_adds"] / 1e9, row["seconds"]
+        print(
+            f"{row['network']:<20}{row['precision']:<10}{row['scales']:<10}{row['batch']:>5}{taken:>9.3f}"
+            f"{work:>9.1f}{work / taken:>9.0f}{row['peak'] / 1e9:>9.0f}{row['share']:>9.0%}"
+        )
+    use = report["proposals"]
+    print(f"{use['boxes']:.0f} proposals a picture are read from {use['scales_needed']:.1f} of 5 scales:")
+    for short_side, boxes, shares in zip(
+        use["short_sides"], use["share_of_boxes"], use["share_of_pictures"], strict=True
+    ):
+        print(f"{short_side:>6} px {boxes:>5.0%} of the boxes, used in {shares:.0%} of the pictures")

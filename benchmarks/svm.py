@@ -1,0 +1,89 @@
+"""The joint solver of all classes against scikit-learn's LinearSVC, on the same samples of real pictures.
+
+Samples are all objects of the split and random negatives of every picture, up to --samples. LinearSVC (liblinear) fits
+class by class; with --classes N it is given the first N classes alone, and its time for all is scaled up from them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.machine import machine
+from detector.cached_features import build_cache
+from detector.commands.console import progress
+from detector.config.detector import load_config
+from detector.datasets.voc import VOC_CLASSES, load_voc
+from detector.heads.linear_svm import LinearSVMs
+from detector.training.dual_solver import solve_dual
+from detector.training.svm_problem import SVMProblem, solve_liblinear
+from detector.training.training_set import TrainingSet, scaled
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="a recipe, such as configs/default.yaml")
+    parser.add_argument("--voc", type=Path, required=True, metavar="ROOT", help="VOC folder, or a devkit above it")
+    parser.add_argument("--split", required=True, help="a list in ImageSets/Main, such as train")
+    parser.add_argument("--cache", type=Path, required=True, metavar="DIR", help="folder of the cached files")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="the backbone's weights, in place of those named")
+    parser.add_argument("--images", type=int, metavar="N", help="only the first N pictures")
+    parser.add_argument("--samples", type=int, default=20_000, metavar="N", help="default: 20000")
+    parser.add_argument("--classes", type=int, default=20, metavar="N", help="classes for LinearSVC (default: 20)")
+    parser.add_argument("--losses", nargs="+", default=["hinge", "squared_hinge"], metavar="LOSS", help="default: both")
+
+
+def measure(options: argparse.Namespace) -> int:
+    config = load_config(options.config, options.weights)
+    dataset = load_voc(options.voc, options.split, VOC_CLASSES)
+    dataset = replace(dataset, annotations=dataset.annotations[: options.images])
+    cache = build_cache(config, options.cache)
+    pictures = TrainingSet(dataset, len(VOC_CLASSES), cache, config.svm.max_negative_iou)
+    pictures = scaled(pictures, config.svm.mean_norm, config.svm.centre, config.svm.seed)
+    features, targets = draw(pictures, options.samples)
+    print(f"{machine()}\n{len(features)} x {features.shape[1]} samples of {len(dataset)} pictures of {dataset.name}")
+    for loss in options.losses:
+        compare(SVMProblem(loss, config.svm.C), features, targets, options.classes)
+    return 0
+
+
+def draw(pictures: TrainingSet, count: int) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+    """Features ``(N, D)`` and targets ``(N, K)``, N at most ``count``."""
+    rng = np.random.default_rng(0)
+    features = np.empty((count, pictures.n_features), np.float32)
+    targets = np.empty((count, pictures.n_classes), np.int8)
+    size = 0
+    for index in progress(range(len(pictures)), "samples"):
+        candidates = pictures[index]
+        positive = np.flatnonzero((candidates.targets > 0).any(1))
+        negative = rng.permutation(np.arange(len(positive), len(candidates.targets)))
+        share = round((count - size) / (len(pictures) - index))
+        rows = np.concatenate([positive, negative[: max(share - len(positive), 0)]])[: count - size]
+        features[size : size + len(rows)] = candidates.pool(candidates.windows[rows])
+        targets[size : size + len(rows)] = candidates.targets[rows]
+        size += len(rows)
+    return features[:size], targets[:size]
+
+
+def compare(problem: SVMProblem, features: NDArray[np.float32], targets: NDArray[np.int8], n_classes: int) -> None:
+    start = time.perf_counter()
+    ours = solve_dual(problem, features, targets)
+    our_seconds = time.perf_counter() - start
+    print(f"{problem.loss}, C {problem.C:g}: ours, {targets.shape[1]} classes {our_seconds:.1f} s", flush=True)
+    first = targets[:, :n_classes]
+    start = time.perf_counter()
+    theirs = solve_liblinear(problem, features, first)
+    seconds = (time.perf_counter() - start) * targets.shape[1] / n_classes
+    print(f"  LinearSVC, {n_classes} of {targets.shape[1]} classes, scaled to all: {seconds:.1f} s", flush=True)
+    ours = LinearSVMs(ours.weights[:, :n_classes], ours.biases[:n_classes])
+    ratio = problem.objectives(ours, features, first) / problem.objectives(theirs, features, first)
+    scores, their_scores = ours.decision_function(features), theirs.decision_function(features)
+    correlations = [np.corrcoef(scores[:, k], their_scores[:, k])[0, 1] for k in range(n_classes)]
+    print(
+        f"  ours is {seconds / our_seconds:.1f} times as fast; its objective is {ratio.min():.5f} to {ratio.max():.5f} "
+        f"of LinearSVC's; least correlation of scores {min(correlations):.6f}"
+    )

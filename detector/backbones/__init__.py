@@ -1,0 +1,1 @@
+"""Convolutional networks: where their weights come from, their geometry, image to feature map."""

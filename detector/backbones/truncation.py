@@ -1,0 +1,123 @@
+"""Cutting a network at one of its modules, and making what is left of it ready for inference."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from detector.backbones.geometry import Geometry, network_geometry
+from detector.backbones.networks import Block
+
+State = Mapping[str, torch.Tensor]
+
+
+class Truncated(nn.Module):
+    """A network in evaluation mode that stops after one of its modules and gives that module's output.
+
+    The modules that the stage does not need are dropped from the network.
+    channels, geometry: of the feature map.
+    Raises ValueError when there is no such module, it gives no feature map, or one without regular geometry.
+    """
+
+    def __init__(self, network: nn.Module, stage: str) -> None:
+        super().__init__()
+        self.network = network
+        self._last = [_find(network, stage)]  # in a list, lest it become a submodule a second time
+
+        def stop(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            raise StageReached(output)
+
+        self._last[0].register_forward_hook(stop)
+        self.eval()
+        self.geometry, self.channels = self._probe()
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(N, 3, H, W) -> (N, channels, h, w)."""
+        try:
+            self.network(pixels)
+        except StageReached as reached:
+            if isinstance(reached.output, torch.Tensor) and reached.output.ndim == 4:
+                return reached.output
+            raise ValueError("it gives no feature map") from None
+        raise ValueError("the network does not pass through it")
+
+    def _probe(self) -> tuple[Geometry, int]:
+        used: set[nn.Module] = set()
+        channels: list[int] = []
+        handles = [
+            module.register_forward_pre_hook(lambda module, _inputs: used.add(module))
+            for module in self.network.modules()
+        ]
+        handles.append(self.register_forward_hook(lambda *call: channels.append(call[2].shape[1])))
+        geometry = network_geometry(self)
+        for handle in handles:
+            handle.remove()
+        _drop(self.network, used)
+        return geometry, channels[0]
+
+    def fold_batch_norms(self) -> None:
+        """Multiply batch normalisations into the convolutions before them, in plain sequences of layers."""
+        for block in self.network.modules():
+            if not isinstance(block, Block):
+                continue
+            layers = list(block.named_children())
+            for (name, layer), (next_name, norm) in itertools.pairwise(layers):
+                if not isinstance(layer, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
+                    continue
+                if norm is not self._last[0]:
+                    setattr(block, name, fuse_conv_bn_eval(layer, norm))
+                    setattr(block, next_name, nn.Identity())
+
+
+class StageReached(Exception):  # noqa: N818 (a signal, not an error)
+    """Carries a stage's output out of a network, whatever the network would do next."""
+
+    def __init__(self, output: Any) -> None:
+        super().__init__()
+        self.output = output
+
+
+def _find(network: nn.Module, stage: str) -> nn.Module:
+    try:
+        return network.get_submodule(stage)
+    except AttributeError as error:
+        names = ", ".join(name for name, _ in network.named_children())
+        raise ValueError(f"no such stage; there are {names}, and what is in them") from error
+
+
+def _drop(module: nn.Module, used: set[nn.Module]) -> None:
+    for name, child in module.named_children():
+        if used.isdisjoint(child.modules()):
+            setattr(module, name, nn.Identity())
+        else:
+            _drop(child, used)
+
+
+def fill(network: nn.Module, state: State, source: str) -> None:
+    """Copy the tensors that the network has from a state, which may hold more; other types are converted.
+
+    Raises ValueError, naming the source and the first tensor that is missing or has another shape.
+    """
+    wanted = network.state_dict()
+    for name, tensor in wanted.items():
+        if name not in state:
+            raise ValueError(f"{source}: no tensor {name!r}")
+        if state[name].shape != tensor.shape:
+            shapes = f"{tuple(tensor.shape)}, but got {tuple(state[name].shape)}"
+            raise ValueError(f"{source}: {name!r} must have shape {shapes}")
+    network.load_state_dict({name: state[name] for name in wanted})
+
+
+def digest(network: nn.Module) -> str:
+    """SHA-256 (hexadecimal) of the names, types, shapes and values of a network's tensors, in order."""
+    result = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        result.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        result.update(tensor.detach().cpu().contiguous().numpy())
+    return result.hexdigest()

@@ -1,0 +1,139 @@
+"""Compare settings of a recipe: train each on one part of a split and measure mAP on the rest.
+
+python tools/compare_settings.py CONFIG --voc ROOT --split train --cache DIR --results FILE \
+    --try svm.C=0.003 --try svm.C=0.003,detection.refinements=0
+
+Variants that differ from the one before in ``detection`` alone are not trained again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from detector.commands.console import (
+    Parser,
+    add_data_options,
+    add_network_options,
+    data_source,
+    output_file,
+    precomputed_boxes,
+    progress,
+    write_json,
+)
+from detector.config.detector import Config, load_config, parse_config
+from detector.config.recipes import load_yaml
+from detector.datasets.annotation import Dataset
+from detector.datasets.check import load_checked
+from detector.images.files import picture_size
+
+if TYPE_CHECKING:
+    from detector.pipeline import Detector
+
+
+def parser() -> Parser:
+    parser = Parser(description="Train variants of a recipe on one part of a data set and score them on the rest.")
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="the recipe to begin with; it is measured, too")
+    add_data_options(parser)
+    add_network_options(parser)
+    parser.add_argument("--cache", type=Path, required=True, metavar="DIR", help="folder of the cached files")
+    parser.add_argument(
+        "--try", dest="variants", action="append", default=[], metavar="KEY=VALUE,...", help="a variant"
+    )
+    parser.add_argument("--images", type=int, metavar="N", help="only the first N pictures")
+    parser.add_argument("--hold-out", type=int, default=5, metavar="N", help="score every Nth picture (default: 5)")
+    parser.add_argument(
+        "--results", type=output_file, metavar="FILE", help="keep the numbers in FILE; what is there is not redone"
+    )
+    return parser
+
+
+def main() -> int:
+    options = parser().parse_args()
+    if options.hold_out < 2:
+        raise ValueError(f"--hold-out must be at least 2, but is {options.hold_out}")
+    base = load_config(options.config, options.weights, options.tuned)
+    variants = {name: changed(base, name) for name in ["", *options.variants]}
+    dataset = load_checked(**data_source(options), class_names=options.classes, picture_size=picture_size)
+    fit, held_out = parts(dataset, options.images, options.hold_out)
+    print(f"{options.config}: trained on {len(fit)}, scored on {len(held_out)} other pictures of {dataset.name}")
+    data = data_digest((fit, held_out), options.proposals)
+    results: dict[str, Any] = {}
+    if options.results is not None and options.results.exists():
+        results = json.loads(options.results.read_text(encoding="utf-8"))
+    detector = None
+    for name, config in variants.items():
+        key = f"{config.model_dump_json()} {data} {config.files()}"
+        if key not in results:
+            detector, results[key] = measure(config, fit, held_out, options, detector)
+            if options.results is not None:
+                write_json(options.results, results)
+        result = results[key]
+        print(f"{name or 'as it is':<50} mAP {100 * result['mAP']:5.1f}   {result['seconds']:6.0f} s", flush=True)
+    return 0
+
+
+def changed(base: Config, changes: str) -> Config:
+    """The recipe with changes such as "svm.C=0.003,features.power=0.5"; values are YAML."""
+    content = base.model_dump(mode="json")
+    try:
+        # as YAML, a comma inside brackets belongs to a list
+        parsed = load_yaml(f"{{{changes.replace('=', ': ')}}}")
+    except yaml.YAMLError:
+        raise ValueError(f"--try {changes}: must be KEY=VALUE,...") from None
+    for key, value in parsed.items():
+        section, _, name = str(key).partition(".")
+        if section not in content or name not in content[section]:
+            raise ValueError(f"--try {changes}: there is no key {key!r} in a recipe")
+        content[section][name] = value
+    return parse_config(content, f"--try {changes}")
+
+
+def parts(dataset: Dataset, limit: int | None, every: int) -> tuple[Dataset, Dataset]:
+    """The pictures to train on, and every so many-th to score."""
+    annotations = dataset.annotations[:limit]
+    held_out = annotations[every - 1 :: every]
+    if not held_out:
+        raise ValueError(f"there are {len(annotations)} pictures: none is left to score with --hold-out {every}")
+    fit = tuple(each for index, each in enumerate(annotations) if (index + 1) % every)
+    return replace(dataset, annotations=fit), replace(dataset, annotations=held_out)
+
+
+def data_digest(parts: Iterable[Dataset], proposals: Path | None) -> str:
+    """Of all that results depend on beside the recipe: classes, pictures, objects, and boxes computed elsewhere."""
+    from detector.training.training_set import annotation_bytes
+
+    result = hashlib.sha256(b"" if proposals is None else proposals.read_bytes())
+    for part in parts:
+        result.update(repr(part.class_names).encode())
+        for each in part:
+            result.update(annotation_bytes(each))
+    return result.hexdigest()[:16]
+
+
+def measure(
+    config: Config, fit: Dataset, held_out: Dataset, options: Any, last: Detector | None
+) -> tuple[Detector, dict[str, float]]:
+    """A detector and its mAP; ``last`` is used again, in no time, where only its steps of detection differ."""
+    from detector.cached_features import build_cache, detect_cached, fill_cache
+    from detector.evaluation.voc import by_class, evaluate_voc
+    from detector.training.train import train
+
+    cache = build_cache(config, options.cache, options.device, precomputed_boxes(options.proposals))
+    start = time.monotonic()
+    if last is not None and config == last.config.model_copy(update={"detection": config.detection}):
+        detector = replace(last, config=config)
+    else:
+        detector = train(config, fit, fit.class_names, cache, progress)
+    seconds = time.monotonic() - start
+    readable = fill_cache(cache, held_out, progress)
+    found = detect_cached(detector, cache, readable, progress)
+    detections = by_class([each.image_id for each in readable], found)
+    return detector, {"mAP": evaluate_voc(detections, readable, held_out.class_names).mAP, "seconds": seconds}

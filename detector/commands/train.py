@@ -1,0 +1,117 @@
+"""Train a detector on cached features, or one class of a trained detector.
+
+python tools/train_svm.py CONFIG (--voc ROOT --split train | --coco JSON) --cache DIR --output MODEL
+python tools/train_svm.py --add-class NAME (--voc ROOT --split train | --coco JSON) --cache DIR --output MODEL
+python tools/train_svm.py --remove-class NAME --output MODEL
+"""
+
+from __future__ import annotations
+
+import time
+from argparse import Namespace
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from detector.commands.console import (
+    Parser,
+    add_data_options,
+    add_network_options,
+    data_source,
+    output_file,
+    precomputed_boxes,
+    progress,
+)
+from detector.config.detector import load_config
+from detector.datasets.annotation import Dataset
+from detector.datasets.check import load_checked
+from detector.images.files import picture_size
+
+if TYPE_CHECKING:
+    from detector.pipeline import Detector
+
+
+def parser() -> Parser:
+    parser = Parser(description="Train SVMs and box regressors on cached features; what the cache lacks is computed.")
+    parser.add_argument("config", type=Path, nargs="?", metavar="CONFIG", help="a recipe, such as configs/default.yaml")
+    add_data_options(parser, required=False)
+    add_network_options(parser)
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="folder of the cached files")
+    parser.add_argument("--output", type=output_file, required=True, metavar="MODEL", help="the model file to write")
+    change = parser.add_mutually_exclusive_group()
+    change.add_argument("--add-class", metavar="NAME", help="train this class alone and add it to the model")
+    change.add_argument("--remove-class", metavar="NAME", help="take this class out of the model")
+    parser.add_argument("--model", type=Path, help="the model to change (default: the one that comes with the package)")
+    return parser
+
+
+def main() -> int:
+    options = parser().parse_args()
+    changes = options.add_class or options.remove_class
+    if bool(changes) == bool(options.config):
+        raise ValueError("give a CONFIG to train by, or the class to add or remove")
+    if options.model and not changes:
+        raise ValueError("--model goes with --add-class and --remove-class")
+    if options.tuned and changes:
+        raise ValueError("--tuned goes with CONFIG: a model has its fine-tuned layers in it")
+    if options.cache is None and not options.remove_class:
+        raise ValueError("--cache is needed: the folder of the cached files")
+    if options.remove_class:
+        detector = without_class(options)
+    elif options.add_class:
+        detector = with_class(options)
+    else:
+        detector = from_recipe(options)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    detector.save(options.output)
+    names, record = detector.class_names, detector.record
+    source = ", ".join(names) if changes else f"from {record['images']} pictures of {record['trained_on']}"
+    print(f"{options.output}: {len(names)} classes {source}")
+    return 0
+
+
+def from_recipe(options: Namespace) -> Detector:
+    config = load_config(options.config, options.weights, options.tuned)
+    dataset = load_checked(**data_source(options), class_names=options.classes, picture_size=picture_size)
+    from detector.cached_features import build_cache
+    from detector.training.train import train
+
+    start = time.monotonic()
+    cache = build_cache(config, options.cache, options.device, precomputed_boxes(options.proposals))
+    return recorded(train(config, dataset, dataset.class_names, cache, progress), dataset, start)
+
+
+def with_class(options: Namespace) -> Detector:
+    source = data_source(options)
+    from detector.cached_features import cache_of
+    from detector.pipeline import Detector
+    from detector.training.class_changes import add_classes, check_new
+    from detector.training.train import train
+
+    detector = Detector.load(options.model, options.device, options.weights)
+    check_new(detector, options.add_class)  # before it is trained
+    # objects of other classes are background to this one, whether the model knows them or not
+    dataset = load_checked(**source, class_names=options.classes, picture_size=picture_size).only(options.add_class)
+    start = time.monotonic()
+    cache = cache_of(detector, options.cache, precomputed_boxes(options.proposals))
+    added = train(detector.config, dataset, dataset.class_names, cache, progress, detector.layers)
+    return add_classes(detector, recorded(added, dataset, start))
+
+
+def without_class(options: Namespace) -> Detector:
+    from detector.pipeline import Detector
+    from detector.training.class_changes import remove_class
+
+    return remove_class(Detector.load(options.model, options.device, options.weights), options.remove_class)
+
+
+def recorded(detector: Detector, dataset: Dataset, start: float) -> Detector:
+    """The detector with a note of what it was trained on, when, and in how many seconds."""
+    record = {
+        "trained_on": dataset.name,
+        "images": len(dataset),
+        "date": datetime.now(UTC).date().isoformat(),
+        "seconds": round(time.monotonic() - start),
+    }
+    return replace(detector, record=record)

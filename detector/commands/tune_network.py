@@ -1,0 +1,59 @@
+"""Fine-tune the last convolutions of a recipe's network on boxes, and write them to a file; train with it afterwards.
+
+python tools/tune_network.py CONFIG --from LAYER (--voc ROOT --split train | --coco JSON) --cache DIR --output LAYERS
+python tools/train_svm.py CONFIG --tuned LAYERS ...
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from detector.commands.console import (
+    Parser,
+    add_data_options,
+    add_network_options,
+    data_source,
+    output_file,
+    precomputed_boxes,
+    progress,
+)
+from detector.config.detector import load_config
+from detector.datasets.check import load_checked
+from detector.images.files import picture_size
+
+
+def parser() -> Parser:
+    parser = Parser(description="Fine-tune the last convolutions of a recipe's network through the pyramid pooling.")
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="a recipe, such as configs/alexnet.yaml")
+    add_data_options(parser)
+    add_network_options(parser, tuned=False)
+    parser.add_argument(
+        "--from",
+        dest="first",
+        required=True,
+        metavar="LAYER",
+        help="the first layer that learns, such as features.10 of alexnet",
+    )
+    parser.add_argument("--cache", type=Path, required=True, metavar="DIR", help="folder of the cached files")
+    parser.add_argument("--output", type=output_file, required=True, metavar="LAYERS", help="the file to write")
+    return parser
+
+
+def main() -> int:
+    options = parser().parse_args()
+    config = load_config(options.config, options.weights)
+    dataset = load_checked(**data_source(options), class_names=options.classes, picture_size=picture_size)
+    from safetensors.torch import save
+
+    from detector.runtime.files import replacing
+    from detector.training.network_tuning import tune_network
+
+    precomputed = precomputed_boxes(options.proposals)
+    layers = tune_network(
+        config, dataset, len(dataset.class_names), options.first, options.cache, options.device, progress, precomputed
+    )
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(options.output) as temporary:
+        temporary.write_bytes(save(layers))
+    print(f"{options.output}: {config.features.backbone}, from {options.first} on, {len(layers)} tensors")
+    return 0

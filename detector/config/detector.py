@@ -1,0 +1,169 @@
+"""Recipes of detectors: what a YAML file in configs/ may say."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from detector.config.recipes import Count, Fraction, Positive, Section, Seed, parse_recipe, read_recipe
+from detector.features.mapping import PAPER_MARGIN, PAPER_TARGET
+from detector.features.pooling import PAPER_LEVELS
+
+
+class ProposalConfig(Section):
+    """Where boxes come from: selective search (paper, section 4.1), ours or another implementation's."""
+
+    source: Literal["selective_search", "selectivesearch", "opencv"] = "selective_search"
+    mode: Literal["single", "fast", "quality"] = "fast"
+    ranking: Literal["random", "diverse"] = "diverse"
+    max_boxes: Count = 2000
+    min_side: Annotated[int, Field(ge=0)] = 20
+    max_pixels: Count | None = 1_000_000
+    """Larger pictures are searched on a copy of so many pixels; null: at full size, as in the paper."""
+    seed: Seed = 0
+
+
+class FeatureConfig(Section):
+    """Network, scales, mapping and pyramid (paper, sections 2.3 and 4.1, appendix A)."""
+
+    backbone: str = "efficientnet_lite0"
+    stage: str | None = None
+    weights: str | None = None
+    tuned: str | None = None
+    """A file of tools/tune_network.py: layers that take the place of some of the backbone's."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    short_sides: Annotated[tuple[Count, ...], Field(min_length=1, strict=False)] = (688,)
+    levels: Annotated[tuple[Count, ...], Field(min_length=1, strict=False)] = PAPER_LEVELS
+    margin: float = PAPER_MARGIN
+    target: Positive = PAPER_TARGET
+    scale_rule: Literal["area", "side"] = "area"
+    power: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+class FineTuningConfig(Section):
+    """Fully connected layers between pooled features and scores (paper, section 4.1; constants of the release)."""
+
+    enabled: bool = False
+    layer: Literal["fc6", "fc7"] = "fc7"
+    """Whose values, after ReLU, the SVMs learn from."""
+    beside_pooled: bool = False
+    """SVMs learn from pooled features and the layer's, side by side."""
+    head: Literal["svm", "softmax"] = "svm"
+    """What scores a box: linear SVMs, or fc8 itself."""
+    initial: str | None = None
+    """An ImageNet classifier that fc6 and fc7 begin with: a safetensors file of torchvision's AlexNet or VGG-16."""
+    width: Count = 512
+    iterations: Count = 6000
+    lr: Positive = 0.01
+    lr_steps: Annotated[tuple[Fraction, ...], Field(strict=False)] = (0.6, 0.85)
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 0.02
+    dropout: Fraction = 0.5
+    batch_size: Count = 128
+    foreground: Fraction = 0.25
+    min_iou: Fraction = 0.5
+    background_iou: Annotated[tuple[Fraction, Fraction], Field(strict=False)] = (0.1, 0.5)
+    flips: bool = False
+    """Learn from mirrored pictures, too, whose maps are cached beside the others."""
+    held_out: Annotated[float, Field(gt=0, le=0.5)] = 0.1
+    """Part of the pictures that the best snapshot is chosen on."""
+    seed: Seed = 3
+
+    @model_validator(mode="after")
+    def _check(self) -> FineTuningConfig:
+        if self.head == "softmax" and (self.layer != "fc7" or self.beside_pooled):
+            raise ValueError("the softmax is fc8, which reads fc7 alone: say layer: fc7, beside_pooled: false")
+        if self.background_iou[0] >= self.background_iou[1] or self.background_iou[1] > self.min_iou:
+            raise ValueError(f"background_iou must ascend and end at min_iou {self.min_iou:g} at most")
+        return self
+
+
+class SVMConfig(Section):
+    """Linear SVMs and hard-negative mining (paper, section 4.1; constants of the release)."""
+
+    solver: Literal["dual", "liblinear"] = "dual"
+    loss: Literal["hinge", "squared_hinge"] = "hinge"
+    C: Positive = 1e-3
+    positive_weight: Positive = 2.0
+    bias_multiplier: Positive = 10.0
+    mean_norm: Positive = 20.0
+    centre: bool = False
+    max_negative_iou: Fraction = 0.3
+    add_above: float = -1.0001
+    evict_below: float = -1.2
+    max_per_picture: Count = 100
+    max_samples: Count | None = None
+    """How many samples are kept for all classes together; null: as many as take 2.5 GB."""
+    difficult: bool = True
+    seed: Seed = 3
+
+
+class RegressionConfig(Section):
+    """Bounding-box regression (paper, section 4.1; constants of the release)."""
+
+    enabled: bool = True
+    features: Literal["pooled", "layer"] = "pooled"
+    """Pooled features, as in the paper, or those of the fine-tuned layer that the SVMs learn from."""
+    min_iou: Fraction = 0.5
+    regularisation: Positive = 4000.0
+    max_samples: Count = 8000
+
+
+class DetectionConfig(Section):
+    """What is kept of the scored boxes of a picture (release: spp_test)."""
+
+    min_score: float = -1.5
+    nms_iou: Fraction = 0.3
+    max_detections: Count = 100
+    refinements: Annotated[int, Field(ge=0)] = 0
+    """Rounds of `refinement.Refiner`; 0 is the release's order: suppress, move once, suppress again."""
+    mirrored: bool = False
+    """Refine boxes in the mirror image, too, and take means."""
+    vote_iou: Annotated[float, Field(gt=0, le=1)] = 0.45
+    """Of `refinement.vote`, after refinements."""
+
+    @model_validator(mode="after")
+    def _check(self) -> DetectionConfig:
+        if self.mirrored and not self.refinements:
+            raise ValueError("mirrored: true needs refinements")
+        return self
+
+    def limits(self, min_score: float | None, max_detections: int | None) -> tuple[float, int]:
+        """The limits given, or the recipe's where they are None."""
+        return (
+            self.min_score if min_score is None else min_score,
+            self.max_detections if max_detections is None else max_detections,
+        )
+
+
+class Config(Section):
+    """A whole recipe. Every section and every key has a default; unknown keys are errors."""
+
+    proposals: ProposalConfig = ProposalConfig()
+    features: FeatureConfig = FeatureConfig()
+    fine_tuning: FineTuningConfig = FineTuningConfig()
+    svm: SVMConfig = SVMConfig()
+    regression: RegressionConfig = RegressionConfig()
+    detection: DetectionConfig = DetectionConfig()
+
+    def files(self) -> dict[str, str]:
+        """SHA-256, in hexadecimal, of each file that the recipe names: another one may come to lie at the same path."""
+        named = (self.features.weights, self.features.tuned, self.fine_tuning.initial)
+        paths = [Path(name) for name in named if name is not None and Path(name).is_file()]
+        return {str(path): sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def load_config(path: str | Path, weights: str | Path | None = None, tuned: str | Path | None = None) -> Config:
+    """`read_recipe` of a detector; ``weights`` and ``tuned``, where given, take the place of its backbone's."""
+    config = read_recipe(path, Config)
+    given = {"weights": weights, "tuned": tuned}
+    update = {name: str(file) for name, file in given.items() if file is not None}
+    return config.model_copy(update={"features": config.features.model_copy(update=update)})
+
+
+def parse_config(content: Any, source: str) -> Config:
+    """`parse_recipe` of a detector."""
+    return parse_recipe(content, Config, source)

@@ -1,0 +1,116 @@
+"""What a data set says about its images: where they lie, and which objects are in them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.datasets.faults import Fault, Kind, Report
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """One image and its objects. The image file itself is not opened, and need not exist.
+
+    image_id: the image's name within its data set, unique there.
+    path: the image file.
+    boxes: (N, 4) float32 `x1 y1 x2 y2`, pixels, 0-based, half-open.
+    labels: (N,) int64, indices into the data set's class names.
+    difficult: (N,) bool, objects that neither count as missed nor as found (VOC's flag).
+    Raises ValueError where the arrays do not fit together.
+    """
+
+    image_id: str
+    path: Path
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    difficult: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        boxes = np.asarray(self.boxes, np.float32)
+        if boxes.ndim != 2 or boxes.shape[1] != 4:
+            raise ValueError(f"boxes must have shape (_, 4), but got {boxes.shape}")
+        labels, difficult = np.asarray(self.labels, np.int64), np.asarray(self.difficult, np.bool_)
+        for name, array in (("labels", labels), ("difficult", difficult)):
+            if array.shape != boxes.shape[:1]:
+                raise ValueError(f"{name} must have shape {boxes.shape[:1]}, but got {array.shape}")
+        object.__setattr__(self, "boxes", boxes)
+        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "difficult", difficult)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A sequence of annotations that share their class names.
+
+    annotations: one for each image, in the order of the data set's list.
+    class_names: names of the labels 0..K-1.
+    name: how reports and model files call the data, for example "VOC2007 train".
+    """
+
+    annotations: Sequence[Annotation]
+    class_names: tuple[str, ...]
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def __getitem__(self, index: int) -> Annotation:
+        return self.annotations[index]
+
+    def __iter__(self) -> Iterator[Annotation]:
+        return iter(self.annotations)
+
+    def only(self, class_name: str) -> "Dataset":
+        """The same images with the objects of one class alone. Raises ValueError for a class that is not there."""
+        if class_name not in self.class_names:
+            raise ValueError(f"{self.name}: no class {class_name!r}; there are {', '.join(self.class_names)}")
+        label = self.class_names.index(class_name)
+        annotations = []
+        for each in self:
+            rows = each.labels == label
+            zeros = np.zeros(rows.sum(), np.int64)
+            annotations.append(replace(each, boxes=each.boxes[rows], labels=zeros, difficult=each.difficult[rows]))
+        return Dataset(tuple(annotations), (class_name,), self.name)
+
+
+class Object(NamedTuple):
+    """An object as a reader finds it, before the classes are known.
+
+    source: the file that holds it and the place there, as error messages begin.
+    box: `x1 y1 x2 y2`, pixels, 0-based, half-open.
+    """
+
+    source: str
+    class_name: str
+    box: tuple[float, float, float, float]
+    difficult: bool
+
+
+def annotate(
+    image_id: str, path: Path, objects: Sequence[Object], label_of: Mapping[str, int], report: Report
+) -> Annotation:
+    """The annotation of an image; objects of classes that are not in label_of are reported and left out."""
+    known = []
+    for each in objects:
+        if each.class_name in label_of:
+            known.append(each)
+        else:
+            report(Fault(Kind.UNKNOWN_CLASS, f"{each.source}: unknown class {each.class_name!r}"))
+    return Annotation(
+        image_id,
+        path,
+        np.array([each.box for each in known], np.float32).reshape(-1, 4),
+        np.array([label_of[each.class_name] for each in known], np.int64),
+        np.array([each.difficult for each in known], np.bool_),
+    )
+
+
+def labels_by_name(class_names: Sequence[str]) -> dict[str, int]:
+    """The label of each class. Raises ValueError for a class that is named twice."""
+    if len(set(class_names)) < len(class_names):
+        raise ValueError(f"class_names must differ from each other, but got {', '.join(class_names)}")
+    return {name: label for label, name in enumerate(class_names)}

@@ -1,0 +1,136 @@
+"""Load a data set from its options, name all that is wrong with it, and go on without that."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from detector.datasets.annotation import Annotation, Dataset
+from detector.datasets.coco import load_coco
+from detector.datasets.faults import Fault, Kind, Report
+from detector.datasets.voc import load_voc
+
+PictureSize = Callable[[Path], tuple[int, int]]
+
+_MAX_LINES = 20  # of each kind
+_MAX_OUTSIDE = 1.0  # pixels: what rounding, or counting from the wrong end, may add to a box
+_log = logging.getLogger(__name__)
+
+
+def load_checked(
+    *,
+    voc: Path | None = None,
+    split: str | None = None,
+    coco: Path | None = None,
+    pictures: Path | None = None,
+    class_names: Sequence[str] | None = None,
+    strict: bool = False,
+    picture_size: PictureSize | None = None,
+    need_objects: bool = True,
+) -> Dataset:
+    """Load a VOC list or a COCO file as `load_voc` and `load_coco` do, without the pictures and objects at fault.
+
+    class_names: the classes that may occur. None: those of the data that have objects.
+    strict: whether a fault is an error.
+    picture_size: height and width of a picture, see `check_pictures`. None: pictures are not opened.
+    need_objects: whether a class without objects is a fault; classes that class_names names stay all the same.
+    Faults are logged as warnings, a line each, the first ones of each kind. Raises OSError and ValueError where there
+    is no such data set, where strict is set and a fault is found, and where no object is left.
+    """
+    faults: list[Fault] = []
+    if coco is not None:
+        dataset = load_coco(coco, pictures, class_names, faults.append)
+    elif voc is not None and split is not None:
+        dataset = load_voc(voc, split, class_names, faults.append)
+    else:
+        raise ValueError("a data set must be a VOC folder and a split, or a COCO file")
+    if picture_size is not None:
+        dataset = check_pictures(dataset, picture_size, faults.append)
+    if need_objects:
+        dataset = check_classes(dataset, class_names is None, faults.append)
+    summary = log_faults(dataset.name, faults, strict)
+    n_objects = sum(len(each.labels) for each in dataset)
+    if not n_objects:
+        raise ValueError(f"{dataset.name}: no object is left in {len(dataset)} pictures")
+    if faults:
+        _log.warning(
+            "%s: found %s; going on with %d pictures, %d objects", dataset.name, summary, len(dataset), n_objects
+        )
+    return dataset
+
+
+def log_faults(name: str, faults: Sequence[Fault], strict: bool) -> str:
+    """Log the faults of a data set, a line each, the first ones of each kind; return how many there are of each.
+
+    Raises ValueError where strict is set and there are any.
+    """
+    counts = Counter(fault.kind for fault in faults)
+    for kind in counts:
+        _log_lines(Counter(fault.line for fault in faults if fault.kind == kind), kind)
+    summary = ", ".join(f"{count} x {kind}" for kind, count in counts.items())
+    if faults and strict:
+        raise ValueError(f"{name}: found {summary}, where strict allows no fault")
+    return summary
+
+
+def _log_lines(lines: Counter[str], kind: Kind) -> None:
+    first = list(lines.items())[:_MAX_LINES]
+    for line, count in first:
+        _log.warning("%s%s", line, f" ({count} times)" if count > 1 else "")
+    n_more = lines.total() - sum(count for _, count in first)
+    if n_more:
+        _log.warning("%s: and %d more", kind, n_more)
+
+
+def check_pictures(dataset: Dataset, picture_size: PictureSize, report: Report) -> Dataset:
+    """Leave out pictures that cannot be read, and cut boxes to their picture.
+
+    picture_size: height and width of a picture in pixels; raises FileNotFoundError where it is missing, and OSError
+        or ValueError where it cannot be read, each with one line that opens with the path.
+    A box that reaches out of its picture by more than a pixel is reported; what is inside is kept, because an object
+    that is dropped would be learned as background. A box of which nothing is inside is left out.
+    """
+    kept = []
+    for each in dataset:
+        try:
+            height, width = picture_size(each.path)
+        except FileNotFoundError as error:
+            report(Fault(Kind.MISSING_PICTURE, str(error)))
+        except (OSError, ValueError) as error:
+            report(Fault(Kind.BAD_PICTURE, str(error)))
+        else:
+            kept.append(_cut_to_picture(each, height, width, dataset.class_names, report))
+    return replace(dataset, annotations=tuple(kept))
+
+
+def _cut_to_picture(
+    annotation: Annotation, height: int, width: int, class_names: Sequence[str], report: Report
+) -> Annotation:
+    boxes = annotation.boxes
+    inside = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
+    if (inside == boxes).all():
+        return annotation
+    gone = np.any(inside[:, 2:] <= inside[:, :2], axis=1)
+    far = np.abs(boxes - inside).max(axis=1) > _MAX_OUTSIDE
+    for row in np.flatnonzero(gone | far):
+        corners = " ".join(f"{corner:g}" for corner in boxes[row])
+        what = f"{class_names[annotation.labels[row]]} at {corners} {'lies' if gone[row] else 'reaches'} out"
+        report(Fault(Kind.OUTSIDE, f"{annotation.path}: {what} of the picture of {width} x {height} pixels"))
+    return replace(
+        annotation, boxes=inside[~gone], labels=annotation.labels[~gone], difficult=annotation.difficult[~gone]
+    )
+
+
+def check_classes(dataset: Dataset, drop: bool, report: Report) -> Dataset:
+    """Report classes without objects; drop: leave them out, too."""
+    present = np.unique(np.concatenate([np.zeros(0, np.int64), *(each.labels for each in dataset)]))
+    for label, name in enumerate(dataset.class_names):
+        if label not in present:
+            report(Fault(Kind.NO_OBJECT, f"{dataset.name}: no object of class {name!r}"))
+    if not drop or len(present) == len(dataset.class_names):
+        return dataset
+    annotations = tuple(replace(each, labels=np.searchsorted(present, each.labels)) for each in dataset)
+    return Dataset(annotations, tuple(dataset.class_names[label] for label in present), dataset.name)

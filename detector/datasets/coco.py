@@ -1,0 +1,153 @@
+"""Data sets in COCO's JSON form for object detection, read through pycocotools.
+
+COCO's boxes `x y width height` are in continuous pixels that start at 0, so that corners are sums and nothing else.
+"""
+
+import contextlib
+import io
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from pycocotools.coco import COCO
+
+from detector.datasets.annotation import Dataset, Object, annotate, labels_by_name
+from detector.datasets.faults import Fault, Kind, Report, raise_fault
+
+
+def load_coco(
+    path: Path | str,
+    pictures: Path | str | None = None,
+    class_names: Sequence[str] | None = None,
+    report: Report = raise_fault,
+) -> Dataset:
+    """Read the images of a COCO file and their objects, in the file's order.
+
+    pictures: the folder in which the images' `file_name`s lie (default: that of the file).
+    class_names: the classes that may occur; labels are indices into them. None: all categories, by their ids.
+    report: what to do about a fault of a single object. Where it returns, as `list.append` does, the object is left
+        out.
+    An image's id is its `file_name` without the suffix; where two would be alike, all ids keep theirs. Crowds
+    (`iscrowd`) count as difficult. Image files are not opened and may be missing. Raises FileNotFoundError for a
+    missing file or folder, and ValueError, naming the file, where it is no COCO file or holds objects with faults.
+    """
+    path = Path(path)
+    folder = path.parent if pictures is None else Path(pictures)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder")
+    coco = _read_file(path)
+    category_names = _category_names(coco, path)
+    names = tuple(category_names.values() if class_names is None else class_names)
+    label_of = labels_by_name(names)
+    file_names = [_file_name(image, path) for image in coco.dataset["images"]]
+    for each in coco.dataset["annotations"]:
+        if each["image_id"] not in coco.imgs:
+            report(Fault(Kind.BAD_OBJECT, f"{_source(each, path)}: there is no image {each['image_id']!r}"))
+    annotations = tuple(
+        annotate(
+            image_id,
+            folder / file_name,
+            _read_objects(coco.imgToAnns.get(image["id"], ()), category_names, path, report),
+            label_of,
+            report,
+        )
+        for image, file_name, image_id in zip(
+            coco.dataset["images"], file_names, _image_ids(file_names, path), strict=True
+        )
+    )
+    return Dataset(annotations, names, f"{path.resolve().parent.name} {path.stem}")
+
+
+def _read_file(path: Path) -> Any:
+    """pycocotools' index of a file whose lists and ids are there."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            coco = COCO(str(path))
+    except KeyError as error:
+        raise ValueError(f"{path}: not a COCO file: an entry lacks the key {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not a readable JSON file ({error})") from error
+    except (TypeError, AttributeError, AssertionError) as error:
+        raise ValueError(f"{path}: not a COCO file: an entry is not of the form that COCO has") from error
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(coco.dataset.get(key), list):
+            raise ValueError(f"{path}: not a COCO file: there is no list {key!r}")
+    if not coco.dataset["images"]:
+        raise ValueError(f"{path}: lists no images")
+    for key, index in (("images", coco.imgs), ("categories", coco.cats)):
+        if len(index) < len(coco.dataset[key]):
+            raise ValueError(f"{path}: two of the {key} have the same id")
+    return coco
+
+
+def _category_names(coco: Any, path: Path) -> dict[Any, str]:
+    """The names of the categories by id, in the order of the ids."""
+    try:
+        names = {number: coco.cats[number].get("name") for number in sorted(coco.cats)}
+    except TypeError as error:
+        raise ValueError(f"{path}: ids of categories must all be numbers") from error
+    for number, name in names.items():
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f"{path}: category {number} must have a name, but has {name!r}")
+    names = {number: name.strip() for number, name in names.items()}
+    if len(set(names.values())) < len(names):
+        raise ValueError(f"{path}: names of categories must differ, but are {', '.join(names.values())}")
+    return names
+
+
+def _file_name(image: dict[str, Any], path: Path) -> str:
+    name = image.get("file_name")
+    # programs on Windows part folders by a backslash
+    name = name.replace("\\", "/") if isinstance(name, str) else ""
+    if not PurePosixPath(name).name:
+        raise ValueError(f"{path}: image {image['id']} must have a file_name, but has {image.get('file_name')!r}")
+    return name
+
+
+def _image_ids(file_names: Sequence[str], path: Path) -> list[str]:
+    whole = [str(PurePosixPath(name)) for name in file_names]
+    if len(set(whole)) < len(whole):
+        raise ValueError(f"{path}: lists image {Counter(whole).most_common(1)[0][0]!r} twice")
+    stems = [str(PurePosixPath(name).with_suffix("")) for name in file_names]
+    return stems if len(set(stems)) == len(stems) else whole
+
+
+def _read_objects(
+    entries: Sequence[dict[str, Any]], category_names: dict[Any, str], path: Path, report: Report
+) -> list[Object]:
+    """The objects of an image, the faulty ones left out."""
+    objects = []
+    for entry in entries:
+        source, category = _source(entry, path), entry["category_id"]
+        box = _read_box(entry.get("bbox"))
+        if category not in category_names:
+            report(Fault(Kind.BAD_OBJECT, f"{source}: there is no category {category!r}"))
+        elif box is None:
+            reason = f"bbox must be the numbers x, y, width, height, but is {entry.get('bbox')!r}"
+            report(Fault(Kind.BAD_OBJECT, f"{source}: {reason}"))
+        elif box[2] <= box[0] or box[3] <= box[1]:
+            report(Fault(Kind.EMPTY_BOX, f"{source}: bbox is empty: {', '.join(map(str, entry['bbox']))}"))
+        else:
+            objects.append(Object(source, category_names[category], box, bool(entry.get("iscrowd"))))
+    return objects
+
+
+def _source(entry: dict[str, Any], path: Path) -> str:
+    return f"{path}: annotation {entry['id']}"
+
+
+def _read_box(bbox: Any) -> tuple[float, float, float, float] | None:
+    """Corners of x, y, width, height, in the precision of boxes; None where these are not four finite numbers."""
+    if not isinstance(bbox, list):
+        return None
+    try:
+        x, y, width, height = map(float, bbox)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    x1, y1, x2, y2 = np.array([x, y, x + width, y + height]).astype(np.float32).tolist()
+    return (x1, y1, x2, y2) if all(map(math.isfinite, (x1, y1, x2, y2))) else None

@@ -1,0 +1,172 @@
+"""Data sets in the folder layout of the PASCAL VOC devkit.
+
+The only place, beside the devkit's result files, where VOC's own corners exist: 1-based, both ends inclusive.
+Here x1 and y1 lose 1 and x2 and y2 stay, so that widths, areas and IoU are the devkit's without any `+ 1`.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import ElementTree
+
+from detector.datasets.annotation import Dataset, Object, annotate, labels_by_name
+from detector.datasets.faults import Fault, Kind, Report, raise_fault
+
+VOC_CLASSES = (
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+
+_IMAGE_SUFFIXES = tuple(
+    suffix
+    for lower in (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+    for suffix in (lower, lower.upper())
+)
+
+
+def load_voc(
+    root: Path | str, split: str, class_names: Sequence[str] | None = VOC_CLASSES, report: Report = raise_fault
+) -> Dataset:
+    """Read the annotations of all images that ImageSets/Main/<split>.txt lists, in its order.
+
+    root: the folder that holds JPEGImages, Annotations and ImageSets, or one above it: a devkit folder with
+        exactly one VOC20xx in it, or the folder that holds such a VOCdevkit.
+    class_names: the classes that may occur; labels are indices into them. None: those that do occur, sorted (VOC's
+        own order, too, is the alphabet's).
+    report: what to do about a fault of a single image or object. Where it returns, as `list.append` does, the image
+        or the object is left out.
+    Image files are not opened and may be missing. Raises FileNotFoundError for a missing folder, list or
+    annotation, and ValueError for a file that does not hold what it should; either names the file.
+    """
+    labels_by_name(class_names or ())
+    folder = _find_folder(Path(root))
+    image_ids = _read_split(folder, split, class_names or ())
+    found = {image_id: _read_objects(folder / "Annotations" / f"{image_id}.xml", report) for image_id in image_ids}
+    if class_names is None:
+        class_names = sorted({each.class_name for objects in found.values() for each in objects or ()})
+    label_of = labels_by_name(class_names)
+    annotations = tuple(
+        annotate(image_id, _image_path(folder, image_id), objects, label_of, report)
+        for image_id, objects in found.items()
+        if objects is not None
+    )
+    return Dataset(annotations, tuple(class_names), f"{folder.resolve().name} {split}")
+
+
+def _find_folder(root: Path) -> Path:
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such folder")
+    if (root / "ImageSets" / "Main").is_dir():
+        return root
+    years = sorted(
+        path.parent.parent
+        for pattern in ("VOC20[0-9][0-9]/ImageSets/Main", "VOCdevkit/VOC20[0-9][0-9]/ImageSets/Main")
+        for path in root.glob(pattern)
+    )
+    if not years:
+        raise FileNotFoundError(f"{root}: holds neither ImageSets/Main nor a VOC20xx folder with it")
+    if len(years) > 1:
+        found = ", ".join(str(year.relative_to(root)) for year in years)
+        raise ValueError(f"{root}: holds several data sets ({found}), name one of them")
+    return years[0]
+
+
+def _read_split(folder: Path, split: str, class_names: Sequence[str]) -> list[str]:
+    path = folder / "ImageSets" / "Main" / f"{split}.txt"
+    if not path.is_file():
+        # The devkit keeps a list for each class in the same folder, such as dog_train.txt.
+        per_class = tuple(f"{name}_" for name in (*class_names, *VOC_CLASSES))
+        stems = sorted(other.stem for other in path.parent.glob("*.txt"))
+        splits = [stem for stem in stems if not stem.startswith(per_class)]
+        raise FileNotFoundError(f"{path}: no such list, there are {', '.join(splits) or 'none'}")
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    image_ids = [line.split()[0] for line in lines if line.strip()]
+    if not image_ids:
+        raise ValueError(f"{path}: lists no images")
+    seen: set[str] = set()
+    for image_id in image_ids:
+        if image_id in seen:
+            raise ValueError(f"{path}: lists image {image_id!r} twice")
+        seen.add(image_id)
+    return image_ids
+
+
+def _read_objects(path: Path, report: Report) -> list[Object] | None:
+    """The objects of an annotation file, the faulty ones left out; None where the file cannot be read."""
+    if not path.is_file():
+        report(Fault(Kind.MISSING_ANNOTATION, f"{path}: no such annotation"))
+        return None
+    try:
+        tree = ElementTree.parse(path)
+    except (ParseError, ValueError, LookupError, OSError) as error:
+        report(Fault(Kind.BAD_ANNOTATION, f"{path}: not a readable XML file ({error})"))
+        return None
+    objects = []
+    # Direct children alone, here and below: the <part> of a person has a name and a bndbox of its own.
+    for element in tree.findall("object"):
+        try:
+            each = Object(str(path), _read_name(element), _read_box(element), _is_difficult(element))
+        except ValueError as error:
+            report(Fault(Kind.BAD_OBJECT, f"{path}: {error}"))
+            continue
+        x1, y1, x2, y2 = each.box
+        if x1 < x2 and y1 < y2:
+            objects.append(each)
+        else:
+            report(Fault(Kind.EMPTY_BOX, f"{path}: bndbox is empty: {x1 + 1:g}, {y1 + 1:g}, {x2:g}, {y2:g}"))
+    return objects
+
+
+def _read_name(element: Element) -> str:
+    name = (element.findtext("name") or "").strip()
+    if not name:
+        raise ValueError("object without a name")
+    return name
+
+
+def _read_box(element: Element) -> tuple[float, float, float, float]:
+    bndbox = element.find("bndbox")
+    if bndbox is None:
+        raise ValueError("object without a bndbox")
+    corners = []
+    for tag in ("xmin", "ymin", "xmax", "ymax"):
+        text = (bndbox.findtext(tag) or "").strip()
+        try:
+            corners.append(float(text))
+        except ValueError:
+            corners.append(math.nan)
+        if not math.isfinite(corners[-1]):
+            raise ValueError(f"{tag} must be a number, but got {text!r}")
+    return corners[0] - 1, corners[1] - 1, corners[2], corners[3]
+
+
+def _is_difficult(element: Element) -> bool:
+    text = (element.findtext("difficult") or "0").strip()
+    if text not in ("0", "1"):
+        raise ValueError(f"difficult must be 0 or 1, but got {text!r}")
+    return text == "1"
+
+
+def _image_path(folder: Path, image_id: str) -> Path:
+    candidates = [folder / "JPEGImages" / f"{image_id}{suffix}" for suffix in _IMAGE_SUFFIXES]
+    return next((path for path in candidates if path.exists()), candidates[0])

@@ -1,0 +1,107 @@
+"""The devkit's result files comp4_det_<split>_<class>.txt: a line ``image_id score x1 y1 x2 y2`` a detection.
+
+Corners in the files are 1-based and inclusive: x1 and y1 gain 1 when written and lose it when read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from detector.detections import Detections
+from detector.evaluation.voc import ClassDetections
+from detector.runtime.files import replacing
+
+# From 0-based half-open corners to 1-based inclusive ones.
+_TO_FILE = np.array([1.0, 1.0, 0.0, 0.0])
+
+
+def write_detections(
+    directory: Path | str, split: str, image_ids: Sequence[str], detections: Sequence[Detections]
+) -> None:
+    """Write one file a class, also for classes without detections, image by image and best first within each.
+
+    Numbers are written in full: what is read back equals what was written, and rounding ties no scores. The
+    directory is made where it is missing. Raises ValueError when there is not one Detections an image, when
+    they differ in class names, and for names that such files cannot hold.
+    """
+    if not detections or len(image_ids) != len(detections):
+        raise ValueError(f"detections must be one for each of {len(image_ids)} images, but got {len(detections)}")
+    class_names = detections[0].class_names
+    if any(each.class_names != class_names for each in detections):
+        raise ValueError("detections must share their class names")
+    check_image_ids(image_ids)
+    paths = [_path(Path(directory), split, name) for name in class_names]
+    Path(directory).mkdir(parents=True, exist_ok=True)
+    lines: list[list[str]] = [[] for _ in class_names]
+    for image_id, each in zip(image_ids, detections, strict=True):
+        # The 1 is added in float64, where it costs a float32 none of its digits.
+        corners = (each.boxes.astype(np.float64) + _TO_FILE).tolist()
+        for label, score, (x1, y1, x2, y2) in zip(each.labels, each.scores, corners, strict=True):
+            lines[label].append(f"{image_id} {score!s} {x1!r} {y1!r} {x2!r} {y2!r}\n")
+    for path, of_class in zip(paths, lines, strict=True):
+        with replacing(path) as temporary:
+            temporary.write_text("".join(of_class), encoding="utf-8")
+
+
+def check_image_ids(image_ids: Iterable[str]) -> None:
+    """Raise ValueError for an image id that `write_detections` cannot write."""
+    for image_id in image_ids:
+        if image_id.split() != [image_id]:
+            raise ValueError(f"image ids must hold no blanks, but got {image_id!r}")
+
+
+def read_detections(directory: Path | str, split: str, class_names: Sequence[str]) -> dict[str, ClassDetections]:
+    """Read the files of the named classes, in the form that `detector.evaluation.voc.evaluate_voc` takes.
+
+    A class whose file is missing has no detections, because many programs write no empty files; its AP is
+    then 0. Raises FileNotFoundError when the directory or all of the files are missing, and ValueError, with
+    file and line, for a line that is not an image id and five numbers, or a box that ends before it starts.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise FileNotFoundError(f"{directory}: no such folder")
+    paths = {name: _path(directory, split, name) for name in class_names}
+    if not any(path.is_file() for path in paths.values()):
+        raise FileNotFoundError(f"{directory}: holds no comp4_det_{split}_<class>.txt of a class to evaluate")
+    return {name: _read_file(path) for name, path in paths.items() if path.is_file()}
+
+
+def _path(directory: Path, split: str, class_name: str) -> Path:
+    name = f"comp4_det_{split}_{class_name}.txt"
+    if Path(name).name != name:
+        raise ValueError(f"split and class names must fit in a file name, but got {split!r} and {class_name!r}")
+    return directory / name
+
+
+def _read_file(path: Path) -> ClassDetections:
+    image_ids: list[str] = []
+    rows: list[list[float]] = []
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, 1):
+            fields = line.split()
+            if not fields:
+                continue
+            try:
+                rows.append(_parse(fields))
+            except ValueError as error:
+                raise ValueError(f"{path}:{number}: {error}") from error
+            image_ids.append(fields[0])
+    numbers = np.array(rows, np.float64).reshape(-1, 5)
+    return ClassDetections(image_ids, (numbers[:, 1:] - _TO_FILE).astype(np.float32), numbers[:, 0])
+
+
+def _parse(fields: list[str]) -> list[float]:
+    if len(fields) != 6:
+        raise ValueError(f"a line must have 6 columns, image_id score x1 y1 x2 y2, but got {len(fields)}")
+    numbers = [float(field) for field in fields[1:]]
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"numbers must be finite, but got {' '.join(fields[1:])}")
+    _, x1, y1, x2, y2 = numbers
+    # Inclusive corners of a box less than a pixel wide cross by less than 1: only farther apart is an error.
+    if x2 < x1 - 1 or y2 < y1 - 1:
+        raise ValueError(f"a box must have x1 <= x2 and y1 <= y2, but got {' '.join(fields[2:])}")
+    return numbers

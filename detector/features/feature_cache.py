@@ -1,0 +1,178 @@
+"""Feature maps and proposals of pictures on disk, a file a picture, computed when missing.
+
+Maps are kept in half precision (a 500 x 375 picture at one scale of 688 px and 320 channels: 1.6 MB). They lie in a
+folder named by a fingerprint of everything that changes their values, so that a changed setting never reads old
+files; settings.json in it tells what that is. Each file carries a checksum and that of its picture; one that is
+damaged or belongs to another picture is reported, computed again and replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.boxes import Boxes, as_boxes
+from detector.features.encoder import FeatureMaps, RegionEncoder
+from detector.images.files import read_image
+from detector.runtime.files import Arrays, fingerprint, read_arrays, write_arrays, write_json
+
+_FORMAT = 1
+_SETTINGS = "settings.json"
+_LONGEST_NAME = 160
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FeatureCache:
+    """Feature maps and proposals of pictures under ``directory``.
+
+    ``propose`` maps an image to its boxes and ``proposal_settings`` names everything that changes them, as
+    JSON-able values; what changes the maps is read off the ``encoder``. ``precomputed`` boxes by image id take the
+    place of proposals.
+    """
+
+    directory: Path
+    encoder: RegionEncoder
+    propose: Callable[[NDArray[np.uint8]], Boxes]
+    proposal_settings: Mapping[str, object]
+    precomputed: Mapping[str, Boxes] | None = None
+
+    @property
+    def maps_directory(self) -> Path:
+        """Folder of the feature maps of this encoder."""
+        return self._folder("maps", self._map_settings(mirrored=False))
+
+    @property
+    def mirrored_maps_directory(self) -> Path:
+        """Folder of the feature maps of mirror images."""
+        return self._folder("maps", self._map_settings(mirrored=True))
+
+    @property
+    def proposals_directory(self) -> Path:
+        """Folder of the proposals of these settings."""
+        return self._folder("proposals", self.proposal_settings)
+
+    def maps(self, image_id: str, path: Path) -> FeatureMaps:
+        """Feature maps of the picture at ``path``, float16, from the cache or computed and stored."""
+        return self._maps(image_id, path, mirrored=False)
+
+    def mirrored_maps(self, image_id: str, path: Path) -> FeatureMaps:
+        """`maps` of the mirror image of the picture."""
+        return self._maps(image_id, path, mirrored=True)
+
+    def _maps(self, image_id: str, path: Path, mirrored: bool) -> FeatureMaps:
+        def compute(image: NDArray[np.uint8]) -> Arrays:
+            maps = self.encoder.maps(image[:, ::-1] if mirrored else image)
+            arrays: Arrays = {f"map{i}": array.astype(np.float16) for i, array in enumerate(maps.maps)}
+            image_size = np.asarray(maps.image_size, np.int64)
+            return {**arrays, "zooms": np.asarray(maps.zooms, np.float64), "image_size": image_size}
+
+        directory = self.mirrored_maps_directory if mirrored else self.maps_directory
+        arrays = _get(directory / _file_name(image_id), path, self._map_settings(mirrored), compute)
+        zooms = tuple(arrays["zooms"].tolist())
+        height, width = arrays["image_size"].tolist()
+        maps: tuple[Any, ...] = tuple(arrays[f"map{i}"] for i in range(len(zooms)))
+        return FeatureMaps(maps, zooms, (height, width))
+
+    def proposals(self, image_id: str, path: Path) -> Boxes:
+        """Proposals ``(R, 4)`` float32 of the picture at ``path``, from the cache or computed and stored."""
+        if self.precomputed is not None:
+            return self.precomputed[image_id]
+
+        def compute(image: NDArray[np.uint8]) -> Arrays:
+            return {"boxes": as_boxes(self.propose(image))}
+
+        file = self.proposals_directory / _file_name(image_id)
+        return as_boxes(_get(file, path, self.proposal_settings, compute)["boxes"])
+
+    def is_complete(self, image_id: str, mirrored: bool = False) -> bool:
+        """Whether all files of a picture, or of its mirror image, are there (not whether they are sound)."""
+        name = _file_name(image_id)
+        if self.precomputed is not None:
+            proposed = image_id in self.precomputed
+        else:
+            proposed = (self.proposals_directory / name).exists()
+        directory = self.mirrored_maps_directory if mirrored else self.maps_directory
+        return proposed and (directory / name).exists()
+
+    def _map_settings(self, mirrored: bool) -> Mapping[str, object]:
+        backbone = self.encoder.backbone
+        return {
+            **({"mirrored": True} if mirrored else {}),
+            "backbone": backbone.name,
+            "stage": backbone.stage,
+            "digest": backbone.digest,
+            "precision": backbone.precision,
+            "geometry": asdict(backbone.geometry),
+            "short_sides": list(self.encoder.short_sides),
+        }
+
+    def _folder(self, kind: str, settings: Mapping[str, object]) -> Path:
+        return self.directory / f"{kind}-{fingerprint({'format': _FORMAT, **settings})}"
+
+
+@dataclass(frozen=True)
+class CacheFolder:
+    """What one folder of a cache holds: its settings, and how many pictures in how many bytes."""
+
+    path: Path
+    settings: Mapping[str, object]
+    n_pictures: int
+    n_bytes: int
+
+
+def cache_folders(directory: Path) -> list[CacheFolder]:
+    """The folders of maps and proposals of the cache under ``directory``; OSError when it is no folder."""
+    found = []
+    for folder in sorted(path for path in directory.iterdir() if path.is_dir()):
+        sizes = [path.stat().st_size for path in folder.glob("[!.]*.safetensors")]
+        if (folder / _SETTINGS).exists():
+            settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+            found.append(CacheFolder(folder, settings, len(sizes), sum(sizes)))
+    return found
+
+
+def _file_name(image_id: str) -> str:
+    # an image id may hold a slash; a file name must not, and file systems end it at 255 bytes
+    name = quote(image_id, safe="")
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[:_LONGEST_NAME]}-{fingerprint({'image_id': image_id})}"
+    return f"{name}.safetensors"
+
+
+def _get(
+    file: Path, picture: Path, settings: Mapping[str, object], compute: Callable[[NDArray[np.uint8]], Arrays]
+) -> Arrays:
+    try:
+        arrays, metadata = read_arrays(file)
+        # a cache may outlive its pictures
+        if not picture.exists() or metadata.get("picture") == _checksum(picture):
+            return arrays
+        _log.warning("%s: belongs to another picture than %s; computing it again", file, picture)
+    except FileNotFoundError:
+        pass
+    except ValueError as error:
+        _log.warning("%s; computing it again", error)
+    image = read_image(picture)
+    try:
+        arrays = compute(image)
+    except ValueError as error:  # such as a picture too narrow for the network
+        raise ValueError(f"{picture}: {error}") from error
+    description = file.with_name(_SETTINGS)
+    if not description.exists():
+        write_json(description, settings)
+    write_arrays(file, arrays, {"picture": _checksum(picture)})
+    return arrays
+
+
+def _checksum(picture: Path) -> str:
+    return f"{zlib.crc32(picture.read_bytes()):08x}"

@@ -1,0 +1,28 @@
+"""Box regressors as they are used once trained, one a class (paper, section 4.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Features = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class BoxRegressors:
+    """``weights`` ``(K, D, 4)`` float32 and ``biases`` ``(K, 4)`` float32 of one regressor a class."""
+
+    weights: NDArray[np.float32]
+    biases: NDArray[np.float32]
+
+    def predict(self, features: Features, labels: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Deltas ``(R, 4)`` float32 of ``(R, D)`` features, each by the regressor of its label ``(R,)``."""
+        if features.ndim != 2 or features.shape[1] != self.weights.shape[1]:
+            raise ValueError(f"features must have shape (_, {self.weights.shape[1]}), but got {features.shape}")
+        deltas = np.zeros((len(features), 4), np.float32)
+        for k in np.unique(labels):
+            rows = labels == k
+            deltas[rows] = features[rows] @ self.weights[k] + self.biases[k]
+        return deltas

@@ -1,0 +1,121 @@
+"""Boxes, names and scores on a picture, for people to look at."""
+
+from __future__ import annotations
+
+import colorsys
+import unicodedata
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.boxes import as_boxes, clip
+from detector.images.resizing import check_image
+
+Colour = tuple[int, int, int]
+
+# M. Okabe and K. Ito, Color Universal Design (2008): told apart with every common kind of colour vision.
+_PALETTE: tuple[Colour, ...] = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+    (204, 121, 167),
+)
+_BLACK: Colour = (0, 0, 0)
+_WHITE: Colour = (255, 255, 255)
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def class_colour(label: int) -> Colour:
+    """RGB colour of a class index, the same in every picture: colour-blind safe ones, then spread hues."""
+    if label < len(_PALETTE):
+        return _PALETTE[label]
+    # Steps of the golden ratio put every new hue into the largest gap between the earlier ones.
+    hue = label * 0.618033988749895 % 1.0
+    saturation, value = ((0.85, 0.95), (0.5, 1.0), (0.9, 0.65))[label % 3]
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def draw_detections(
+    image: NDArray[np.uint8],
+    boxes: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    class_names: Sequence[str],
+) -> NDArray[np.uint8]:
+    """Return a copy of the picture with every box and its name and score ("dog 0.83"), the best score on top.
+
+    ``image`` (H, W, 3) uint8 RGB, ``boxes`` (N, 4) pixels, ``labels`` (N,) indices into ``class_names``,
+    ``scores`` (N,). Lines and letters grow with the picture, and labels never leave it. Raises ValueError for
+    arrays of other shapes or labels without a name.
+    """
+    canvas = check_image(image).copy()
+    height, width = canvas.shape[:2]
+    boxes = as_boxes(boxes)
+    labels, scores = np.asarray(labels), np.asarray(scores)
+    if labels.shape != (len(boxes),) or scores.shape != (len(boxes),):
+        raise ValueError(
+            f"labels and scores must have shape ({len(boxes)},), but got {labels.shape} and {scores.shape}"
+        )
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
+        raise ValueError(f"labels must be in 0..{len(class_names) - 1}, but got {labels.min()}..{labels.max()}")
+    corners = np.rint(clip(boxes, height, width)).astype(int)
+    order = np.argsort(scores, kind="stable")
+    for i in order:
+        _draw_box(canvas, corners[i].tolist(), class_colour(int(labels[i])))
+    for i in order:  # after all boxes, whose lines would cross the letters
+        text = f"{class_names[labels[i]]} {scores[i]:.2f}"
+        _draw_label(canvas, corners[i, :2].tolist(), text, class_colour(int(labels[i])))
+    return canvas
+
+
+def _line_width(canvas: NDArray[np.uint8]) -> int:
+    return max(1, round(min(canvas.shape[:2]) / 200))
+
+
+def _draw_box(canvas: NDArray[np.uint8], corners: list[int], colour: Colour) -> None:
+    """Draw a half-open box with a rim of the opposite brightness, which shows it on any background."""
+    x1, y1, x2, y2 = corners
+    line = _line_width(canvas)
+    rim = (line + 2) // 4
+    first, last = (x1, y1), (max(x2 - 1, x1), max(y2 - 1, y1))
+    if rim:
+        cv2.rectangle(canvas, first, last, _contrast(colour), line + 2 * rim)
+    cv2.rectangle(canvas, first, last, colour, line)
+
+
+def _draw_label(canvas: NDArray[np.uint8], corner: list[int], text: str, colour: Colour) -> None:
+    """Draw text on a filled background above the corner, moved inside the picture where it would leave it."""
+    height, width = canvas.shape[:2]
+    text = _to_ascii(text)
+    scale = max(0.4, min(height, width) / 900)
+    stroke = max(1, round(scale * 1.5))
+    pad = 1 + _line_width(canvas)
+    (text_width, text_height), descent = cv2.getTextSize(text, _FONT, scale, stroke)
+    needed_width, needed_height = text_width + 2 * pad, text_height + descent + 2 * pad
+    fit = min(1.0, width / needed_width, height / needed_height)
+    if fit < 1:
+        scale, pad, stroke = scale * fit, int(pad * fit), 1
+        (text_width, text_height), descent = cv2.getTextSize(text, _FONT, scale, stroke)
+        needed_width, needed_height = text_width + 2 * pad, text_height + descent + 2 * pad
+    left = max(0, min(corner[0], width - needed_width))
+    top = max(0, min(corner[1], height) - needed_height)
+    cv2.rectangle(canvas, (left, top), (left + needed_width - 1, top + needed_height - 1), colour, cv2.FILLED)
+    origin = (left + pad, top + pad + text_height)
+    cv2.putText(canvas, text, origin, _FONT, scale, _contrast(colour), stroke, cv2.LINE_AA)
+
+
+def _contrast(background: Colour) -> Colour:
+    red, green, blue = background
+    return _BLACK if 0.299 * red + 0.587 * green + 0.114 * blue > 127 else _WHITE
+
+
+def _to_ascii(text: str) -> str:
+    """OpenCV's fonts are ASCII: drop accents, and show what is left as question marks, one a character."""
+    letters = (c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return "".join(letters).encode("ascii", "replace").decode()

@@ -1,0 +1,178 @@
+"""The last convolutions of a network, fine-tuned on boxes through the pooling: what the paper leaves to its successor.
+
+The paper freezes all convolutions; Fast R-CNN (Girshick, ICCV 2015) takes gradients through the pooling, two pictures
+a batch. Here the layers before those that learn are run once, and their maps are cached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from detector.backbones.loading import load_network
+from detector.backbones.splitting import split_network
+from detector.backbones.truncation import digest
+from detector.boxes import Boxes
+from detector.cached_features import build_cache, fill_cache
+from detector.config.detector import Config
+from detector.features.pooling import n_bins
+from detector.features.pyramid_layer import pool_windows
+from detector.runtime.progress import Progress, without_progress
+from detector.training.fine_tuning import HELD_OUT_BOXES, FineTuningSettings, build_layers
+from detector.training.gradient_descent import Batch, Descent, by_kind
+from detector.training.sampling import RandomBoxes
+from detector.training.train import data_digest, fine_tuning_settings, random_boxes, state_file
+from detector.training.training_set import Annotations, TrainingSet
+
+Regions = tuple[torch.Tensor, NDArray[np.int64]]
+"""A map ``(1, C, h, w)`` of the layers before those that learn, float16, and cells ``(n, 4)``."""
+
+_LEARNING_RATE = 0.1
+"""Of the convolutions, of that of the layers after them, which begin with random numbers."""
+_WEIGHT_DECAY = 5e-4
+_HELD_OUT_PICTURES = 64
+_SCALE_BATCHES = 25
+
+
+def tune_network(
+    config: Config,
+    annotations: Annotations,
+    n_classes: int,
+    first: str,
+    directory: Path,
+    device: str = "cpu",
+    progress: Progress = without_progress,
+    precomputed: Mapping[str, Boxes] | None = None,
+) -> dict[str, torch.Tensor]:
+    """Fine-tune the layers of a recipe's network from ``first`` on, on boxes; their tensors by name.
+
+    fc6, fc7 and fc8 learn with them, by the constants of the recipe's ``fine_tuning``, and are forgotten. Maps and the
+    state of the training are kept under ``directory``: killed and called again, it goes on to the same bits. Raises
+    ValueError for a layer that learning cannot begin at and for features that are no plain maxima.
+    """
+    features, tuning = config.features, config.fine_tuning
+    if features.power != 1:
+        raise ValueError(f"features.power must be 1 to learn through the pooling, but is {features.power:g}")
+    if features.tuned:
+        raise ValueError(f"{features.tuned}: layers that were fine-tuned once are not fine-tuned again")
+    network = load_network(features.backbone, features.stage, features.weights)
+    stage, last = split_network(network, first, features.weights)
+    before = config.model_copy(update={"features": features.model_copy(update={"stage": stage})})
+    cache = build_cache(before, directory, device, precomputed)
+    annotations = fill_cache(cache, annotations, progress)
+    if tuning.flips:
+        annotations = fill_cache(cache, annotations, progress, mirrored=True)
+    pictures = TrainingSet(annotations, n_classes, cache, difficult=config.svm.difficult)
+    settings = fine_tuning_settings(tuning)
+    learners, judges = (replace(each, one_scale=True) for each in random_boxes(pictures, tuning))
+    batches = _RegionBatches(learners, judges, settings)
+    layers = build_layers(network.module.channels * n_bins(features.levels), n_classes, settings)
+    regions = _ScoredRegions(last, layers, features.levels)
+    regions.measure(inputs for inputs, _ in islice(batches.round(0), _SCALE_BATCHES))
+    groups = by_kind(layers, settings.weight_decay) + by_kind(last, _WEIGHT_DECAY, _LEARNING_RATE)
+    changes = {
+        "features": features.model_dump(mode="json"),
+        "fine_tuning": tuning.model_dump(mode="json", exclude={"layer", "beside_pooled", "head", "initial"}),
+        "difficult": config.svm.difficult,
+        "first": first,
+        "network": digest(network.module.network),
+    }
+    checkpoint = state_file("network", changes, data_digest(annotations, cache), cache)
+    schedule = settings.schedule(batches.per_round)
+    precision = cache.encoder.backbone.precision
+    descent = Descent(regions.to(device), groups, batches, schedule, checkpoint, precision, device)
+    regions.load_state_dict(descent.run(progress, f"fine-tuning from {first} on, batches x {batches.per_round}"))
+    learned = {id(tensor) for tensor in last.parameters() if tensor.requires_grad}
+    own = network.module.network.named_parameters()
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in own if id(tensor) in learned}
+
+
+class _ScoredRegions(nn.Module):
+    """Scores ``(n, K + 1)`` of all regions of a batch: the last convolutions, pooling, fully connected layers."""
+
+    def __init__(self, last: nn.Module, layers: nn.Module, levels: Sequence[int]) -> None:
+        super().__init__()
+        self.last, self.layers, self.levels = last, layers, levels
+        self.register_buffer("mean", torch.zeros(()), persistent=False)
+        self.register_buffer("scale", torch.ones(()), persistent=False)
+        for module in last.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> _ScoredRegions:
+        super().train(mode)
+        self.last.eval()  # batch normalisation keeps its statistics: those of two pictures are none
+        return self
+
+    def forward(self, regions: Sequence[Regions]) -> torch.Tensor:
+        features = (self._pool(regions) - self.get_buffer("mean")) * self.get_buffer("scale")
+        scores: torch.Tensor = self.layers(features)
+        return scores
+
+    def _pool(self, regions: Sequence[Regions]) -> torch.Tensor:
+        device = self.get_buffer("mean").device
+        pooled = []
+        for maps, cells in regions:
+            last = self.last(maps.to(device, torch.float32))[0]
+            pooled.append(pool_windows(last.float(), cells, self.levels))
+        return torch.cat(pooled)
+
+    def measure(self, batches: Iterable[Sequence[Regions]]) -> None:
+        """Centre features and give them values of about 1, as of these regions: what random layers begin with best."""
+        with torch.no_grad():
+            features = torch.cat([self._pool(regions) for regions in batches])
+        self.mean = features.mean(0)
+        self.scale = features.shape[1] ** 0.5 / (features - self.mean).norm(dim=1).mean()
+
+
+@dataclass(frozen=True)
+class _RegionBatches:
+    """Batches of the boxes of a few whole pictures each."""
+
+    pictures: RandomBoxes
+    judges: RandomBoxes
+    settings: FineTuningSettings
+
+    @property
+    def per_batch(self) -> int:
+        """Pictures of a batch."""
+        return max(1, self.settings.batch_size // self.settings.boxes_per_picture)
+
+    @property
+    def per_round(self) -> int:
+        """Batches of a round."""
+        return -(-min(self.settings.pictures_per_round, len(self.pictures)) // self.per_batch)
+
+    def round(self, number: int) -> Iterator[Batch]:
+        chosen, random = self.settings.draw(len(self.pictures), number)
+        for start in range(0, len(chosen), self.per_batch):
+            part = chosen[start : start + self.per_batch]
+            batch = _batch(self.pictures, part, random, self.settings.boxes_per_picture)
+            if len(batch[1]):  # a picture may be too small for any proposal
+                yield batch
+
+    def held_out(self) -> Sequence[Batch]:
+        random = np.random.default_rng(self.settings.seed)
+        chosen = range(min(_HELD_OUT_PICTURES, len(self.judges)))
+        batches = (_batch(self.judges, [index], random, HELD_OUT_BOXES) for index in chosen)
+        return [batch for batch in batches if len(batch[1])]
+
+
+def _batch(pictures: RandomBoxes, chosen: Iterable[int], random: np.random.Generator, n_boxes: int) -> Batch:
+    regions: list[Regions] = []
+    labels = [np.zeros(0, np.int64)]
+    for index in chosen:
+        maps, windows, own = pictures.draw(int(index), n_boxes, random)
+        if len(own):
+            (scale,) = np.unique(windows[:, 0])
+            # channels last, as it lies there
+            regions.append((torch.from_numpy(maps.maps[scale]).permute(2, 0, 1)[None], windows[:, 1:]))
+            labels.append(own)
+    return regions, torch.from_numpy(np.concatenate(labels))

@@ -1,0 +1,101 @@
+"""Random boxes to learn from, a share of them objects (release: spp_finetune)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.boxes import flip
+from detector.features.encoder import FeatureMaps
+from detector.training.training_set import TrainingSet
+
+Features = NDArray[np.float32]
+
+
+def sample_boxes(
+    overlaps: NDArray[np.float32],
+    truth_labels: NDArray[np.int64],
+    n_classes: int,
+    n_boxes: int,
+    random: np.random.Generator,
+    foreground: float = 0.25,
+    min_iou: float = 0.5,
+    background_iou: tuple[float, float] = (0.1, 0.5),
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows ``(n,)`` and labels ``(n,)``, int64, of random boxes, ``foreground`` of them objects.
+
+    ``overlaps`` ``(R, N)`` is the IoU with all N objects: a box is of the class of the one it overlaps most, if by at
+    least ``min_iou``, and background (label K) if its IoU is in ``background_iou``, half-open. Where a picture has
+    too few of a kind there are fewer.
+    """
+    best = overlaps.max(1, initial=0)
+    objects = np.flatnonzero(best >= min_iou)
+    others = np.flatnonzero((best >= background_iou[0]) & (best < background_iou[1]))
+    n_objects = round(foreground * n_boxes)
+    objects = random.permutation(objects)[:n_objects]
+    others = random.permutation(others)[: n_boxes - n_objects]
+    labels = np.full(len(objects) + len(others), n_classes)
+    if len(objects):
+        labels[: len(objects)] = truth_labels[overlaps[objects].argmax(1)]
+    return np.concatenate([objects, others]), labels
+
+
+@dataclass(frozen=True)
+class RandomBoxes:
+    """The pictures at ``indices`` of a training set as fine-tuning sees them: random boxes at random scales.
+
+    The share of ``foreground``, its ``min_iou`` and ``background_iou`` are those of `sample_boxes`. With
+    ``flips``, every other picture, at random, is taken mirrored. With ``one_scale`` all boxes of a picture are at the
+    same scale, so that layers which learn see one map of it.
+    """
+
+    pictures: TrainingSet
+    indices: NDArray[np.int64]
+    foreground: float = 0.25
+    min_iou: float = 0.5
+    background_iou: tuple[float, float] = (0.1, 0.5)
+    flips: bool = False
+    one_scale: bool = False
+
+    @property
+    def n_features(self) -> int:
+        return self.pictures.n_features
+
+    @property
+    def n_classes(self) -> int:
+        return self.pictures.n_classes
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def sample(self, index: int, n_boxes: int, random: np.random.Generator) -> tuple[Features, NDArray[np.int64]]:
+        """Scaled features ``(n, D)`` of at most ``n_boxes`` boxes and their labels ``(n,)``, background being K."""
+        maps, windows, labels = self.draw(index, n_boxes, random)
+        return self.pictures.cache.encoder.apply(self.pictures.scale_features, maps, windows), labels
+
+    def draw(
+        self, index: int, n_boxes: int, random: np.random.Generator
+    ) -> tuple[FeatureMaps, NDArray[np.int64], NDArray[np.int64]]:
+        """`sample` before pooling: the picture's maps, windows ``(n, 5)`` and labels ``(n,)``."""
+        pictures, index = self.pictures, int(self.indices[index])
+        annotation = pictures.annotations[index]
+        boxes, overlaps = pictures.judged_boxes(index)
+        rows, labels = sample_boxes(
+            overlaps,
+            annotation.labels,
+            pictures.n_classes,
+            n_boxes,
+            random,
+            self.foreground,
+            self.min_iou,
+            self.background_iou,
+        )
+        mirrored = self.flips and bool(random.integers(2))
+        cached = pictures.cache.mirrored_maps if mirrored else pictures.cache.maps
+        maps = cached(annotation.image_id, annotation.path)
+        chosen = flip(boxes[rows], maps.image_size[1]) if mirrored else boxes[rows]
+        scales = random.integers(len(maps.zooms), size=1 if self.one_scale else len(rows))
+        windows = pictures.cache.encoder.windows_at(maps, chosen, np.broadcast_to(scales, len(rows)))
+        return maps, windows, labels

@@ -1,0 +1,73 @@
+"""R-CNN's warped boxes, against pixels counted by hand and against the network on one crop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from benchmarks.crops import LEVELS, MEAN, SIDE, CropCache, CropEncoder, warp
+from detector.backbones.backbone import load_backbone
+from detector.boxes import as_boxes
+from detector.images.files import write_image
+
+FILL = (1, 2, 3)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> CropEncoder:
+    return CropEncoder(load_backbone("alexnet", weights="random"), (SIDE,), LEVELS)
+
+
+@pytest.fixture
+def noise() -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(9, 256, (300, 400, 3)).astype(np.uint8)
+
+
+def test_a_box_of_195_pixels_is_cut_out_with_16_around_it(noise: NDArray[np.uint8]) -> None:
+    box = as_boxes([[50, 40, 245, 235]])[0]
+    np.testing.assert_array_equal(warp(noise, box, FILL), noise[24:251, 34:261])
+
+
+def test_outside_of_the_picture_is_the_fill(noise: NDArray[np.uint8]) -> None:
+    warped = warp(noise, as_boxes([[0, 105, 195, 300]])[0], FILL)
+    assert (warped[:, :16] == FILL).all()
+    assert (warped[-16:] == FILL).all()
+    np.testing.assert_array_equal(warped[:-16, 16:], noise[89:300, 0:211])
+
+
+def test_each_side_is_stretched_by_itself() -> None:
+    image = np.zeros((300, 400, 3), np.uint8)
+    image[100:139, 50:245] = 200  # 39 px high: 3.2, rounded to 3, of context above and below become 16
+    warped = warp(image, as_boxes([[50, 100, 245, 139]])[0], FILL)
+    assert warped.shape == (SIDE, SIDE, 3)
+    inside = warped[:, SIDE // 2, 0] > 100
+    assert np.flatnonzero(inside)[[0, -1]] == pytest.approx([16, SIDE - 17], abs=1)
+    inside = warped[SIDE // 2, :, 0] > 100
+    assert np.flatnonzero(inside)[[0, -1]].tolist() == [16, SIDE - 17]
+
+
+def test_features_are_those_of_the_network_on_the_crop(encoder: CropEncoder, noise: NDArray[np.uint8]) -> None:
+    boxes = as_boxes([[50, 40, 245, 235], [0, 0, 80, 300]])
+    features = encoder(noise, boxes)
+    crops = [noise[24:251, 34:261], warp(noise, boxes[1], MEAN["alexnet"])]
+    expected = [F.max_pool2d(encoder.backbone(crop), 3, 2).flatten().numpy() for crop in crops]
+    assert features.shape == (2, encoder.n_features) == (2, 9216)
+    np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_stored_rows_are_found_by_their_boxes(encoder: CropEncoder, noise: NDArray[np.uint8], tmp_path: Path) -> None:
+    write_image(tmp_path / "noise.png", noise)
+    truths, proposals = as_boxes([[5, 5, 60, 60]]), as_boxes([[0, 0, 100, 100], [5, 5, 60, 60]])
+    cache = CropCache(tmp_path, encoder, lambda image: proposals, {}, truths={"noise": truths})
+    for _ in range(2):
+        rows = cache.maps("noise", tmp_path / "noise.png")
+        windows = encoder.windows(rows, proposals)
+        assert windows[:, 0].tolist() == [1, 0]  # a proposal that is a true box is the same sample
+        np.testing.assert_allclose(encoder.pool(rows, windows), encoder(noise, proposals), rtol=2e-3, atol=1e-4)
+    assert cache.is_complete("noise")
+    with pytest.raises(ValueError, match=r"no features of box \[1.0"):
+        encoder.windows(rows, as_boxes([[1, 1, 2, 2]]))

@@ -1,0 +1,281 @@
+"""A trained classifier: pictures of mixed sizes, its views, its file, its recipes and its scripts."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+from detector.backbones.backbone import load_backbone
+from detector.backbones.loading import load_network
+from detector.classification.model import Classifier
+from detector.classification.training import train_classifier
+from detector.classification.views import Views, multi_sides, nine_windows, resize
+from detector.config.classifier import ClassifierConfig, load_classifier_config, parse_classifier_config
+from detector.features.mapping import boxes_to_cells
+from detector.features.pooling import spatial_pyramid_pool
+from detector.images.files import write_image
+from tests.classification.test_classification_training import tiny, write_stripes
+from tests.scripts import script
+
+ROOT = Path(__file__).parents[2]
+TRAINING = {"epochs": 1}
+PLAIN = tiny(training=TRAINING)
+FLAT = tiny(network={"pyramid": None}, training=TRAINING)
+FROZEN = tiny(
+    network={"backbone": "efficientnet_lite0", "stage": "blocks.1", "weights": None, "frozen": True, "hidden": []},
+    training=TRAINING,
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Classifier]:
+    samples = write_stripes(tmp_path_factory.mktemp("stripes"), 8)
+    return {name: train_classifier(config, samples) for name, config in (("plain", PLAIN), ("flat", FLAT))}
+
+
+@pytest.fixture
+def pictures() -> list[NDArray[np.uint8]]:
+    """Five pictures of four sizes."""
+    rng = np.random.default_rng(1)
+    sizes = [(60, 80), (90, 50), (60, 80), (33, 200), (48, 48)]
+    return [rng.integers(0, 256, (height, width, 3)).astype(np.uint8) for height, width in sizes]
+
+
+@pytest.mark.parametrize("views", ["one", "ten", "whole", "multi", None])
+def test_mixed_sizes_in_one_call_equal_one_by_one(
+    views: Views | None, trained: dict[str, Classifier], pictures: list[NDArray[np.uint8]]
+) -> None:
+    classifier = trained["plain"]
+    together = classifier.scores(pictures, views)
+    alone = np.concatenate([classifier.scores([picture], views) for picture in pictures])
+    assert together.shape == (5, 2)
+    assert together.dtype == np.float32
+    np.testing.assert_allclose(together.sum(1), 1, rtol=1e-5)
+    np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-7)
+    assert len({row.tobytes() for row in together}) == 5
+    assert classifier.scores([], views).shape == (0, 2)
+
+
+def test_the_whole_picture_is_seen_at_the_size_asked_for(
+    trained: dict[str, Classifier], pictures: list[NDArray[np.uint8]]
+) -> None:
+    classifier = trained["plain"]
+    maps = classifier.backbone(resize(pictures[0], 70))[None]
+    expected = classifier.head(maps).softmax(1).detach().numpy()
+    np.testing.assert_allclose(classifier.scores(pictures[:1], "whole", 70), expected, rtol=1e-5)
+    assert not np.allclose(classifier.scores(pictures[:1]), expected, rtol=1e-5)
+
+
+def test_many_views_are_windows_of_maps(trained: dict[str, Classifier], pictures: list[NDArray[np.uint8]]) -> None:
+    """Against numpy's pooling of the windows of detection."""
+    classifier, picture = trained["plain"], pictures[1]
+    geometry = classifier.backbone.geometry
+    rows = []
+    for side in multi_sides(48):
+        for image in (resize(picture, side), resize(picture, side)[:, ::-1]):
+            feature_map = classifier.backbone(image).permute(1, 2, 0).numpy()
+            windows = nine_windows(image.shape[0], image.shape[1], 48)
+            cells = boxes_to_cells(windows, 1, geometry.stride, geometry.offset, feature_map.shape[:2])
+            rows.append(spatial_pyramid_pool(feature_map, cells, (2, 1)).reshape(len(cells), -1))
+    features = np.concatenate(rows)
+    assert len(features) == 96
+    with torch.inference_mode():
+        expected = classifier.head.layers(torch.from_numpy(features)).softmax(1).mean(0).numpy()
+    np.testing.assert_allclose(classifier.scores([picture], "multi")[0], expected, rtol=1e-5)
+
+
+def test_without_a_pyramid_one_size_is_taken(trained: dict[str, Classifier], pictures: list[NDArray[np.uint8]]) -> None:
+    flat = trained["flat"]
+    np.testing.assert_array_equal(flat.scores(pictures), flat.scores(pictures, "one"))
+    assert flat.scores(pictures, "ten").shape == (5, 2)
+    for views in ("whole", "multi"):
+        with pytest.raises(ValueError, match=f"without pyramid takes 48 x 48 pixels: views one or ten, not {views}"):
+            flat.scores(pictures, views)
+
+
+@pytest.mark.parametrize(
+    ("views", "short_side", "message"),
+    [
+        ("one", 47, "48 to 4096 for views one, but is 47"),
+        ("whole", 0, "1 to 4096 for views whole, but is 0"),
+        ("whole", 5000, "1 to 4096 for views whole, but is 5000"),
+        ("whole", 1, "the network cannot take a picture of .* pixels"),
+        ("multi", 300, "views multi have sizes of their own"),
+    ],
+)
+def test_sizes_that_do_not_go(
+    views: Views, short_side: int, message: str, trained: dict[str, Classifier], pictures: list[NDArray[np.uint8]]
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        trained["plain"].scores(pictures, views, short_side)
+
+
+def test_pictures_are_checked(trained: dict[str, Classifier]) -> None:
+    with pytest.raises(ValueError, match=r"image must be \(H, W, 3\) uint8 RGB"):
+        trained["plain"].scores([np.zeros((50, 50), np.uint8)])
+
+
+@pytest.mark.parametrize("name", ["plain", "flat"])
+def test_a_file_holds_the_whole_classifier(
+    name: str, trained: dict[str, Classifier], pictures: list[NDArray[np.uint8]], tmp_path: Path
+) -> None:
+    classifier = replace(trained[name], record={"trained_on": "stripes"})
+    classifier.save(tmp_path / "model")
+    loaded = Classifier.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.scores(pictures), classifier.scores(pictures))
+    assert (loaded.class_names, loaded.exclusive, loaded.config) == (("across", "down"), True, classifier.config)
+    assert loaded.record == {"trained_on": "stripes"}
+    loaded.save(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "model").read_bytes()
+
+
+def test_frozen_weights_are_named_and_not_stored(pictures: list[NDArray[np.uint8]], tmp_path: Path) -> None:
+    samples = write_stripes(tmp_path / "pictures", 8, exclusive=False)
+    classifier = train_classifier(FROZEN, samples)
+    original = load_backbone("efficientnet_lite0", "blocks.1")
+    assert classifier.backbone.digest == original.digest
+    assert all(name.startswith("head.") for name in classifier.learned)
+    classifier.save(tmp_path / "model")
+    loaded = Classifier.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.scores(pictures), classifier.scores(pictures))
+    state = load_network("efficientnet_lite0", "blocks.1").module.network.state_dict()
+    save_file({name: tensor + 1 for name, tensor in state.items()}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="was trained on other weights of efficientnet_lite0"):
+        Classifier.load(tmp_path / "model", weights=tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"netwrk": {}}, "unknown key 'netwrk'; allowed are network, pictures, training"),
+        ({"network": {"levels": [1]}}, "unknown key 'network.levels'; allowed are backbone, stage, weights,"),
+        ({"network": {"weights": "random"}}, "network: random weights must not be frozen: say frozen: false"),
+        ({"network": {"dropout": 1.0}}, "network.dropout: input should be less than 1, but is 1.0"),
+        ({"network": {"pyramid": []}}, "network.pyramid"),
+        ({"pictures": {"crop": 300}}, "pictures: crop must be at most short_side 256"),
+        ({"pictures": {"sizes": [224], "size_rule": "random"}}, "pictures: random sizes are drawn from"),
+        (
+            {"network": {"pyramid": None}, "pictures": {"sizes": [224, 180]}},
+            "without a pyramid, pictures.sizes must be [224], the crop's",
+        ),
+        ({"training": {"epochs": 0}}, "training.epochs: input should be greater than or equal to 1, but is 0"),
+        ([], "must hold sections such as 'network:', but holds list"),
+    ],
+)
+def test_faults_of_recipes_are_named(content: object, message: str) -> None:
+    with pytest.raises(ValueError) as fault:
+        parse_classifier_config(content, "recipe.yaml")
+    assert str(fault.value).startswith(f"recipe.yaml: {message}")
+    assert "\n" not in str(fault.value)
+
+
+@pytest.mark.parametrize("name", ["classifier", "classifier_paper"])
+def test_recipes_are_valid_and_open_with_their_command(name: str, tmp_path: Path) -> None:
+    path = ROOT / "configs" / f"{name}.yaml"
+    config = load_classifier_config(path)
+    assert parse_classifier_config(config.model_dump(mode="json"), "json") == config
+    assert path.read_text(encoding="utf-8").startswith(f"# python tools/train_classifier.py configs/{name}.yaml")
+    assert load_classifier_config(path, tmp_path).network.weights == str(tmp_path)
+
+
+def test_files_that_are_no_recipes(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text("network: [")
+    with pytest.raises(ValueError, match=r"bad\.yaml: is not YAML"):
+        load_classifier_config(path)
+    path.write_text("")
+    assert load_classifier_config(path) == ClassifierConfig()
+
+
+def test_scripts_train_and_classify(tmp_path: Path) -> None:
+    for number, path in enumerate(write_stripes(tmp_path / "stripes", 8).paths):
+        folder = tmp_path / "stripes" / ("across", "down")[number % 2]
+        folder.mkdir(exist_ok=True)
+        path.rename(folder / path.name)
+    (tmp_path / "stripes/across/cut.png").write_bytes((tmp_path / "stripes/across/0.png").read_bytes()[:-400])
+    (tmp_path / "recipe.yaml").write_text(json.dumps(PLAIN.model_dump(mode="json")))
+    trained = script(
+        "train_classifier.py", "recipe.yaml", "--images", "stripes", "--cache", "cache", "--output", "m", cwd=tmp_path
+    )
+    assert (trained.returncode, trained.stdout) == (0, "m: 2 classes from 8 samples of stripes\n"), trained.stderr
+    assert trained.stderr.count("cut.png") == 1 and "going on without it" in trained.stderr
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    found = script(
+        "classify.py", "stripes/down/1.png", "broken.jpg", "--model", "m", "--top", 1, "--json", "r.json", cwd=tmp_path
+    )
+    assert found.returncode == 2
+    assert found.stderr.startswith("error: broken.jpg: ")
+    (record,) = json.loads((tmp_path / "r.json").read_text())
+    (best,) = record["classes"]
+    assert found.stdout == f"stripes/down/1.png\t{best['label']}\t{best['probability']:.3f}\n"
+    assert record["image"] == "stripes/down/1.png"
+    assert best["probability"] >= 0.5
+
+
+@pytest.mark.parametrize("objects", [True, False])
+def test_scripts_take_voc_and_all_views(
+    objects: bool, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    from detector.commands import classify, train_classifier
+
+    def call(tool: Any, *arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", [tool.__name__, *map(str, arguments)])
+        assert tool.main() == 0
+        return str(capsys.readouterr().out)
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipe.yaml").write_text(json.dumps(PLAIN.model_dump(mode="json")))
+    data = ("--voc", root, "--split", "train", "--classes", "circle", "square", *(("--objects",) if objects else ()))
+    said = call(train_classifier, "recipe.yaml", *data, "--cache", "cache", "--output", "m")
+    what = "objects of " if objects else ""
+    assert re.fullmatch(rf"m: 2 classes from \d+ samples of {what}synthetic\d* train\n", said), said
+    picture = next((root / "JPEGImages").iterdir())
+    found = {}
+    for views in (("one",), ("ten",), ("whole",), ("multi",), ("whole", "--size", 60)):
+        lines = call(classify, picture, "--model", "m", "--views", *views).splitlines()
+        rows = [line.split("\t") for line in lines]
+        assert {row[1] for row in rows} == {"circle", "square"}
+        found[views] = [float(row[2]) for row in rows]
+        assert (abs(sum(found[views]) - 1) < 0.002) or not objects  # exclusive classes
+    assert len({tuple(values) for values in found.values()}) > 1
+
+
+def test_wrong_options_cost_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    from detector.commands import classify, train_classifier
+    from detector.commands.console import run
+
+    (tmp_path / "r.yaml").write_text("training: {epochs: 0}")
+    (tmp_path / "b.yaml").write_text("network: {backbone: nothing}")
+    (tmp_path / "no.model").write_text("")
+    for name in ("a", "b"):
+        (tmp_path / "stripes" / name).mkdir(parents=True)
+        write_image(tmp_path / "stripes" / name / "1.png", np.zeros((9, 9, 3), np.uint8))
+    monkeypatch.chdir(tmp_path)
+    ours = ["--cache", "c", "--output", "m"]
+    cases = {
+        ("train_classifier", "r.yaml", "--voc", ".", *ours): "--voc needs --split",
+        ("train_classifier", "r.yaml", "--images", ".", "--objects", *ours): "--split, --objects and --classes go with",
+        ("train_classifier", "r.yaml", "--images", ".", *ours): "r.yaml: training.epochs: input should be",
+        ("train_classifier", "b.yaml", "--images", "stripes", *ours): "unknown backbone 'nothing'",
+        ("classify", "a.jpg", "--model", "no.model"): "no.model: is damaged or no safetensors file",
+        ("classify", "a.jpg", "--model", "nowhere"): "nowhere",
+        ("classify", "a.jpg", "--model", "no.model", "--top", "0"): "--top must be at least 1",
+    }
+    for (tool, *arguments), message in cases.items():
+        monkeypatch.setattr(sys, "argv", [tool, *arguments])
+        with pytest.raises(SystemExit) as exit_:
+            run({"classify": classify.main, "train_classifier": train_classifier.main}[tool])
+        error = capsys.readouterr().err
+        assert exit_.value.code == 2
+        assert error.startswith("error: ") and message in error and error.count("\n") == 1, error
+    assert not (tmp_path / "c").exists()

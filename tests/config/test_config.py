@@ -1,0 +1,114 @@
+"""Recipes: defaults, strictness and messages."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from detector.config.classifier import ClassifierConfig
+from detector.config.detector import Config, load_config, parse_config
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+RECIPES = sorted(path for path in CONFIGS.glob("*.yaml") if not path.name.startswith("classifier"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipes_are_valid_and_open_with_their_command(path: Path) -> None:
+    assert isinstance(load_config(path), Config)
+    assert path.read_text(encoding="utf-8").startswith("# python tools/train_svm.py configs/" + path.name)
+
+
+@pytest.mark.parametrize("config", [Config(), ClassifierConfig()], ids=["detectors", "classifiers"])
+def test_every_key_and_its_default_are_documented(config: Config | ClassifierConfig) -> None:
+    text = (CONFIGS / "README.md").read_text(encoding="utf-8")
+    for section, defaults in config.model_dump(mode="json").items():
+        table = text.partition(f"### {section}\n")[2].partition("\n#")[0]
+        found: dict[str, object] = {}
+        for keys, values in re.findall(r"^\| (`.*?`) \| (.*?) \|", table, re.MULTILINE):
+            names = re.findall(r"`(\w+)`", keys)
+            given = yaml.safe_load(f"[{values.replace('`', '')}]")
+            found |= dict(zip(names, given, strict=True)) if values != "as above" else {n: defaults[n] for n in names}
+        assert found == defaults
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "empty.yaml"
+    path.write_text("")
+    assert load_config(path) == Config()
+
+
+def test_weights_take_the_place_of_the_recipes(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("features: {weights: a, levels: [2]}")
+    changed = load_config(path, tmp_path / "b", tmp_path / "c").features
+    assert (changed.weights, changed.tuned, changed.levels) == (str(tmp_path / "b"), str(tmp_path / "c"), (2,))
+    assert load_config(path).features.weights == "a"
+
+
+def test_defaults_are_the_papers_constants() -> None:
+    config = Config()
+    assert config.features.levels == (6, 3, 2, 1)
+    assert (config.svm.C, config.svm.positive_weight, config.svm.bias_multiplier) == (1e-3, 2.0, 10.0)
+    assert (config.svm.add_above, config.svm.evict_below, config.svm.max_negative_iou) == (-1.0001, -1.2, 0.3)
+    assert (config.regression.min_iou, config.regression.regularisation) == (0.5, 4000.0)
+    assert (config.detection.nms_iou, config.detection.max_detections) == (0.3, 100)
+
+
+def test_a_configuration_survives_json() -> None:
+    config = parse_config({"features": {"levels": [4, 2, 1], "short_sides": [480, 688]}}, "test")
+    assert parse_config(config.model_dump(mode="json"), "json") == config
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            {"featurs": {}},
+            "unknown key 'featurs'; allowed are proposals, features, fine_tuning, svm, regression, detection",
+        ),
+        ({"svm": {"c": 1.0}}, "unknown key 'svm.c'; allowed are solver, loss, C,"),
+        ({"svm": {"C": "big"}}, "svm.C: input should be a valid number, but is 'big'"),
+        ({"svm": {"C": -1.0}}, "svm.C: input should be greater than 0, but is -1.0"),
+        ({"features": {"short_sides": []}}, "features.short_sides"),
+        (
+            {"features": {"levels": [6, 0]}},
+            "features.levels.1: input should be greater than or equal to 1, but is 0",
+        ),
+        ({"proposals": {"mode": "slow"}}, "proposals.mode: input should be 'single', 'fast' or 'quality'"),
+        (
+            {"proposals": {"max_boxes": 2.5}},
+            "proposals.max_boxes: input should be a valid integer, but is 2.5",
+        ),
+        ([1, 2], "must hold sections such as 'proposals:', but holds list"),
+    ],
+)
+def test_faults_are_named(content: object, message: str) -> None:
+    with pytest.raises(ValueError) as fault:
+        parse_config(content, "recipe.yaml")
+    assert str(fault.value).startswith("recipe.yaml: ")
+    assert message in str(fault.value)
+    assert "\n" not in str(fault.value)
+
+
+def test_numbers_may_be_written_without_a_point(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("svm: {C: 1e-4, add_above: -1E0, mean_norm: 2e+1}")
+    svm = load_config(path).svm
+    assert (svm.C, svm.add_above, svm.mean_norm) == (1e-4, -1.0, 20.0)
+
+
+@pytest.mark.parametrize("text", ["features: [", "a: !!python/object:os.system {}", "\x00"])
+def test_files_that_are_not_safe_yaml(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"bad\.yaml: is not YAML") as fault:
+        load_config(path)
+    assert "\n" not in str(fault.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.yaml"):
+        load_config(tmp_path / "nowhere.yaml")

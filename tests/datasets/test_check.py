@@ -1,0 +1,273 @@
+"""Faults of data sets: each is named, and the work goes on without it or ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from detector.datasets.annotation import Dataset
+from detector.datasets.check import load_checked
+from detector.datasets.synthetic import SYNTHETIC_CLASSES, write_synthetic_voc
+from detector.datasets.voc import VOC_CLASSES, load_voc
+from detector.images.files import picture_size
+from tests.datasets.test_coco import coco_of
+from tests.scripts import script
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    """A VOC folder with the pictures a, b and c of 60 x 40 pixels, a bolt on each and a nut on c."""
+    root = tmp_path / "own"
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True)
+    (root / "ImageSets/Main/all.txt").write_text("a\nb\nc\n")
+    for image_id in "abc":
+        cv2.imwrite(str(root / "JPEGImages" / f"{image_id}.png"), np.zeros((40, 60, 3), np.uint8))
+        write_objects(root, image_id, ("bolt", 11, 6, 30, 25))
+    write_objects(root, "c", ("bolt", 1, 1, 60, 40), ("nut", 2, 3, 20, 30))
+    return root
+
+
+def write_objects(root: Path, image_id: str, *objects: tuple[str, float, float, float, float]) -> None:
+    xml = "".join(
+        f"<object><name>{name}</name><bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax>"
+        "</bndbox></object>"
+        for name, x1, y1, x2, y2 in objects
+    )
+    (root / "Annotations" / f"{image_id}.xml").write_text(f"<annotation>{xml}</annotation>")
+
+
+def load(root: Path, class_names: list[str] | None = None, strict: bool = False) -> Dataset:
+    return load_checked(voc=root, split="all", class_names=class_names, strict=strict, picture_size=picture_size)
+
+
+def contents(dataset: Dataset) -> list[tuple[str, list[list[float]], list[str]]]:
+    names = dataset.class_names
+    return [(each.image_id, each.boxes.tolist(), [names[label] for label in each.labels]) for each in dataset]
+
+
+BOLT = ([[10, 5, 30, 25]], ["bolt"])
+BOTH = ([[0, 0, 60, 40], [1, 2, 20, 30]], ["bolt", "nut"])
+
+
+def test_sound_data_are_read_as_they_are(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dataset = load(voc, strict=True)
+    assert dataset.class_names == ("bolt", "nut")
+    assert dataset.name == "own all"
+    assert contents(dataset) == [("a", *BOLT), ("b", *BOLT), ("c", *BOTH)]
+    assert not caplog.messages
+
+
+def test_faulty_files_cost_their_picture(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (voc / "ImageSets/Main/all.txt").write_text("a\nb\nc\nd\ne\nf\n")
+    (voc / "JPEGImages/a.png").unlink()
+    (voc / "JPEGImages/b.png").write_text("<html>404</html>")
+    (voc / "Annotations/e.xml").write_text("")
+    write_objects(voc, "f", ("bolt", 1, 1, 5, 5))
+    (voc / "JPEGImages/f.png").write_bytes((voc / "JPEGImages/c.png").read_bytes()[:20])
+    dataset = load(voc)
+    assert contents(dataset) == [("c", *BOTH)]
+    lines = [
+        f"{voc}/Annotations/d.xml: no such annotation",
+        f"{voc}/Annotations/e.xml: not a readable XML file (no element found: line 1, column 0)",
+        f"{voc}/JPEGImages/a.jpg: No such file or directory",
+        f"{voc}/JPEGImages/b.png: not a JPEG, PNG, WebP, BMP, TIFF or GIF picture",
+        f"{voc}/JPEGImages/f.png: the PNG data are damaged or cut off",
+        "own all: found 1 x missing annotation, 1 x unreadable annotation, 1 x missing picture, 2 x unreadable "
+        "picture; going on with 1 pictures, 2 objects",
+    ]
+    assert caplog.messages == lines
+    caplog.clear()
+    with pytest.raises(ValueError, match=r"own all: found 1 x .* where strict allows no fault"):
+        load(voc, strict=True)
+    assert caplog.messages == lines[:-1]
+
+
+def test_faulty_objects_cost_themselves(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_objects(voc, "a", ("bolt", 9, 1, 8, 5), ("bolt", 11, 6, 30, 25), ("", 1, 2, 3, 4))
+    assert contents(load(voc)) == [("a", *BOLT), ("b", *BOLT), ("c", *BOTH)]
+    assert caplog.messages == [
+        f"{voc}/Annotations/a.xml: bndbox is empty: 9, 1, 8, 5",
+        f"{voc}/Annotations/a.xml: object without a name",
+        "own all: found 1 x box without area, 1 x unreadable object; going on with 3 pictures, 4 objects",
+    ]
+
+
+def test_boxes_are_cut_to_their_picture(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_objects(voc, "a", ("nut", 0, 0, 61, 41), ("nut", 21, 11, 62, 40), ("bolt", 61, 1, 70, 9))
+    write_objects(voc, "b", ("bolt", -9, 11, 20, 30))
+    dataset = load(voc)
+    assert contents(dataset) == [
+        ("a", [[0, 0, 60, 40], [20, 10, 60, 40]], ["nut", "nut"]),
+        ("b", [[0, 10, 20, 30]], ["bolt"]),
+        ("c", *BOTH),
+    ]
+    assert caplog.messages[:-1] == [
+        f"{voc}/JPEGImages/a.png: nut at 20 10 62 40 reaches out of the picture of 60 x 40 pixels",
+        f"{voc}/JPEGImages/a.png: bolt at 60 0 70 9 lies out of the picture of 60 x 40 pixels",
+        f"{voc}/JPEGImages/b.png: bolt at -10 10 20 30 reaches out of the picture of 60 x 40 pixels",
+    ]
+    assert "3 x box outside of the picture" in caplog.messages[-1]
+
+
+def test_boxes_are_compared_with_the_picture_as_it_is_turned(voc: Path) -> None:
+    upright = np.zeros((60, 40, 3), np.uint8)  # of a camera that stores rows as columns
+    exif = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    data = cv2.imencode(".jpg", upright)[1].tobytes()
+    app1 = b"\xff\xe1" + (len(exif) + 8).to_bytes(2, "big") + b"Exif\0\0" + exif
+    (voc / "JPEGImages/a.jpg").write_bytes(data[:2] + app1 + data[2:])
+    write_objects(voc, "a", ("bolt", 1, 1, 60, 40))
+    assert contents(load(voc, strict=True))[0] == ("a", [[0, 0, 60, 40]], ["bolt"])
+
+
+def test_named_classes_leave_the_others_out(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dataset = load(voc, ["screw", "bolt"])
+    assert dataset.class_names == ("screw", "bolt")
+    assert contents(dataset) == [("a", *BOLT), ("b", *BOLT), ("c", [[0, 0, 60, 40]], ["bolt"])]
+    assert caplog.messages == [
+        f"{voc}/Annotations/c.xml: unknown class 'nut'",
+        "own all: no object of class 'screw'",
+        "own all: found 1 x unknown class, 1 x class without objects; going on with 3 pictures, 3 objects",
+    ]
+
+
+def test_a_class_of_the_data_goes_with_its_last_object(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_objects(voc, "a", ("axle", 100, 100, 120, 120), ("nut", 1, 1, 9, 9))
+    dataset = load(voc)
+    assert dataset.class_names == ("bolt", "nut")
+    assert contents(dataset)[0] == ("a", [[0, 0, 9, 9]], ["nut"])
+    assert "own all: no object of class 'axle'" in caplog.messages
+
+
+def test_classes_without_objects_may_be_no_fault(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dataset = load_checked(voc=voc, split="all", class_names=["nut", "screw", "bolt"], need_objects=False)
+    assert dataset.class_names == ("nut", "screw", "bolt")
+    assert not caplog.messages
+
+
+def test_vocs_classes_keep_their_order(voc: Path) -> None:
+    write_objects(voc, "a", *((name, 1, 1, 9, 9) for name in reversed(VOC_CLASSES)))
+    write_objects(voc, "b")
+    write_objects(voc, "c")
+    assert load(voc).class_names == VOC_CLASSES
+
+
+def test_many_faults_of_a_kind_are_counted(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = [f"screw{number}" for number in range(25)]
+    write_objects(voc, "a", *((name, 1, 1, 9, 9) for name in [names[0], *names, names[24]]), ("bolt", 5, 5, 4, 4))
+    load(voc, ["bolt", "nut"])
+    lines = [f"{voc}/Annotations/a.xml: unknown class {name!r}" for name in names[:20]]
+    lines[0] += " (2 times)"
+    assert [message for message in caplog.messages if "screw" in message] == lines
+    assert "unknown class: and 6 more" in caplog.messages
+    assert len(caplog.messages) == 1 + 20 + 1 + 1
+
+
+def test_nothing_left_is_an_error(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ValueError, match="own all: no object is left in 3 pictures"):
+        load(voc, ["screw"])
+    for path in (voc / "JPEGImages").iterdir():
+        path.unlink()
+    with pytest.raises(ValueError, match="own all: no object is left in 0 pictures"):
+        load(voc)
+    assert f"{voc}/JPEGImages/b.jpg: No such file or directory" in caplog.messages
+    for path in (voc / "Annotations").iterdir():
+        path.unlink()
+    with pytest.raises(ValueError, match="own all: no object is left in 0 pictures"):
+        load(voc)
+
+
+def test_faults_of_a_coco_file(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = voc / "JPEGImages" / "boxes.json"
+    path.write_text(json.dumps(coco_of(load(voc), extra_category="hardware")))
+    dataset = load_checked(coco=path, picture_size=picture_size)
+    assert dataset.class_names == ("bolt", "nut")
+    assert contents(dataset) == contents(load(voc))
+    assert caplog.messages == [
+        "JPEGImages boxes: no object of class 'hardware'",
+        "JPEGImages boxes: found 1 x class without objects; going on with 3 pictures, 4 objects",
+    ]
+    assert load_checked(coco=path, pictures=voc / "JPEGImages", class_names=["nut", "bolt"], strict=True)
+    with pytest.raises(ValueError, match="a VOC folder and a split, or a COCO file"):
+        load_checked(voc=voc)
+
+
+def test_real_folder_has_no_faults(voc_root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for split in ("train", "val"):
+        plain, checked = (
+            load_voc(voc_root, split),
+            load_checked(voc=voc_root, split=split, strict=True, picture_size=picture_size),
+        )
+        assert checked.class_names == VOC_CLASSES
+        for one, two in zip(plain, checked, strict=True):
+            assert (one.image_id, one.path) == (two.image_id, two.path)
+            np.testing.assert_array_equal(one.boxes, two.boxes)
+            np.testing.assert_array_equal(one.labels, two.labels)
+    assert not caplog.messages
+
+
+# ---- the scripts
+
+
+CONFIG = {
+    "features": {"short_sides": [224], "levels": [1]},
+    "proposals": {"max_boxes": 40, "min_side": 16},
+    "svm": {"C": 0.01},
+}
+
+
+def test_scripts_take_coco_files_and_name_their_faults(tmp_path: Path) -> None:
+    dataset = write_synthetic_voc(tmp_path / "drawn", 8, seed=4)
+    content = coco_of(dataset, extra_category="shapes")
+    pictures = tmp_path / "drawn" / "JPEGImages"
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    (tmp_path / "recipe.yaml").write_text(json.dumps(CONFIG))
+    dataset[0].path.unlink()
+    data = ("--coco", "boxes.json", "--pictures", pictures, "--cache", "cache")
+    training = ("train_svm.py", "recipe.yaml", *data, "--output", "model")
+    done = script(*training, "--strict", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"WARNING: {dataset[0].path}: No such file or directory",
+        f"WARNING: {tmp_path.name} boxes: no object of class 'shapes'",
+        f"error: {tmp_path.name} boxes: found 1 x missing picture, 1 x class without objects, where strict allows "
+        "no fault",
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["boxes.json", "drawn", "recipe.yaml"]
+    done = script("cache_features.py", "recipe.yaml", *data, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"7 pictures of {tmp_path.name} boxes: ")
+    done = script(*training, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"3 classes from 7 pictures of {tmp_path.name} boxes" in done.stdout
+    evaluation = ("evaluate_voc.py", *data, "--model", "model", "--save-detections", "found", "--json", "-")
+    done = script(*evaluation, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["images"] == 7
+    assert set(result["AP"]) == set(SYNTHETIC_CLASSES)
+    assert (tmp_path / "found" / "comp4_det_boxes_circle.txt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "one of the arguments --voc --coco is required"),
+        (("--voc", "a", "--coco", "b"), "argument --coco: not allowed with argument --voc"),
+        (("--voc", "a"), "--voc needs --split"),
+        (("--voc", "a", "--split", "b", "--pictures", "c"), "--pictures goes with --coco"),
+        (("--coco", "a", "--split", "b"), "--split goes with --voc"),
+        (("--coco", "nowhere.json"), "nowhere.json: no such file"),
+    ],
+)
+def test_options_that_do_not_go_together_cost_one_line(
+    tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    done = script("evaluate_voc.py", *arguments, "--detections", "d", cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,196 @@
+"""Reading COCO's JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detector.datasets.annotation import Dataset
+from detector.datasets.coco import load_coco
+from detector.datasets.faults import Fault
+from detector.datasets.voc import VOC_CLASSES, load_voc
+
+
+def content() -> dict[str, Any]:
+    """Two pictures, of which the second has no objects; categories in another order than their ids."""
+    return {
+        "images": [
+            {"id": 7, "file_name": "b.jpg", "width": 100, "height": 80},
+            {"id": 3, "file_name": "below/a.png", "width": 100, "height": 80},
+        ],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 9, "bbox": [10, 20, 30, 40], "iscrowd": 0},
+            {"id": 2, "image_id": 7, "category_id": 2, "bbox": [0.5, 0.25, 2, 1.5], "iscrowd": 1},
+            {"id": 5, "image_id": 7, "category_id": 9, "bbox": [0, 0, 100, 80]},
+        ],
+        "categories": [{"id": 9, "name": "bolt"}, {"id": 2, "name": "wing nut"}],
+    }
+
+
+def write(folder: Path, what: Any) -> Path:
+    path = folder / "boxes.json"
+    path.write_text(what if isinstance(what, str) else json.dumps(what))
+    return path
+
+
+def coco_of(dataset: Dataset, extra_category: str | None = None) -> dict[str, object]:
+    """What a COCO file says of a data set; an extra category comes first."""
+    objects = [
+        {"image_id": number, "category_id": label + 1, "bbox": [x1, y1, x2 - x1, y2 - y1], "iscrowd": int(crowd)}
+        for number, each in enumerate(dataset)
+        for (x1, y1, x2, y2), label, crowd in zip(
+            each.boxes.tolist(), each.labels.tolist(), each.difficult.tolist(), strict=True
+        )
+    ]
+    categories = [{"id": number, "name": name} for number, name in enumerate(dataset.class_names, 1)]
+    return {
+        "images": [{"id": number, "file_name": each.path.name} for number, each in enumerate(dataset)],
+        "annotations": [{**each, "id": number} for number, each in enumerate(objects)],
+        "categories": [*([{"id": 0, "name": extra_category}] if extra_category else []), *categories],
+    }
+
+
+def test_boxes_labels_and_crowds(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    dataset = load_coco(str(write(tmp_path, content())))
+    assert dataset.class_names == ("wing nut", "bolt")
+    assert dataset.name == f"{tmp_path.name} boxes"
+    assert [each.image_id for each in dataset] == ["b", "below/a"]
+    assert [each.path for each in dataset] == [tmp_path / "b.jpg", tmp_path / "below" / "a.png"]
+    assert dataset[0].boxes.dtype == np.float32
+    assert dataset[0].boxes.tolist() == [[10, 20, 40, 60], [0.5, 0.25, 2.5, 1.75], [0, 0, 100, 80]]
+    assert dataset[0].labels.tolist() == [1, 0, 1]
+    assert dataset[0].difficult.tolist() == [False, True, False]
+    assert dataset[1].boxes.shape == (0, 4)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_pictures_and_classes_may_be_named(tmp_path: Path) -> None:
+    path = write(tmp_path, content())
+    folder = tmp_path / "elsewhere"
+    with pytest.raises(FileNotFoundError, match="elsewhere: no such folder"):
+        load_coco(path, folder)
+    folder.mkdir()
+    dataset = load_coco(path, folder, ["bolt", "wing nut", "screw"])
+    assert dataset.class_names == ("bolt", "wing nut", "screw")
+    assert dataset[0].labels.tolist() == [0, 1, 0]
+    assert dataset[0].path == folder / "b.jpg"
+    with pytest.raises(ValueError, match="bolt, bolt"):
+        load_coco(path, None, ["bolt", "bolt"])
+
+
+@pytest.mark.parametrize(
+    ("file_names", "image_ids"),
+    [
+        (["a.jpg", "a.b.jpg"], ["a", "a.b"]),
+        (["a.jpg", "b/a.jpg"], ["a", "b/a"]),
+        (["a.jpg", "a.png"], ["a.jpg", "a.png"]),
+        (["./a.jpg", "b\\a.jpg"], ["a", "b/a"]),
+    ],
+)
+def test_image_ids(tmp_path: Path, file_names: list[str], image_ids: list[str]) -> None:
+    what = content()
+    for image, name in zip(what["images"], file_names, strict=True):
+        image["file_name"] = name
+    dataset = load_coco(write(tmp_path, what))
+    assert [each.image_id for each in dataset] == image_ids
+    assert dataset[1].path == tmp_path / file_names[1].replace("\\", "/")
+
+
+def changed(where: str, number: int, **values: Any) -> dict[str, Any]:
+    """The content with other values in an entry; a value None takes the key away."""
+    what = content()
+    entry = what[where][number]
+    entry.update(values)
+    what[where][number] = {key: value for key, value in entry.items() if value is not None}
+    return what
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        ("", "not a readable JSON file"),
+        ("{", "not a readable JSON file"),
+        ("[]", "not a COCO file"),
+        ("{}", "there is no list 'images'"),
+        ({**content(), "annotations": None}, "not a COCO file"),
+        ({**content(), "categories": {}}, "there is no list 'categories'"),
+        ({**content(), "images": ["a.jpg"]}, "not a COCO file"),
+        ({**content(), "images": []}, "lists no images"),
+        (changed("images", 0, id=None), "an entry lacks the key 'id'"),
+        (changed("images", 0, id=3), "two of the images have the same id"),
+        (changed("images", 0, file_name=None), "image 7 must have a file_name, but has None"),
+        (changed("images", 0, file_name=""), "image 7 must have a file_name, but has ''"),
+        (changed("images", 0, file_name="below/a.png"), "lists image 'below/a.png' twice"),
+        (changed("annotations", 0, image_id=None), "an entry lacks the key 'image_id'"),
+        (changed("annotations", 0, category_id=None), "an entry lacks the key 'category_id'"),
+        (changed("annotations", 0, category_id=[9]), "not a COCO file"),
+        (changed("categories", 0, name=None), "category 9 must have a name, but has None"),
+        (changed("categories", 0, name="wing nut"), "names of categories must differ, but are wing nut, wing nut"),
+        (changed("categories", 0, id=2), "two of the categories have the same id"),
+        (changed("categories", 0, id="9"), "ids of categories must all be numbers"),
+    ],
+)
+def test_files_that_are_not_cocos(tmp_path: Path, what: Any, reason: str) -> None:
+    path = write(tmp_path, what)
+    found: list[Fault] = []
+    with pytest.raises(ValueError, match="json: ") as error:
+        load_coco(path, report=found.append)
+    assert str(error.value).startswith(f"{path}: ")
+    assert reason in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not found
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        (changed("annotations", 0, bbox=None), "bbox must be the numbers x, y, width, height, but is None"),
+        (changed("annotations", 0, bbox=[1, 2, 3]), "bbox must be the numbers x, y, width, height, but is [1, 2, 3]"),
+        (changed("annotations", 0, bbox=[1, 2, 3, "x"]), "bbox must be the numbers"),
+        (changed("annotations", 0, bbox=[1, 2, 3, float("nan")]), "bbox must be the numbers"),
+        (changed("annotations", 0, bbox=[1, 2, 10**400, 4]), "bbox must be the numbers"),
+        (changed("annotations", 0, bbox=[1, 2, 0, 4]), "bbox is empty: 1, 2, 0, 4"),
+        (changed("annotations", 0, bbox=[1, 2, 3, -4]), "bbox is empty: 1, 2, 3, -4"),
+        (changed("annotations", 0, bbox=[500, 2, 1e-6, 4]), "bbox is empty: 500, 2, 1e-06, 4"),
+        (changed("annotations", 0, image_id=4), "there is no image 4"),
+        (changed("annotations", 0, category_id=4), "there is no category 4"),
+    ],
+)
+def test_faulty_objects_are_errors_or_reported_and_left_out(tmp_path: Path, what: Any, reason: str) -> None:
+    path = write(tmp_path, what)
+    with pytest.raises(ValueError, match="json: annotation 1: ") as error:
+        load_coco(path)
+    assert str(error.value).startswith(f"{path}: annotation 1: {reason}")
+    found: list[Fault] = []
+    dataset = load_coco(path, report=found.append)
+    assert [fault.line for fault in found] == [str(error.value)]
+    assert dataset[0].labels.tolist() == [0, 1]
+
+
+def test_objects_of_other_classes(tmp_path: Path) -> None:
+    path = write(tmp_path, content())
+    with pytest.raises(ValueError, match="annotation 2: unknown class 'wing nut'"):
+        load_coco(path, class_names=["bolt"])
+    assert load_coco(path, class_names=["bolt"], report=lambda fault: None)[0].labels.tolist() == [0, 0]
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"boxes\.json: no such file"):
+        load_coco(tmp_path / "boxes.json")
+
+
+def test_voc_written_as_coco_is_the_same_data(voc_root: Path, tmp_path: Path) -> None:
+    val = load_voc(voc_root, "val")
+    path = write(tmp_path, coco_of(val))
+    again = load_coco(path, voc_root / "JPEGImages")
+    assert again.class_names == val.class_names == VOC_CLASSES
+    assert [each.image_id for each in again] == [each.image_id for each in val]
+    for one, two in zip(again, val, strict=True):
+        assert one.path == two.path
+        np.testing.assert_array_equal(one.boxes, two.boxes)
+        np.testing.assert_array_equal(one.labels, two.labels)
+        np.testing.assert_array_equal(one.difficult, two.difficult)

@@ -1,0 +1,144 @@
+"""Candidates moved and scored anew, and the vote on the corners, by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detector.boxes import as_boxes, flip, iou
+from detector.config.detector import parse_config
+from detector.detections import Detections
+from detector.heads.refinement import Refiner, vote
+from detector.pipeline import Detector
+from tests.test_pipeline import NAMES, coloured, fake_detector
+
+
+def refining(move: float, **detection: Any) -> Detector:
+    config = parse_config({"detection": {"refinements": 1, "min_score": 0.0, **detection}}, "test")
+    return replace(fake_detector(move=move), config=config)
+
+
+def refined(
+    move: float,
+    rounds: int,
+    boxes: Sequence[Sequence[float]],
+    least: float = 0.0,
+    mirrored: bool = False,
+    mirror: Any = None,
+) -> Detections:
+    detector = fake_detector(move=move)
+    assert detector.regressors is not None
+    maps = detector.encoder.maps(coloured())
+    scores = detector.decision_function(detector.encoder.pool(maps, detector.encoder.windows(maps, as_boxes(boxes))))
+    if mirrored:
+        maps = replace(maps, mirrored=detector.encoder.maps(coloured()[:, ::-1] if mirror is None else mirror))
+    refiner = Refiner(detector.encoder, detector.move, detector.score, rounds)
+    return refiner(maps, as_boxes(boxes), scores, NAMES, least)
+
+
+def test_boxes_move_and_scores_are_means_over_the_positions() -> None:
+    # half on the red square of 250; a width to the right all is black, where red scores -100
+    found = refined(move=1.0, rounds=1, boxes=[[32, 0, 80, 64]])
+    assert found.boxes.tolist() == [[80, 0, 128, 64]]
+    assert found.scores.tolist() == [(150 - 100) / 2]
+    # to the left: 16 px, then 16 px more
+    found = refined(move=-0.25, rounds=2, boxes=[[36, 0, 100, 64]])
+    assert found.boxes.tolist() == [[4, 0, 68, 64]]
+    assert found.scores.tolist() == [150]
+
+
+def test_every_class_above_the_threshold_is_a_candidate() -> None:
+    both = [[32, 0, 160, 64]]  # on both squares; green, 200, does not move
+    found = refined(move=-0.25, rounds=1, boxes=both)
+    assert [NAMES[label] for label in found.labels] == ["red", "green"]
+    assert found.boxes.tolist() == [[0, 0, 128, 64], [32, 0, 160, 64]]
+    assert [NAMES[label] for label in refined(-0.25, 1, both, least=120).labels] == ["red"]
+    assert len(refined(-0.25, 1, both, least=1000)) == 0
+
+
+def test_boxes_that_leave_the_picture_are_dropped() -> None:
+    assert len(refined(move=-5.0, rounds=2, boxes=[[0, 0, 32, 64]])) == 0
+
+
+def test_a_mirror_image_has_an_equal_say() -> None:
+    # what a regressor always moves to the right it moves to the left in the mirror image
+    found = refined(move=1.0, rounds=1, boxes=[[32, 0, 80, 64]], mirrored=True)
+    assert found.boxes.tolist() == [[32, 0, 80, 64]]
+    assert found.scores.tolist() == [150]
+    # a mirror image that is black everywhere: red scores -100 in it at both positions
+    found = refined(move=0.0, rounds=1, boxes=[[32, 0, 80, 64]], mirrored=True, mirror=np.zeros_like(coloured()))
+    assert found.scores.tolist() == [(150 - 100) / 2]
+
+
+@pytest.mark.parametrize("refinements", [1, 2])
+def test_mirrored_pictures_give_mirrored_detections(refinements: int) -> None:
+    detector = refining(move=-0.25, mirrored=True, refinements=refinements)
+    image, boxes = coloured(), as_boxes([[0, 0, 60, 64], [100, 0, 160, 64], [32, 0, 160, 64]])
+    found, mirrored = detector.detect(image, boxes), detector.detect(image[:, ::-1], flip(boxes, 160))
+    assert found.labels.tolist() == mirrored.labels.tolist()
+    np.testing.assert_allclose(flip(mirrored.boxes, 160), found.boxes, atol=1e-4)
+    np.testing.assert_allclose(mirrored.scores, found.scores, rtol=1e-5)
+    with pytest.raises(ValueError, match="mirrored: true needs refinements"):
+        refining(move=0.0, mirrored=True, refinements=0)
+
+
+def test_votes_weigh_as_the_square_of_the_margin() -> None:
+    candidates = Detections(
+        as_boxes([[0, 0, 10, 10], [2, 0, 12, 10], [0, 8, 10, 18], [1, 0, 11, 10]]),
+        np.array([0, 0, 0, 1]),
+        np.array([2.0, 1.0, 1.5, 3.0], np.float32),
+        NAMES,
+    )
+    survivors = replace(candidates, boxes=candidates.boxes[[1]], labels=np.array([0]), scores=candidates.scores[[1]])
+    # weights 9 and 4 above -1; the third overlaps too little, the fourth is of another class
+    voted = vote(survivors, candidates, min_iou=0.5, least=-1.0)
+    np.testing.assert_allclose(voted.boxes, [[8 / 13, 0, 10 + 8 / 13, 10]], rtol=1e-6)
+    assert voted.scores.tolist() == [2.0]
+    alone = vote(survivors, candidates, min_iou=0.9, least=-1.0)
+    assert alone.boxes.tolist() == survivors.boxes.tolist()
+    assert len(vote(Detections.empty(NAMES), candidates, 0.5, -1.0)) == 0
+
+
+def test_the_detector_refines_when_its_recipe_says_so() -> None:
+    found = refining(move=-0.25).detect(coloured())
+    # [0, 0, 64, 64] and [4, 0, 68, 64] end at widths 48 and 52; green stays
+    assert [NAMES[label] for label in found.labels] == ["red", "green"]
+    assert 48 < found.boxes[0, 2] < 52
+    assert found.boxes[1].tolist() == [96, 0, 160, 64]
+    assert len(refining(move=-0.25).detect(coloured(), min_score=120)) == 1
+    assert len(refining(move=-0.25).detect(coloured(), max_detections=1)) == 1
+    assert len(refining(move=-0.25).detect(np.zeros((160, 160, 3), np.uint8))) == 0
+
+
+def test_boxes_may_move_to_a_scale_that_no_proposal_needed() -> None:
+    detector = refining(move=-0.25)
+    assert detector.regressors is not None
+    widths = np.array([[0, 0, np.log(0.1), np.log(0.1)], [0, 0, 0, 0]], np.float32)
+    shrinking = replace(detector.regressors, biases=widths)
+    encoder = replace(detector.encoder, short_sides=(160, 1600), target=160.0)
+    found = replace(detector, regressors=shrinking, encoder=encoder).detect(coloured(), as_boxes([[0, 0, 160, 160]]))
+    # a tenth of the box is black, where red scores -100; at 1600 it would be read from, but that was not computed
+    assert [NAMES[label] for label in found.labels] == ["green", "red"]
+    np.testing.assert_allclose(found.scores, [100, (150 - 100) / 2])
+    np.testing.assert_allclose(found.boxes[1], [72, 72, 88, 88], atol=1e-4)
+
+
+def test_no_two_detections_are_of_one_object() -> None:
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 90, (200, 2))
+    boxes = as_boxes(np.concatenate([corners, corners + rng.uniform(20, 70, (200, 2))], axis=1))
+    found = refining(move=0.05).detect(coloured(), boxes=boxes)
+    for label in (0, 1):
+        overlaps = iou(found.boxes[found.labels == label], found.boxes[found.labels == label])
+        assert (overlaps[~np.eye(len(overlaps), dtype=bool)] <= 0.5).all()
+    assert len(found) > 1
+
+
+@pytest.mark.parametrize("name", ["refinements", "vote_iou"])
+def test_settings_are_checked(name: str) -> None:
+    with pytest.raises(ValueError, match=f"detection.{name}"):
+        parse_config({"detection": {name: -1}}, "test")

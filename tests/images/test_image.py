@@ -1,0 +1,154 @@
+"""Reading pictures of every format and depth, with files made by the real encoders."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from detector.images.files import read_image
+
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+# Red and green above blue and white, with a ramp between, so that no two orientations look alike.
+PICTURE = np.zeros((48, 80, 3), np.uint8)
+PICTURE[:24, :40], PICTURE[:24, 40:], PICTURE[24:, :40], PICTURE[24:, 40:] = RED, GREEN, BLUE, WHITE
+PICTURE[16:32, 20:60] = np.arange(16 * 40).reshape(16, 40, 1) // 3
+
+FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"]
+LOSSLESS: dict[str, dict[str, Any]] = {"PNG": {}, "WEBP": {"lossless": True}, "BMP": {}, "TIFF": {}}
+
+
+def encode(picture: Image.Image | NDArray[Any], kind: str, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def read_bytes(folder: Path, data: bytes, name: str = "picture", **options: Any) -> NDArray[np.uint8]:
+    path = folder / name
+    path.write_bytes(data)
+    image = read_image(path, **options)
+    assert image.dtype == np.uint8
+    assert image.ndim == 3
+    assert image.shape[2] == 3
+    assert image.flags.c_contiguous
+    return image
+
+
+# ---- formats and depths
+
+
+@pytest.mark.parametrize("kind", LOSSLESS)
+def test_lossless_formats_are_read_exactly(tmp_path: Path, kind: str) -> None:
+    np.testing.assert_array_equal(read_bytes(tmp_path, encode(PICTURE, kind, **LOSSLESS[kind])), PICTURE)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_jpeg(tmp_path: Path, options: dict[str, Any]) -> None:
+    image = read_bytes(tmp_path, encode(PICTURE, "JPEG", quality=95, subsampling=0, **options))
+    assert np.abs(image.astype(int) - PICTURE).max() < 16
+
+
+@pytest.mark.parametrize("interlace", [0, 1])
+def test_the_first_frame_of_a_gif(tmp_path: Path, interlace: int) -> None:
+    first = Image.fromarray(PICTURE).quantize(64)
+    data = encode(first, "GIF", save_all=True, append_images=[first.rotate(180)], interlace=interlace, duration=50)
+    np.testing.assert_array_equal(read_bytes(tmp_path, data), np.array(first.convert("RGB")))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "JPEG"])
+def test_grey_becomes_three_equal_channels(tmp_path: Path, kind: str) -> None:
+    grey = np.tile(np.arange(0, 240, 3, dtype=np.uint8), (20, 1))
+    image = read_bytes(tmp_path, encode(grey, kind, **({"quality": 100} if kind == "JPEG" else {})))
+    assert (image == image[..., :1]).all()
+    assert np.abs(image[..., 0].astype(int) - grey).max() <= (2 if kind == "JPEG" else 0)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
+def test_one_bit_and_palette_pictures(tmp_path: Path, kind: str) -> None:
+    for mode in ("1", "P"):
+        picture = Image.fromarray(PICTURE).convert(mode)
+        expected = np.array(picture.convert("RGB"))
+        np.testing.assert_array_equal(read_bytes(tmp_path, encode(picture, kind)), expected)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_transparent_pictures_lie_on_white(tmp_path: Path, kind: str) -> None:
+    pixels = np.zeros((4, 6, 4), np.uint8)
+    pixels[:, :2] = (200, 100, 0, 255)
+    pixels[:, 2:4] = (200, 100, 0, 51)  # a fifth of the colour, four fifths of white
+    pixels[:, 4:] = (200, 100, 0, 0)
+    options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+    image = read_bytes(tmp_path, encode(pixels, kind, **options))
+    for column, expected in ((0, (200, 100, 0)), (2, (244, 224, 204)), (5, WHITE)):
+        assert np.abs(image[0, column].astype(int) - expected).max() <= 1
+
+
+def test_other_kinds_of_transparency_lie_on_white(tmp_path: Path) -> None:
+    pixels = np.zeros((4, 6, 4), np.uint8)
+    pixels[:, :3] = (200, 100, 0, 255)
+    palette = Image.fromarray(pixels).quantize(4)
+    for data in (
+        encode(palette, "PNG"),
+        encode(pixels, "GIF"),
+        encode(pixels[..., :3], "PNG", transparency=(0, 0, 0)),
+    ):
+        image = read_bytes(tmp_path, data)
+        assert image[0, 0].tolist() == [200, 100, 0]
+        assert image[0, 5].tolist() == [255, 255, 255]
+    grey_and_alpha = np.full((4, 6, 2), (100, 51), np.uint8)
+    image = read_bytes(tmp_path, encode(Image.fromarray(grey_and_alpha, "LA"), "PNG"))
+    assert image[0, 0].tolist() == [224, 224, 224]
+
+
+@pytest.mark.parametrize("extension", [".png", ".tif"])
+def test_sixteen_bits_are_scaled_to_eight(tmp_path: Path, extension: str) -> None:
+    values = np.array([0, 128, 129, 257, 32768, 65535 - 129, 65535 - 128, 65535], np.uint16)
+    expected = [0, 0, 1, 1, 128, 254, 255, 255]  # value / 257, rounded
+    grey = np.tile(values, (3, 1))
+    image = read_bytes(tmp_path, cv2.imencode(extension, grey)[1].tobytes())
+    assert image[0, :, 0].tolist() == expected
+    colour = np.dstack([grey, grey * 0, grey[:, ::-1]])  # blue, green, red
+    image = read_bytes(tmp_path, cv2.imencode(extension, colour)[1].tobytes())
+    assert image[0, :, 2].tolist() == expected
+    assert image[0, :, 0].tolist() == expected[::-1]
+    assert not image[..., 1].any()
+
+
+def test_sixteen_bit_transparency(tmp_path: Path) -> None:
+    pixels = np.full((3, 4, 4), (0, 100 * 257, 200 * 257, 51 * 257), np.uint16)
+    image = read_bytes(tmp_path, cv2.imencode(".png", pixels)[1].tobytes())
+    assert image[0, 0].tolist() == [244, 224, 204]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.0, 0.25, 0.5, 1.0], [0, 64, 128, 255]),
+        ([0.0, 0.1, 0.2, 0.5], [0, 26, 51, 128]),
+        ([0.0, 255.0, 510.0, 1020.0], [0, 64, 128, 255]),
+        ([-3.0, float("nan"), float("inf"), 0.5], [0, 0, 0, 128]),
+    ],
+)
+def test_floating_point_tiff(tmp_path: Path, values: list[float], expected: list[int]) -> None:
+    grey = np.tile(np.array(values, np.float32), (3, 1))
+    for pixels in (grey, np.dstack([grey] * 3)):
+        image = read_bytes(tmp_path, cv2.imencode(".tif", pixels)[1].tobytes())
+        assert image[0].tolist() == [[value] * 3 for value in expected]
+
+
+def test_cmyk(tmp_path: Path) -> None:
+    cmyk = Image.fromarray(PICTURE).convert("CMYK")
+    jpeg = encode(cmyk, "JPEG", quality=95)
+    adobe = jpeg.index(b"Adobe") - 4  # Pillow writes the inverted values that Adobe's marker announces
+    for data in (jpeg, jpeg[:adobe] + jpeg[adobe + 16 :], encode(cmyk, "TIFF")):
+        image = read_bytes(tmp_path, data)
+        for row, column, colour in ((4, 4, RED), (4, 76, GREEN), (44, 4, BLUE), (44, 76, WHITE)):
+            assert np.abs(image[row, column].astype(int) - colour).max() < 12

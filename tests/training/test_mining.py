@@ -1,0 +1,143 @@
+"""Hard-negative mining: targets, the bank, and a pass that finds what a slow full training finds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from detector.heads.linear_svm import LinearSVMs
+from detector.training.dual_solver import solve_dual
+from detector.training.mining import (
+    Bank,
+    Candidates,
+    MiningSettings,
+    MiningState,
+    class_overlaps,
+    first_of_each,
+    mine,
+    mining_targets,
+)
+from detector.training.svm_problem import SVMProblem
+
+N_FEATURES, N_CLASSES = 12, 2
+PROBLEM = SVMProblem(C=1e-2)
+
+
+@dataclass(frozen=True)
+class FakePictures:
+    """Pictures whose windows index rows of a matrix of features."""
+
+    features: NDArray[np.float32]  # (pictures, boxes, D)
+    targets: NDArray[np.int8]  # (pictures, boxes, K)
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, index: int) -> Candidates:
+        windows = np.zeros((self.features.shape[1], 5), np.int64)
+        windows[:, 1] = np.arange(len(windows))
+        features = self.features[index]
+        return Candidates(windows, self.targets[index], lambda function, rows: function(features[rows[:, 1]]))
+
+
+@pytest.fixture(scope="module")
+def pictures() -> FakePictures:
+    """30 pictures of 60 boxes; the first box of each is an object of one of 2 classes, some boxes are ignored."""
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((30, 60, N_FEATURES)).astype(np.float32) * 5
+    targets = np.full((30, 60, N_CLASSES), -1, np.int8)
+    targets[:, 1:4] = 0
+    for index in range(30):
+        targets[index, 0] = -1
+        targets[index, 0, index % 2] = 1
+        features[index, 0, index % 2] += 12
+    return FakePictures(features, targets)
+
+
+def fresh(capacity: int = 2000, n_classes: int = N_CLASSES) -> MiningState:
+    return MiningState(Bank(capacity, N_FEATURES, n_classes))
+
+
+def test_targets_by_hand() -> None:
+    overlaps = np.array([[0.6, 0.2], [0.6, 0.5], [0.3, 0.29], [0.0, 0.0]], np.float32)
+    targets = mining_targets(overlaps, np.array([0]))
+    # the object of class 0 is a negative of class 1; at exactly 0.3 a box is ignored
+    assert targets.tolist() == [[1, -1], [0, 0], [0, -1], [-1, -1]]
+
+
+def test_overlaps_with_classes() -> None:
+    overlaps = np.array([[0.1, 0.4, 0.2], [0.9, 0.0, 0.3]], np.float32)
+    best = class_overlaps(overlaps, np.array([2, 0, 2]), 4)
+    np.testing.assert_allclose(best, [[0.4, 0, 0.2, 0], [0, 0, 0.9, 0]])
+    assert class_overlaps(np.zeros((3, 0), np.float32), np.zeros(0, np.int64), 2).tolist() == [[0, 0]] * 3
+
+
+def test_boxes_with_equal_cells_count_once() -> None:
+    windows = np.array([[0, 5, 5, 9, 9], [0, 1, 1, 2, 2], [0, 5, 5, 9, 9], [1, 5, 5, 9, 9], [0, 1, 1, 2, 2]])
+    assert first_of_each(windows).tolist() == [0, 1, 3]
+
+
+def test_mining_finds_the_solution_of_all_samples(pictures: FakePictures) -> None:
+    settings = MiningSettings(start_pictures=3, start_samples=10, max_per_picture=60, growth=0.2)
+    mined = mine(pictures, PROBLEM, solve_dual, settings, fresh())
+    features = pictures.features.reshape(-1, N_FEATURES)
+    targets = pictures.targets.reshape(-1, N_CLASSES)
+    full = solve_dual(PROBLEM, features, targets)
+    ratio = PROBLEM.objectives(mined, features, targets) / PROBLEM.objectives(full, features, targets)
+    assert (ratio < 1.05).all()
+
+
+def test_a_pass_can_go_on_from_any_fit(pictures: FakePictures) -> None:
+    settings = MiningSettings(start_pictures=3, start_samples=10, max_per_picture=20, growth=0.5)
+    states: list[tuple[int, NDArray[np.int64], NDArray[np.float32], LinearSVMs]] = []
+
+    def keep(state: MiningState) -> None:
+        assert state.svms is not None
+        states.append((state.next_picture, state.bank.keys.copy(), state.bank.duals.copy(), state.svms))
+
+    full = mine(pictures, PROBLEM, solve_dual, settings, fresh(), report=keep)
+    assert len(states) > 3
+    for next_picture, keys, duals, svms in states:
+        bank = Bank(1000, N_FEATURES, N_CLASSES)
+        for picture, row in keys:
+            candidates = pictures[picture]
+            rows = np.array([row])
+            bank.add(candidates.pool(candidates.windows[rows]), candidates.targets[rows], picture, rows)
+        bank.duals[:] = duals
+        again = mine(pictures, PROBLEM, solve_dual, settings, MiningState(bank, next_picture, svms=svms))
+        np.testing.assert_array_equal(again.weights, full.weights)
+
+
+def test_memory_is_bounded_and_no_sample_stored_twice(pictures: FakePictures) -> None:
+    settings = MiningSettings(start_pictures=2, start_samples=5, max_per_picture=30, growth=0.1)
+    sizes = []
+
+    def check(state: MiningState) -> None:
+        sizes.append(state.bank.size)
+        assert len(np.unique(state.bank.keys, axis=0)) == state.bank.size
+        assert (state.bank.targets > 0).any(1).sum() == len(pictures)
+
+    mine(pictures, PROBLEM, solve_dual, settings, fresh(capacity=120), report=check)
+    assert max(sizes) <= 120
+
+
+def test_a_class_without_objects_is_an_error(pictures: FakePictures) -> None:
+    targets = np.concatenate([pictures.targets, np.full((30, 60, 1), -1, np.int8)], axis=2)
+    with pytest.raises(ValueError, match="no box of class 2 to train on"):
+        mine(FakePictures(pictures.features, targets), PROBLEM, solve_dual, MiningSettings(), fresh(n_classes=3))
+
+
+def test_the_bank_keeps_rows_and_refuses_more_than_it_holds() -> None:
+    bank = Bank(5, 2, 1)
+    features = np.arange(10, dtype=np.float32).reshape(5, 2)
+    bank.add(features[:4], np.array([[1], [-1], [-1], [0]], np.int8), 7, np.array([3, 4, 8, 9]))
+    bank.keep(np.array([0, 2, 3]))
+    assert bank.features.tolist() == [[0, 1], [4, 5], [6, 7]]
+    assert bank.targets.ravel().tolist() == [1, -1, 0]
+    assert bank.keys.tolist() == [[7, 3], [7, 8], [7, 9]]
+    assert bank.free == 2
+    with pytest.raises(ValueError, match="holds 5 samples; 3 more do not fit"):
+        bank.add(features[:3], np.zeros((3, 1), np.int8), 8, np.arange(3))
