@@ -1,7 +1,7 @@
-"""VOC classification from frozen features: what the pyramid and the whole picture bring (the paper's table 6).
+"""VOC classification from frozen features: what the pyramid and the whole image bring (the paper's table 6).
 
 Features of one layer, scaled to unit length, linear SVMs without augmentation (paper, section 3.2). The layer is the
-last map, pooled; layers after it are not tuned and not used. C is chosen on every fifth training picture. Features stay
+last map, pooled; layers after it are not tuned and not used. C is chosen on every fifth training image. Features stay
 in --cache, and a run that was killed goes on from there; a damaged file is named and replaced.
 """
 
@@ -21,7 +21,7 @@ from benchmarks.machine import machine
 from detector.backbones.backbone import Backbone, load_backbone
 from detector.classification.views import Views, view_images
 from detector.commands.console import output_file, progress, report, write_json
-from detector.datasets.labelled import LabelledPictures, labelled_pictures
+from detector.datasets.labelled import LabelledImages, labelled_images
 from detector.datasets.voc import load_voc
 from detector.evaluation.voc import average_precision
 from detector.features.pooling import PAPER_LEVELS
@@ -36,12 +36,12 @@ Matrix = NDArray[np.float32]
 
 CROP = 224
 VIEWS: dict[str, tuple[Views, int]] = {"crop": ("one", 224), "full 224": ("whole", 224), "full 392": ("whole", 392)}
-"""How a picture is looked at, and its shorter side; the crop is the largest central square."""
+"""How an image is looked at, and its shorter side; the crop is the largest central square."""
 ROWS = {
     "6 x 6 alone, crop 224": ("crop", PAPER_LEVELS[:1]),
     "pyramid, crop 224": ("crop", PAPER_LEVELS),
-    "pyramid, whole picture, 224": ("full 224", PAPER_LEVELS),
-    "pyramid, whole picture, 392": ("full 392", PAPER_LEVELS),
+    "pyramid, whole image, 224": ("full 224", PAPER_LEVELS),
+    "pyramid, whole image, 392": ("full 392", PAPER_LEVELS),
 }
 PAPER = (
     ("conv4", "59.96", "57.28", "-", "-", "-"),
@@ -56,12 +56,12 @@ HOLD_OUT = 5
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--voc", type=Path, required=True, metavar="ROOT", help="VOC folder, or a devkit above it")
-    parser.add_argument("--split", required=True, help="pictures to classify: a list such as val")
-    parser.add_argument("--train-split", default="train", help="pictures to train on (default: train)")
+    parser.add_argument("--split", required=True, help="images to classify: a list such as val")
+    parser.add_argument("--train-split", default="train", help="images to train on (default: train)")
     parser.add_argument(
         "--network", action="append", dest="networks", metavar="NAME[=WEIGHTS]", help="default: efficientnet_lite0"
     )
-    parser.add_argument("--images", type=int, metavar="N", help="only the first N pictures of each list")
+    parser.add_argument("--images", type=int, metavar="N", help="only the first N images of each list")
     parser.add_argument("--cache", type=Path, default=Path("cache/classify"), help="folder (default: cache/classify)")
     parser.add_argument("--json", type=output_file, metavar="FILE", help="write the numbers to FILE; - is stdout")
 
@@ -84,24 +84,24 @@ def measure(options: argparse.Namespace) -> int:
     return 0
 
 
-def first(root: Path, split: str, count: int | None) -> LabelledPictures:
-    """The first pictures of a list."""
-    found = labelled_pictures(load_voc(root, split))
+def first(root: Path, split: str, count: int | None) -> LabelledImages:
+    """The first images of a list."""
+    found = labelled_images(load_voc(root, split))
     return found.take(range(len(found))[:count])
 
 
 @dataclass(frozen=True)
 class FeatureStore:
-    """Pooled features of pictures, float16, in a file a picture and view; computed when missing."""
+    """Pooled features of images, float16, in a file an image and view; computed when missing."""
 
     backbone: Backbone
     directory: Path
 
-    def features(self, pictures: LabelledPictures, view: str, levels: tuple[int, ...]) -> Matrix:
+    def features(self, images: LabelledImages, view: str, levels: tuple[int, ...]) -> Matrix:
         """Unit rows ``(N, D)``; ``levels`` are the first ones of the paper's."""
         n_values = sum(level * level for level in levels) * self.backbone.channels
-        features = np.empty((len(pictures), n_values), np.float32)
-        paths: Iterable[Any] = progress(list(enumerate(pictures.paths)), f"{view} of {pictures.name}")
+        features = np.empty((len(images), n_values), np.float32)
+        paths: Iterable[Any] = progress(list(enumerate(images.paths)), f"{view} of {images.name}")
         for row, path in paths:
             features[row] = self._row(path, view)[:n_values]
         norms = np.linalg.norm(features, axis=1, keepdims=True)
@@ -144,7 +144,7 @@ def fit(features: Matrix, targets: NDArray[np.int8], cost: float) -> LinearSVMs:
 
 
 def precisions(svms: LinearSVMs, features: Matrix, targets: NDArray[np.int8]) -> list[float]:
-    """VOC07's average precision of each class; pictures that are not judged are left out, as the devkit does."""
+    """VOC07's average precision of each class; images that are not judged are left out, as the devkit does."""
     scores = svms.decision_function(features)
     found = []
     for k in range(targets.shape[1]):
@@ -161,7 +161,7 @@ def print_table(results: dict[str, dict[str, Any]]) -> None:
     line("mAP, %", results)
     for row in ROWS:
         line(row, [f"{100 * rows[row]['mAP']:.2f}" for rows in results.values()])
-    print("paper, table 6: 5,011 pictures of trainval, the 4,952 of test")
+    print("paper, table 6: 5,011 images of trainval, the 4,952 of test")
     line("", ("ZF-5 crop", "ZF-5, SPP crop", "SPP, whole 224", "SPP, whole 392", "Overfeat-7, 364"))
     for name, *cells in PAPER:
         line(name, cells)

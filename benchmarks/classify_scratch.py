@@ -1,7 +1,7 @@
 """Pyramid and multi-size training from scratch: accuracy on objects of VOC, for equal numbers of batches.
 
 The question of the paper's tables 2 and 3 at the size of an afternoon: a narrow ZF-5 learns to name objects cut out
-of their pictures, without a pyramid, with one, and with one at two sizes in turn. What is done stays in --work, and a
+of their images, without a pyramid, with one, and with one at two sizes in turn. What is done stays in --work, and a
 run that was killed goes on from there.
 """
 
@@ -16,12 +16,12 @@ import numpy as np
 
 from benchmarks.machine import machine
 from detector.classification.model import Classifier
-from detector.classification.samples import ResizedPictures
+from detector.classification.samples import ResizedImages
 from detector.classification.training import train_classifier
 from detector.classification.views import Views
 from detector.commands.console import output_file, progress, write_json
-from detector.config.classifier import ClassifierConfig, NetworkConfig, PictureConfig, TrainingConfig
-from detector.datasets.labelled import LabelledPictures, labelled_objects
+from detector.config.classifier import ClassifierConfig, ImageConfig, NetworkConfig, TrainingConfig
+from detector.datasets.labelled import LabelledImages, labelled_objects
 from detector.datasets.voc import load_voc
 
 SHORT_SIDE, CROP, SMALLER = 128, 112, 90
@@ -81,7 +81,7 @@ def recipe(options: argparse.Namespace, method: str, seed: int) -> ClassifierCon
         network=NetworkConfig(
             backbone=options.backbone, weights="random", frozen=False, pyramid=pyramid, hidden=tuple(options.hidden)
         ),
-        pictures=PictureConfig(short_side=SHORT_SIDE, crop=CROP, sizes=sizes),
+        pictures=ImageConfig(short_side=SHORT_SIDE, crop=CROP, sizes=sizes),
         training=TrainingConfig(
             epochs=options.epochs,
             batch=options.batch,
@@ -101,13 +101,13 @@ def views_of(method: str) -> tuple[Views, ...]:
     return VIEWS if METHODS[method][0] else VIEWS[:2]
 
 
-def accuracy(classifier: Classifier, samples: LabelledPictures, views: Views, work: Path) -> float:
+def accuracy(classifier: Classifier, samples: LabelledImages, views: Views, work: Path) -> float:
     """Share of the samples whose most probable class is theirs."""
-    pictures = ResizedPictures(samples, SHORT_SIDE, work)
+    images = ResizedImages(samples, SHORT_SIDE, work)
     hits = 0
     for start in range(0, len(samples), BLOCK):
         rows = range(start, min(start + BLOCK, len(samples)))
-        scores = classifier.scores([pictures[row] for row in rows], views)
+        scores = classifier.scores([images[row] for row in rows], views)
         hits += int((scores.argmax(1) == samples.targets[rows.start : rows.stop].argmax(1)).sum())
     return hits / len(samples)
 

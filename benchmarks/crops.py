@@ -1,6 +1,6 @@
 """R-CNN's features behind the interface of our encoder and our cache: each box is warped and convolved by itself.
 
-A box is grown so that 16 px of context surround it in the warped picture; what lies outside of the picture has the
+A box is grown so that 16 px of context surround it in the warped image; what lies outside of the image has the
 mean colour (R-CNN, appendix A; release: rcnn_im_crop). The last map, 13 x 13, is max-pooled 3 / 2 to 6 x 6.
 """
 
@@ -30,7 +30,7 @@ BATCH = 32
 
 
 def warp(image: NDArray[np.uint8], box: NDArray[np.float32], fill: tuple[int, ...]) -> NDArray[np.uint8]:
-    """The ``(SIDE, SIDE, 3)`` uint8 input of R-CNN for a box ``x1 y1 x2 y2`` of a picture; ``fill`` is RGB."""
+    """The ``(SIDE, SIDE, 3)`` uint8 input of R-CNN for a box ``x1 y1 x2 y2`` of an image; ``fill`` is RGB."""
     border = (box[2:] - box[:2]) * (CONTEXT / (SIDE - 2 * CONTEXT))
     start, end = np.rint(box[:2] - border).astype(int), np.rint(box[2:] + border).astype(int)
     inner_start, inner_end = np.maximum(start, 0), np.minimum(end, image.shape[1::-1])
@@ -66,7 +66,7 @@ class CropEncoder(RegionEncoder):
         return Rows((rows,), (1.0,), (image.shape[0], image.shape[1]), boxes)
 
     def _convolve(self, crops: NDArray[np.uint8]) -> Features:
-        # stacked to one tall picture, which is preprocessed at once
+        # stacked to one tall image, which is preprocessed at once
         pixels = self.backbone.preprocess(crops.reshape(-1, SIDE, 3))[0].permute(1, 2, 0)
         maps = self.backbone.forward(pixels.reshape(-1, SIDE, SIDE, 3).permute(0, 3, 1, 2))
         return F.max_pool2d(maps, 3, 2).flatten(1).float().numpy(force=True)
@@ -95,7 +95,7 @@ class CropEncoder(RegionEncoder):
 
 @dataclass(frozen=True)
 class CropCache(FeatureCache):
-    """Rows of a picture's ``truths`` (by image id) and proposals, float16, in a file a picture."""
+    """Rows of an image's ``truths`` (by image id) and proposals, float16, in a file an image."""
 
     truths: Mapping[str, Boxes] = field(default_factory=dict)
 
@@ -107,7 +107,7 @@ class CropCache(FeatureCache):
         return self.directory / f"crops-{fingerprint({**settings, **self.proposal_settings})}"
 
     def maps(self, image_id: str, path: Path) -> Rows:
-        """Rows of the picture at ``path``, from the cache or computed and stored."""
+        """Rows of the image at ``path``, from the cache or computed and stored."""
         file = self.maps_directory / f"{image_id}.safetensors"
         if not file.exists():
             boxes = np.concatenate([self.truths[image_id], self.proposals(image_id, path)])

@@ -1,6 +1,6 @@
 """A warm detection with the default model, stage by stage.
 
-Medians over the pictures of a split, in seconds of wall time, with the model loaded and all code compiled.
+Medians over the images of a split, in seconds of wall time, with the model loaded and all code compiled.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from detector.runtime.timing import stage, stage_times
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--voc", type=Path, required=True, metavar="ROOT", help="VOC folder, or a devkit above it")
     parser.add_argument("--split", required=True, help="a list in ImageSets/Main, such as val")
-    parser.add_argument("--images", type=int, default=20, metavar="N", help="only the first N pictures (default: 20)")
+    parser.add_argument("--images", type=int, default=20, metavar="N", help="only the first N images (default: 20)")
     parser.add_argument("--scales", type=int, nargs="+", metavar="S", help="short sides other than the model's")
     parser.add_argument("--no-mirror", dest="mirror", action="store_false", help="leave out the mirror image")
     parser.add_argument("--model", type=Path, help="a model file (default: the one that comes with the package)")
@@ -38,11 +38,11 @@ def measure(options: argparse.Namespace) -> int:
     images = [read_image(each.path) for each in list(dataset)[: options.images]]
     detector.detect(images[0])
     runs = []
-    for image in progress(images, "pictures"):
+    for image in progress(images, "images"):
         with stage_times() as times, stage("together"):
             detector.detect(image)
         runs.append(times)
-    print(f"{machine()}\n{len(images)} pictures of {dataset.name}")
+    print(f"{machine()}\n{len(images)} images of {dataset.name}")
     mirror = "and mirror images, " if detector.config.detection.mirrored else ""
     print(f"scales {list(detector.encoder.short_sides)}, {mirror}{detector.encoder.backbone.precision}; medians")
     for name in dict.fromkeys(name for times in runs for name in times):

@@ -1,7 +1,7 @@
-"""Convolution of a picture by network, scales, precision and batch, as seconds and as a share of the peak.
+"""Convolution of an image by network, scales, precision and batch, as seconds and as a share of the peak.
 
 The share is that of the multiply-adds a second which a product of two large matrices reaches in the same precision
-and the same run: the two take turns. Also tells which of five scales the proposals of a picture are read from.
+and the same run: the two take turns. Also tells which of five scales the proposals of an image are read from.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from detector.images.resizing import resize_short_side
 from detector.proposals.selective_search import selective_search
 
 SIZE = (375, 500, 3)
-"""Pictures of one size, VOC's most frequent one, so that they can go through the network together."""
+"""Images of one size, VOC's most frequent one, so that they can go through the network together."""
 NETWORKS = ("alexnet", "vgg16", "efficientnet_lite0")
 SCALES = {"1 scale": (688,), "5 scales": (480, 576, 688, 864, 1200)}
 BATCHES = (1, 4)
@@ -40,7 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--voc", type=Path, required=True, metavar="ROOT", help="VOC folder, or a devkit above it")
     parser.add_argument("--split", required=True, help="a list in ImageSets/Main, such as val")
     parser.add_argument(
-        "--images", type=int, default=10, metavar="N", help="the first N pictures of 500 x 375 (default: 10)"
+        "--images", type=int, default=10, metavar="N", help="the first N images of 500 x 375 (default: 10)"
     )
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS, help="(default: all)")
     parser.add_argument(
@@ -51,11 +51,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def measure(options: argparse.Namespace) -> int:
     dataset = load_voc(options.voc, options.split)
-    images = read_pictures(dataset, max(options.images, *BATCHES))
+    images = read_images(dataset, max(options.images, *BATCHES))
     automatic = load_backbone("alexnet", weights="random", precision="auto").precision
     report: dict[str, Any] = {
         "machine": machine(),
-        "data": f"{len(images)} pictures of 500 x 375 of {dataset.name}",
+        "data": f"{len(images)} images of 500 x 375 of {dataset.name}",
         "networks": [],
         "proposals": scale_use(images, SCALES["5 scales"]),
     }
@@ -70,12 +70,12 @@ def measure(options: argparse.Namespace) -> int:
     return 0
 
 
-def read_pictures(dataset: Dataset, count: int) -> list[NDArray[np.uint8]]:
-    """The first ``count`` pictures of `SIZE`."""
+def read_images(dataset: Dataset, count: int) -> list[NDArray[np.uint8]]:
+    """The first ``count`` images of `SIZE`."""
     images = (image for each in dataset if (image := read_image(each.path)).shape == SIZE)
     found = list(itertools.islice(images, count))
     if len(found) < count:
-        raise ValueError(f"{count} pictures of 500 x 375 are needed, but {dataset.name} has {len(found)}")
+        raise ValueError(f"{count} images of 500 x 375 are needed, but {dataset.name} has {len(found)}")
     return found
 
 
@@ -89,7 +89,7 @@ def weights_of(name: str, directory: Path | None) -> Path | str | None:
 def convolution(
     backbone: Backbone, images: list[NDArray[np.uint8]], short_sides: tuple[int, ...], batch: int
 ) -> dict[str, float]:
-    """Medians a picture, its resizing not counted, in batches; the first one warms up."""
+    """Medians an image, its resizing not counted, in batches; the first one warms up."""
     times = []
     for group in progress([0, *range(len(images) // batch)], f"{backbone.name} {backbone.precision} {batch}"):
         chosen = images[group * batch : (group + 1) * batch]
@@ -101,13 +101,13 @@ def convolution(
     with FlopCounterMode(display=False) as counter:
         convolve(backbone, [pixels[:1] for pixels in inputs])
     multiply_adds = counter.get_total_flops() / 2
-    matrices, pictures = np.array(times[1:]).T
+    matrices, convolutions = np.array(times[1:]).T
     return {
         "batch": batch,
-        "seconds": float(np.median(pictures)),
+        "seconds": float(np.median(convolutions)),
         "multiply_adds": multiply_adds,
         "peak": MATRIX**3 / float(np.median(matrices)),
-        "share": float(np.median(multiply_adds / MATRIX**3 * matrices / pictures)),
+        "share": float(np.median(multiply_adds / MATRIX**3 * matrices / convolutions)),
     }
 
 
@@ -134,7 +134,7 @@ def seconds(work: Callable[..., object], *arguments: Any) -> float:
 
 
 def scale_use(images: list[NDArray[np.uint8]], short_sides: tuple[int, ...]) -> dict[str, Any]:
-    """Shares of boxes and of pictures that read from each scale, and scales that a picture needs on average."""
+    """Shares of boxes and of images that read from each scale, and scales that an image needs on average."""
     boxes = [selective_search(image) for image in images]
     counts = []
     for image, each in zip(images, boxes, strict=True):
@@ -145,7 +145,7 @@ def scale_use(images: list[NDArray[np.uint8]], short_sides: tuple[int, ...]) -> 
         "boxes": float(np.mean([len(each) for each in boxes])),
         "short_sides": short_sides,
         "share_of_boxes": (table.sum(0) / table.sum()).tolist(),
-        "share_of_pictures": (table > 0).mean(0).tolist(),
+        "share_of_images": (table > 0).mean(0).tolist(),
         "scales_needed": float((table > 0).sum(1).mean()),
     }
 
@@ -153,7 +153,7 @@ def scale_use(images: list[NDArray[np.uint8]], short_sides: tuple[int, ...]) -> 
 def print_report(report: dict[str, Any]) -> None:
     print(report["machine"])
     print(
-        f"{report['data']}; medians of seconds a picture, billions of multiply-adds a picture and a second, "
+        f"{report['data']}; medians of seconds an image, billions of multiply-adds an image and a second, "
         f"and what the product of two {MATRIX} x {MATRIX} matrices reaches in turn with them"
     )
     columns = ("seconds", "G", "G/s", "matrices", "share")
@@ -165,8 +165,8 @@ def print_report(report: dict[str, Any]) -> None:
             f"{work:>9.1f}{work / taken:>9.0f}{row['peak'] / 1e9:>9.0f}{row['share']:>9.0%}"
         )
     use = report["proposals"]
-    print(f"{use['boxes']:.0f} proposals a picture are read from {use['scales_needed']:.1f} of 5 scales:")
+    print(f"{use['boxes']:.0f} proposals an image are read from {use['scales_needed']:.1f} of 5 scales:")
     for short_side, boxes, shares in zip(
-        use["short_sides"], use["share_of_boxes"], use["share_of_pictures"], strict=True
+        use["short_sides"], use["share_of_boxes"], use["share_of_images"], strict=True
     ):
-        print(f"{short_side:>6} px {boxes:>5.0%} of the boxes, used in {shares:.0%} of the pictures")
+        print(f"{short_side:>6} px {boxes:>5.0%} of the boxes, used in {shares:.0%} of the images")

@@ -1,7 +1,7 @@
 """Pyramid pooling and fused scoring against a copy of the features and torchvision's roi_pool.
 
 Seconds of wall time, medians of rounds in which every method takes its turn. The map is a random one of the size that
-a 500 x 375 picture has at 688 pixels and stride 16; the boxes are random too.
+a 500 x 375 image has at 688 pixels and stride 16; the boxes are random too.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Our selective search and its peers: time, memory and recall.
 
-Every method runs in a process of its own; for each picture all of them take their turn, so that whatever else
+Every method runs in a process of its own; for each image all of them take their turn, so that whatever else
 the machine does hits all alike. OpenCV's contrib build shares the module cv2 with opencv-python and runs in a
 Python of its own.
 """
@@ -28,20 +28,18 @@ OURS = ("ours:fast", "ours:fast-threads", "ours:fast-random")
 COUNTS = (500, 1000, 2000)
 MEGAPIXELS = (0.1, 0.1875, 0.5, 1.0, 3.0, 6.0, 12.0)
 SLOW = 60.0
-"""Seconds; a method that took longer for a picture is not given larger ones; below a tenth it has three turns."""
+"""Seconds; a method that took longer for an image is not given larger ones; below a tenth it has three turns."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--voc", type=Path, required=True, metavar="ROOT", help="VOC folder, or a devkit above it")
     parser.add_argument("--split", required=True, help="a list in ImageSets/Main, such as val")
-    parser.add_argument("--images", type=int, metavar="N", help="only the first N pictures")
+    parser.add_argument("--images", type=int, metavar="N", help="only the first N images")
     parser.add_argument(
         "--methods", nargs="*", default=["opencv:single", "opencv:fast", "selectivesearch"], help="peers"
     )
     parser.add_argument("--opencv-python", metavar="PYTHON", help="a Python that has opencv-contrib-python")
-    parser.add_argument(
-        "--no-sizes", action="store_true", help="leave out the run over pictures of 0.1 to 12 megapixels"
-    )
+    parser.add_argument("--no-sizes", action="store_true", help="leave out the run over images of 0.1 to 12 megapixels")
     parser.add_argument("--json", type=output_file, metavar="FILE", help="write the numbers to FILE; - is stdout")
     parser.add_argument(
         "--plot", type=output_file, metavar="FILE", help="draw recall and time to FILE (extra: benchmark)"
@@ -55,7 +53,7 @@ def measure(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         workers = {method: Worker(method, options.opencv_python, Path(folder)) for method in methods}
         overlaps: dict[str, list[NDArray[np.float32]]] = {method: [] for method in methods}
-        for annotation in progress(annotations, "pictures"):
+        for annotation in progress(annotations, "images"):
             image = read_image(annotation.path)
             for method, worker in workers.items():
                 boxes = worker.propose(image)
@@ -79,7 +77,7 @@ def measure(options: argparse.Namespace) -> int:
 
 
 class Worker:
-    """A method in a process of its own; keeps the time and memory of every picture."""
+    """A method in a process of its own; keeps the time and memory of every image."""
 
     def __init__(self, method: str, opencv_python: str | None, folder: Path) -> None:
         self.method = method
@@ -129,7 +127,7 @@ def padded(overlap: NDArray[np.float32]) -> NDArray[np.float32]:
 def recall_table(overlaps: list[NDArray[np.float32]], labels: list[NDArray[np.int64]]) -> dict[str, Any]:
     """Recall at IoU 0.5 and 0.7 and mean average best overlap over classes, each with its standard error.
 
-    Errors are those of a bootstrap over pictures, since objects of one picture are found or missed together.
+    Errors are those of a bootstrap over images, since objects of one image are found or missed together.
     """
     random = np.random.default_rng(0)
     draws = [np.arange(len(overlaps)), *random.integers(0, len(overlaps), (200, len(overlaps)))]
@@ -170,17 +168,17 @@ def time_by_size(
 
 
 def mosaic(dataset: Dataset, megapixels: float) -> NDArray[np.uint8]:
-    """A picture of 4:3 with this many pixels, tiled from photographs at their own size."""
+    """An image of 4:3 with this many pixels, tiled from photographs at their own size."""
     height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
     width = round(height * 4 / 3)
-    picture = np.empty((height, width, 3), np.uint8)
+    image = np.empty((height, width, 3), np.uint8)
     annotations = iter(dataset)
     for y in range(0, height, 330):
         for x in range(0, width, 330):
             tile = read_image(next(annotations).path)
             tile = np.tile(tile, (2, 2, 1))[: min(330, height - y), : min(330, width - x)]
-            picture[y : y + 330, x : x + 330] = tile
-    return picture
+            image[y : y + 330, x : x + 330] = tile
+    return image
 
 
 def print_report(report: dict[str, Any]) -> None:

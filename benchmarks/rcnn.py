@@ -1,4 +1,4 @@
-"""SPP against R-CNN on the same network, proposals and SVM training: seconds a picture, and mAP.
+"""SPP against R-CNN on the same network, proposals and SVM training: seconds an image, and mAP.
 
 The paper's table 10 on this processor, but for the layers after the convolutions: features are the last map pooled
 by the pyramid (SPP) or to 6 x 6 (R-CNN), without fine-tuning or box regression. What was computed for the mAP stays
@@ -49,9 +49,9 @@ DRAWS = 200
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--voc", type=Path, required=True, metavar="ROOT", help="VOC folder, or a devkit above it")
-    parser.add_argument("--split", required=True, help="pictures to find objects in: a list such as val")
+    parser.add_argument("--split", required=True, help="images to find objects in: a list such as val")
     parser.add_argument("--images", type=int, default=250, metavar="N", help="the first N of them (default: 250)")
-    parser.add_argument("--train-split", default="train", help="pictures to train on (default: train)")
+    parser.add_argument("--train-split", default="train", help="images to train on (default: train)")
     parser.add_argument("--train-images", type=int, default=250, metavar="M", help="the first M of them (default: 250)")
     parser.add_argument("--backbone", choices=list(NETWORKS), default="alexnet", help="network (default: alexnet)")
     parser.add_argument("--weights", metavar="FILE", help="safetensors file (default: torchvision's, downloaded)")
@@ -61,7 +61,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="take SVMs and features.power from a recipe (default: the release's)",
     )
-    parser.add_argument("--max-boxes", type=int, default=500, help="proposals of a picture (default: 500)")
+    parser.add_argument("--max-boxes", type=int, default=500, help="proposals of an image (default: 500)")
     kinds = ("auto", "float32", "bfloat16")
     parser.add_argument("--precision", choices=kinds, default="auto", help="of the network (default: what is fast)")
     parser.add_argument("--time-images", type=int, default=5, metavar="T", help="time the first T (default: 5)")
@@ -107,9 +107,9 @@ def measure(options: argparse.Namespace) -> int:
 
 
 def first(dataset: Dataset, count: int) -> Dataset:
-    """The first pictures of a data set, and what they are called."""
+    """The first images of a data set, and what they are called."""
     annotations = dataset.annotations[:count]
-    return Dataset(annotations, dataset.class_names, f"the first {len(annotations)} pictures of {dataset.name}")
+    return Dataset(annotations, dataset.class_names, f"the first {len(annotations)} images of {dataset.name}")
 
 
 def learn(
@@ -152,7 +152,7 @@ def encoder_of(method: str, features: FeatureConfig) -> RegionEncoder:
 def compare(found: Mapping[str, list[Detections]], dataset: Dataset) -> dict[str, Any]:
     """mAP (VOC07) of each method, and its difference to R-CNN with a standard error.
 
-    The error is that of a bootstrap over pictures, the same draws for all methods.
+    The error is that of a bootstrap over images, the same draws for all methods.
     """
     random = np.random.default_rng(0)
     draws = random.integers(0, len(dataset), (DRAWS, len(dataset)))
@@ -170,15 +170,15 @@ def compare(found: Mapping[str, list[Detections]], dataset: Dataset) -> dict[str
     }
 
 
-def evaluated(found: list[Detections], dataset: Dataset, pictures: NDArray[np.int64]) -> VocResult:
-    """Average precisions on some pictures; one that is drawn twice counts as two."""
-    truths = [replace(dataset[int(index)], image_id=str(i)) for i, index in enumerate(pictures)]
-    detections = by_class([each.image_id for each in truths], [found[index] for index in pictures])
+def evaluated(found: list[Detections], dataset: Dataset, images: NDArray[np.int64]) -> VocResult:
+    """Average precisions on some images; one that is drawn twice counts as two."""
+    truths = [replace(dataset[int(index)], image_id=str(i)) for i, index in enumerate(images)]
+    detections = by_class([each.image_id for each in truths], [found[index] for index in images])
     return evaluate_voc(detections, truths, dataset.class_names)
 
 
 def time_all(options: argparse.Namespace, trained: Mapping[str, Detector], dataset: Dataset) -> dict[str, Any]:
-    """Median seconds of every stage; for each picture all methods take their turn."""
+    """Median seconds of every stage; for each image all methods take their turn."""
     configs = {method: recipe(options, method, options.time_precision, options.time_boxes) for method in METHODS}
     detectors = {m: replace(trained[m], encoder=encoder_of(m, config.features)) for m, config in configs.items()}
     propose = build_proposer(configs[RCNN].proposals)

@@ -1,6 +1,6 @@
-"""The joint solver of all classes against scikit-learn's LinearSVC, on the same samples of real pictures.
+"""The joint solver of all classes against scikit-learn's LinearSVC, on the same samples of real images.
 
-Samples are all objects of the split and random negatives of every picture, up to --samples. LinearSVC (liblinear) fits
+Samples are all objects of the split and random negatives of every image, up to --samples. LinearSVC (liblinear) fits
 class by class; with --classes N it is given the first N classes alone, and its time for all is scaled up from them.
 """
 
@@ -31,7 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", required=True, help="a list in ImageSets/Main, such as train")
     parser.add_argument("--cache", type=Path, required=True, metavar="DIR", help="folder of the cached files")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="the backbone's weights, in place of those named")
-    parser.add_argument("--images", type=int, metavar="N", help="only the first N pictures")
+    parser.add_argument("--images", type=int, metavar="N", help="only the first N images")
     parser.add_argument("--samples", type=int, default=20_000, metavar="N", help="default: 20000")
     parser.add_argument("--classes", type=int, default=20, metavar="N", help="classes for LinearSVC (default: 20)")
     parser.add_argument("--losses", nargs="+", default=["hinge", "squared_hinge"], metavar="LOSS", help="default: both")
@@ -42,26 +42,26 @@ def measure(options: argparse.Namespace) -> int:
     dataset = load_voc(options.voc, options.split, VOC_CLASSES)
     dataset = replace(dataset, annotations=dataset.annotations[: options.images])
     cache = build_cache(config, options.cache)
-    pictures = TrainingSet(dataset, len(VOC_CLASSES), cache, config.svm.max_negative_iou)
-    pictures = scaled(pictures, config.svm.mean_norm, config.svm.centre, config.svm.seed)
-    features, targets = draw(pictures, options.samples)
-    print(f"{machine()}\n{len(features)} x {features.shape[1]} samples of {len(dataset)} pictures of {dataset.name}")
+    images = TrainingSet(dataset, len(VOC_CLASSES), cache, config.svm.max_negative_iou)
+    images = scaled(images, config.svm.mean_norm, config.svm.centre, config.svm.seed)
+    features, targets = draw(images, options.samples)
+    print(f"{machine()}\n{len(features)} x {features.shape[1]} samples of {len(dataset)} images of {dataset.name}")
     for loss in options.losses:
         compare(SVMProblem(loss, config.svm.C), features, targets, options.classes)
     return 0
 
 
-def draw(pictures: TrainingSet, count: int) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+def draw(images: TrainingSet, count: int) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
     """Features ``(N, D)`` and targets ``(N, K)``, N at most ``count``."""
     rng = np.random.default_rng(0)
-    features = np.empty((count, pictures.n_features), np.float32)
-    targets = np.empty((count, pictures.n_classes), np.int8)
+    features = np.empty((count, images.n_features), np.float32)
+    targets = np.empty((count, images.n_classes), np.int8)
     size = 0
-    for index in progress(range(len(pictures)), "samples"):
-        candidates = pictures[index]
+    for index in progress(range(len(images)), "samples"):
+        candidates = images[index]
         positive = np.flatnonzero((candidates.targets > 0).any(1))
         negative = rng.permutation(np.arange(len(positive), len(candidates.targets)))
-        share = round((count - size) / (len(pictures) - index))
+        share = round((count - size) / (len(images) - index))
         rows = np.concatenate([positive, negative[: max(share - len(positive), 0)]])[: count - size]
         features[size : size + len(rows)] = candidates.pool(candidates.windows[rows])
         targets[size : size + len(rows)] = candidates.targets[rows]

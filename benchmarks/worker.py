@@ -56,7 +56,7 @@ def memory(field: str) -> float:
 
 
 def forget_peak() -> None:
-    # the compiler's own peak would hide that of any small picture
+    # the compiler's own peak would hide that of any small image
     Path("/proc/self/clear_refs").write_text("5")
 
 

@@ -1,6 +1,6 @@
 """Arrays of boxes: checks, area, overlap, clipping and the box deltas of R-CNN.
 
-Boxes are ``(R, 4)`` float32 rows ``x1 y1 x2 y2`` in pixels, 0-based and half-open: the box of the whole picture is
+Boxes are ``(R, 4)`` float32 rows ``x1 y1 x2 y2`` in pixels, 0-based and half-open: the box of the whole image is
 ``0 0 width height`` and its area is ``width * height``. Nothing here adds 1 to a width.
 """
 
@@ -49,13 +49,13 @@ def iou(a: Boxes, b: Boxes) -> NDArray[np.float32]:
 
 
 def clip(boxes: Boxes, height: int, width: int) -> Boxes:
-    """Return ``(..., 4)`` boxes with every corner moved inside the picture of ``height`` x ``width`` pixels."""
+    """Return ``(..., 4)`` boxes with every corner moved inside the image of ``height`` x ``width`` pixels."""
     limits = np.array([width, height, width, height], np.float32)
     return np.clip(boxes, 0, limits).astype(np.float32, copy=False)
 
 
 def flip(boxes: Boxes, width: int) -> Boxes:
-    """``(..., 4)`` boxes of a picture ``width`` pixels wide, in its mirror image."""
+    """``(..., 4)`` boxes of an image ``width`` pixels wide, in its mirror image."""
     flipped: Boxes = np.stack([width - boxes[..., 2], boxes[..., 1], width - boxes[..., 0], boxes[..., 3]], axis=-1)
     return flipped
 

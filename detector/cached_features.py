@@ -1,4 +1,4 @@
-"""The cache as training and evaluation use it: filled in advance, or picture by picture."""
+"""The cache as training and evaluation use it: filled in advance, or image by image."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def cache_of(detector: Detector, directory: Path, precomputed: Mapping[str, Boxe
 
 
 def cached_inputs(detector: Detector, cache: FeatureCache, annotation: Annotation) -> tuple[FeatureMaps, Boxes]:
-    """`Detector.maps` and boxes of a picture, from ``cache``; what is missing there is computed."""
+    """`Detector.maps` and boxes of an image, from ``cache``; what is missing there is computed."""
     maps = cache.maps(annotation.image_id, annotation.path)
     if detector.uses_mirror_image:
         maps = replace(maps, mirrored=cache.mirrored_maps(annotation.image_id, annotation.path))
@@ -49,7 +49,7 @@ def cached_inputs(detector: Detector, cache: FeatureCache, annotation: Annotatio
 def detect_cached(
     detector: Detector, cache: FeatureCache, annotations: Iterable[Annotation], progress: Progress = without_progress
 ) -> list[Detections]:
-    """What a detector finds in each picture, from features in ``cache``; what is missing there is computed."""
+    """What a detector finds in each image, from features in ``cache``; what is missing there is computed."""
     return [detector.detect_in_maps(*cached_inputs(detector, cache, each)) for each in progress(annotations, "detect")]
 
 
@@ -59,7 +59,7 @@ def fill_cache(
     progress: Progress = without_progress,
     mirrored: bool = False,
 ) -> list[Annotation]:
-    """Compute what the cache lacks of the pictures, or of their mirror images; return those that could be read.
+    """Compute what the cache lacks of the images, or of their mirror images; return those that could be read.
 
     The others are logged. Killed and started again, it goes on where it was. Several processes may fill one cache at a
     time. Raises ValueError when none could be read.
@@ -67,7 +67,7 @@ def fill_cache(
     annotations = list(annotations)
     missing = [each for each in annotations if not cache.is_complete(each.image_id, mirrored)]
     unreadable: set[str] = set()
-    # begin anywhere, lest two processes compute the same pictures side by side
+    # begin anywhere, lest two processes compute the same images side by side
     start = random.randrange(len(missing)) if missing else 0
     title = "features of mirror images" if mirrored else "features"
     for each in progress(missing[start:] + missing[:start], title):
@@ -81,5 +81,5 @@ def fill_cache(
             unreadable.add(each.image_id)
     readable = [each for each in annotations if each.image_id not in unreadable]
     if not readable:
-        raise ValueError("none of the pictures could be read")
+        raise ValueError("none of the images could be read")
     return readable

@@ -1,4 +1,4 @@
-"""Scored boxes become detections: threshold, non-maximum suppression, the best of the picture."""
+"""Scored boxes become detections: threshold, non-maximum suppression, the best of the image."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from detector.runtime.compiling import kernel
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """What was found in one picture, best first: rows are sorted by score, equal scores stay in order.
+    """What was found in one image, best first: rows are sorted by score, equal scores stay in order.
 
-    boxes: ``(N, 4)`` float32 ``x1 y1 x2 y2``, pixels of the picture, 0-based, half-open.
+    boxes: ``(N, 4)`` float32 ``x1 y1 x2 y2``, pixels of the image, 0-based, half-open.
     labels: ``(N,)`` int64, indices into class_names.
     scores: ``(N,)`` float32 margins; neither bounded nor probabilities.
     class_names: names of the labels 0..K-1.
@@ -67,7 +67,7 @@ class Detections:
         return Detections(self.boxes[:n], self.labels[:n], self.scores[:n], self.class_names)
 
     def inside(self) -> Detections:
-        """Those with an area: boxes that were moved out of their picture, and cut to it, have none."""
+        """Those with an area: boxes that were moved out of their image, and cut to it, have none."""
         kept = area(self.boxes) > 0
         return Detections(self.boxes[kept], self.labels[kept], self.scores[kept], self.class_names)
 
@@ -105,7 +105,7 @@ def select(
     nms_iou: float,
     max_detections: int,
 ) -> Detections:
-    """Threshold and suppress each class by itself, then keep the best of the picture over all classes.
+    """Threshold and suppress each class by itself, then keep the best of the image over all classes.
 
     boxes: ``(R, 4)`` shared by the classes, or ``(R, K, 4)``, moved by each class's own regressor.
     scores: ``(R, K)``; a box is a candidate of a class where its score is at least min_score.

@@ -79,7 +79,7 @@ class Ensemble:
         min_score: float | None = None,
         max_detections: int | None = None,
     ) -> Detections:
-        """`detect` for a picture whose feature maps and ``(R, 4)`` boxes, for each detector, are there already."""
+        """`detect` for an image whose feature maps and ``(R, 4)`` boxes, for each detector, are there already."""
         min_score, most = self.config.detection.limits(min_score, max_detections)
         detectors = [detector.keeping(most) for detector in self.detectors]
         names = self.class_names

@@ -120,7 +120,7 @@ class Detector:
 
         ``boxes`` ``(R, 4)`` float32 take the place of the detector's own proposals. ``min_score`` (an SVM margin) and
         ``max_detections`` take the place of the recipe's. Scored boxes are suppressed class by class, moved by
-        the regressor of their class, clipped to the picture and suppressed again (release: spp_test, bbox); or,
+        the regressor of their class, clipped to the image and suppressed again (release: spp_test, bbox); or,
         where the recipe asks for refinements, moved and scored anew before (see `refinement`).
         """
         image = check_image(image)
@@ -149,7 +149,7 @@ class Detector:
         min_score: float | None = None,
         max_detections: int | None = None,
     ) -> Detections:
-        """`detect` for a picture whose feature maps and ``(R, 4)`` boxes are there already."""
+        """`detect` for an image whose feature maps and ``(R, 4)`` boxes are there already."""
         settings = self.config.detection
         min_score, most = settings.limits(min_score, max_detections)
         detector = self.keeping(most)
@@ -157,7 +157,7 @@ class Detector:
         return detector.chosen(candidates).above(min_score).top(most)
 
     def keeping(self, count: int) -> Detector:
-        """This detector; where its recipe keeps fewer than ``count`` detections of a picture, one that keeps them."""
+        """This detector; where its recipe keeps fewer than ``count`` detections of an image, one that keeps them."""
         return self if count <= self.config.detection.max_detections else self.detecting(max_detections=count)
 
     def detecting(self, **settings: Any) -> Detector:

@@ -1,4 +1,4 @@
-"""Fixtures: pictures that packages ship, real VOC2007 where the machine has it, and training on synthetic pictures."""
+"""Fixtures: images that packages ship, real VOC2007 where the machine has it, and training on synthetic images."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def voc_root() -> Path:
     default = Path(__file__).resolve().parents[2] / "shared" / "voc2007"
     root = Path(os.environ.get("DETECTOR_VOC", default))
     if not (root / "JPEGImages").is_dir():
-        pytest.skip(f"no VOC2007 pictures: set DETECTOR_VOC to their folder (looked in {root})")
+        pytest.skip(f"no VOC2007 images: set DETECTOR_VOC to their folder (looked in {root})")
     return root
 
 
@@ -43,7 +43,7 @@ def cat() -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A VOC folder with synthetic lists train (24 pictures) and test (10)."""
+    """A VOC folder with synthetic lists train (24 images) and test (10)."""
     root = tmp_path_factory.mktemp("synthetic")
     write_synthetic_voc(root, 24, seed=1, split="train")
     write_synthetic_voc(root, 10, seed=2, split="test")
@@ -69,7 +69,7 @@ def config() -> Config:
 
 
 @pytest.fixture(scope="session")
-def pictures(train_set: Dataset, config: Config, tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
+def images(train_set: Dataset, config: Config, tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
     from detector.cached_features import build_cache, fill_cache
     from detector.training.training_set import TrainingSet
 
@@ -79,7 +79,7 @@ def pictures(train_set: Dataset, config: Config, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture(scope="session")
-def detector(train_set: Dataset, config: Config, pictures: TrainingSet) -> Detector:
+def detector(train_set: Dataset, config: Config, images: TrainingSet) -> Detector:
     from detector.training.train import train
 
-    return train(config, train_set, train_set.class_names, pictures.cache)
+    return train(config, train_set, train_set.class_names, images.cache)

@@ -112,21 +112,26 @@ def test_what_cannot_be_put_together_is_refused() -> None:
 
 
 def test_scripts_take_two_models(detector: Detector, root: Path, test_set: Dataset, tmp_path: Path) -> None:
-    """A trained one and one that sees something in every box; a picture too narrow for the latter costs one line."""
-    config = parse_config({"features": {"backbone": "zf5/0.1", "weights": "random"}}, "test")
+    """A trained one and one that sees something in every box; an image too narrow for the latter costs one line."""
+    # a cache keeps half precision, which holds bfloat16 to the bit
+    config = parse_config({"features": {"backbone": "zf5/0.1", "weights": "random", "precision": "bfloat16"}}, "test")
+    features = detector.config.features.model_copy(update={"precision": "bfloat16"})
+    detector = replace(
+        detector, encoder=build_encoder(features), config=detector.config.model_copy(update={"features": features})
+    )
     config = config.model_copy(update={"proposals": detector.config.proposals})
     encoder = build_encoder(config.features)
     certain = LinearSVMs(np.zeros((encoder.n_features, 1), np.float32), np.full(1, 2, np.float32))
     detector.save(tmp_path / "a")
     Detector(detector.propose, encoder, certain, None, ("thing",), config).save(tmp_path / "b")
-    picture = test_set[0].path
+    image = test_set[0].path
     rng = np.random.default_rng(0)
     write_image(tmp_path / "narrow.png", rng.integers(0, 256, (20, 2500, 3), np.uint8))
     models = ("--model", "a", "--model", "b")
-    done = script("detect.py", "narrow.png", picture, *models, "--json", "found.json", cwd=tmp_path)
+    done = script("detect.py", "narrow.png", image, *models, "--json", "found.json", cwd=tmp_path)
     assert done.returncode == 2
     (error,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
-    assert error.startswith("error: narrow.png: the network cannot take a picture of ")
+    assert error.startswith("error: narrow.png: the network cannot take an image of ")
     (record,) = json.loads((tmp_path / "found.json").read_text())
     labels = {each["label"] for each in record["detections"]}
     assert "thing" in labels

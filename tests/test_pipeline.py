@@ -1,4 +1,4 @@
-"""The detector as a whole: fake stages for its logic, a trained one for files and pictures."""
+"""The detector as a whole: fake stages for its logic, a trained one for files and images."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_regressors_move_clip_and_suppress_again() -> None:
 
 
 @pytest.mark.parametrize("refinements", [0, 1])
-def test_boxes_that_are_moved_out_of_the_picture_are_dropped(refinements: int) -> None:
+def test_boxes_that_are_moved_out_of_the_image_are_dropped(refinements: int) -> None:
     found = fake_detector(move=-2).detecting(refinements=refinements, min_score=0.0).detect(coloured())
     assert [NAMES[label] for label in found.labels] == ["green"]
 

@@ -12,7 +12,7 @@ from detector.commands.console import Parser, run
 
 
 def main() -> int:
-    parser = Parser(description="Measure a stage and its peers in one run, on the same pictures.")
+    parser = Parser(description="Measure a stage and its peers in one run, on the same images.")
     stages = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
     modules = {
         "classify": classify,

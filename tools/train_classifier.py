@@ -1,4 +1,4 @@
-"""Train a classifier of pictures of any size.
+"""Train a classifier of images of any size.
 
 python tools/train_classifier.py CONFIG --images ROOT --cache DIR --output MODEL
 python tools/train_classifier.py CONFIG --voc ROOT --split train [--objects] --cache DIR --output MODEL

@@ -61,7 +61,7 @@ class Backbone:
         return self.maps(check_image(image)[None])[0]
 
     def maps(self, images: NDArray[np.uint8]) -> torch.Tensor:
-        """(N, H, W, 3) uint8 RGB -> (N, C, h, w) float32 feature maps of pictures of one size.
+        """(N, H, W, 3) uint8 RGB -> (N, C, h, w) float32 feature maps of images of one size.
 
         Raises ValueError for a size that the network cannot take.
         """

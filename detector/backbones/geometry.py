@@ -1,4 +1,4 @@
-"""Where the cells of a feature map lie in the picture, derived from the layers that made the map."""
+"""Where the cells of a feature map lie in the image, derived from the layers that made the map."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CHANNEL_SLICES = {"split", "split_with_sizes", "chunk"}
 
 @dataclass(frozen=True)
 class Geometry:
-    """Cell k of a feature map, along either axis, is centred at pixel offset + k * stride of its picture.
+    """Cell k of a feature map, along either axis, is centred at pixel offset + k * stride of its image.
 
     Pixels are counted from 0 at the centre of the first pixel, so that a receptive field of pixels 0 to 10 is
     centred at 5. receptive_field is the side, in pixels, of the square that a cell sees.
@@ -64,12 +64,12 @@ _Map = tuple[_Axis, _Axis]  # vertical, horizontal
 def network_geometry(network: nn.Module) -> Geometry:
     """Stride, first centre and receptive field of a network's output map.
 
-    network: takes (1, 3, H, W), gives (1, C, h, w); it is run once on a small picture, and every operation
+    network: takes (1, 3, H, W), gives (1, C, h, w); it is run once on a small image, and every operation
         is followed: windows move and widen the field, pointwise operations unite the fields of their inputs.
-        A gate computed from the whole picture (squeeze and excitation) rescales channels without moving
+        A gate computed from the whole image (squeeze and excitation) rescales channels without moving
         anything, and is left out of the field.
     Raises ValueError with the reason where cells do not form one regular grid: operations that mix positions
-    (attention), paddings that depend on the picture's size, branches of different strides.
+    (attention), paddings that depend on the image's size, branches of different strides.
     """
     like = next(network.parameters())
     image = torch.zeros(1, 3, *PROBE_SIZE, device=like.device, dtype=like.dtype)
@@ -80,7 +80,7 @@ def network_geometry(network: nn.Module) -> Geometry:
     if axes is None or output.ndim != 4:
         raise ValueError("the output is not a feature map")
     if axes[0] != axes[1]:
-        raise ValueError("the position of a cell depends on the picture's size, or differs between the axes")
+        raise ValueError("the position of a cell depends on the image's size, or differs between the axes")
     axis = axes[0]
     return Geometry(axis.stride, (axis.first + axis.last) / 2, axis.last - axis.first + 1)
 

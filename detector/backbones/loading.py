@@ -46,7 +46,7 @@ class Network:
     tuned: State
 
     def maps(self, images: NDArray[np.uint8]) -> torch.Tensor:
-        """(N, H, W, 3) uint8 RGB -> (N, C, h, w) float32 feature maps of pictures of one size, with gradients.
+        """(N, H, W, 3) uint8 RGB -> (N, C, h, w) float32 feature maps of images of one size, with gradients.
 
         Raises ValueError for a size that the network cannot take.
         """
@@ -57,13 +57,13 @@ class Network:
 
 @contextmanager
 def named_sizes(images: NDArray[np.uint8]) -> Iterator[None]:
-    """ValueError, naming the size of ``(N, H, W, 3)`` pictures, where torch says that layers cannot take it."""
+    """ValueError, naming the size of ``(N, H, W, 3)`` images, where torch says that layers cannot take it."""
     try:
         yield
     except RuntimeError as error:
         height, width = images.shape[1:3]
         raise ValueError(
-            f"the network cannot take a picture of {width} x {height} pixels: {first_line(error)}"
+            f"the network cannot take an image of {width} x {height} pixels: {first_line(error)}"
         ) from error
 
 

@@ -1,7 +1,7 @@
 """The networks that the detector knows itself, up to their last feature map, without weights.
 
 They are written out here, although torchvision and timm have three of them, because importing either takes
-longer than detecting the objects of a picture. Tensors have the names that they have there.
+longer than detecting the objects of an image. Tensors have the names that they have there.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def efficientnet_lite0(output_stride: int = 16) -> Block:
 
     The published weights were trained on even sides, where TensorFlow's "SAME" padding adds one row or column
     more behind than before; for odd sides it pads alike, and so moves the cells by up to 15 pixels from one
-    size of picture to another. Here the padding is that of even sides always: the first cell's centre is at
-    pixel 15, and pictures whose sides are multiples of 16 give what the network gave in training.
+    size of image to another. Here the padding is that of even sides always: the first cell's centre is at
+    pixel 15, and images whose sides are multiples of 16 give what the network gave in training.
     """
     stages: list[nn.Module] = [nn.Sequential(_separable_block())]
     channels, stride, dilation = 16, 2, 1

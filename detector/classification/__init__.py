@@ -1,1 +1,1 @@
-"""Classification of pictures of any size: convolutions, spatial pyramid, fully connected layers."""
+"""Classification of images of any size: convolutions, spatial pyramid, fully connected layers."""

@@ -1,4 +1,4 @@
-"""A trained classifier: pictures of any size to class probabilities, saved to a file and loaded from it."""
+"""A trained classifier: images of any size to class probabilities, saved to a file and loaded from it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BATCH_PIXELS = 32 * 224 * 224
 """About so many pixels go through the network at a time."""
 
 GREATEST_SIDE = 4096
-"""Pixels of the shorter side of a picture."""
+"""Pixels of the shorter side of an image."""
 
 _FORMAT = "spp-classifier 1"
 
@@ -34,7 +34,7 @@ _FORMAT = "spp-classifier 1"
 class Classifier:
     """A trained classifier.
 
-    exclusive: whether a picture has exactly one class; probabilities then sum to 1, else each stands for itself.
+    exclusive: whether an image has exactly one class; probabilities then sum to 1, else each stands for itself.
     learned: the tensors that training changed, by name, as they are saved.
     record: on what it was trained, when, and how well it did, as JSON-able values.
     """
@@ -48,14 +48,14 @@ class Classifier:
     record: Mapping[str, Any] = field(default_factory=dict)
 
     def scores(self, images: Sequence[Image], views: Views | None = None, short_side: int | None = None) -> Scores:
-        """Probabilities ``(N, K)`` float32 of ``(H, W, 3)`` uint8 RGB pictures of any sizes.
+        """Probabilities ``(N, K)`` float32 of ``(H, W, 3)`` uint8 RGB images of any sizes.
 
-        views: "whole", the picture without distortion; "one", its central crop; "ten", crops at the corners and the
+        views: "whole", the image without distortion; "one", its central crop; "ten", crops at the corners and the
             centre, and their mirror images; "multi", the windows at six scales of the paper's section 3.1.4, 96 in a
-            picture that is not square. None: "whole", or "one" where there is no pyramid.
+            image that is not square. None: "whole", or "one" where there is no pyramid.
         short_side: pixels of the shorter side of the whole, or before crops are taken; None: the recipe's.
-        Probabilities of views are averaged. Pictures and crops of one size go through the network together.
-        Raises ValueError for pictures of other shapes and types, and views that the classifier cannot take.
+        Probabilities of views are averaged. Images and crops of one size go through the network together.
+        Raises ValueError for images of other shapes and types, and views that the classifier cannot take.
         """
         views = self.check_views(views, short_side)
         images = [check_image(image) for image in images]
@@ -86,29 +86,29 @@ class Classifier:
         return views
 
     def _mean_scores(self, views: Sequence[Sequence[Image]]) -> Scores:
-        """Means over the views of each picture, ``(N, K)``."""
+        """Means over the views of each image, ``(N, K)``."""
         by_size: dict[tuple[int, ...], list[tuple[int, Image]]] = {}
-        for picture, images in enumerate(views):
+        for row, images in enumerate(views):
             for image in images:
-                by_size.setdefault(image.shape, []).append((picture, image))
+                by_size.setdefault(image.shape, []).append((row, image))
         sums = np.zeros((len(views), len(self.class_names)), np.float32)
         for (height, width, _), members in by_size.items():
             step = max(1, BATCH_PIXELS // (height * width))
             for start in range(0, len(members), step):
-                pictures, images = zip(*members[start : start + step], strict=True)
+                rows, images = zip(*members[start : start + step], strict=True)
                 maps = self.backbone.maps(np.stack(images))
-                np.add.at(sums, list(pictures), self._probabilities(self.head(maps)))
+                np.add.at(sums, list(rows), self._probabilities(self.head(maps)))
         return sums / np.array([[len(images)] for images in views], np.float32).reshape(-1, 1)
 
     def _multi_scores(self, image: Image) -> Scores:
-        """Mean ``(K,)`` over windows of the feature maps of all scales, of the picture and its mirror image."""
+        """Mean ``(K,)`` over windows of the feature maps of all scales, of the image and its mirror image."""
         rows = []
         for side in multi_sides(self.config.pictures.crop):
             resized = resize(image, side)
             height, width = resized.shape[:2]
             windows = nine_windows(height, width, self.config.pictures.crop)
-            for picture in (resized, flipped(resized)):
-                maps = self.backbone(picture)[None]
+            for view in (resized, flipped(resized)):
+                maps = self.backbone(view)[None]
                 geometry = self.backbone.geometry
                 size = (maps.shape[2], maps.shape[3])
                 cells = boxes_to_cells(windows, 1.0, geometry.stride, geometry.offset, size)

@@ -71,7 +71,7 @@ def build_convolutions(config: NetworkConfig, state: State | None = None) -> Net
 
 
 def build_head(config: ClassifierConfig, maps: Maps, n_classes: int) -> Head:
-    """An untrained head for the ``maps`` ``(N, C, h, w)`` of pictures ``(N, H, W, 3)``.
+    """An untrained head for the ``maps`` ``(N, C, h, w)`` of images ``(N, H, W, 3)``.
 
     Raises ValueError where the convolutions cannot take the crop of the recipe.
     """

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.classification.views import Image, cut, flipped, resize
-from detector.config.classifier import PictureConfig
+from detector.config.classifier import ImageConfig
 from detector.images.files import read_image
 from detector.runtime.files import file_state, fingerprint, read_arrays, write_arrays
 from detector.runtime.progress import Progress, without_progress
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class Samples(Protocol):
-    """Pictures or parts of pictures with their classes, such as `detector.datasets.labelled.LabelledPictures`.
+    """Images or parts of images with their classes, such as `detector.datasets.labelled.LabelledImages`.
 
     ``targets`` ``(N, K)`` int8 are 1, -1, or 0 where a class is not to be judged; ``exclusive``: a sample has exactly
     one class; ``boxes`` ``(N, 4)`` float32 are the parts, or None.
@@ -42,7 +42,7 @@ class Samples(Protocol):
 
 
 def samples_digest(samples: Samples) -> str:
-    """SHA-256, in hexadecimal, of all that a training learns from; of pictures path, time and size."""
+    """SHA-256, in hexadecimal, of all that a training learns from; of images path, time and size."""
     result = hashlib.sha256(repr((samples.class_names, samples.exclusive)).encode())
     for path in samples.paths:
         result.update(repr(file_state(path)).encode())
@@ -52,11 +52,11 @@ def samples_digest(samples: Samples) -> str:
 
 
 @dataclass(frozen=True)
-class ResizedPictures:
-    """The pictures of samples, ``(h, w, 3)`` uint8 RGB with a shorter side of ``short_side`` pixels, by index.
+class ResizedImages:
+    """The images of samples, ``(h, w, 3)`` uint8 RGB with a shorter side of ``short_side`` pixels, by index.
 
     Each is kept in a file of its own under ``directory``, where there is one: 0.25 MB at 256 pixels. A file is known by
-    the path, time and size of its picture; one that is damaged is reported, made again and replaced.
+    the path, time and size of its image; one that is damaged is reported, made again and replaced.
     """
 
     samples: Samples
@@ -84,7 +84,7 @@ class ResizedPictures:
     def fill(self, progress: Progress = without_progress) -> list[int]:
         """Make what is not kept yet; indices of the samples that could be read. The others are logged."""
         readable = []
-        for index in progress(range(len(self)), "pictures"):
+        for index in progress(range(len(self)), "images"):
             try:
                 if self.directory is None or not self._file(self.directory, index).exists():
                     self[index]
@@ -94,7 +94,7 @@ class ResizedPictures:
         return readable
 
     def _file(self, directory: Path, index: int) -> Path:
-        return directory / f"pictures-{self.short_side}" / f"{self._key(index)}.safetensors"
+        return directory / f"images-{self.short_side}" / f"{self._key(index)}.safetensors"
 
     def _box(self, index: int) -> NDArray[np.float32] | None:
         return None if self.samples.boxes is None else self.samples.boxes[index]
@@ -114,8 +114,8 @@ def epoch_order(n_samples: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng((seed, epoch, 0)).permutation(n_samples)
 
 
-def epoch_size(config: PictureConfig, seed: int, epoch: int) -> int:
-    """Pixels of a training picture's side in an epoch: sizes take turns or are drawn (paper, section 3.1.2)."""
+def epoch_size(config: ImageConfig, seed: int, epoch: int) -> int:
+    """Pixels of a training image's side in an epoch: sizes take turns or are drawn (paper, section 3.1.2)."""
     if config.size_rule == "alternate":
         return config.sizes[epoch % len(config.sizes)]
     least, greatest = config.sizes
@@ -123,7 +123,7 @@ def epoch_size(config: PictureConfig, seed: int, epoch: int) -> int:
 
 
 def training_image(image: Image, crop: int, size: int, seed: int, epoch: int, index: int) -> Image:
-    """A random crop of a resized picture, flipped or not, then resized to ``size``: ``(size, size, 3)`` uint8.
+    """A random crop of a resized image, flipped or not, then resized to ``size``: ``(size, size, 3)`` uint8.
 
     What is cropped depends on seed, epoch and the sample's index alone, never on the size.
     """

@@ -1,4 +1,4 @@
-"""From labelled pictures to a classifier: stochastic gradient descent at one size or several (paper, section 3.1)."""
+"""From labelled images to a classifier: stochastic gradient descent at one size or several (paper, section 3.1)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from detector.backbones.truncation import digest
 from detector.classification.model import Classifier
 from detector.classification.network import TrainableClassifier
 from detector.classification.samples import (
-    ResizedPictures,
+    ResizedImages,
     Samples,
     batch_seed,
     epoch_order,
@@ -52,9 +52,9 @@ def train_classifier(
     device: str = "cpu",
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Classifier:
-    """Train a classifier on labelled pictures.
+    """Train a classifier on labelled images.
 
-    Resized pictures and, every ``checkpoint_seconds``, the state of the training are kept under ``directory``, where
+    Resized images and, every ``checkpoint_seconds``, the state of the training are kept under ``directory``, where
     there is one. Killed and called again, it goes on from its last state to the same bits, on the same processor and
     number of threads: whatever is random depends on seed, epoch and index alone. Exclusive classes are told apart by a
     softmax, others each by a logistic loss. Raises ValueError, before any work, for a class without a sample, for one
@@ -67,8 +67,8 @@ def train_classifier(
         momentum=config.training.momentum,
         weight_decay=config.training.weight_decay,
     )
-    pictures = ResizedPictures(samples, config.pictures.short_side, directory)
-    steps = _Steps(config, network, optimiser, pictures, progress)
+    images = ResizedImages(samples, config.pictures.short_side, directory)
+    steps = _Steps(config, network, optimiser, images, progress)
     if directory is None:
         for _ in steps.after((0, 0)):
             pass
@@ -101,7 +101,7 @@ def untrained(config: ClassifierConfig, samples: Samples, device: str = "cpu") -
         raise ValueError("a classifier needs two classes to tell apart, but there is one")
     missing = np.array(samples.class_names)[~(samples.targets > 0).any(axis=0)]
     if len(missing):
-        raise ValueError(f"no picture to learn from: {', '.join(missing)}")
+        raise ValueError(f"no image to learn from: {', '.join(missing)}")
     return TrainableClassifier(config, len(samples.class_names), device)
 
 
@@ -124,7 +124,7 @@ class _Steps:
     config: ClassifierConfig
     network: TrainableClassifier
     optimiser: torch.optim.SGD
-    pictures: ResizedPictures
+    images: ResizedImages
     progress: Progress
 
     def after(self, position: Position) -> Iterator[Position]:
@@ -136,7 +136,7 @@ class _Steps:
             self.network.train()
             for epoch in range(first_epoch, training.epochs):
                 self.optimiser.param_groups[0]["lr"] = learning_rate(training, epoch)
-                order = epoch_order(len(self.pictures), training.seed, epoch)
+                order = epoch_order(len(self.images), training.seed, epoch)
                 batches = list(enumerate(split_batches(order, training.batch)))
                 batches = batches[first_batch if epoch == first_epoch else 0 :]
                 loaded = _one_ahead(pool, partial(self._load, epoch), [rows for _, rows in batches])
@@ -150,12 +150,12 @@ class _Steps:
     def _load(self, epoch: int, rows: NDArray[np.int64]) -> Batch:
         seed, crop = self.config.training.seed, self.config.pictures.crop
         size = epoch_size(self.config.pictures, seed, epoch)
-        images = [training_image(self.pictures[i], crop, size, seed, epoch, i) for i in rows.tolist()]
-        return np.stack(images), self.pictures.samples.targets[rows]
+        images = [training_image(self.images[i], crop, size, seed, epoch, i) for i in rows.tolist()]
+        return np.stack(images), self.images.samples.targets[rows]
 
     def _step(self, images: NDArray[np.uint8], targets: NDArray[np.int8]) -> float:
         logits = self.network(images)
-        loss = classification_loss(logits, torch.from_numpy(targets), self.pictures.samples.exclusive)
+        loss = classification_loss(logits, torch.from_numpy(targets), self.images.samples.exclusive)
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()

@@ -1,4 +1,4 @@
-"""What a classifier looks at of a picture: crops, the whole, or windows of it at many scales (paper, section 3.1)."""
+"""What a classifier looks at of an image: crops, the whole, or windows of it at many scales (paper, section 3.1)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Image = NDArray[np.uint8]
 Views = Literal["one", "ten", "whole", "multi"]
 
 MULTI_SIDES = (224, 256, 300, 360, 448, 560)
-"""Shorter sides of the picture for windows of `MULTI_CROP` pixels (paper, section 3.1.4)."""
+"""Shorter sides of the image for windows of `MULTI_CROP` pixels (paper, section 3.1.4)."""
 MULTI_CROP = 224
 MAX_ASPECT = 4
 
 
 def resize(image: Image, short_side: int) -> Image:
-    """An ``(H, W, 3)`` uint8 RGB picture with a shorter side of so many pixels, the longer one rounded up.
+    """An ``(H, W, 3)`` uint8 RGB image with a shorter side of so many pixels, the longer one rounded up.
 
-    A picture more than `MAX_ASPECT` times as long as it is wide is squeezed to that, because a network needs some
+    An image more than `MAX_ASPECT` times as long as it is wide is squeezed to that, because a network needs some
     pixels in both directions. Bilinear, without antialiasing, as `detector.images.image.resize_short_side`.
     """
     image = check_image(image)
@@ -35,14 +35,14 @@ def resize(image: Image, short_side: int) -> Image:
 
 
 def corners_and_centre(height: int, width: int, side: int) -> Boxes:
-    """Windows ``(5, 4)`` of a picture, the centre last. Raises ValueError for a side above the picture's."""
+    """Windows ``(5, 4)`` of an image, the centre last. Raises ValueError for a side above the image's."""
     return _windows([(0, 0), (0, 2), (2, 0), (2, 2), (1, 1)], height, width, side)
 
 
 def nine_windows(height: int, width: int, side: int) -> Boxes:
-    """Windows ``(R, 4)`` at the corners, the middles of the edges and the centre of a picture, each once.
+    """Windows ``(R, 4)`` at the corners, the middles of the edges and the centre of an image, each once.
 
-    R is 9, or 3 where the side is one of the picture's. Raises ValueError for a side above the picture's.
+    R is 9, or 3 where the side is one of the image's. Raises ValueError for a side above the image's.
     """
     return np.unique(_windows(itertools.product(range(3), range(3)), height, width, side), axis=0)
 
@@ -50,13 +50,13 @@ def nine_windows(height: int, width: int, side: int) -> Boxes:
 def _windows(places: Iterable[tuple[int, int]], height: int, width: int, side: int) -> Boxes:
     """Windows by row and column of a 3 x 3 grid of places: 0 is the top or the left, 1 the middle."""
     if side > min(height, width):
-        raise ValueError(f"windows of {side} pixels do not fit a picture of {width} x {height}")
+        raise ValueError(f"windows of {side} pixels do not fit an image of {width} x {height}")
     tops, lefts = (np.array([0, free // 2, free]) for free in (height - side, width - side))
     return as_boxes([[lefts[x], tops[y], lefts[x] + side, tops[y] + side] for y, x in places])
 
 
 def cut(image: Image, box: NDArray[np.float32]) -> Image:
-    """The pixels of a picture that a box ``x1 y1 x2 y2`` touches, at least one."""
+    """The pixels of an image that a box ``x1 y1 x2 y2`` touches, at least one."""
     height, width = image.shape[:2]
     x1, y1 = (int(np.clip(np.floor(value), 0, end - 1)) for value, end in zip(box[:2], (width, height), strict=True))
     x2, y2 = (
@@ -72,10 +72,10 @@ def flipped(image: Image) -> Image:
 
 
 def view_images(image: Image, views: Views, short_side: int, crop: int) -> list[Image]:
-    """The pictures ``(h, w, 3)`` uint8 that stand for one picture: one or ten crops of it, or all of it.
+    """The images ``(h, w, 3)`` uint8 that stand for one image: one or ten crops of it, or all of it.
 
-    ``short_side`` is that of the picture when crops are taken, or that of the whole. Raises ValueError for a shorter
-    side below the crop's, and for views "multi", which are no pictures but windows of feature maps.
+    ``short_side`` is that of the image when crops are taken, or that of the whole. Raises ValueError for a shorter
+    side below the crop's, and for views "multi", which are no images but windows of feature maps.
     """
     resized = resize(image, short_side)
     height, width = resized.shape[:2]

@@ -18,7 +18,7 @@ from detector.commands.console import (
 )
 from detector.config.detector import load_config
 from detector.datasets.check import load_checked
-from detector.images.files import picture_size
+from detector.images.files import image_size
 
 
 def parser() -> Parser:
@@ -39,14 +39,14 @@ def main() -> int:
     if options.config is None:
         raise ValueError("a CONFIG is needed, such as configs/default.yaml")
     config = load_config(options.config, options.weights, options.tuned)
-    dataset = load_checked(**data_source(options), class_names=options.classes, picture_size=picture_size)
+    dataset = load_checked(**data_source(options), class_names=options.classes, image_size=image_size)
     from detector.cached_features import build_cache, fill_cache
 
     cache = build_cache(config, options.cache, options.device, precomputed_boxes(options.proposals))
     readable = fill_cache(cache, dataset, progress)
     if config.fine_tuning.enabled and config.fine_tuning.flips:
         readable = fill_cache(cache, readable, progress, mirrored=True)
-    print(f"{len(readable)} pictures of {dataset.name}: {cache.maps_directory}, {cache.proposals_directory}")
+    print(f"{len(readable)} images of {dataset.name}: {cache.maps_directory}, {cache.proposals_directory}")
     return 0
 
 
@@ -56,6 +56,6 @@ def print_info(directory: Path) -> None:
     total = 0
     for folder in cache_folders(directory):
         settings = ", ".join(f"{name} {value}" for name, value in folder.settings.items())
-        print(f"{folder.path.name}: {folder.n_pictures} pictures, {folder.n_bytes / 1e6:.1f} MB ({settings})")
+        print(f"{folder.path.name}: {folder.n_images} images, {folder.n_bytes / 1e6:.1f} MB ({settings})")
         total += folder.n_bytes
     print(f"{directory}: {total / 1e6:.1f} MB")

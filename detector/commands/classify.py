@@ -14,13 +14,13 @@ from detector.images.files import find_images
 
 def parser() -> Parser:
     parser = Parser(description="Tell what photographs show, with a model of tools/train_classifier.py.")
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="pictures, folders of pictures, or quoted globs")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="images, folders of images, or quoted globs")
     parser.add_argument("--model", type=Path, required=True, help="a model file")
     parser.add_argument("--weights", type=Path, help="where frozen weights are, if not where they were")
     parser.add_argument(
         "--views",
         choices=("one", "ten", "whole", "multi"),
-        help="the central crop, ten crops, the whole picture, or windows at six scales "
+        help="the central crop, ten crops, the whole image, or windows at six scales "
         "(default: whole, or one for a model without pyramid)",
     )
     parser.add_argument(
@@ -29,7 +29,7 @@ def parser() -> Parser:
         metavar="S",
         help="pixels of the shorter side, before crops are taken (default: the model's)",
     )
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="classes a picture (default: 5)")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="classes an image (default: 5)")
     parser.add_argument("--json", type=output_file, metavar="FILE", help="write all results to FILE; - is stdout")
     parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
     return parser
@@ -43,7 +43,7 @@ def main() -> int:
     from detector.classification.model import Classifier
 
     classifier = Classifier.load(options.model, options.device, options.weights)
-    classifier.check_views(options.views, options.size)  # before a picture is blamed
+    classifier.check_views(options.views, options.size)  # before an image is blamed
     lines = sys.stderr if str(options.json) == "-" else sys.stdout
     records, failed = [], 0
     for path in paths:

@@ -32,7 +32,7 @@ from detector.config.detector import Config, load_config, parse_config
 from detector.config.recipes import load_yaml
 from detector.datasets.annotation import Dataset
 from detector.datasets.check import load_checked
-from detector.images.files import picture_size
+from detector.images.files import image_size
 
 if TYPE_CHECKING:
     from detector.pipeline import Detector
@@ -47,8 +47,8 @@ def parser() -> Parser:
     parser.add_argument(
         "--try", dest="variants", action="append", default=[], metavar="KEY=VALUE,...", help="a variant"
     )
-    parser.add_argument("--images", type=int, metavar="N", help="only the first N pictures")
-    parser.add_argument("--hold-out", type=int, default=5, metavar="N", help="score every Nth picture (default: 5)")
+    parser.add_argument("--images", type=int, metavar="N", help="only the first N images")
+    parser.add_argument("--hold-out", type=int, default=5, metavar="N", help="score every Nth image (default: 5)")
     parser.add_argument(
         "--results", type=output_file, metavar="FILE", help="keep the numbers in FILE; what is there is not redone"
     )
@@ -61,9 +61,9 @@ def main() -> int:
         raise ValueError(f"--hold-out must be at least 2, but is {options.hold_out}")
     base = load_config(options.config, options.weights, options.tuned)
     variants = {name: changed(base, name) for name in ["", *options.variants]}
-    dataset = load_checked(**data_source(options), class_names=options.classes, picture_size=picture_size)
+    dataset = load_checked(**data_source(options), class_names=options.classes, image_size=image_size)
     fit, held_out = parts(dataset, options.images, options.hold_out)
-    print(f"{options.config}: trained on {len(fit)}, scored on {len(held_out)} other pictures of {dataset.name}")
+    print(f"{options.config}: trained on {len(fit)}, scored on {len(held_out)} other images of {dataset.name}")
     data = data_digest((fit, held_out), options.proposals)
     results: dict[str, Any] = {}
     if options.results is not None and options.results.exists():
@@ -97,17 +97,17 @@ def changed(base: Config, changes: str) -> Config:
 
 
 def parts(dataset: Dataset, limit: int | None, every: int) -> tuple[Dataset, Dataset]:
-    """The pictures to train on, and every so many-th to score."""
+    """The images to train on, and every so many-th to score."""
     annotations = dataset.annotations[:limit]
     held_out = annotations[every - 1 :: every]
     if not held_out:
-        raise ValueError(f"there are {len(annotations)} pictures: none is left to score with --hold-out {every}")
+        raise ValueError(f"there are {len(annotations)} images: none is left to score with --hold-out {every}")
     fit = tuple(each for index, each in enumerate(annotations) if (index + 1) % every)
     return replace(dataset, annotations=fit), replace(dataset, annotations=held_out)
 
 
 def data_digest(parts: Iterable[Dataset], proposals: Path | None) -> str:
-    """Of all that results depend on beside the recipe: classes, pictures, objects, and boxes computed elsewhere."""
+    """Of all that results depend on beside the recipe: classes, images, objects, and boxes computed elsewhere."""
     from detector.training.training_set import annotation_bytes
 
     result = hashlib.sha256(b"" if proposals is None else proposals.read_bytes())

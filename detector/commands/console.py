@@ -76,7 +76,7 @@ def report(error: BaseException) -> None:
 
 
 def read_or_report(path: Path) -> NDArray[np.uint8] | None:
-    """The picture in a file; where it cannot be read, a line on standard error and None."""
+    """The image in a file; where it cannot be read, a line on standard error and None."""
     from detector.images.files import read_image
 
     try:
@@ -105,7 +105,7 @@ def add_data_options(parser: Parser, required: bool = True) -> None:
     source.add_argument("--voc", type=Path, metavar="ROOT", help="VOC folder, or a devkit above it")
     source.add_argument("--coco", type=Path, metavar="JSON", help="annotations of object detection in COCO's form")
     parser.add_argument("--split", help="of --voc: a list in ImageSets/Main, such as train")
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="of --coco: the pictures (default: beside JSON)")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="of --coco: the images (default: beside JSON)")
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="the classes (default: those of the data)")
     parser.add_argument("--strict", action="store_true", help="end on any fault of the data, before any work")
     parser.add_argument(
@@ -151,10 +151,10 @@ def data_source(options: argparse.Namespace) -> dict[str, Any]:
     if options.voc is not None and options.split is None:
         raise ValueError("--voc needs --split, the name of a list in ImageSets/Main")
     if options.voc is not None and options.pictures is not None:
-        raise ValueError("--pictures goes with --coco: a VOC folder has its pictures in JPEGImages")
+        raise ValueError("--pictures goes with --coco: a VOC folder has its images in JPEGImages")
     if options.coco is not None and options.split is not None:
-        raise ValueError("--split goes with --voc: a COCO file is one list of pictures")
-    return {name: getattr(options, name) for name in ("voc", "split", "coco", "pictures", "strict")}
+        raise ValueError("--split goes with --voc: a COCO file is one list of images")
+    return {"images": options.pictures} | {name: getattr(options, name) for name in ("voc", "split", "coco", "strict")}
 
 
 def precomputed_boxes(path: Path | None) -> Mapping[str, Boxes] | None:

@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 def parser() -> Parser:
     parser = Parser(description="Name and box the objects of photographs.")
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="pictures, folders of pictures, or quoted globs")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="images, folders of images, or quoted globs")
     add_model_options(parser)
     parser.add_argument("--min-score", type=float, default=0.0, metavar="S", help="least SVM margin (default: 0)")
-    parser.add_argument("--max-detections", type=int, metavar="N", help="most detections a picture (default: 100)")
+    parser.add_argument("--max-detections", type=int, metavar="N", help="most detections an image (default: 100)")
     parser.add_argument("--json", type=output_file, metavar="FILE", help="write all detections to FILE; - is stdout")
     parser.add_argument(
         "--output", type=Path, default=Path("detections"), metavar="DIR", help="folder of the drawn copies"
     )
-    parser.add_argument("--profile", action="store_true", help="tell on stderr where the time of each picture went")
+    parser.add_argument("--profile", action="store_true", help="tell on stderr where the time of each image went")
     return parser
 
 
@@ -56,7 +56,7 @@ def main() -> int:
         with stage_times() as times:
             try:
                 records.append(detect_one(detector, path, image, drawn, options))
-            except ValueError as error:  # such as a picture too narrow for the network
+            except ValueError as error:  # such as an image too narrow for the network
                 report(ValueError(f"{path}: {error}"))
                 failed += 1
                 continue
@@ -69,7 +69,7 @@ def main() -> int:
 
 
 def detect_one(detector: Ensemble, path: Path, image: Any, drawn: Path, options: Any) -> dict[str, Any]:
-    """Detect in one picture, print a line a detection, write the drawn copy, and return the record for JSON."""
+    """Detect in one image, print a line a detection, write the drawn copy, and return the record for JSON."""
     from detector.images.drawing import draw_detections
     from detector.images.files import write_image
 
@@ -87,7 +87,7 @@ def detect_one(detector: Ensemble, path: Path, image: Any, drawn: Path, options:
 
 
 def output_names(paths: list[Path], folder: Path) -> list[Path]:
-    """Where each picture's drawn copy goes: never twice the same file, and never one of the pictures."""
+    """Where each image's drawn copy goes: never twice the same file, and never one of the images."""
     taken = {path.resolve() for path in paths}
     names = []
     for path in paths:

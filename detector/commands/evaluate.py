@@ -25,7 +25,7 @@ from detector.datasets.annotation import Dataset
 from detector.datasets.check import load_checked
 from detector.evaluation.result_files import check_image_ids, read_detections, write_detections
 from detector.evaluation.voc import by_class, evaluate_voc
-from detector.images.files import picture_size
+from detector.images.files import image_size
 
 if TYPE_CHECKING:
     from detector.detections import Detections
@@ -61,11 +61,11 @@ def main() -> int:
         from detector.ensemble import load_ensemble
 
         detector = load_ensemble(options.model, options.device, options.weights, options.mirror)
-    # a model need not find all its classes in the data, and result files are scored without the pictures
+    # a model need not find all its classes in the data, and result files are scored without the images
     dataset = load_checked(
         **source,
         class_names=options.classes or (detector.class_names if detector else None),
-        picture_size=picture_size if detector else None,
+        image_size=image_size if detector else None,
         need_objects=options.classes is not None,
     )
     split = options.split or options.coco.stem
@@ -99,9 +99,9 @@ def main() -> int:
 
 
 def detect_all(detector: Ensemble, dataset: Dataset, options: Namespace) -> list[Detections]:
-    """Detections of every picture; with a cache, a run that was killed finds its features there.
+    """Detections of every image; with a cache, a run that was killed finds its features there.
 
-    A picture that cannot be read is reported, and its objects count as missed; ValueError when none could be.
+    An image that cannot be read is reported, and its objects count as missed; ValueError when none could be.
     """
     from detector.cached_features import cache_of, cached_inputs
     from detector.detections import Detections
@@ -124,5 +124,5 @@ def detect_all(detector: Ensemble, dataset: Dataset, options: Namespace) -> list
             unreadable += 1
             found.append(Detections.empty(detector.class_names))
     if unreadable == len(dataset):
-        raise ValueError("none of the pictures could be read")
+        raise ValueError("none of the images could be read")
     return found

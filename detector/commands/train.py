@@ -26,7 +26,7 @@ from detector.commands.console import (
 from detector.config.detector import load_config
 from detector.datasets.annotation import Dataset
 from detector.datasets.check import load_checked
-from detector.images.files import picture_size
+from detector.images.files import image_size
 
 if TYPE_CHECKING:
     from detector.pipeline import Detector
@@ -66,14 +66,14 @@ def main() -> int:
     options.output.parent.mkdir(parents=True, exist_ok=True)
     detector.save(options.output)
     names, record = detector.class_names, detector.record
-    source = ", ".join(names) if changes else f"from {record['images']} pictures of {record['trained_on']}"
+    source = ", ".join(names) if changes else f"from {record['images']} images of {record['trained_on']}"
     print(f"{options.output}: {len(names)} classes {source}")
     return 0
 
 
 def from_recipe(options: Namespace) -> Detector:
     config = load_config(options.config, options.weights, options.tuned)
-    dataset = load_checked(**data_source(options), class_names=options.classes, picture_size=picture_size)
+    dataset = load_checked(**data_source(options), class_names=options.classes, image_size=image_size)
     from detector.cached_features import build_cache
     from detector.training.train import train
 
@@ -92,7 +92,7 @@ def with_class(options: Namespace) -> Detector:
     detector = Detector.load(options.model, options.device, options.weights)
     check_new(detector, options.add_class)  # before it is trained
     # objects of other classes are background to this one, whether the model knows them or not
-    dataset = load_checked(**source, class_names=options.classes, picture_size=picture_size).only(options.add_class)
+    dataset = load_checked(**source, class_names=options.classes, image_size=image_size).only(options.add_class)
     start = time.monotonic()
     cache = cache_of(detector, options.cache, precomputed_boxes(options.proposals))
     added = train(detector.config, dataset, dataset.class_names, cache, progress, detector.layers)

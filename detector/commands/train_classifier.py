@@ -1,4 +1,4 @@
-"""Train a classifier of pictures of any size.
+"""Train a classifier of images of any size.
 
 python tools/train_classifier.py CONFIG --images ROOT --cache DIR --output MODEL
 python tools/train_classifier.py CONFIG --voc ROOT --split train [--objects] --cache DIR --output MODEL
@@ -15,22 +15,22 @@ from pathlib import Path
 from detector.commands.console import Parser, output_file, progress
 from detector.datasets.check import load_checked
 from detector.datasets.folders import load_checked_folders
-from detector.datasets.labelled import LabelledPictures, labelled_objects, labelled_pictures
-from detector.images.files import SUFFIXES, picture_size
+from detector.datasets.labelled import LabelledImages, labelled_images, labelled_objects
+from detector.images.files import SUFFIXES, image_size
 
 
 def parser() -> Parser:
     parser = Parser(description="Train a classifier: convolutions, spatial pyramid, fully connected layers.")
     parser.add_argument("config", type=Path, metavar="CONFIG", help="a recipe, such as configs/classifier.yaml")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--images", type=Path, metavar="ROOT", help="a folder with a folder of pictures for each class")
+    source.add_argument("--images", type=Path, metavar="ROOT", help="a folder with a folder of images for each class")
     source.add_argument("--voc", type=Path, metavar="ROOT", help="VOC folder, or a devkit above it")
     parser.add_argument("--split", help="of --voc: a list in ImageSets/Main, such as train")
-    parser.add_argument("--objects", action="store_true", help="of --voc: learn from objects cut out of the pictures")
+    parser.add_argument("--objects", action="store_true", help="of --voc: learn from objects cut out of the images")
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="of --voc: the classes (default: all there are)")
     parser.add_argument("--strict", action="store_true", help="end on any fault of the data, before any work")
     parser.add_argument(
-        "--cache", type=Path, required=True, metavar="DIR", help="folder of resized pictures and the training's state"
+        "--cache", type=Path, required=True, metavar="DIR", help="folder of resized images and the training's state"
     )
     parser.add_argument("--output", type=output_file, required=True, metavar="MODEL", help="the model file to write")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="the backbone's weights, in place of those named")
@@ -45,12 +45,12 @@ def main() -> int:
 
     config = load_classifier_config(options.config, options.weights)
     samples = load_samples(options)
-    from detector.classification.samples import ResizedPictures
+    from detector.classification.samples import ResizedImages
     from detector.classification.training import train_classifier, untrained
 
     untrained(config, samples, options.device)  # mistakes come to light before the long work
     start = time.monotonic()
-    samples = samples.take(ResizedPictures(samples, config.pictures.short_side, options.cache).fill(progress))
+    samples = samples.take(ResizedImages(samples, config.pictures.short_side, options.cache).fill(progress))
     classifier = train_classifier(config, samples, options.cache, progress, options.device)
     record = {
         "trained_on": samples.name,
@@ -71,17 +71,17 @@ def check_source(options: Namespace) -> None:
         raise ValueError("--split, --objects and --classes go with --voc: a folder's classes are its folders")
 
 
-def load_samples(options: Namespace) -> LabelledPictures:
+def load_samples(options: Namespace) -> LabelledImages:
     """What the options name, without what cannot be read."""
     if options.images is not None:
         return load_checked_folders(
-            options.images, lambda path: path.suffix.lower() in SUFFIXES, picture_size, options.strict
+            options.images, lambda path: path.suffix.lower() in SUFFIXES, image_size, options.strict
         )
     dataset = load_checked(
         voc=options.voc,
         split=options.split,
         class_names=options.classes,
         strict=options.strict,
-        picture_size=picture_size,
+        image_size=image_size,
     )
-    return labelled_objects(dataset) if options.objects else labelled_pictures(dataset)
+    return labelled_objects(dataset) if options.objects else labelled_images(dataset)

@@ -19,7 +19,7 @@ from detector.commands.console import (
 )
 from detector.config.detector import load_config
 from detector.datasets.check import load_checked
-from detector.images.files import picture_size
+from detector.images.files import image_size
 
 
 def parser() -> Parser:
@@ -42,7 +42,7 @@ def parser() -> Parser:
 def main() -> int:
     options = parser().parse_args()
     config = load_config(options.config, options.weights)
-    dataset = load_checked(**data_source(options), class_names=options.classes, picture_size=picture_size)
+    dataset = load_checked(**data_source(options), class_names=options.classes, image_size=image_size)
     from safetensors.torch import save
 
     from detector.runtime.files import replacing

@@ -26,7 +26,7 @@ class NetworkConfig(Section):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of frozen convolutions; others are computed in float32."""
     pyramid: Annotated[tuple[Count, ...], Field(min_length=1, strict=False)] | None = PAPER_LEVELS
-    """Levels; null: the map is flattened, so that the network takes pictures of one size alone."""
+    """Levels; null: the map is flattened, so that the network takes images of one size alone."""
     feature_norm: Positive | None = None
     """Length to which pooled features are scaled; null: they are left as they are."""
     hidden: Annotated[tuple[Count, ...], Field(strict=False)] = ()
@@ -41,8 +41,8 @@ class NetworkConfig(Section):
         return self
 
 
-class PictureConfig(Section):
-    """What the network sees of a picture (paper, section 3.1)."""
+class ImageConfig(Section):
+    """What the network sees of an image (paper, section 3.1)."""
 
     short_side: Count = 256
     """Pixels of the shorter side before crops are taken."""
@@ -54,7 +54,7 @@ class PictureConfig(Section):
     """One size an epoch: the next one of `sizes`, or any from the first to the second."""
 
     @model_validator(mode="after")
-    def _check(self) -> PictureConfig:
+    def _check(self) -> ImageConfig:
         if self.crop > self.short_side:
             raise ValueError(f"crop must be at most short_side {self.short_side}")
         if self.size_rule == "random" and not (len(self.sizes) == 2 and self.sizes[0] < self.sizes[1]):
@@ -79,7 +79,7 @@ class ClassifierConfig(Section):
     """A whole recipe. Every section and every key has a default; unknown keys are errors."""
 
     network: NetworkConfig = NetworkConfig()
-    pictures: PictureConfig = PictureConfig()
+    pictures: ImageConfig = ImageConfig()
     training: TrainingConfig = TrainingConfig()
 
     @model_validator(mode="after")

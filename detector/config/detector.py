@@ -22,7 +22,7 @@ class ProposalConfig(Section):
     max_boxes: Count = 2000
     min_side: Annotated[int, Field(ge=0)] = 20
     max_pixels: Count | None = 1_000_000
-    """Larger pictures are searched on a copy of so many pixels; null: at full size, as in the paper."""
+    """Larger images are searched on a copy of so many pixels; null: at full size, as in the paper."""
     seed: Seed = 0
 
 
@@ -67,9 +67,9 @@ class FineTuningConfig(Section):
     min_iou: Fraction = 0.5
     background_iou: Annotated[tuple[Fraction, Fraction], Field(strict=False)] = (0.1, 0.5)
     flips: bool = False
-    """Learn from mirrored pictures, too, whose maps are cached beside the others."""
+    """Learn from mirrored images, too, whose maps are cached beside the others."""
     held_out: Annotated[float, Field(gt=0, le=0.5)] = 0.1
-    """Part of the pictures that the best snapshot is chosen on."""
+    """Part of the images that the best snapshot is chosen on."""
     seed: Seed = 3
 
     @model_validator(mode="after")
@@ -113,7 +113,7 @@ class RegressionConfig(Section):
 
 
 class DetectionConfig(Section):
-    """What is kept of the scored boxes of a picture (release: spp_test)."""
+    """What is kept of the scored boxes of an image (release: spp_test)."""
 
     min_score: float = -1.5
     nms_iou: Fraction = 0.3

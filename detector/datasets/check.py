@@ -13,7 +13,7 @@ from detector.datasets.coco import load_coco
 from detector.datasets.faults import Fault, Kind, Report
 from detector.datasets.voc import load_voc
 
-PictureSize = Callable[[Path], tuple[int, int]]
+ImageSize = Callable[[Path], tuple[int, int]]
 
 _MAX_LINES = 20  # of each kind
 _MAX_OUTSIDE = 1.0  # pixels: what rounding, or counting from the wrong end, may add to a box
@@ -25,39 +25,39 @@ def load_checked(
     voc: Path | None = None,
     split: str | None = None,
     coco: Path | None = None,
-    pictures: Path | None = None,
+    images: Path | None = None,
     class_names: Sequence[str] | None = None,
     strict: bool = False,
-    picture_size: PictureSize | None = None,
+    image_size: ImageSize | None = None,
     need_objects: bool = True,
 ) -> Dataset:
-    """Load a VOC list or a COCO file as `load_voc` and `load_coco` do, without the pictures and objects at fault.
+    """Load a VOC list or a COCO file as `load_voc` and `load_coco` do, without the images and objects at fault.
 
     class_names: the classes that may occur. None: those of the data that have objects.
     strict: whether a fault is an error.
-    picture_size: height and width of a picture, see `check_pictures`. None: pictures are not opened.
+    image_size: height and width of an image, see `check_images`. None: images are not opened.
     need_objects: whether a class without objects is a fault; classes that class_names names stay all the same.
     Faults are logged as warnings, a line each, the first ones of each kind. Raises OSError and ValueError where there
     is no such data set, where strict is set and a fault is found, and where no object is left.
     """
     faults: list[Fault] = []
     if coco is not None:
-        dataset = load_coco(coco, pictures, class_names, faults.append)
+        dataset = load_coco(coco, images, class_names, faults.append)
     elif voc is not None and split is not None:
         dataset = load_voc(voc, split, class_names, faults.append)
     else:
         raise ValueError("a data set must be a VOC folder and a split, or a COCO file")
-    if picture_size is not None:
-        dataset = check_pictures(dataset, picture_size, faults.append)
+    if image_size is not None:
+        dataset = check_images(dataset, image_size, faults.append)
     if need_objects:
         dataset = check_classes(dataset, class_names is None, faults.append)
     summary = log_faults(dataset.name, faults, strict)
     n_objects = sum(len(each.labels) for each in dataset)
     if not n_objects:
-        raise ValueError(f"{dataset.name}: no object is left in {len(dataset)} pictures")
+        raise ValueError(f"{dataset.name}: no object is left in {len(dataset)} images")
     if faults:
         _log.warning(
-            "%s: found %s; going on with %d pictures, %d objects", dataset.name, summary, len(dataset), n_objects
+            "%s: found %s; going on with %d images, %d objects", dataset.name, summary, len(dataset), n_objects
         )
     return dataset
 
@@ -85,28 +85,28 @@ def _log_lines(lines: Counter[str], kind: Kind) -> None:
         _log.warning("%s: and %d more", kind, n_more)
 
 
-def check_pictures(dataset: Dataset, picture_size: PictureSize, report: Report) -> Dataset:
-    """Leave out pictures that cannot be read, and cut boxes to their picture.
+def check_images(dataset: Dataset, image_size: ImageSize, report: Report) -> Dataset:
+    """Leave out images that cannot be read, and cut boxes to their image.
 
-    picture_size: height and width of a picture in pixels; raises FileNotFoundError where it is missing, and OSError
+    image_size: height and width of an image in pixels; raises FileNotFoundError where it is missing, and OSError
         or ValueError where it cannot be read, each with one line that opens with the path.
-    A box that reaches out of its picture by more than a pixel is reported; what is inside is kept, because an object
+    A box that reaches out of its image by more than a pixel is reported; what is inside is kept, because an object
     that is dropped would be learned as background. A box of which nothing is inside is left out.
     """
     kept = []
     for each in dataset:
         try:
-            height, width = picture_size(each.path)
+            height, width = image_size(each.path)
         except FileNotFoundError as error:
-            report(Fault(Kind.MISSING_PICTURE, str(error)))
+            report(Fault(Kind.MISSING_IMAGE, str(error)))
         except (OSError, ValueError) as error:
-            report(Fault(Kind.BAD_PICTURE, str(error)))
+            report(Fault(Kind.BAD_IMAGE, str(error)))
         else:
-            kept.append(_cut_to_picture(each, height, width, dataset.class_names, report))
+            kept.append(_cut_to_image(each, height, width, dataset.class_names, report))
     return replace(dataset, annotations=tuple(kept))
 
 
-def _cut_to_picture(
+def _cut_to_image(
     annotation: Annotation, height: int, width: int, class_names: Sequence[str], report: Report
 ) -> Annotation:
     boxes = annotation.boxes
@@ -118,7 +118,7 @@ def _cut_to_picture(
     for row in np.flatnonzero(gone | far):
         corners = " ".join(f"{corner:g}" for corner in boxes[row])
         what = f"{class_names[annotation.labels[row]]} at {corners} {'lies' if gone[row] else 'reaches'} out"
-        report(Fault(Kind.OUTSIDE, f"{annotation.path}: {what} of the picture of {width} x {height} pixels"))
+        report(Fault(Kind.OUTSIDE, f"{annotation.path}: {what} of the image of {width} x {height} pixels"))
     return replace(
         annotation, boxes=inside[~gone], labels=annotation.labels[~gone], difficult=annotation.difficult[~gone]
     )

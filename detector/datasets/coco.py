@@ -20,13 +20,13 @@ from detector.datasets.faults import Fault, Kind, Report, raise_fault
 
 def load_coco(
     path: Path | str,
-    pictures: Path | str | None = None,
+    images: Path | str | None = None,
     class_names: Sequence[str] | None = None,
     report: Report = raise_fault,
 ) -> Dataset:
     """Read the images of a COCO file and their objects, in the file's order.
 
-    pictures: the folder in which the images' `file_name`s lie (default: that of the file).
+    images: the folder in which the images' `file_name`s lie (default: that of the file).
     class_names: the classes that may occur; labels are indices into them. None: all categories, by their ids.
     report: what to do about a fault of a single object. Where it returns, as `list.append` does, the object is left
         out.
@@ -35,7 +35,7 @@ def load_coco(
     missing file or folder, and ValueError, naming the file, where it is no COCO file or holds objects with faults.
     """
     path = Path(path)
-    folder = path.parent if pictures is None else Path(pictures)
+    folder = path.parent if images is None else Path(images)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
     coco = _read_file(path)

@@ -13,11 +13,11 @@ class Kind(StrEnum):
     BAD_OBJECT = "unreadable object"
     EMPTY_BOX = "box without area"
     UNKNOWN_CLASS = "unknown class"
-    MISSING_PICTURE = "missing picture"
-    BAD_PICTURE = "unreadable picture"
-    OUTSIDE = "box outside of the picture"
+    MISSING_IMAGE = "missing image"
+    BAD_IMAGE = "unreadable image"
+    OUTSIDE = "box outside of the image"
     NO_OBJECT = "class without objects"
-    NO_PICTURE = "class without pictures"
+    NO_IMAGE = "class without images"
 
 
 class Fault(NamedTuple):
@@ -32,5 +32,5 @@ Report = Callable[[Fault], None]
 
 def raise_fault(fault: Fault) -> NoReturn:
     """Raise FileNotFoundError for a missing file and ValueError for any other fault."""
-    missing = fault.kind in (Kind.MISSING_ANNOTATION, Kind.MISSING_PICTURE)
+    missing = fault.kind in (Kind.MISSING_ANNOTATION, Kind.MISSING_IMAGE)
     raise (FileNotFoundError if missing else ValueError)(fault.line)

@@ -21,10 +21,10 @@ Features = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class FeatureMaps:
-    """Feature maps of one picture.
+    """Feature maps of one image.
 
     ``maps`` holds one ``(h, w, C)`` array (float32, or float16 from a cache) per scale and ``zooms`` the resized
-    over original size of each, both in ascending order of scale; ``image_size`` is (H, W) of the picture. ``mirrored``
+    over original size of each, both in ascending order of scale; ``image_size`` is (H, W) of the image. ``mirrored``
     are the maps of its mirror image, where they are needed.
     """
 
@@ -38,7 +38,7 @@ class FeatureMaps:
 class RegionEncoder:
     """Callable from an image and its boxes to features.
 
-    ``short_sides`` are the lengths in pixels to which the shorter side of the picture is resized (paper, section
+    ``short_sides`` are the lengths in pixels to which the shorter side of the image is resized (paper, section
     4.1), ``levels`` the pyramid, ``margin`` the pixels by which a box is grown before its cells are looked up,
     ``target`` and ``scale_rule`` how a box finds its scale. ``normalise`` maps pooled ``(R, n_bins, C)`` values to
     values of the same shape.

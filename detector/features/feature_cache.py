@@ -1,9 +1,9 @@
-"""Feature maps and proposals of pictures on disk, a file a picture, computed when missing.
+"""Feature maps and proposals of images on disk, a file an image, computed when missing.
 
-Maps are kept in half precision (a 500 x 375 picture at one scale of 688 px and 320 channels: 1.6 MB). They lie in a
+Maps are kept in half precision (a 500 x 375 image at one scale of 688 px and 320 channels: 1.6 MB). They lie in a
 folder named by a fingerprint of everything that changes their values, so that a changed setting never reads old
-files; settings.json in it tells what that is. Each file carries a checksum and that of its picture; one that is
-damaged or belongs to another picture is reported, computed again and replaced.
+files; settings.json in it tells what that is. Each file carries a checksum and that of its image; one that is
+damaged or belongs to another image is reported, computed again and replaced.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """Feature maps and proposals of pictures under ``directory``.
+    """Feature maps and proposals of images under ``directory``.
 
     ``propose`` maps an image to its boxes and ``proposal_settings`` names everything that changes them, as
     JSON-able values; what changes the maps is read off the ``encoder``. ``precomputed`` boxes by image id take the
@@ -62,11 +62,11 @@ class FeatureCache:
         return self._folder("proposals", self.proposal_settings)
 
     def maps(self, image_id: str, path: Path) -> FeatureMaps:
-        """Feature maps of the picture at ``path``, float16, from the cache or computed and stored."""
+        """Feature maps of the image at ``path``, float16, from the cache or computed and stored."""
         return self._maps(image_id, path, mirrored=False)
 
     def mirrored_maps(self, image_id: str, path: Path) -> FeatureMaps:
-        """`maps` of the mirror image of the picture."""
+        """`maps` of the mirror image of the image."""
         return self._maps(image_id, path, mirrored=True)
 
     def _maps(self, image_id: str, path: Path, mirrored: bool) -> FeatureMaps:
@@ -84,7 +84,7 @@ class FeatureCache:
         return FeatureMaps(maps, zooms, (height, width))
 
     def proposals(self, image_id: str, path: Path) -> Boxes:
-        """Proposals ``(R, 4)`` float32 of the picture at ``path``, from the cache or computed and stored."""
+        """Proposals ``(R, 4)`` float32 of the image at ``path``, from the cache or computed and stored."""
         if self.precomputed is not None:
             return self.precomputed[image_id]
 
@@ -95,7 +95,7 @@ class FeatureCache:
         return as_boxes(_get(file, path, self.proposal_settings, compute)["boxes"])
 
     def is_complete(self, image_id: str, mirrored: bool = False) -> bool:
-        """Whether all files of a picture, or of its mirror image, are there (not whether they are sound)."""
+        """Whether all files of an image, or of its mirror image, are there (not whether they are sound)."""
         name = _file_name(image_id)
         if self.precomputed is not None:
             proposed = image_id in self.precomputed
@@ -122,11 +122,11 @@ class FeatureCache:
 
 @dataclass(frozen=True)
 class CacheFolder:
-    """What one folder of a cache holds: its settings, and how many pictures in how many bytes."""
+    """What one folder of a cache holds: its settings, and how many images in how many bytes."""
 
     path: Path
     settings: Mapping[str, object]
-    n_pictures: int
+    n_images: int
     n_bytes: int
 
 
@@ -150,29 +150,29 @@ def _file_name(image_id: str) -> str:
 
 
 def _get(
-    file: Path, picture: Path, settings: Mapping[str, object], compute: Callable[[NDArray[np.uint8]], Arrays]
+    file: Path, image_path: Path, settings: Mapping[str, object], compute: Callable[[NDArray[np.uint8]], Arrays]
 ) -> Arrays:
     try:
         arrays, metadata = read_arrays(file)
-        # a cache may outlive its pictures
-        if not picture.exists() or metadata.get("picture") == _checksum(picture):
+        # a cache may outlive its images
+        if not image_path.exists() or metadata.get("picture") == _checksum(image_path):
             return arrays
-        _log.warning("%s: belongs to another picture than %s; computing it again", file, picture)
+        _log.warning("%s: belongs to another image than %s; computing it again", file, image_path)
     except FileNotFoundError:
         pass
     except ValueError as error:
         _log.warning("%s; computing it again", error)
-    image = read_image(picture)
+    image = read_image(image_path)
     try:
         arrays = compute(image)
-    except ValueError as error:  # such as a picture too narrow for the network
-        raise ValueError(f"{picture}: {error}") from error
+    except ValueError as error:  # such as an image too narrow for the network
+        raise ValueError(f"{image_path}: {error}") from error
     description = file.with_name(_SETTINGS)
     if not description.exists():
         write_json(description, settings)
-    write_arrays(file, arrays, {"picture": _checksum(picture)})
+    write_arrays(file, arrays, {"picture": _checksum(image_path)})
     return arrays
 
 
-def _checksum(picture: Path) -> str:
-    return f"{zlib.crc32(picture.read_bytes()):08x}"
+def _checksum(image_path: Path) -> str:
+    return f"{zlib.crc32(image_path.read_bytes()):08x}"

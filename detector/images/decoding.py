@@ -1,4 +1,4 @@
-"""The bytes of a picture file to (H, W, 3) uint8 RGB: formats, depths, transparency, orientation, damage."""
+"""The bytes of an image file to (H, W, 3) uint8 RGB: formats, depths, transparency, orientation, damage."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from PIL.WebPImagePlugin import WebPImageFile
 
-START_LENGTH = 12  # bytes that `picture_format` needs
+START_LENGTH = 12  # bytes that `image_format` needs
 
 _HEADER_READERS: dict[str, type[ImageFile.ImageFile]] = {
     "JPEG": JpegImageFile,
@@ -38,7 +38,7 @@ _SIDEWAYS = (5, 6, 7, 8)  # orientations in which rows and columns are swapped
 _stderr_lock = threading.Lock()
 
 
-def picture_format(start: bytes) -> str | None:
+def image_format(start: bytes) -> str | None:
     """Name the format of a file from its first `START_LENGTH` bytes; None for one that is not read here."""
     if start.startswith(b"RIFF"):
         return "WebP" if start[8:12] == b"WEBP" else None
@@ -67,7 +67,7 @@ def decode_image(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
             _check_png_chunks(data)
         meaning = _read_header(kind, io.BytesIO(data), max_pixels).extra_samples
         pixels, orientation = _read_pixels(kind, data)
-    # libtiff's 8-bit reader premultiplies straight alpha; OpenCV reads deeper pictures without that reader.
+    # libtiff's 8-bit reader premultiplies straight alpha; OpenCV reads deeper images without that reader.
     premultiplied = meaning == _PREMULTIPLIED or (meaning == _STRAIGHT and pixels.dtype == np.uint8)
     return _oriented(_to_rgb(_to_uint8(pixels), premultiplied), orientation)
 
@@ -106,9 +106,9 @@ def _damaged(kind: str) -> ValueError:
 
 
 def _known_format(start: bytes) -> str:
-    kind = picture_format(start)
+    kind = image_format(start)
     if kind is None:
-        raise ValueError("not a JPEG, PNG, WebP, BMP, TIFF or GIF picture" if start else "the file is empty")
+        raise ValueError("not a JPEG, PNG, WebP, BMP, TIFF or GIF image" if start else "the file is empty")
     return kind
 
 
@@ -138,7 +138,7 @@ def _read_other_header(kind: str, file: BinaryIO) -> _Header:
 
 
 def _read_tiff_header(file: BinaryIO) -> _Header:
-    # Pillow's reader refuses colour pictures of floating-point numbers; their tags are read all the same.
+    # Pillow's reader refuses colour images of floating-point numbers; their tags are read all the same.
     start = file.read(16)
     tags = ImageFileDirectory_v2(start[: 16 if start[2] == 43 else 8])  # 43: BigTIFF
     file.seek(tags.next)
@@ -179,7 +179,7 @@ def _orientation(exif: bytes) -> int:
     try:
         tags.load(exif)
         return int(tags.get(_ORIENTATION, 1))
-    except Exception:  # broken metadata are no reason to refuse the picture
+    except Exception:  # broken metadata are no reason to refuse the image
         return 1
 
 

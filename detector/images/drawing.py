@@ -1,4 +1,4 @@
-"""Boxes, names and scores on a picture, for people to look at."""
+"""Boxes, names and scores on an image, for people to look at."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def class_colour(label: int) -> Colour:
-    """RGB colour of a class index, the same in every picture: colour-blind safe ones, then spread hues."""
+    """RGB colour of a class index, the same in every image: colour-blind safe ones, then spread hues."""
     if label < len(_PALETTE):
         return _PALETTE[label]
     # Steps of the golden ratio put every new hue into the largest gap between the earlier ones.
@@ -48,10 +48,10 @@ def draw_detections(
     scores: NDArray[np.float32],
     class_names: Sequence[str],
 ) -> NDArray[np.uint8]:
-    """Return a copy of the picture with every box and its name and score ("dog 0.83"), the best score on top.
+    """Return a copy of the image with every box and its name and score ("dog 0.83"), the best score on top.
 
     ``image`` (H, W, 3) uint8 RGB, ``boxes`` (N, 4) pixels, ``labels`` (N,) indices into ``class_names``,
-    ``scores`` (N,). Lines and letters grow with the picture, and labels never leave it. Raises ValueError for
+    ``scores`` (N,). Lines and letters grow with the image, and labels never leave it. Raises ValueError for
     arrays of other shapes or labels without a name.
     """
     canvas = check_image(image).copy()
@@ -90,7 +90,7 @@ def _draw_box(canvas: NDArray[np.uint8], corners: list[int], colour: Colour) -> 
 
 
 def _draw_label(canvas: NDArray[np.uint8], corner: list[int], text: str, colour: Colour) -> None:
-    """Draw text on a filled background above the corner, moved inside the picture where it would leave it."""
+    """Draw text on a filled background above the corner, moved inside the image where it would leave it."""
     height, width = canvas.shape[:2]
     text = _to_ascii(text)
     scale = max(0.4, min(height, width) / 900)

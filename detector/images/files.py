@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.images.decoding import START_LENGTH, decode_image, decoded_size, picture_format, silenced_stderr
+from detector.images.decoding import START_LENGTH, decode_image, decoded_size, image_format, silenced_stderr
 from detector.images.resizing import check_image
 from detector.runtime.files import replacing
 
@@ -26,7 +26,7 @@ def read_image(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDA
     laid on white, as a page would show them. 16-bit values are scaled to 8 bits; floating-point values are
     scaled from 0..1, or from 0..maximum where the maximum is above 1. Colour profiles are ignored.
 
-    Raises OSError for a file that cannot be opened, ValueError for one that is not a whole picture or whose
+    Raises OSError for a file that cannot be opened, ValueError for one that is not a whole image or whose
     header promises more than ``max_pixels`` pixels (nothing is decoded then); both with one line "path:
     reason".
     """
@@ -34,7 +34,7 @@ def read_image(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDA
         with Path(path).open("rb") as file:
             start = file.read(START_LENGTH)
             # A film or a disk image given by mistake is not read any further.
-            data = start + file.read() if picture_format(start) else start
+            data = start + file.read() if image_format(start) else start
     except OSError as error:
         raise type(error)(f"{path}: {error.strerror}") from error
     try:
@@ -43,7 +43,7 @@ def read_image(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDA
         raise ValueError(f"{path}: {error}") from error
 
 
-def picture_size(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[int, int]:
+def image_size(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[int, int]:
     """Height and width that `read_image` would return, from the header of the file alone.
 
     Raises the errors of `read_image`, except for damage that the header does not show.
@@ -58,14 +58,14 @@ def picture_size(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> t
 
 
 def write_image(path: str | Path, image: NDArray[np.uint8]) -> None:
-    """Write an (H, W, 3) uint8 RGB picture in the format that the extension of ``path`` names.
+    """Write an (H, W, 3) uint8 RGB image in the format that the extension of ``path`` names.
 
     The file appears whole or not at all. Raises OSError with one line "path: reason".
     """
     path = Path(path)
     bgr = cv2.cvtColor(check_image(image), cv2.COLOR_RGB2BGR)
     if not cv2.haveImageWriter(path.name):
-        raise OSError(f"{path}: no picture format has the extension '{path.suffix}'")
+        raise OSError(f"{path}: no image format has the extension '{path.suffix}'")
     with silenced_stderr():
         try:
             encoded, data = cv2.imencode(path.suffix, bgr)
@@ -81,34 +81,34 @@ def write_image(path: str | Path, image: NDArray[np.uint8]) -> None:
 
 
 def find_images(patterns: Sequence[str]) -> list[Path]:
-    """Return the picture files that command-line arguments name, in their order, each file once.
+    """Return the image files that command-line arguments name, in their order, each file once.
 
-    An argument is a file, a folder (the pictures directly in it) or a glob pattern (``**`` crosses folders).
+    An argument is a file, a folder (the images directly in it) or a glob pattern (``**`` crosses folders).
     Folders and globs are searched for the extensions in `SUFFIXES`, hidden files left out, in natural order
     (2 before 10). A path that does not exist and is no pattern is returned as it is, so that reading it names
-    it. Raises ValueError for a folder or a pattern without a picture.
+    it. Raises ValueError for a folder or a pattern without an image.
     """
     found: dict[Path, Path] = {}
     for pattern in patterns:
         path = Path(pattern)
         if path.is_dir():
-            matches = _pictures_among(path.iterdir())
+            matches = _images_among(path.iterdir())
         elif glob.has_magic(pattern) and not path.exists():
             # Path.glob would refuse absolute patterns.
-            matches = _pictures_among(Path(match) for match in glob.iglob(pattern, recursive=True))  # noqa: PTH207
+            matches = _images_among(Path(match) for match in glob.iglob(pattern, recursive=True))  # noqa: PTH207
         else:
             matches = [path]
         if not matches:
-            raise ValueError(f"{pattern}: no picture found")
+            raise ValueError(f"{pattern}: no image found")
         for match in matches:
             found.setdefault(match.resolve(), match)
     return list(found.values())
 
 
-def _pictures_among(paths: Iterable[Path]) -> list[Path]:
+def _images_among(paths: Iterable[Path]) -> list[Path]:
     def natural_order(path: Path) -> tuple[list[str | int], str]:
         pieces = re.split(r"([0-9]+)", str(path).lower())
         return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], str(path)
 
-    pictures = (p for p in paths if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file())
-    return sorted(pictures, key=natural_order)
+    images = (p for p in paths if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file())
+    return sorted(images, key=natural_order)

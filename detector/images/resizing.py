@@ -45,7 +45,7 @@ def resized_size(height: int, width: int, short_side: int, max_long_side: int | 
 def resize_short_side(
     image: NDArray[np.uint8], short_side: int, max_long_side: int | None = None
 ) -> tuple[NDArray[np.uint8], float]:
-    """Resize to `resized_size`; return the (h, w, 3) uint8 picture and the zoom to multiply its boxes by.
+    """Resize to `resized_size`; return the (h, w, 3) uint8 image and the zoom to multiply its boxes by.
 
     Bilinear with half-pixel centres and without antialiasing, on the uint8 values, as in the authors'
     release. A side that is rounded up is stretched by less than one pixel over its whole length.

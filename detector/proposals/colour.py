@@ -8,7 +8,7 @@ COLOUR_SPACES = ("hsv", "lab", "rgi", "hue", "intensity")
 
 
 def convert_colours(image: NDArray[np.uint8], colour_space: str) -> NDArray[np.uint8]:
-    """Convert a picture to one of `COLOUR_SPACES`, every channel stretched to 0..255.
+    """Convert an image to one of `COLOUR_SPACES`, every channel stretched to 0..255.
 
     image: (H, W, 3) uint8 RGB. Returns (H, W, 3) uint8. "hue" and "intensity" have one channel, which is
     repeated three times as in the released code, so that the constant k of the segmentation weighs the same

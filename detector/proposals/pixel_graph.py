@@ -1,4 +1,4 @@
-"""A picture as a graph of its pixels, with whole-numbered edges in the order of segmentation."""
+"""An image as a graph of its pixels, with whole-numbered edges in the order of segmentation."""
 
 from typing import Any, NamedTuple
 
@@ -14,11 +14,11 @@ LEVELS_PER_UNIT = 16
 N_LEVELS = int(np.sqrt(3) * 255 * LEVELS_PER_UNIT) + 1
 NO_EDGE = 65535
 LIGHT_SHARE = 0.5
-"""Share of all edges that are sorted here, for all segmentations of the picture."""
+"""Share of all edges that are sorted here, for all segmentations of the image."""
 
 
 class PixelGraph(NamedTuple):
-    """A picture as a graph of its pixels, eight neighbours each.
+    """An image as a graph of its pixels, eight neighbours each.
 
     Edges are ordered by level, then by first pixel in row order, then by direction: right, lower left, below,
     lower right. An edge is packed into one number: level, first pixel, direction.
@@ -35,14 +35,14 @@ class PixelGraph(NamedTuple):
     light_limit: int
 
 
-def pixel_graph(picture: NDArray[np.uint8], sigma: float = 0.8) -> PixelGraph:
-    """Smooth a picture by a Gaussian of `sigma` pixels (0: not at all) and measure its edges.
+def pixel_graph(image: NDArray[np.uint8], sigma: float = 0.8) -> PixelGraph:
+    """Smooth an image by a Gaussian of `sigma` pixels (0: not at all) and measure its edges.
 
-    picture: (H, W, 3) uint8. The weight of an edge is the Euclidean distance of the two colours, as in the
+    image: (H, W, 3) uint8. The weight of an edge is the Euclidean distance of the two colours, as in the
     paper.
     """
-    height, width = picture.shape[:2]
-    smooth = picture.astype(np.float32)
+    height, width = image.shape[:2]
+    smooth = image.astype(np.float32)
     if sigma > 0:
         side = 2 * int(np.ceil(4 * sigma)) + 1
         smooth = cv2.GaussianBlur(smooth, (side, side), sigma, borderType=cv2.BORDER_REPLICATE)

@@ -19,7 +19,7 @@ def without_duplicates(boxes: NDArray[np.int32], height: int, width: int) -> NDA
 
 
 def large_enough(boxes: NDArray[np.int32], min_side: int, height: int, width: int) -> NDArray[np.bool_]:
-    """Mask of the boxes with no side below `min_side` pixels; the box of the whole picture always is in."""
+    """Mask of the boxes with no side below `min_side` pixels; the box of the whole image always is in."""
     box_width, box_height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     whole = (box_width == width) & (box_height == height)
     return whole | ((box_width >= min_side) & (box_height >= min_side))

@@ -1,4 +1,4 @@
-"""Boxes of a large picture, proposed on a smaller copy of it."""
+"""Boxes of a large image, proposed on a smaller copy of it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from detector.images.resizing import check_image
 
 
 def propose_reduced(image: NDArray[np.uint8], propose: Callable[[NDArray[np.uint8]], Boxes], max_pixels: int) -> Boxes:
-    """Boxes ``(R, 4)`` float32 of an ``(H, W, 3)`` uint8 picture, which ``propose`` finds on at most ``max_pixels``.
+    """Boxes ``(R, 4)`` float32 of an ``(H, W, 3)`` uint8 image, which ``propose`` finds on at most ``max_pixels``.
 
-    A larger picture is averaged down to about so many; the boxes are returned in pixels of the picture itself. Time and
-    memory are bounded then, and what is lost is smaller than what a network sees of a picture that is resized to the
+    A larger image is averaged down to about so many; the boxes are returned in pixels of the image itself. Time and
+    memory are bounded then, and what is lost is smaller than what a network sees of an image that is resized to the
     paper's scales anyway.
     """
     height, width = check_image(image).shape[:2]

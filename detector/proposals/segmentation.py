@@ -26,7 +26,7 @@ FEW_EDGES = 20_000
 
 
 def segment(graph: PixelGraph, k: float, min_size: int) -> tuple[NDArray[np.int32], int]:
-    """Partition a picture into regions.
+    """Partition an image into regions.
 
     k: the paper's scale of observation, in units of colour distance: larger k, larger regions. min_size:
     pixels; a smaller component is joined to a neighbour afterwards, over its lightest edges first, as in the

@@ -56,7 +56,7 @@ MODES = {
 
 RANKINGS = ("random", "diverse")
 DIVERSE_IOU = 0.9
-LARGE_PICTURE = 3_000_000
+LARGE_IMAGE = 3_000_000
 """Bytes."""
 
 MAX_PIXELS = 1 << 30
@@ -75,7 +75,7 @@ def selective_search(
     """Propose boxes that may hold an object.
 
     image: (H, W, 3) uint8 RGB. mode: "single", "fast" or "quality", or a `Mode` of one's own. min_side:
-    pixels; boxes with a shorter side are dropped, only the box of the whole picture is always kept. seed: of
+    pixels; boxes with a shorter side are dropped, only the box of the whole image is always kept. seed: of
     the random part of the ranking. threads: how many to use; None for the environment variable
     DETECTOR_THREADS and, where that is not set, all cores.
 
@@ -113,9 +113,9 @@ def selective_search_many(
     min_side: int = 20,
     threads: int | None = None,
 ) -> Iterator[Boxes]:
-    """`selective_search` of many pictures, one a thread; yields in the order of `images`.
+    """`selective_search` of many images, one a thread; yields in the order of `images`.
 
-    `images` may be an iterator that reads pictures as they are asked for: no more than twice as many as there
+    `images` may be an iterator that reads images as they are asked for: no more than twice as many as there
     are threads are held at a time. Parameters and errors are those of `selective_search`.
     """
     n_threads = thread_count(threads)
@@ -140,7 +140,7 @@ def _settings(mode: str | Mode) -> Mode:
     return MODES[mode]
 
 
-class _Picture(NamedTuple):
+class _Prepared(NamedTuple):
     """What all segmentations in one colour space share."""
 
     shape: tuple[int, int]
@@ -149,27 +149,27 @@ class _Picture(NamedTuple):
     textures: Texels
 
 
-def _prepare(image: NDArray[np.uint8], mode: Mode, colour_space: str) -> _Picture:
-    picture = convert_colours(image, colour_space)
-    first = np.ascontiguousarray(picture[..., 0])
-    return _Picture(
-        picture.shape[:2],
-        pixel_graph(picture, mode.sigma),
-        colour_bins(picture, mode.colour_bins),
+def _prepare(image: NDArray[np.uint8], mode: Mode, colour_space: str) -> _Prepared:
+    converted = convert_colours(image, colour_space)
+    first = np.ascontiguousarray(converted[..., 0])
+    return _Prepared(
+        converted.shape[:2],
+        pixel_graph(converted, mode.sigma),
+        colour_bins(converted, mode.colour_bins),
         texels(first, mode.texture_sigma, mode.texture_bins, mode.max_gradient),
     )
 
 
-def _groupings(picture: _Picture, mode: Mode, k: float) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+def _groupings(image: _Prepared, mode: Mode, k: float) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Boxes of a segmentation and its groupings, and their ranks in the hierarchy, 1 for the last joined."""
-    labels, n_regions = segment(picture.graph, k, min_size=int(k))
-    sizes, boxes = region_extents(labels.reshape(picture.shape), n_regions)
+    labels, n_regions = segment(image.graph, k, min_size=int(k))
+    sizes, boxes = region_extents(labels.reshape(image.shape), n_regions)
     regions = Regions(
         sizes,
         boxes,
-        neighbour_pairs(labels.reshape(picture.shape), n_regions),
-        colour_histograms(picture.colours, mode.colour_bins, labels, sizes),
-        texture_histograms(picture.textures, labels, sizes),
+        neighbour_pairs(labels.reshape(image.shape), n_regions),
+        colour_histograms(image.colours, mode.colour_bins, labels, sizes),
+        texture_histograms(image.textures, labels, sizes),
     )
     joined = [group(regions, similarity) for similarity in mode.similarities]
     ranks = [np.arange(n_regions - 1, 0, -1)] * len(joined)
@@ -177,17 +177,17 @@ def _groupings(picture: _Picture, mode: Mode, k: float) -> tuple[NDArray[np.int3
 
 
 def _all_groupings(image: NDArray[np.uint8], mode: Mode, threads: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    # Large pictures go through one colour space after the other, to save memory; theirs is work enough for
+    # Large images go through one colour space after the other, to save memory; theirs is work enough for
     # all threads.
-    n_at_once = len(mode.colour_spaces) if image.size < LARGE_PICTURE else 1
+    n_at_once = len(mode.colour_spaces) if image.size < LARGE_IMAGE else 1
     found = []
     for start in range(0, len(mode.colour_spaces), n_at_once):
         colour_spaces = mode.colour_spaces[start : start + n_at_once]
         if threads > 1:
             found += _groupings_in_threads(image, mode, colour_spaces, threads)
         else:
-            pictures = (_prepare(image, mode, colour_space) for colour_space in colour_spaces)
-            found += [_groupings(picture, mode, k) for picture in pictures for k in mode.ks]
+            prepared = (_prepare(image, mode, colour_space) for colour_space in colour_spaces)
+            found += [_groupings(each, mode, k) for each in prepared for k in mode.ks]
     return np.concatenate([boxes for boxes, _ in found]), np.concatenate([ranks for _, ranks in found])
 
 
@@ -195,11 +195,11 @@ def _groupings_in_threads(
     image: NDArray[np.uint8], mode: Mode, colour_spaces: tuple[str, ...], threads: int
 ) -> list[tuple[NDArray[np.int32], NDArray[np.int64]]]:
     with ThreadPoolExecutor(threads) as pool:
-        pictures = [pool.submit(_prepare, image, mode, colour_space) for colour_space in colour_spaces]
+        images = [pool.submit(_prepare, image, mode, colour_space) for colour_space in colour_spaces]
         # Whichever is ready first is segmented first; the order of the results is that of the mode.
         parts = {
-            (pictures.index(ready), k): pool.submit(_groupings, ready.result(), mode, k)
-            for ready in as_completed(pictures)
+            (images.index(ready), k): pool.submit(_groupings, ready.result(), mode, k)
+            for ready in as_completed(images)
             for k in mode.ks
         }
-        return [parts[index, k].result() for index in range(len(pictures)) for k in mode.ks]
+        return [parts[index, k].result() for index in range(len(images)) for k in mode.ks]

@@ -47,7 +47,7 @@ def selectivesearch_package(
     here.
     """
     with warnings.catch_warnings():
-        # It feeds scikit-image floating-point pictures where whole numbers are advised.
+        # It feeds scikit-image floating-point images where whole numbers are advised.
         warnings.simplefilter("ignore", UserWarning)
         _, regions = selectivesearch.selective_search(check_image(image), scale=scale, sigma=sigma, min_size=min_size)
     corners = np.array([region["rect"] for region in regions], np.float32).reshape(-1, 4)

@@ -29,7 +29,7 @@ class Texels(NamedTuple):
     n_bins: int
 
 
-def colour_bins(picture: NDArray[np.uint8], n_bins: int) -> NDArray[np.uint8]:
+def colour_bins(image: NDArray[np.uint8], n_bins: int) -> NDArray[np.uint8]:
     """Bin of every pixel in each channel, (H * W, 3) uint8; bins are numbered on from channel to channel.
 
     Values are rounded to bins as in the released code, so the first and last bin are half as wide as the
@@ -38,7 +38,7 @@ def colour_bins(picture: NDArray[np.uint8], n_bins: int) -> NDArray[np.uint8]:
     if not 2 <= n_bins <= 85:
         raise ValueError(f"colour bins must be 2 to 85 a channel, but got {n_bins}")
     bins = np.rint(np.arange(256)[:, None] * ((n_bins - 1) / 255)) + n_bins * np.arange(3)
-    return cv2.LUT(picture, bins.astype(np.uint8)[None]).reshape(-1, 3)
+    return cv2.LUT(image, bins.astype(np.uint8)[None]).reshape(-1, 3)
 
 
 def texels(channel: NDArray[np.uint8], sigma: float, n_bins: int, max_gradient: float) -> Texels:

@@ -1,6 +1,6 @@
 """Fully connected layers trained on pooled features by stochastic gradient descent (paper, section 4.1).
 
-The convolution is frozen, so features come from cached maps. A round pools boxes of some pictures at random scales
+The convolution is frozen, so features come from cached maps. A round pools boxes of some images at random scales
 (release: spp_finetune) and trains on them in random order.
 """
 
@@ -21,9 +21,9 @@ from detector.runtime.progress import Progress, without_progress
 from detector.training.gradient_descent import Batch, Descent, Schedule, by_kind
 
 HELD_OUT_BOXES = 32
-"""Boxes of a picture held out that snapshots are judged by."""
+"""Boxes of an image held out that snapshots are judged by."""
 _MOST_HELD_OUT = 250
-"""Pictures whose boxes these are, at most: their features stay in memory."""
+"""Images whose boxes these are, at most: their features stay in memory."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class FineTuningSettings:
 
     ``width`` is that of fc6 and fc7. ``iterations`` are batches of ``batch_size`` boxes; the learning rate falls to a
     tenth at each of ``lr_steps``, fractions of them. Biases learn twice as fast and do not decay. A round takes
-    ``boxes_per_picture`` of ``pictures_per_round`` pictures. Every ``rounds_per_snapshot`` rounds the layers are scored
-    on the pictures held out.
+    ``boxes_per_image`` of ``images_per_round`` images. Every ``rounds_per_snapshot`` rounds the layers are scored
+    on the images held out.
     """
 
     width: int
@@ -45,8 +45,8 @@ class FineTuningSettings:
     dropout: float
     batch_size: int
     seed: int
-    pictures_per_round: int = 64
-    boxes_per_picture: int = 64
+    images_per_round: int = 64
+    boxes_per_image: int = 64
     rounds_per_snapshot: int = 15
 
     def schedule(self, batches_per_round: int) -> Schedule:
@@ -54,14 +54,14 @@ class FineTuningSettings:
         n_rounds = max(1, round(self.iterations / batches_per_round))
         return Schedule(n_rounds, self.lr, self.lr_steps, self.momentum, self.seed, self.rounds_per_snapshot)
 
-    def draw(self, n_pictures: int, number: int) -> tuple[NDArray[np.int64], np.random.Generator]:
-        """The pictures of a round ``(n,)``, in random order, and the generator for all else that is random in it."""
+    def draw(self, n_images: int, number: int) -> tuple[NDArray[np.int64], np.random.Generator]:
+        """The images of a round ``(n,)``, in random order, and the generator for all else that is random in it."""
         random = np.random.default_rng((self.seed, number))
-        return random.permutation(n_pictures)[: self.pictures_per_round], random
+        return random.permutation(n_images)[: self.images_per_round], random
 
 
-class SampledPictures(Protocol):
-    """Pictures that give random boxes to learn from, the same ones for the same random state."""
+class SampledImages(Protocol):
+    """Images that give random boxes to learn from, the same ones for the same random state."""
 
     @property
     def n_features(self) -> int: ...
@@ -99,17 +99,17 @@ class FineTuning:
 
     def __init__(
         self,
-        pictures: SampledPictures,
-        held_out: SampledPictures,
+        images: SampledImages,
+        held_out: SampledImages,
         settings: FineTuningSettings,
         checkpoint: Path,
         precision: str = "float32",
         device: str = "cpu",
         start: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]] = (),
     ) -> None:
-        network = build_layers(pictures.n_features, pictures.n_classes, settings, start).to(device)
+        network = build_layers(images.n_features, images.n_classes, settings, start).to(device)
         groups = by_kind(network, settings.weight_decay)
-        batches = _Batches(pictures, held_out, settings, getattr(torch, precision), torch.device(device))
+        batches = _Batches(images, held_out, settings, getattr(torch, precision), torch.device(device))
         self.title = f"fine-tuning, batches x {batches.per_round}"
         schedule = settings.schedule(batches.per_round)
         self.descent = Descent(network, groups, batches, schedule, checkpoint, precision, device)
@@ -146,24 +146,24 @@ def build_layers(
 
 
 class _Batches:
-    """Rounds of boxes of some pictures, mixed."""
+    """Rounds of boxes of some images, mixed."""
 
     def __init__(
         self,
-        pictures: SampledPictures,
-        held_out: SampledPictures,
+        images: SampledImages,
+        held_out: SampledImages,
         settings: FineTuningSettings,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        self.pictures, self.judges, self.settings = pictures, held_out, settings
+        self.images, self.judges, self.settings = images, held_out, settings
         self.dtype, self.device = dtype, device
-        boxes = min(settings.pictures_per_round, len(pictures)) * settings.boxes_per_picture
+        boxes = min(settings.images_per_round, len(images)) * settings.boxes_per_image
         self.per_round = max(1, boxes // settings.batch_size)
 
     def round(self, number: int) -> Iterator[Batch]:
-        chosen, random = self.settings.draw(len(self.pictures), number)
-        features, labels = self._sampled(self.pictures, chosen, random, self.settings.boxes_per_picture)
+        chosen, random = self.settings.draw(len(self.images), number)
+        features, labels = self._sampled(self.images, chosen, random, self.settings.boxes_per_image)
         for rows in torch.randperm(len(labels)).split(self.settings.batch_size):
             yield features[rows].to(self.device), labels[rows]
 
@@ -175,13 +175,13 @@ class _Batches:
         return [(values.to(self.device), own) for values, own in parts]
 
     def _sampled(
-        self, pictures: SampledPictures, chosen: NDArray[np.int64], random: np.random.Generator, n_boxes: int
+        self, images: SampledImages, chosen: NDArray[np.int64], random: np.random.Generator, n_boxes: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        features = torch.empty(len(chosen) * n_boxes, pictures.n_features, dtype=self.dtype)
+        features = torch.empty(len(chosen) * n_boxes, images.n_features, dtype=self.dtype)
         labels = torch.empty(len(features), dtype=torch.int64)
         end = 0
         for index in chosen:
-            values, own = pictures.sample(int(index), n_boxes, random)
+            values, own = images.sample(int(index), n_boxes, random)
             start, end = end, end + len(own)
             features[start:end] = torch.from_numpy(values)
             labels[start:end] = torch.from_numpy(own)

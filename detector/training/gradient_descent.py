@@ -85,7 +85,7 @@ class Descent:
         if self.next_round < self.schedule.n_rounds:
             held_out = self.batches.held_out()
             if not sum(len(labels) for _, labels in held_out):
-                raise ValueError("no boxes to choose a snapshot on in the pictures that are held out")
+                raise ValueError("no boxes to choose a snapshot on in the images that are held out")
             for number in progress(range(self.next_round, self.schedule.n_rounds), title):
                 self._round(number)
                 if (number + 1) % self.schedule.rounds_per_snapshot == 0 or number + 1 == self.schedule.n_rounds:

@@ -1,4 +1,4 @@
-"""Hard-negative mining: all classes in one pass over the pictures, on one shared bank of samples.
+"""Hard-negative mining: all classes in one pass over the images, on one shared bank of samples.
 
 Positives are the ground-truth boxes of a class; its negatives are boxes that overlap no object of the class by 0.3 or
 more (paper, section 4.1; release: spp_train). A sample that is hard for several classes is stored once.
@@ -28,7 +28,7 @@ _ROWS = 2048
 
 @dataclass(frozen=True)
 class Candidates:
-    """The boxes of one picture as mining sees them.
+    """The boxes of one image as mining sees them.
 
     ``windows`` ``(R, 5)`` int64 say where features come from; ``targets`` ``(R, K)`` int8 are 1 for the ground truth
     of a class, -1 where the box may serve as its negative, 0 elsewhere. ``apply(function, windows)`` gives a function
@@ -44,8 +44,8 @@ class Candidates:
         return self.apply(lambda features: features, windows)
 
 
-class Pictures(Protocol):
-    """A training set: candidates of a picture by its index, the same at every call."""
+class MiningImages(Protocol):
+    """A training set: candidates of an image by its index, the same at every call."""
 
     def __len__(self) -> int: ...
 
@@ -73,9 +73,9 @@ def first_of_each(windows: NDArray[np.int64]) -> NDArray[np.int64]:
 class MiningSettings:
     """Constants of the release, but for what bounds time and memory.
 
-    ``add_above`` and ``evict_below`` are margins. At most the ``max_per_picture`` hardest negatives of a picture are
+    ``add_above`` and ``evict_below`` are margins. At most the ``max_per_picture`` hardest negatives of an image are
     added. The SVMs are fitted again, up to a relative duality gap of ``tolerance``, when the bank has grown by
-    ``growth`` of its size or is full. The first ``start_pictures`` give ``start_samples`` random negatives each.
+    ``growth`` of its size or is full. The first ``start_images`` give ``start_samples`` random negatives each.
     """
 
     add_above: float = -1.0001
@@ -83,14 +83,14 @@ class MiningSettings:
     max_per_picture: int = 100
     growth: float = 0.5
     tolerance: float = 1e-3
-    start_pictures: int = 50
+    start_images: int = 50
     start_samples: int = 100
     seed: int = 3
 
 
 @dataclass
 class Bank:
-    """Samples of all classes: ``features`` ``(N, D)``, ``targets`` ``(N, K)``, ``keys`` ``(N, 2)`` picture and row.
+    """Samples of all classes: ``features`` ``(N, D)``, ``targets`` ``(N, K)``, ``keys`` ``(N, 2)`` image and row.
 
     Features are rounded to float16, so that twice as many fit. ``duals`` ``(N, K)`` are what the last fit left for the
     next one to start from, 0 for samples added since.
@@ -132,14 +132,14 @@ class Bank:
     def free(self) -> int:
         return self.capacity - self.size
 
-    def add(self, features: Features, targets: NDArray[np.int8], picture: int, rows: NDArray[np.int64]) -> None:
-        """Append samples of one picture; ValueError when they do not fit."""
+    def add(self, features: Features, targets: NDArray[np.int8], image: int, rows: NDArray[np.int64]) -> None:
+        """Append samples of one image; ValueError when they do not fit."""
         if len(rows) > self.free:
             raise ValueError(f"the bank holds {self.capacity} samples; {len(rows)} more do not fit")
         end = self.size + len(rows)
         self._features[self.size : end] = features
         self._targets[self.size : end] = targets
-        self._keys[self.size : end] = np.stack([np.full(len(rows), picture), rows], axis=1)
+        self._keys[self.size : end] = np.stack([np.full(len(rows), image), rows], axis=1)
         self._duals[self.size : end] = 0
         self.size = end
 
@@ -155,16 +155,16 @@ class Bank:
 
 @dataclass
 class MiningState:
-    """Where a pass stands: the picture to look at next, samples added since the last fit, the SVMs and the bank."""
+    """Where a pass stands: the image to look at next, samples added since the last fit, the SVMs and the bank."""
 
     bank: Bank
-    next_picture: int = 0
+    next_image: int = 0
     added: int = 0
     svms: LinearSVMs | None = None
 
 
 def mine(
-    pictures: Pictures,
+    images: MiningImages,
     problem: SVMProblem,
     solver: Solver,
     settings: MiningSettings,
@@ -172,20 +172,20 @@ def mine(
     progress: Progress = without_progress,
     report: Callable[[MiningState], None] | None = None,
 ) -> LinearSVMs:
-    """Train one linear SVM a class in one pass over ``pictures``.
+    """Train one linear SVM a class in one pass over ``images``.
 
     ``state`` is one with an empty bank, or one that ``report`` was called with after a fit of an earlier pass, from
     which this one goes on to the same result. Raises ValueError when a class has no positive.
     """
     if state.svms is None:
-        _fill_start(pictures, state.bank, settings, progress)
+        _fill_start(images, state.bank, settings, progress)
         missing = np.flatnonzero(~(state.bank.targets > 0).any(0))
         if len(missing):
             raise ValueError(f"no box of class {', '.join(map(str, missing))} to train on")
         _refit(state, problem, solver, settings, report)
-    for index in progress(range(state.next_picture, len(pictures)), "mining"):
-        _add_hard(pictures[index], index, state, settings)
-        state.next_picture = index + 1
+    for index in progress(range(state.next_image, len(images)), "mining"):
+        _add_hard(images[index], index, state, settings)
+        state.next_image = index + 1
         grown = state.added >= settings.growth * (state.bank.size - state.added)
         if state.added and (grown or state.bank.free < settings.max_per_picture):
             _refit(state, problem, solver, settings, report)
@@ -193,12 +193,12 @@ def mine(
     return solver(problem, bank.features, bank.targets, bank.duals, settings.tolerance)
 
 
-def _fill_start(pictures: Pictures, bank: Bank, settings: MiningSettings, progress: Progress) -> None:
+def _fill_start(images: MiningImages, bank: Bank, settings: MiningSettings, progress: Progress) -> None:
     rng = np.random.default_rng(settings.seed)
-    for index in progress(range(len(pictures)), "positives"):
-        candidates = pictures[index]
+    for index in progress(range(len(images)), "positives"):
+        candidates = images[index]
         rows = np.flatnonzero((candidates.targets > 0).any(1))
-        if index < settings.start_pictures:
+        if index < settings.start_images:
             negatives = np.flatnonzero((candidates.targets < 0).any(1) & ~(candidates.targets > 0).any(1))
             drawn = rng.choice(negatives, min(settings.start_samples, len(negatives)), replace=False)
             rows = np.concatenate([rows, np.sort(drawn)])
@@ -229,7 +229,7 @@ def _refit(
     parts = np.split(bank.features, range(_ROWS, bank.size, _ROWS))
     scores = np.concatenate([state.svms.decision_function(rows.astype(np.float32)) for rows in parts])
     objective = problem.objectives_at(state.svms, scores, bank.targets).sum()
-    _log.info("%d samples of %d pictures: objective %.3f", bank.size, state.next_picture, objective)
+    _log.info("%d samples of %d images: objective %.3f", bank.size, state.next_image, objective)
     hardest = np.where(bank.targets < 0, scores, -np.inf).max(1)
     positive = (bank.targets > 0).any(1)
     keep = positive | (hardest >= settings.evict_below)

@@ -1,6 +1,6 @@
 """The state of a mining pass on disk, so that a training that was killed goes on to the same result.
 
-Features are not stored: which boxes of which pictures are in the bank says it all, and pooling them again from the
+Features are not stored: which boxes of which images are in the bank says it all, and pooling them again from the
 cache gives the same bits.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from detector.heads.linear_svm import LinearSVMs
 from detector.runtime.files import Arrays, write_arrays
 from detector.training.descent_state import read_state
-from detector.training.mining import Bank, MiningState, Pictures
+from detector.training.mining import Bank, MiningImages, MiningState
 
 
 def save_state(path: Path, state: MiningState) -> None:
@@ -22,10 +22,10 @@ def save_state(path: Path, state: MiningState) -> None:
     bank = state.bank
     arrays: Arrays = {"keys": bank.keys, "duals": bank.duals}
     arrays |= {"weights": state.svms.weights, "biases": state.svms.biases}
-    write_arrays(path, arrays, {"next_picture": state.next_picture})
+    write_arrays(path, arrays, {"next_picture": state.next_image})
 
 
-def load_state(path: Path, pictures: Pictures, bank: Bank) -> MiningState | None:
+def load_state(path: Path, images: MiningImages, bank: Bank) -> MiningState | None:
     """The state of `save_state`, with its samples pooled into the empty ``bank``; None where there is none.
 
     A damaged file is reported and counts as none.
@@ -36,9 +36,9 @@ def load_state(path: Path, pictures: Pictures, bank: Bank) -> MiningState | None
     keys = arrays["keys"].astype(np.int64)
     runs = np.split(np.arange(len(keys)), np.flatnonzero(np.diff(keys[:, 0])) + 1)
     for run in runs:
-        picture, rows = int(keys[run[0], 0]), keys[run, 1]
-        candidates = pictures[picture]
-        bank.add(candidates.pool(candidates.windows[rows]), candidates.targets[rows], picture, rows)
+        image, rows = int(keys[run[0], 0]), keys[run, 1]
+        candidates = images[image]
+        bank.add(candidates.pool(candidates.windows[rows]), candidates.targets[rows], image, rows)
     bank.duals[:] = arrays["duals"]
     svms = LinearSVMs(arrays["weights"].astype(np.float32), arrays["biases"].astype(np.float32))
     return MiningState(bank, metadata["next_picture"], svms=svms)

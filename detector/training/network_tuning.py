@@ -1,6 +1,6 @@
 """The last convolutions of a network, fine-tuned on boxes through the pooling: what the paper leaves to its successor.
 
-The paper freezes all convolutions; Fast R-CNN (Girshick, ICCV 2015) takes gradients through the pooling, two pictures
+The paper freezes all convolutions; Fast R-CNN (Girshick, ICCV 2015) takes gradients through the pooling, two images
 a batch. Here the layers before those that learn are run once, and their maps are cached.
 """
 
@@ -37,7 +37,7 @@ Regions = tuple[torch.Tensor, NDArray[np.int64]]
 _LEARNING_RATE = 0.1
 """Of the convolutions, of that of the layers after them, which begin with random numbers."""
 _WEIGHT_DECAY = 5e-4
-_HELD_OUT_PICTURES = 64
+_HELD_OUT_IMAGES = 64
 _SCALE_BATCHES = 25
 
 
@@ -69,9 +69,9 @@ def tune_network(
     annotations = fill_cache(cache, annotations, progress)
     if tuning.flips:
         annotations = fill_cache(cache, annotations, progress, mirrored=True)
-    pictures = TrainingSet(annotations, n_classes, cache, difficult=config.svm.difficult)
+    images = TrainingSet(annotations, n_classes, cache, difficult=config.svm.difficult)
     settings = fine_tuning_settings(tuning)
-    learners, judges = (replace(each, one_scale=True) for each in random_boxes(pictures, tuning))
+    learners, judges = (replace(each, one_scale=True) for each in random_boxes(images, tuning))
     batches = _RegionBatches(learners, judges, settings)
     layers = build_layers(network.module.channels * n_bins(features.levels), n_classes, settings)
     regions = _ScoredRegions(last, layers, features.levels)
@@ -108,7 +108,7 @@ class _ScoredRegions(nn.Module):
 
     def train(self, mode: bool = True) -> _ScoredRegions:
         super().train(mode)
-        self.last.eval()  # batch normalisation keeps its statistics: those of two pictures are none
+        self.last.eval()  # batch normalisation keeps its statistics: those of two images are none
         return self
 
     def forward(self, regions: Sequence[Regions]) -> torch.Tensor:
@@ -134,42 +134,42 @@ class _ScoredRegions(nn.Module):
 
 @dataclass(frozen=True)
 class _RegionBatches:
-    """Batches of the boxes of a few whole pictures each."""
+    """Batches of the boxes of a few whole images each."""
 
-    pictures: RandomBoxes
+    images: RandomBoxes
     judges: RandomBoxes
     settings: FineTuningSettings
 
     @property
     def per_batch(self) -> int:
-        """Pictures of a batch."""
-        return max(1, self.settings.batch_size // self.settings.boxes_per_picture)
+        """Images of a batch."""
+        return max(1, self.settings.batch_size // self.settings.boxes_per_image)
 
     @property
     def per_round(self) -> int:
         """Batches of a round."""
-        return -(-min(self.settings.pictures_per_round, len(self.pictures)) // self.per_batch)
+        return -(-min(self.settings.images_per_round, len(self.images)) // self.per_batch)
 
     def round(self, number: int) -> Iterator[Batch]:
-        chosen, random = self.settings.draw(len(self.pictures), number)
+        chosen, random = self.settings.draw(len(self.images), number)
         for start in range(0, len(chosen), self.per_batch):
             part = chosen[start : start + self.per_batch]
-            batch = _batch(self.pictures, part, random, self.settings.boxes_per_picture)
-            if len(batch[1]):  # a picture may be too small for any proposal
+            batch = _batch(self.images, part, random, self.settings.boxes_per_image)
+            if len(batch[1]):  # an image may be too small for any proposal
                 yield batch
 
     def held_out(self) -> Sequence[Batch]:
         random = np.random.default_rng(self.settings.seed)
-        chosen = range(min(_HELD_OUT_PICTURES, len(self.judges)))
+        chosen = range(min(_HELD_OUT_IMAGES, len(self.judges)))
         batches = (_batch(self.judges, [index], random, HELD_OUT_BOXES) for index in chosen)
         return [batch for batch in batches if len(batch[1])]
 
 
-def _batch(pictures: RandomBoxes, chosen: Iterable[int], random: np.random.Generator, n_boxes: int) -> Batch:
+def _batch(images: RandomBoxes, chosen: Iterable[int], random: np.random.Generator, n_boxes: int) -> Batch:
     regions: list[Regions] = []
     labels = [np.zeros(0, np.int64)]
     for index in chosen:
-        maps, windows, own = pictures.draw(int(index), n_boxes, random)
+        maps, windows, own = images.draw(int(index), n_boxes, random)
         if len(own):
             (scale,) = np.unique(windows[:, 0])
             # channels last, as it lies there

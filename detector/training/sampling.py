@@ -27,7 +27,7 @@ def sample_boxes(
     """Rows ``(n,)`` and labels ``(n,)``, int64, of random boxes, ``foreground`` of them objects.
 
     ``overlaps`` ``(R, N)`` is the IoU with all N objects: a box is of the class of the one it overlaps most, if by at
-    least ``min_iou``, and background (label K) if its IoU is in ``background_iou``, half-open. Where a picture has
+    least ``min_iou``, and background (label K) if its IoU is in ``background_iou``, half-open. Where an image has
     too few of a kind there are fewer.
     """
     best = overlaps.max(1, initial=0)
@@ -44,14 +44,14 @@ def sample_boxes(
 
 @dataclass(frozen=True)
 class RandomBoxes:
-    """The pictures at ``indices`` of a training set as fine-tuning sees them: random boxes at random scales.
+    """The images at ``indices`` of a training set as fine-tuning sees them: random boxes at random scales.
 
     The share of ``foreground``, its ``min_iou`` and ``background_iou`` are those of `sample_boxes`. With
-    ``flips``, every other picture, at random, is taken mirrored. With ``one_scale`` all boxes of a picture are at the
+    ``flips``, every other image, at random, is taken mirrored. With ``one_scale`` all boxes of an image are at the
     same scale, so that layers which learn see one map of it.
     """
 
-    pictures: TrainingSet
+    images: TrainingSet
     indices: NDArray[np.int64]
     foreground: float = 0.25
     min_iou: float = 0.5
@@ -61,11 +61,11 @@ class RandomBoxes:
 
     @property
     def n_features(self) -> int:
-        return self.pictures.n_features
+        return self.images.n_features
 
     @property
     def n_classes(self) -> int:
-        return self.pictures.n_classes
+        return self.images.n_classes
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -73,19 +73,19 @@ class RandomBoxes:
     def sample(self, index: int, n_boxes: int, random: np.random.Generator) -> tuple[Features, NDArray[np.int64]]:
         """Scaled features ``(n, D)`` of at most ``n_boxes`` boxes and their labels ``(n,)``, background being K."""
         maps, windows, labels = self.draw(index, n_boxes, random)
-        return self.pictures.cache.encoder.apply(self.pictures.scale_features, maps, windows), labels
+        return self.images.cache.encoder.apply(self.images.scale_features, maps, windows), labels
 
     def draw(
         self, index: int, n_boxes: int, random: np.random.Generator
     ) -> tuple[FeatureMaps, NDArray[np.int64], NDArray[np.int64]]:
-        """`sample` before pooling: the picture's maps, windows ``(n, 5)`` and labels ``(n,)``."""
-        pictures, index = self.pictures, int(self.indices[index])
-        annotation = pictures.annotations[index]
-        boxes, overlaps = pictures.judged_boxes(index)
+        """`sample` before pooling: the image's maps, windows ``(n, 5)`` and labels ``(n,)``."""
+        images, index = self.images, int(self.indices[index])
+        annotation = images.annotations[index]
+        boxes, overlaps = images.judged_boxes(index)
         rows, labels = sample_boxes(
             overlaps,
             annotation.labels,
-            pictures.n_classes,
+            images.n_classes,
             n_boxes,
             random,
             self.foreground,
@@ -93,9 +93,9 @@ class RandomBoxes:
             self.background_iou,
         )
         mirrored = self.flips and bool(random.integers(2))
-        cached = pictures.cache.mirrored_maps if mirrored else pictures.cache.maps
+        cached = images.cache.mirrored_maps if mirrored else images.cache.maps
         maps = cached(annotation.image_id, annotation.path)
         chosen = flip(boxes[rows], maps.image_size[1]) if mirrored else boxes[rows]
         scales = random.integers(len(maps.zooms), size=1 if self.one_scale else len(rows))
-        windows = pictures.cache.encoder.windows_at(maps, chosen, np.broadcast_to(scales, len(rows)))
+        windows = images.cache.encoder.windows_at(maps, chosen, np.broadcast_to(scales, len(rows)))
         return maps, windows, labels

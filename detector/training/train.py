@@ -37,9 +37,9 @@ _SAMPLES_BYTES = 2.5e9
 
 
 def train_svms(
-    pictures: TrainingSet, config: SVMConfig, checkpoint: Path, progress: Progress = without_progress
+    images: TrainingSet, config: SVMConfig, checkpoint: Path, progress: Progress = without_progress
 ) -> LinearSVMs:
-    """Mine hard negatives over ``pictures`` and fit one linear SVM a class, for plain features.
+    """Mine hard negatives over ``images`` and fit one linear SVM a class, for plain features.
 
     The state after every fit is kept in the file ``checkpoint``, from which a second call goes on.
     """
@@ -51,10 +51,10 @@ def train_svms(
         max_per_picture=config.max_per_picture,
         seed=config.seed,
     )
-    bank = Bank(_capacity(config, pictures.n_features), pictures.n_features, pictures.n_classes)
-    state = load_state(checkpoint, pictures, bank) or MiningState(bank)
-    svms = mine(pictures, problem, solver, settings, state, progress, partial(save_state, checkpoint))
-    return LinearSVMs(*pictures.unscaled(svms.weights, svms.biases))
+    bank = Bank(_capacity(config, images.n_features), images.n_features, images.n_classes)
+    state = load_state(checkpoint, images, bank) or MiningState(bank)
+    svms = mine(images, problem, solver, settings, state, progress, partial(save_state, checkpoint))
+    return LinearSVMs(*images.unscaled(svms.weights, svms.biases))
 
 
 def _capacity(config: SVMConfig, n_features: int) -> int:
@@ -62,26 +62,26 @@ def _capacity(config: SVMConfig, n_features: int) -> int:
 
 
 def fine_tune(
-    pictures: TrainingSet, config: FineTuningConfig, checkpoint: Path, progress: Progress = without_progress
+    images: TrainingSet, config: FineTuningConfig, checkpoint: Path, progress: Progress = without_progress
 ) -> FineTuned:
-    """Train fully connected layers on plain pooled features of ``pictures``, but for those that are held out.
+    """Train fully connected layers on plain pooled features of ``images``, but for those that are held out.
 
     The state is kept in the file ``checkpoint``, from which a second call goes on. Raises ValueError for less than two
-    pictures with objects.
+    images with objects.
     """
-    encoder = pictures.cache.encoder
-    others, held_out = random_boxes(pictures, config)
+    encoder = images.cache.encoder
+    others, held_out = random_boxes(images, config)
     start = _start(config, encoder)
     # values of about 1, centred: what random layers begin with best
-    pictures = scaled(pictures, encoder.n_features**0.5, True, config.seed)
-    others, held_out = replace(others, pictures=pictures), replace(held_out, pictures=pictures)
+    images = scaled(images, encoder.n_features**0.5, True, config.seed)
+    others, held_out = replace(others, images=images), replace(held_out, images=images)
     if start:
         (fc6, biases), fc7 = start
-        start = [(fc6 / pictures.scale, biases + fc6 @ pictures.mean), fc7]
+        start = [(fc6 / images.scale, biases + fc6 @ images.mean), fc7]
     settings = fine_tuning_settings(config)
     device = str(encoder.backbone.device)
     tuned = FineTuning(others, held_out, settings, checkpoint, encoder.backbone.precision, device, start).run(progress)
-    weights, biases = pictures.unscaled(tuned.fc6[0].T.astype(np.float32), tuned.fc6[1])
+    weights, biases = images.unscaled(tuned.fc6[0].T.astype(np.float32), tuned.fc6[1])
     return replace(tuned, fc6=(np.ascontiguousarray(weights.T).astype(np.float16), biases))
 
 
@@ -101,65 +101,65 @@ def fine_tuning_settings(config: FineTuningConfig) -> FineTuningSettings:
     return FineTuningSettings(**config.model_dump(include=shared))
 
 
-def random_boxes(pictures: TrainingSet, config: FineTuningConfig) -> tuple[RandomBoxes, RandomBoxes]:
-    """The pictures with objects to learn from, and those to hold out, as fine-tuning sees them.
+def random_boxes(images: TrainingSet, config: FineTuningConfig) -> tuple[RandomBoxes, RandomBoxes]:
+    """The images with objects to learn from, and those to hold out, as fine-tuning sees them.
 
-    Raises ValueError for less than two pictures with objects.
+    Raises ValueError for less than two images with objects.
     """
-    usable = np.array([index for index in range(len(pictures)) if pictures.has_objects(index)])
+    usable = np.array([index for index in range(len(images)) if images.has_objects(index)])
     if len(usable) < 2:
-        raise ValueError(f"fine-tuning needs two pictures with objects, one to hold out, but there is {len(usable)}")
+        raise ValueError(f"fine-tuning needs two images with objects, one to hold out, but there is {len(usable)}")
     order = np.random.default_rng(config.seed).permutation(usable)
     n_held_out = max(1, round(config.held_out * len(usable)))
     held_out, others = (
-        RandomBoxes(pictures, rows, config.foreground, config.min_iou, config.background_iou, config.flips)
+        RandomBoxes(images, rows, config.foreground, config.min_iou, config.background_iou, config.flips)
         for rows in (np.sort(order[:n_held_out]), np.sort(order[n_held_out:]))
     )
     return others, held_out
 
 
 def train_regressors(
-    pictures: TrainingSet, config: RegressionConfig, seed: int, progress: Progress = without_progress
+    images: TrainingSet, config: RegressionConfig, seed: int, progress: Progress = without_progress
 ) -> BoxRegressors:
     """Fit one box regressor a class on boxes that overlap an object of it by more than ``config.min_iou``.
 
     At most ``config.max_samples`` boxes a class, drawn at random, so that memory is bounded by that number of
     features. Features are pooled class by class; a class without a box moves nothing.
     """
-    examples = _regression_examples(pictures, config.min_iou)
+    examples = _regression_examples(images, config.min_iou)
     rng = np.random.default_rng(seed)
-    n_features = pictures.n_features
-    weights = np.zeros((pictures.n_classes, n_features, 4), np.float32)
-    biases = np.zeros((pictures.n_classes, 4), np.float32)
-    for label in progress(range(pictures.n_classes), "box regressors"):
+    n_features = images.n_features
+    weights = np.zeros((images.n_classes, n_features, 4), np.float32)
+    biases = np.zeros((images.n_classes, 4), np.float32)
+    for label in progress(range(images.n_classes), "box regressors"):
         rows = np.flatnonzero(examples.labels == label)
         rows = np.sort(rng.permutation(rows)[: config.max_samples])
         if not len(rows):
             continue
         features = np.empty((len(rows), n_features), np.float32)
-        for picture in np.unique(examples.pictures[rows]):
-            here = examples.pictures[rows] == picture
-            features[here] = pictures.features(int(picture), examples.boxes[rows[here]])
+        for image in np.unique(examples.images[rows]):
+            here = examples.images[rows] == image
+            features[here] = images.features(int(image), examples.boxes[rows[here]])
         deltas = encode_deltas(examples.boxes[rows], examples.truths[rows])
         fitted = fit_regressor(features, deltas, config.regularisation)
-        weights[label], biases[label] = pictures.unscaled(*fitted)
+        weights[label], biases[label] = images.unscaled(*fitted)
     return BoxRegressors(weights, biases)
 
 
 @dataclass(frozen=True)
 class _Examples:
-    """Boxes to move ``(n, 4)`` and where to ``(n, 4)``, with the picture and the label of each ``(n,)``."""
+    """Boxes to move ``(n, 4)`` and where to ``(n, 4)``, with the image and the label of each ``(n,)``."""
 
     boxes: Boxes
     truths: Boxes
-    pictures: NDArray[np.int64]
+    images: NDArray[np.int64]
     labels: NDArray[np.int64]
 
 
-def _regression_examples(pictures: TrainingSet, min_iou: float) -> _Examples:
+def _regression_examples(images: TrainingSet, min_iou: float) -> _Examples:
     parts: list[tuple[Boxes, Boxes, NDArray[np.int64], NDArray[np.int64]]] = []
-    for index, annotation in enumerate(pictures.annotations):
-        boxes, overlaps = pictures.judged_boxes(index)
+    for index, annotation in enumerate(images.annotations):
+        boxes, overlaps = images.judged_boxes(index)
         rows, objects = assign_boxes(overlaps, annotation.labels, min_iou)
         parts.append((boxes[rows], annotation.boxes[objects], np.full(len(rows), index), annotation.labels[objects]))
     return _Examples(*(np.concatenate(column) for column in zip(*parts, strict=True)))
@@ -173,7 +173,7 @@ def train(
     progress: Progress = without_progress,
     layers: FullyConnected | None = None,
 ) -> Detector:
-    """Train a detector on annotated pictures, from features in ``cache``; what is missing there is computed.
+    """Train a detector on annotated images, from features in ``cache``; what is missing there is computed.
 
     ``layers`` that were fine-tuned before take the place of those of the recipe, with SVMs on them. Killed and called
     again, training goes on from its last fit to the same result. Raises ValueError, before any work, for a class
@@ -201,45 +201,45 @@ def train(
         layers = tuned.up_to(tuning.layer, backbone.precision, str(backbone.device), tuning.beside_pooled)
         softmax = tuned.fc8 if tuning.head == "softmax" else None
     moved_by_pooled = layers is not None and config.regression.features == "pooled"
-    pictures = replace(pooled, layers=layers)
+    images = replace(pooled, layers=layers)
     if softmax is None or not moved_by_pooled:
-        pictures = _scaled(pictures, config)
-    scorer = softmax or train_svms(pictures, config.svm, checkpoint, progress)
+        images = _scaled(images, config)
+    scorer = softmax or train_svms(images, config.svm, checkpoint, progress)
     regressors = None
     if config.regression.enabled:
         if moved_by_pooled:
-            pictures = _scaled(pooled, config)
-        regressors = train_regressors(pictures, config.regression, config.svm.seed, progress)
+            images = _scaled(pooled, config)
+        regressors = train_regressors(images, config.regression, config.svm.seed, progress)
     checkpoint.unlink(missing_ok=True)
     names = tuple(class_names)
     return Detector(cache.propose, cache.encoder, scorer, regressors, names, config, layers=layers)
 
 
-def _check(config: Config, pictures: TrainingSet, class_names: Sequence[str], layers: FullyConnected | None) -> None:
+def _check(config: Config, images: TrainingSet, class_names: Sequence[str], layers: FullyConnected | None) -> None:
     """Raise ValueError for what would end a training later; see `train`."""
-    tuning, encoder = config.fine_tuning, pictures.cache.encoder
+    tuning, encoder = config.fine_tuning, images.cache.encoder
     counts = np.zeros(len(class_names), np.int64)
-    for each in pictures.annotations:
+    for each in images.annotations:
         labels = each.labels if config.svm.difficult else each.labels[~each.difficult]
         counts += np.bincount(labels, minlength=len(class_names))
     if not counts.all():
         empty = ", ".join(name for name, count in zip(class_names, counts, strict=True) if not count)
-        raise ValueError(f"no object to learn from in {len(pictures)} pictures: {empty}")
+        raise ValueError(f"no object to learn from in {len(images)} images: {empty}")
     n_features = encoder.n_features if layers is None else layers.n_features
     if tuning.enabled and layers is None:
-        random_boxes(pictures, tuning)
+        random_boxes(images, tuning)
         _start(tuning, encoder)
         if tuning.head == "softmax":
             return
         n_features = tuning.width + n_features * tuning.beside_pooled
-    n_first = int(counts.sum()) + min(len(pictures), MiningSettings.start_pictures) * MiningSettings.start_samples
+    n_first = int(counts.sum()) + min(len(images), MiningSettings.start_images) * MiningSettings.start_samples
     if n_first > (capacity := _capacity(config.svm, n_features)):
         named = "svm.max_samples is" if config.svm.max_samples else "samples that take 2.5 GB are"
         raise ValueError(f"{named} {capacity}, but these objects need at least {n_first}")
 
 
-def _scaled(pictures: TrainingSet, config: Config) -> TrainingSet:
-    return scaled(pictures, config.svm.mean_norm, config.svm.centre, config.svm.seed)
+def _scaled(images: TrainingSet, config: Config) -> TrainingSet:
+    return scaled(images, config.svm.mean_norm, config.svm.centre, config.svm.seed)
 
 
 def _fine_tuning_file(config: Config, data: str, cache: FeatureCache) -> Path:

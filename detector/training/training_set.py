@@ -1,4 +1,4 @@
-"""An annotated data set as mining and regression see it: boxes, targets and scaled features of its pictures."""
+"""An annotated data set as mining and regression see it: boxes, targets and scaled features of its images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Features = NDArray[np.float32]
 
 
 class Annotation(Truth, Protocol):
-    """A picture and its objects, as evaluation knows them, with the path of its file."""
+    """An image and its objects, as evaluation knows them, with the path of its file."""
 
     @property
     def path(self) -> Path: ...
@@ -44,7 +44,7 @@ class Annotations(Protocol):
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Annotated pictures with cached features, as mining and regression see them.
+    """Annotated images with cached features, as mining and regression see them.
 
     Features are pooled values or, with ``layers``, what these make of them. They are shifted by ``-mean`` and
     multiplied by ``scale``, ``(D,)`` each, so that a C found at one mean norm carries over to other networks.
@@ -69,7 +69,7 @@ class TrainingSet:
         return len(self.annotations)
 
     def __getitem__(self, index: int) -> Candidates:
-        """Distinct windows of a picture's ground truth (first) and proposals, with their targets."""
+        """Distinct windows of an image's ground truth (first) and proposals, with their targets."""
         annotation = self.annotations[index]
         boxes, labels = self.boxes(index)
         overlaps = class_overlaps(iou(boxes, annotation.boxes), annotation.labels, self.n_classes)
@@ -83,14 +83,14 @@ class TrainingSet:
         return Candidates(windows[kept], targets[kept], partial(self._apply, maps))
 
     def boxes(self, index: int) -> tuple[Boxes, NDArray[np.int64]]:
-        """Boxes ``(R, 4)`` of a picture, those of its positive objects first, and these objects' labels."""
+        """Boxes ``(R, 4)`` of an image, those of its positive objects first, and these objects' labels."""
         annotation = self.annotations[index]
         chosen = np.ones(len(annotation.labels), bool) if self.difficult else ~annotation.difficult
         proposals = self.cache.proposals(annotation.image_id, annotation.path)
         return np.concatenate([annotation.boxes[chosen], proposals]), annotation.labels[chosen]
 
     def judged_boxes(self, index: int) -> tuple[Boxes, NDArray[np.float32]]:
-        """`boxes` of a picture ``(R, 4)`` and their IoU ``(R, N)`` with all N objects.
+        """`boxes` of an image ``(R, 4)`` and their IoU ``(R, N)`` with all N objects.
 
         Where difficult objects are not to be learned from, boxes that overlap one of them most are left out.
         """
@@ -103,12 +103,12 @@ class TrainingSet:
         return boxes[kept], overlaps[kept]
 
     def has_objects(self, index: int) -> bool:
-        """Whether a picture has an object to learn from."""
+        """Whether an image has an object to learn from."""
         annotation = self.annotations[index]
         return bool(len(annotation.labels) if self.difficult else (~annotation.difficult).any())
 
     def features(self, index: int, boxes: Boxes) -> Features:
-        """Features ``(R, D)`` of ``(R, 4)`` boxes of a picture."""
+        """Features ``(R, D)`` of ``(R, 4)`` boxes of an image."""
         annotation = self.annotations[index]
         maps = self.cache.maps(annotation.image_id, annotation.path)
         return self.cache.encoder.apply(self.scale_features, maps, self.cache.encoder.windows(maps, boxes))
@@ -133,32 +133,32 @@ class TrainingSet:
 
 
 def scaled(
-    pictures: TrainingSet, mean_norm: float, centre: bool, seed: int, max_pictures: int = 200, max_boxes: int = 200
+    images: TrainingSet, mean_norm: float, centre: bool, seed: int, max_images: int = 200, max_boxes: int = 200
 ) -> TrainingSet:
-    """``pictures`` with features scaled to a mean L2 norm, if asked to after their mean is taken off.
+    """``images`` with features scaled to a mean L2 norm, if asked to after their mean is taken off.
 
-    Both are measured on random boxes of random pictures, with the same draw (release: spp_feature_stats). Features
+    Both are measured on random boxes of random images, with the same draw (release: spp_feature_stats). Features
     that stand side by side get equal shares of the norm.
     """
     if centre:
-        drawn = _random_features(pictures, seed, max_pictures, max_boxes)
+        drawn = _random_features(images, seed, max_images, max_boxes)
         means = [each.mean(0, dtype=np.float64) for each in drawn if len(each)]
-        pictures = replace(pictures, mean=np.mean(means, axis=0).astype(np.float32))
-    parts = [slice(0, pictures.n_features)] if pictures.layers is None else pictures.layers.parts
+        images = replace(images, mean=np.mean(means, axis=0).astype(np.float32))
+    parts = [slice(0, images.n_features)] if images.layers is None else images.layers.parts
     norms: list[list[float]] = [[] for _ in parts]
-    for features in _random_features(pictures, seed, max_pictures, max_boxes):
+    for features in _random_features(images, seed, max_images, max_boxes):
         for part, own in zip(parts, norms, strict=True):
             own += np.linalg.norm(features[:, part], axis=1).tolist()
-    scale = np.empty(pictures.n_features, np.float32)
+    scale = np.empty(images.n_features, np.float32)
     for part, own in zip(parts, norms, strict=True):
         scale[part] = mean_norm / np.sqrt(len(parts)) / np.mean(own)
-    return replace(pictures, scale=scale)
+    return replace(images, scale=scale)
 
 
-def _random_features(pictures: TrainingSet, seed: int, max_pictures: int, max_boxes: int) -> Iterator[Features]:
+def _random_features(images: TrainingSet, seed: int, max_images: int, max_boxes: int) -> Iterator[Features]:
     rng = np.random.default_rng(seed)
-    for index in rng.permutation(len(pictures))[:max_pictures]:
-        candidates = pictures[int(index)]
+    for index in rng.permutation(len(images))[:max_images]:
+        candidates = images[int(index)]
         rows = rng.permutation(len(candidates.windows))[:max_boxes]
         yield candidates.pool(candidates.windows[rows])
 

@@ -19,7 +19,7 @@ from detector.backbones.loading import load_network
 
 
 def test_padding_that_depends_on_the_size_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"tf_efficientnet_lite0, stage blocks.2: .* depends on the picture's size"):
+    with pytest.raises(ValueError, match=r"tf_efficientnet_lite0, stage blocks.2: .* depends on the image's size"):
         load_backbone("timm/tf_efficientnet_lite0", stage="blocks.2", weights="random")
 
 
@@ -29,7 +29,7 @@ def test_widths_and_models_that_are_not(name: str) -> None:
         load_network(name, weights="random")
 
 
-def test_weights_may_be_tensors_and_many_pictures_go_at_once() -> None:
+def test_weights_may_be_tensors_and_many_images_go_at_once() -> None:
     network = load_network("zf5/0.25", weights="random")
     state = {name: tensor + 1e-3 for name, tensor in network.module.network.state_dict().items()}
     changed = load_network("zf5/0.25", weights=state)

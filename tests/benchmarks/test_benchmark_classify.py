@@ -9,12 +9,12 @@ import pytest
 
 from benchmarks import classify
 from detector.backbones.backbone import load_backbone
-from detector.datasets.labelled import LabelledPictures
+from detector.datasets.labelled import LabelledImages
 from detector.heads.linear_svm import LinearSVMs
 from detector.images.files import write_image
 
 
-def test_pictures_that_are_not_judged_are_left_out() -> None:
+def test_images_that_are_not_judged_are_left_out() -> None:
     svms = LinearSVMs(np.ones((1, 2), np.float32), np.zeros(2, np.float32))
     features = np.array([[4], [3], [2], [1]], np.float32)
     targets = np.array([[0, 1], [1, -1], [-1, 1], [1, -1]], np.int8)
@@ -28,21 +28,21 @@ def test_features_are_unit_rows_and_are_kept(tmp_path: Path, monkeypatch: pytest
     paths = tuple(tmp_path / f"{number}.png" for number in range(2))
     for path in paths:
         write_image(path, rng.integers(0, 256, (60, 90, 3)).astype(np.uint8))
-    pictures = LabelledPictures(paths, np.ones((2, 1), np.int8), ("cat",), False, "pets")
+    images = LabelledImages(paths, np.ones((2, 1), np.int8), ("cat",), False, "pets")
     backbone = load_backbone("zf5/0.05", weights="random")
     store = classify.FeatureStore(backbone, tmp_path / "cache")
-    features = store.features(pictures, "full 224", (6, 3, 2, 1))
+    features = store.features(images, "full 224", (6, 3, 2, 1))
     assert features.shape == (2, 50 * backbone.channels)
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, rtol=1e-5)
-    finest = store.features(pictures, "full 224", (6,))
+    finest = store.features(images, "full 224", (6,))
     start = features[:, : 36 * backbone.channels]
     np.testing.assert_allclose(finest, start / np.linalg.norm(start, axis=1, keepdims=True), rtol=1e-5)
 
     (damaged, _) = sorted((tmp_path / "cache").rglob("*.safetensors"))
     damaged.write_bytes(b"")
-    np.testing.assert_array_equal(store.features(pictures, "full 224", (6, 3, 2, 1)), features)
+    np.testing.assert_array_equal(store.features(images, "full 224", (6, 3, 2, 1)), features)
     monkeypatch.setattr(classify, "read_image", None)  # not needed any more
-    np.testing.assert_array_equal(store.features(pictures, "full 224", (6, 3, 2, 1)), features)
+    np.testing.assert_array_equal(store.features(images, "full 224", (6, 3, 2, 1)), features)
 
 
 def test_c_is_one_of_those_tried() -> None:

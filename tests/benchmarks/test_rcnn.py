@@ -32,7 +32,7 @@ def test_a_box_of_195_pixels_is_cut_out_with_16_around_it(noise: NDArray[np.uint
     np.testing.assert_array_equal(warp(noise, box, FILL), noise[24:251, 34:261])
 
 
-def test_outside_of_the_picture_is_the_fill(noise: NDArray[np.uint8]) -> None:
+def test_outside_of_the_image_is_the_fill(noise: NDArray[np.uint8]) -> None:
     warped = warp(noise, as_boxes([[0, 105, 195, 300]])[0], FILL)
     assert (warped[:, :16] == FILL).all()
     assert (warped[-16:] == FILL).all()

@@ -1,4 +1,4 @@
-"""A trained classifier: pictures of mixed sizes, its views, its file, its recipes and its scripts."""
+"""A trained classifier: images of mixed sizes, its views, its file, its recipes and its scripts."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Classifier]:
 
 
 @pytest.fixture
-def pictures() -> list[NDArray[np.uint8]]:
-    """Five pictures of four sizes."""
+def images() -> list[NDArray[np.uint8]]:
+    """Five images of four sizes."""
     rng = np.random.default_rng(1)
     sizes = [(60, 80), (90, 50), (60, 80), (33, 200), (48, 48)]
     return [rng.integers(0, 256, (height, width, 3)).astype(np.uint8) for height, width in sizes]
@@ -53,11 +53,11 @@ def pictures() -> list[NDArray[np.uint8]]:
 
 @pytest.mark.parametrize("views", ["one", "ten", "whole", "multi", None])
 def test_mixed_sizes_in_one_call_equal_one_by_one(
-    views: Views | None, trained: dict[str, Classifier], pictures: list[NDArray[np.uint8]]
+    views: Views | None, trained: dict[str, Classifier], images: list[NDArray[np.uint8]]
 ) -> None:
     classifier = trained["plain"]
-    together = classifier.scores(pictures, views)
-    alone = np.concatenate([classifier.scores([picture], views) for picture in pictures])
+    together = classifier.scores(images, views)
+    alone = np.concatenate([classifier.scores([image], views) for image in images])
     assert together.shape == (5, 2)
     assert together.dtype == np.float32
     np.testing.assert_allclose(together.sum(1), 1, rtol=1e-5)
@@ -66,23 +66,23 @@ def test_mixed_sizes_in_one_call_equal_one_by_one(
     assert classifier.scores([], views).shape == (0, 2)
 
 
-def test_the_whole_picture_is_seen_at_the_size_asked_for(
-    trained: dict[str, Classifier], pictures: list[NDArray[np.uint8]]
+def test_the_whole_image_is_seen_at_the_size_asked_for(
+    trained: dict[str, Classifier], images: list[NDArray[np.uint8]]
 ) -> None:
     classifier = trained["plain"]
-    maps = classifier.backbone(resize(pictures[0], 70))[None]
+    maps = classifier.backbone(resize(images[0], 70))[None]
     expected = classifier.head(maps).softmax(1).detach().numpy()
-    np.testing.assert_allclose(classifier.scores(pictures[:1], "whole", 70), expected, rtol=1e-5)
-    assert not np.allclose(classifier.scores(pictures[:1]), expected, rtol=1e-5)
+    np.testing.assert_allclose(classifier.scores(images[:1], "whole", 70), expected, rtol=1e-5)
+    assert not np.allclose(classifier.scores(images[:1]), expected, rtol=1e-5)
 
 
-def test_many_views_are_windows_of_maps(trained: dict[str, Classifier], pictures: list[NDArray[np.uint8]]) -> None:
+def test_many_views_are_windows_of_maps(trained: dict[str, Classifier], images: list[NDArray[np.uint8]]) -> None:
     """Against numpy's pooling of the windows of detection."""
-    classifier, picture = trained["plain"], pictures[1]
+    classifier, whole = trained["plain"], images[1]
     geometry = classifier.backbone.geometry
     rows = []
     for side in multi_sides(48):
-        for image in (resize(picture, side), resize(picture, side)[:, ::-1]):
+        for image in (resize(whole, side), resize(whole, side)[:, ::-1]):
             feature_map = classifier.backbone(image).permute(1, 2, 0).numpy()
             windows = nine_windows(image.shape[0], image.shape[1], 48)
             cells = boxes_to_cells(windows, 1, geometry.stride, geometry.offset, feature_map.shape[:2])
@@ -91,16 +91,16 @@ def test_many_views_are_windows_of_maps(trained: dict[str, Classifier], pictures
     assert len(features) == 96
     with torch.inference_mode():
         expected = classifier.head.layers(torch.from_numpy(features)).softmax(1).mean(0).numpy()
-    np.testing.assert_allclose(classifier.scores([picture], "multi")[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(classifier.scores([whole], "multi")[0], expected, rtol=1e-5)
 
 
-def test_without_a_pyramid_one_size_is_taken(trained: dict[str, Classifier], pictures: list[NDArray[np.uint8]]) -> None:
+def test_without_a_pyramid_one_size_is_taken(trained: dict[str, Classifier], images: list[NDArray[np.uint8]]) -> None:
     flat = trained["flat"]
-    np.testing.assert_array_equal(flat.scores(pictures), flat.scores(pictures, "one"))
-    assert flat.scores(pictures, "ten").shape == (5, 2)
+    np.testing.assert_array_equal(flat.scores(images), flat.scores(images, "one"))
+    assert flat.scores(images, "ten").shape == (5, 2)
     for views in ("whole", "multi"):
         with pytest.raises(ValueError, match=f"without pyramid takes 48 x 48 pixels: views one or ten, not {views}"):
-            flat.scores(pictures, views)
+            flat.scores(images, views)
 
 
 @pytest.mark.parametrize(
@@ -109,37 +109,37 @@ def test_without_a_pyramid_one_size_is_taken(trained: dict[str, Classifier], pic
         ("one", 47, "48 to 4096 for views one, but is 47"),
         ("whole", 0, "1 to 4096 for views whole, but is 0"),
         ("whole", 5000, "1 to 4096 for views whole, but is 5000"),
-        ("whole", 1, "the network cannot take a picture of .* pixels"),
+        ("whole", 1, "the network cannot take an image of .* pixels"),
         ("multi", 300, "views multi have sizes of their own"),
     ],
 )
 def test_sizes_that_do_not_go(
-    views: Views, short_side: int, message: str, trained: dict[str, Classifier], pictures: list[NDArray[np.uint8]]
+    views: Views, short_side: int, message: str, trained: dict[str, Classifier], images: list[NDArray[np.uint8]]
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        trained["plain"].scores(pictures, views, short_side)
+        trained["plain"].scores(images, views, short_side)
 
 
-def test_pictures_are_checked(trained: dict[str, Classifier]) -> None:
+def test_images_are_checked(trained: dict[str, Classifier]) -> None:
     with pytest.raises(ValueError, match=r"image must be \(H, W, 3\) uint8 RGB"):
         trained["plain"].scores([np.zeros((50, 50), np.uint8)])
 
 
 @pytest.mark.parametrize("name", ["plain", "flat"])
 def test_a_file_holds_the_whole_classifier(
-    name: str, trained: dict[str, Classifier], pictures: list[NDArray[np.uint8]], tmp_path: Path
+    name: str, trained: dict[str, Classifier], images: list[NDArray[np.uint8]], tmp_path: Path
 ) -> None:
     classifier = replace(trained[name], record={"trained_on": "stripes"})
     classifier.save(tmp_path / "model")
     loaded = Classifier.load(tmp_path / "model")
-    np.testing.assert_array_equal(loaded.scores(pictures), classifier.scores(pictures))
+    np.testing.assert_array_equal(loaded.scores(images), classifier.scores(images))
     assert (loaded.class_names, loaded.exclusive, loaded.config) == (("across", "down"), True, classifier.config)
     assert loaded.record == {"trained_on": "stripes"}
     loaded.save(tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == (tmp_path / "model").read_bytes()
 
 
-def test_frozen_weights_are_named_and_not_stored(pictures: list[NDArray[np.uint8]], tmp_path: Path) -> None:
+def test_frozen_weights_are_named_and_not_stored(images: list[NDArray[np.uint8]], tmp_path: Path) -> None:
     samples = write_stripes(tmp_path / "pictures", 8, exclusive=False)
     classifier = train_classifier(FROZEN, samples)
     original = load_backbone("efficientnet_lite0", "blocks.1")
@@ -147,7 +147,7 @@ def test_frozen_weights_are_named_and_not_stored(pictures: list[NDArray[np.uint8
     assert all(name.startswith("head.") for name in classifier.learned)
     classifier.save(tmp_path / "model")
     loaded = Classifier.load(tmp_path / "model")
-    np.testing.assert_array_equal(loaded.scores(pictures), classifier.scores(pictures))
+    np.testing.assert_array_equal(loaded.scores(images), classifier.scores(images))
     state = load_network("efficientnet_lite0", "blocks.1").module.network.state_dict()
     save_file({name: tensor + 1 for name, tensor in state.items()}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="was trained on other weights of efficientnet_lite0"):
@@ -209,7 +209,7 @@ def test_scripts_train_and_classify(tmp_path: Path) -> None:
     )
     assert (trained.returncode, trained.stdout) == (0, "m: 2 classes from 8 samples of stripes\n"), trained.stderr
     assert trained.stderr.count("cut.png") == 1 and "going on without it" in trained.stderr
-    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
     found = script(
         "classify.py", "stripes/down/1.png", "broken.jpg", "--model", "m", "--top", 1, "--json", "r.json", cwd=tmp_path
     )
@@ -239,10 +239,10 @@ def test_scripts_take_voc_and_all_views(
     said = call(train_classifier, "recipe.yaml", *data, "--cache", "cache", "--output", "m")
     what = "objects of " if objects else ""
     assert re.fullmatch(rf"m: 2 classes from \d+ samples of {what}synthetic\d* train\n", said), said
-    picture = next((root / "JPEGImages").iterdir())
+    image = next((root / "JPEGImages").iterdir())
     found = {}
     for views in (("one",), ("ten",), ("whole",), ("multi",), ("whole", "--size", 60)):
-        lines = call(classify, picture, "--model", "m", "--views", *views).splitlines()
+        lines = call(classify, image, "--model", "m", "--views", *views).splitlines()
         rows = [line.split("\t") for line in lines]
         assert {row[1] for row in rows} == {"circle", "square"}
         found[views] = [float(row[2]) for row in rows]

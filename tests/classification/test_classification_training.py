@@ -15,7 +15,7 @@ import torch
 from detector.classification.model import Classifier
 from detector.classification.training import classification_loss, learning_rate, split_batches, train_classifier
 from detector.config.classifier import ClassifierConfig, load_classifier_config, parse_classifier_config
-from detector.datasets.labelled import LabelledPictures, exclusive_targets
+from detector.datasets.labelled import LabelledImages, exclusive_targets
 from detector.images.files import read_image, write_image
 from detector.runtime.progress import Progress, without_progress
 from tests.scripts import forking
@@ -44,7 +44,7 @@ KINDS = {
 }
 
 
-def write_stripes(folder: Path, count: int, exclusive: bool = True) -> LabelledPictures:
+def write_stripes(folder: Path, count: int, exclusive: bool = True) -> LabelledImages:
     """Noise of several sizes with stripes across, down, or (where they do not exclude each other) both or neither."""
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
@@ -58,11 +58,11 @@ def write_stripes(folder: Path, count: int, exclusive: bool = True) -> LabelledP
         paths.append(folder / f"{number}.png")
         write_image(paths[-1], image.astype(np.uint8))
         rows.append(2 * classes - 1)
-    return LabelledPictures(tuple(paths), np.array(rows, np.int8), ("across", "down"), exclusive, "stripes")
+    return LabelledImages(tuple(paths), np.array(rows, np.int8), ("across", "down"), exclusive, "stripes")
 
 
 @pytest.fixture(scope="module")
-def stripes(tmp_path_factory: pytest.TempPathFactory) -> LabelledPictures:
+def stripes(tmp_path_factory: pytest.TempPathFactory) -> LabelledImages:
     return write_stripes(tmp_path_factory.mktemp("stripes"), 20)
 
 
@@ -81,7 +81,7 @@ def interrupting(after: int) -> Progress:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_interrupted_training_ends_with_the_same_bits(kind: str, stripes: LabelledPictures, tmp_path: Path) -> None:
+def test_an_interrupted_training_ends_with_the_same_bits(kind: str, stripes: LabelledImages, tmp_path: Path) -> None:
     config = KINDS[kind]
     expected = train_classifier(config, stripes)
     for after in (1, 2, 5):
@@ -101,7 +101,7 @@ def test_an_interrupted_training_ends_with_the_same_bits(kind: str, stripes: Lab
         np.testing.assert_array_equal(found.learned[name], array, err_msg=name)
 
 
-def train_until_killed(folder: Path, config: ClassifierConfig, samples: LabelledPictures, after: int) -> None:
+def train_until_killed(folder: Path, config: ClassifierConfig, samples: LabelledImages, after: int) -> None:
     """What the child processes do: so many batches, or all and the model."""
 
     def progress(items: Iterable[Any], _: str) -> Iterator[Any]:
@@ -116,7 +116,7 @@ def train_until_killed(folder: Path, config: ClassifierConfig, samples: Labelled
 
 
 @pytest.mark.parametrize("config", [SINGLE, MULTI], ids=["single", "multi"])
-def test_kills_change_nothing(config: ClassifierConfig, stripes: LabelledPictures, tmp_path: Path) -> None:
+def test_kills_change_nothing(config: ClassifierConfig, stripes: LabelledImages, tmp_path: Path) -> None:
     def run(folder: Path, after: int) -> int | None:
         folder.mkdir(exist_ok=True)
         child = forking().Process(target=train_until_killed, args=(folder, config, stripes, after))
@@ -130,7 +130,7 @@ def test_kills_change_nothing(config: ClassifierConfig, stripes: LabelledPicture
     assert (tmp_path / "killed/model").read_bytes() == (tmp_path / "undisturbed/model").read_bytes()
 
 
-def test_another_recipe_or_other_data_start_anew(stripes: LabelledPictures, tmp_path: Path) -> None:
+def test_another_recipe_or_other_data_start_anew(stripes: LabelledImages, tmp_path: Path) -> None:
     train_classifier(SINGLE, stripes, tmp_path)
     others = (tiny(training={"seed": 1}), stripes), (SINGLE, write_stripes(tmp_path / "fewer", 16))
     for config, samples in others:
@@ -140,7 +140,7 @@ def test_another_recipe_or_other_data_start_anew(stripes: LabelledPictures, tmp_
     assert len(list(tmp_path.glob("training-*"))) == 3
 
 
-def test_pictures_that_changed_in_place_start_anew(tmp_path: Path) -> None:
+def test_images_that_changed_in_place_start_anew(tmp_path: Path) -> None:
     samples = write_stripes(tmp_path / "pictures", 16)
     train_classifier(SINGLE, samples, tmp_path)
     across, down = samples.paths[:2]
@@ -152,8 +152,8 @@ def test_pictures_that_changed_in_place_start_anew(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found.learned[name], array)
 
 
-def test_sizes_that_the_network_cannot_take_are_refused_before_training(stripes: LabelledPictures) -> None:
-    with pytest.raises(ValueError, match="the network cannot take a picture of 8 x 8 pixels"):
+def test_sizes_that_the_network_cannot_take_are_refused_before_training(stripes: LabelledImages) -> None:
+    with pytest.raises(ValueError, match="the network cannot take an image of 8 x 8 pixels"):
         train_classifier(tiny(pictures={"sizes": [48, 8]}), stripes)
 
 
@@ -169,12 +169,12 @@ def test_no_batch_is_a_single_sample_beside_others() -> None:
 
 
 def test_one_exclusive_class_is_refused() -> None:
-    samples = LabelledPictures((Path("a"),), np.ones((1, 1), np.int8), ("only",), True, "one")
+    samples = LabelledImages((Path("a"),), np.ones((1, 1), np.int8), ("only",), True, "one")
     with pytest.raises(ValueError, match="needs two classes to tell apart"):
         train_classifier(SINGLE, samples)
 
 
-def test_weights_of_what_was_trained_from_scratch_are_its_own(stripes: LabelledPictures, tmp_path: Path) -> None:
+def test_weights_of_what_was_trained_from_scratch_are_its_own(stripes: LabelledImages, tmp_path: Path) -> None:
     trained = train_classifier(SINGLE, stripes)
     trained.save(tmp_path / "model")
     image = [np.full((60, 50, 3), 99, np.uint8)]
@@ -189,7 +189,7 @@ def test_frozen_weights_cannot_be_random(tmp_path: Path) -> None:
 
 
 def test_a_damaged_state_is_named_and_not_used(
-    stripes: LabelledPictures, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    stripes: LabelledImages, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     expected = train_classifier(SINGLE, stripes, tmp_path)
     (state,) = tmp_path.glob("training-*")
@@ -211,7 +211,7 @@ def test_it_learns_what_can_be_told_apart(exclusive: bool, tmp_path: Path) -> No
     assert right.mean() > 0.9
 
 
-def test_torch_s_generator_is_left_alone(stripes: LabelledPictures) -> None:
+def test_torch_s_generator_is_left_alone(stripes: LabelledImages) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -237,13 +237,13 @@ def test_learning_rate_drops_by_ten() -> None:
     )
 
 
-def test_divergence_is_an_error(stripes: LabelledPictures) -> None:
+def test_divergence_is_an_error(stripes: LabelledImages) -> None:
     with pytest.raises(ValueError, match=r"training diverged: .* lower training\.learning_rate"):
         train_classifier(tiny(training={"learning_rate": 1e6}), stripes)
 
 
-def test_a_class_without_a_picture_is_named() -> None:
+def test_a_class_without_a_image_is_named() -> None:
     targets = np.array([[1, -1, 0], [1, -1, -1]], np.int8)
-    samples = LabelledPictures((Path("a"), Path("b")), targets, ("cat", "dog", "cow"), False, "pets")
-    with pytest.raises(ValueError, match="no picture to learn from: dog, cow"):
+    samples = LabelledImages((Path("a"), Path("b")), targets, ("cat", "dog", "cow"), False, "pets")
+    with pytest.raises(ValueError, match="no image to learn from: dog, cow"):
         train_classifier(SINGLE, samples, progress=without_progress)

@@ -1,4 +1,4 @@
-"""What a classifier looks at: crops and windows counted by hand, and training pictures of several sizes."""
+"""What a classifier looks at: crops and windows counted by hand, and training images of several sizes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from detector.classification.samples import (
-    ResizedPictures,
+    ResizedImages,
     epoch_order,
     epoch_size,
     training_image,
@@ -24,8 +24,8 @@ from detector.classification.views import (
     resize,
     view_images,
 )
-from detector.config.classifier import PictureConfig
-from detector.datasets.labelled import LabelledPictures, exclusive_targets
+from detector.config.classifier import ImageConfig
+from detector.datasets.labelled import LabelledImages, exclusive_targets
 from detector.images.files import write_image
 from detector.images.resizing import resize_short_side
 
@@ -49,15 +49,15 @@ def test_windows_at_corners_edges_and_centre() -> None:
     assert {tuple(box) for box in windows.tolist()} == expected
 
 
-def test_windows_as_high_as_the_picture_are_three() -> None:
+def test_windows_as_high_as_the_image_are_three() -> None:
     assert sorted(nine_windows(30, 41, 30).tolist()) == [[0, 0, 30, 30], [5, 0, 35, 30], [11, 0, 41, 30]]
     assert nine_windows(30, 30, 30).tolist() == [[0, 0, 30, 30]]
-    # 96 views in a picture that is not square (paper, section 3.1.4)
+    # 96 views in an image that is not square (paper, section 3.1.4)
     assert sum(2 * len(nine_windows(side, side + 50, 224)) for side in multi_sides(224)) == 96
 
 
 def test_windows_that_do_not_fit() -> None:
-    with pytest.raises(ValueError, match="windows of 31 pixels do not fit a picture of 41 x 30"):
+    with pytest.raises(ValueError, match="windows of 31 pixels do not fit an image of 41 x 30"):
         nine_windows(30, 41, 31)
 
 
@@ -66,7 +66,7 @@ def test_scales_of_other_windows() -> None:
     assert multi_sides(112) == (112, 128, 150, 180, 224, 280)
 
 
-def test_crops_are_pixels_of_the_resized_picture(noise: NDArray[np.uint8]) -> None:
+def test_crops_are_pixels_of_the_resized_image(noise: NDArray[np.uint8]) -> None:
     (one,) = view_images(noise, "one", 30, 20)
     np.testing.assert_array_equal(one, noise[5:25, 10:30])
     ten = view_images(noise, "ten", 30, 20)
@@ -81,7 +81,7 @@ def test_crops_are_pixels_of_the_resized_picture(noise: NDArray[np.uint8]) -> No
         view_images(noise, "multi", 30, 20)
 
 
-def test_very_long_pictures_are_squeezed_to_four_to_one() -> None:
+def test_very_long_images_are_squeezed_to_four_to_one() -> None:
     assert resize(np.zeros((3, 300, 3), np.uint8), 20).shape == (20, 80, 3)
     assert resize(np.zeros((1000, 10, 3), np.uint8), 20).shape == (80, 20, 3)
     assert resize(np.zeros((10, 40, 3), np.uint8), 20).shape == (20, 80, 3)
@@ -114,9 +114,9 @@ def test_crops_depend_on_seed_epoch_and_index_alone(noise: NDArray[np.uint8]) ->
 
 
 def test_sizes_alternate_or_are_drawn() -> None:
-    assert [epoch_size(PictureConfig(sizes=(224, 180)), 0, epoch) for epoch in range(4)] == [224, 180, 224, 180]
-    assert epoch_size(PictureConfig(), 0, 5) == 224
-    drawn = PictureConfig(sizes=(180, 224), size_rule="random")
+    assert [epoch_size(ImageConfig(sizes=(224, 180)), 0, epoch) for epoch in range(4)] == [224, 180, 224, 180]
+    assert epoch_size(ImageConfig(), 0, 5) == 224
+    drawn = ImageConfig(sizes=(180, 224), size_rule="random")
     sizes = [epoch_size(drawn, 0, epoch) for epoch in range(300)]
     assert (min(sizes), max(sizes)) == (180, 224)
     assert sizes == [epoch_size(drawn, 0, epoch) for epoch in range(300)]
@@ -128,12 +128,12 @@ def test_an_epoch_has_each_sample_once() -> None:
     assert orders[0].tolist() != orders[1].tolist()
 
 
-def test_resized_pictures_are_kept_and_belong_to_their_picture(tmp_path: Path, noise: NDArray[np.uint8]) -> None:
+def test_resized_images_are_kept_and_belong_to_their_image(tmp_path: Path, noise: NDArray[np.uint8]) -> None:
     path = tmp_path / "noise.png"
     write_image(path, noise)
     boxes = np.array([[0, 0, 41, 30], [10, 0, 30, 20]], np.float32)
-    samples = LabelledPictures((path, path), exclusive_targets(np.arange(2), 2), ("a", "b"), True, "noise", boxes)
-    kept = ResizedPictures(samples, 20, tmp_path / "cache")
+    samples = LabelledImages((path, path), exclusive_targets(np.arange(2), 2), ("a", "b"), True, "noise", boxes)
+    kept = ResizedImages(samples, 20, tmp_path / "cache")
     for _ in range(2):
         np.testing.assert_array_equal(kept[0], resize(noise, 20))
         np.testing.assert_array_equal(kept[1], noise[:20, 10:30])
@@ -141,6 +141,6 @@ def test_resized_pictures_are_kept_and_belong_to_their_picture(tmp_path: Path, n
     assert len(files) == 2
     for file in files:
         file.write_bytes(file.read_bytes()[:-1])
-    np.testing.assert_array_equal(kept[1], ResizedPictures(samples, 20)[1])
+    np.testing.assert_array_equal(kept[1], ResizedImages(samples, 20)[1])
     write_image(path, noise[:, :, ::-1])
     np.testing.assert_array_equal(kept[0], resize(noise[:, :, ::-1], 20))

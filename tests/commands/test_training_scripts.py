@@ -1,4 +1,4 @@
-"""The scripts that train, detect, evaluate and compare settings, on synthetic pictures."""
+"""The scripts that train, detect, evaluate and compare settings, on synthetic images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_detect_script(detector: Detector, test_set: Dataset, tmp_path: Path) ->
     detector.save(model)
     good, bad = tmp_path / "good one.png", tmp_path / "bad.jpg"
     shutil.copy(test_set[0].path, good)
-    bad.write_bytes(b"no picture")
+    bad.write_bytes(b"no image")
     done = script("detect.py", bad, good, "--model", model, "--json", "out/found.json", "--profile", cwd=tmp_path)
     assert done.returncode == 2
     profiled = [line for line in done.stderr.splitlines() if line.startswith(f"{good}: proposals ")]
@@ -54,7 +54,7 @@ def test_scripts_train_and_evaluate_own_classes(root: Path, test_set: Dataset, t
     assert done.returncode == 0, done.stderr
     done = script("train_svm.py", recipe, *data, "--split", "train", *classes, "--output", "m", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"INFO: \d+ samples of 0 pictures: objective \d+\.\d{3}\n", done.stderr)
+    assert re.search(r"INFO: \d+ samples of 0 images: objective \d+\.\d{3}\n", done.stderr)
     assert Detector.load(tmp_path / "m").record["images"] == 24
     files = ("--json", "a.json", "--save-detections", "found")
     done = script("evaluate_voc.py", *data, "--split", "test", "--model", "m", *files, cwd=tmp_path)
@@ -70,14 +70,14 @@ def test_scripts_train_and_evaluate_own_classes(root: Path, test_set: Dataset, t
     assert json.loads((tmp_path / "b.json").read_text()) == result
 
 
-def test_settings_are_compared_on_held_out_pictures(root: Path, tmp_path: Path) -> None:
+def test_settings_are_compared_on_held_out_images(root: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(json.dumps(CONFIG))
     variants = ("--try", "detection.nms_iou=0.9", "--try", "detection.nms_iou=0.9,svm.C=1e-6")
     arguments = (recipe, "--voc", root, "--split", "train", "--cache", "cache", "--results", "kept.json", *variants)
     first = script("compare_settings.py", *arguments, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
-    assert "trained on 20, scored on 4 other pictures" in first.stdout
+    assert "trained on 20, scored on 4 other images" in first.stdout
     rows = [re.fullmatch(r"(.*?) +mAP +([\d.]+) +(\d+) s", line) for line in first.stdout.splitlines()[1:]]
     names, results, _ = zip(*(row.groups() for row in rows if row), strict=True)
     assert names == ("as it is", *variants[1::2])
@@ -87,12 +87,12 @@ def test_settings_are_compared_on_held_out_pictures(root: Path, tmp_path: Path) 
     assert script("compare_settings.py", *arguments, cwd=tmp_path).stdout == first.stdout
 
 
-def test_a_picture_cut_short_is_named_and_left_out(root: Path, test_set: Dataset, tmp_path: Path) -> None:
+def test_a_image_cut_short_is_named_and_left_out(root: Path, test_set: Dataset, tmp_path: Path) -> None:
     shutil.copytree(root, tmp_path / "voc")
     for split in ("train", "test"):
         image_id = (tmp_path / f"voc/ImageSets/Main/{split}.txt").read_text().split()[0]
-        (picture,) = (tmp_path / "voc/JPEGImages").glob(f"{image_id}.*")
-        picture.write_bytes(picture.read_bytes()[: picture.stat().st_size // 2])
+        (image,) = (tmp_path / "voc/JPEGImages").glob(f"{image_id}.*")
+        image.write_bytes(image.read_bytes()[: image.stat().st_size // 2])
     (tmp_path / "recipe.yaml").write_text(json.dumps(CONFIG))
     data = ("--voc", "voc", "--cache", "cache")
     done = script("train_svm.py", "recipe.yaml", *data, "--split", "train", "--output", "m", cwd=tmp_path)
@@ -142,10 +142,10 @@ def test_mistakes_are_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[
     assert not list(tmp_path.iterdir())
 
 
-def test_pictures_too_few_to_hold_one_out_are_named(root: Path, tmp_path: Path) -> None:
+def test_images_too_few_to_hold_one_out_are_named(root: Path, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("")
     data = ("--voc", root, "--split", "train", "--cache", "cache", "--images", "4")
     done = script("compare_settings.py", "recipe.yaml", *data, cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "there are 4 pictures: none is left to score with --hold-out 5" in done.stderr
+    assert "there are 4 images: none is left to score with --hold-out 5" in done.stderr
     assert not (tmp_path / "cache").exists()

@@ -13,14 +13,14 @@ from detector.datasets.annotation import Dataset
 from detector.datasets.check import load_checked
 from detector.datasets.synthetic import SYNTHETIC_CLASSES, write_synthetic_voc
 from detector.datasets.voc import VOC_CLASSES, load_voc
-from detector.images.files import picture_size
+from detector.images.files import image_size
 from tests.datasets.test_coco import coco_of
 from tests.scripts import script
 
 
 @pytest.fixture
 def voc(tmp_path: Path) -> Path:
-    """A VOC folder with the pictures a, b and c of 60 x 40 pixels, a bolt on each and a nut on c."""
+    """A VOC folder with the images a, b and c of 60 x 40 pixels, a bolt on each and a nut on c."""
     root = tmp_path / "own"
     for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (root / folder).mkdir(parents=True)
@@ -42,7 +42,7 @@ def write_objects(root: Path, image_id: str, *objects: tuple[str, float, float, 
 
 
 def load(root: Path, class_names: list[str] | None = None, strict: bool = False) -> Dataset:
-    return load_checked(voc=root, split="all", class_names=class_names, strict=strict, picture_size=picture_size)
+    return load_checked(voc=root, split="all", class_names=class_names, strict=strict, image_size=image_size)
 
 
 def contents(dataset: Dataset) -> list[tuple[str, list[list[float]], list[str]]]:
@@ -62,7 +62,7 @@ def test_sound_data_are_read_as_they_are(voc: Path, caplog: pytest.LogCaptureFix
     assert not caplog.messages
 
 
-def test_faulty_files_cost_their_picture(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_faulty_files_cost_their_image(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
     (voc / "ImageSets/Main/all.txt").write_text("a\nb\nc\nd\ne\nf\n")
     (voc / "JPEGImages/a.png").unlink()
     (voc / "JPEGImages/b.png").write_text("<html>404</html>")
@@ -75,10 +75,10 @@ def test_faulty_files_cost_their_picture(voc: Path, caplog: pytest.LogCaptureFix
         f"{voc}/Annotations/d.xml: no such annotation",
         f"{voc}/Annotations/e.xml: not a readable XML file (no element found: line 1, column 0)",
         f"{voc}/JPEGImages/a.jpg: No such file or directory",
-        f"{voc}/JPEGImages/b.png: not a JPEG, PNG, WebP, BMP, TIFF or GIF picture",
+        f"{voc}/JPEGImages/b.png: not a JPEG, PNG, WebP, BMP, TIFF or GIF image",
         f"{voc}/JPEGImages/f.png: the PNG data are damaged or cut off",
-        "own all: found 1 x missing annotation, 1 x unreadable annotation, 1 x missing picture, 2 x unreadable "
-        "picture; going on with 1 pictures, 2 objects",
+        "own all: found 1 x missing annotation, 1 x unreadable annotation, 1 x missing image, 2 x unreadable "
+        "image; going on with 1 images, 2 objects",
     ]
     assert caplog.messages == lines
     caplog.clear()
@@ -93,11 +93,11 @@ def test_faulty_objects_cost_themselves(voc: Path, caplog: pytest.LogCaptureFixt
     assert caplog.messages == [
         f"{voc}/Annotations/a.xml: bndbox is empty: 9, 1, 8, 5",
         f"{voc}/Annotations/a.xml: object without a name",
-        "own all: found 1 x box without area, 1 x unreadable object; going on with 3 pictures, 4 objects",
+        "own all: found 1 x box without area, 1 x unreadable object; going on with 3 images, 4 objects",
     ]
 
 
-def test_boxes_are_cut_to_their_picture(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_boxes_are_cut_to_their_image(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_objects(voc, "a", ("nut", 0, 0, 61, 41), ("nut", 21, 11, 62, 40), ("bolt", 61, 1, 70, 9))
     write_objects(voc, "b", ("bolt", -9, 11, 20, 30))
     dataset = load(voc)
@@ -107,14 +107,14 @@ def test_boxes_are_cut_to_their_picture(voc: Path, caplog: pytest.LogCaptureFixt
         ("c", *BOTH),
     ]
     assert caplog.messages[:-1] == [
-        f"{voc}/JPEGImages/a.png: nut at 20 10 62 40 reaches out of the picture of 60 x 40 pixels",
-        f"{voc}/JPEGImages/a.png: bolt at 60 0 70 9 lies out of the picture of 60 x 40 pixels",
-        f"{voc}/JPEGImages/b.png: bolt at -10 10 20 30 reaches out of the picture of 60 x 40 pixels",
+        f"{voc}/JPEGImages/a.png: nut at 20 10 62 40 reaches out of the image of 60 x 40 pixels",
+        f"{voc}/JPEGImages/a.png: bolt at 60 0 70 9 lies out of the image of 60 x 40 pixels",
+        f"{voc}/JPEGImages/b.png: bolt at -10 10 20 30 reaches out of the image of 60 x 40 pixels",
     ]
-    assert "3 x box outside of the picture" in caplog.messages[-1]
+    assert "3 x box outside of the image" in caplog.messages[-1]
 
 
-def test_boxes_are_compared_with_the_picture_as_it_is_turned(voc: Path) -> None:
+def test_boxes_are_compared_with_the_image_as_it_is_turned(voc: Path) -> None:
     upright = np.zeros((60, 40, 3), np.uint8)  # of a camera that stores rows as columns
     exif = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
     data = cv2.imencode(".jpg", upright)[1].tobytes()
@@ -131,7 +131,7 @@ def test_named_classes_leave_the_others_out(voc: Path, caplog: pytest.LogCapture
     assert caplog.messages == [
         f"{voc}/Annotations/c.xml: unknown class 'nut'",
         "own all: no object of class 'screw'",
-        "own all: found 1 x unknown class, 1 x class without objects; going on with 3 pictures, 3 objects",
+        "own all: found 1 x unknown class, 1 x class without objects; going on with 3 images, 3 objects",
     ]
 
 
@@ -168,30 +168,30 @@ def test_many_faults_of_a_kind_are_counted(voc: Path, caplog: pytest.LogCaptureF
 
 
 def test_nothing_left_is_an_error(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(ValueError, match="own all: no object is left in 3 pictures"):
+    with pytest.raises(ValueError, match="own all: no object is left in 3 images"):
         load(voc, ["screw"])
     for path in (voc / "JPEGImages").iterdir():
         path.unlink()
-    with pytest.raises(ValueError, match="own all: no object is left in 0 pictures"):
+    with pytest.raises(ValueError, match="own all: no object is left in 0 images"):
         load(voc)
     assert f"{voc}/JPEGImages/b.jpg: No such file or directory" in caplog.messages
     for path in (voc / "Annotations").iterdir():
         path.unlink()
-    with pytest.raises(ValueError, match="own all: no object is left in 0 pictures"):
+    with pytest.raises(ValueError, match="own all: no object is left in 0 images"):
         load(voc)
 
 
 def test_faults_of_a_coco_file(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = voc / "JPEGImages" / "boxes.json"
     path.write_text(json.dumps(coco_of(load(voc), extra_category="hardware")))
-    dataset = load_checked(coco=path, picture_size=picture_size)
+    dataset = load_checked(coco=path, image_size=image_size)
     assert dataset.class_names == ("bolt", "nut")
     assert contents(dataset) == contents(load(voc))
     assert caplog.messages == [
         "JPEGImages boxes: no object of class 'hardware'",
-        "JPEGImages boxes: found 1 x class without objects; going on with 3 pictures, 4 objects",
+        "JPEGImages boxes: found 1 x class without objects; going on with 3 images, 4 objects",
     ]
-    assert load_checked(coco=path, pictures=voc / "JPEGImages", class_names=["nut", "bolt"], strict=True)
+    assert load_checked(coco=path, images=voc / "JPEGImages", class_names=["nut", "bolt"], strict=True)
     with pytest.raises(ValueError, match="a VOC folder and a split, or a COCO file"):
         load_checked(voc=voc)
 
@@ -200,7 +200,7 @@ def test_real_folder_has_no_faults(voc_root: Path, caplog: pytest.LogCaptureFixt
     for split in ("train", "val"):
         plain, checked = (
             load_voc(voc_root, split),
-            load_checked(voc=voc_root, split=split, strict=True, picture_size=picture_size),
+            load_checked(voc=voc_root, split=split, strict=True, image_size=image_size),
         )
         assert checked.class_names == VOC_CLASSES
         for one, two in zip(plain, checked, strict=True):
@@ -223,27 +223,27 @@ CONFIG = {
 def test_scripts_take_coco_files_and_name_their_faults(tmp_path: Path) -> None:
     dataset = write_synthetic_voc(tmp_path / "drawn", 8, seed=4)
     content = coco_of(dataset, extra_category="shapes")
-    pictures = tmp_path / "drawn" / "JPEGImages"
+    images = tmp_path / "drawn" / "JPEGImages"
     (tmp_path / "boxes.json").write_text(json.dumps(content))
     (tmp_path / "recipe.yaml").write_text(json.dumps(CONFIG))
     dataset[0].path.unlink()
-    data = ("--coco", "boxes.json", "--pictures", pictures, "--cache", "cache")
+    data = ("--coco", "boxes.json", "--pictures", images, "--cache", "cache")
     training = ("train_svm.py", "recipe.yaml", *data, "--output", "model")
     done = script(*training, "--strict", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         f"WARNING: {dataset[0].path}: No such file or directory",
         f"WARNING: {tmp_path.name} boxes: no object of class 'shapes'",
-        f"error: {tmp_path.name} boxes: found 1 x missing picture, 1 x class without objects, where strict allows "
+        f"error: {tmp_path.name} boxes: found 1 x missing image, 1 x class without objects, where strict allows "
         "no fault",
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["boxes.json", "drawn", "recipe.yaml"]
     done = script("cache_features.py", "recipe.yaml", *data, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"7 pictures of {tmp_path.name} boxes: ")
+    assert done.stdout.startswith(f"7 images of {tmp_path.name} boxes: ")
     done = script(*training, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert f"3 classes from 7 pictures of {tmp_path.name} boxes" in done.stdout
+    assert f"3 classes from 7 images of {tmp_path.name} boxes" in done.stdout
     evaluation = ("evaluate_voc.py", *data, "--model", "model", "--save-detections", "found", "--json", "-")
     done = script(*evaluation, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

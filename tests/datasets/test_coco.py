@@ -16,7 +16,7 @@ from detector.datasets.voc import VOC_CLASSES, load_voc
 
 
 def content() -> dict[str, Any]:
-    """Two pictures, of which the second has no objects; categories in another order than their ids."""
+    """Two images, of which the second has no objects; categories in another order than their ids."""
     return {
         "images": [
             {"id": 7, "file_name": "b.jpg", "width": 100, "height": 80},
@@ -68,7 +68,7 @@ def test_boxes_labels_and_crowds(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert capfd.readouterr() == ("", "")
 
 
-def test_pictures_and_classes_may_be_named(tmp_path: Path) -> None:
+def test_images_and_classes_may_be_named(tmp_path: Path) -> None:
     path = write(tmp_path, content())
     folder = tmp_path / "elsewhere"
     with pytest.raises(FileNotFoundError, match="elsewhere: no such folder"):

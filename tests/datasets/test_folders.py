@@ -1,4 +1,4 @@
-"""Classes as folders, and pictures and objects of annotated data sets as samples with classes."""
+"""Classes as folders, and images and objects of annotated data sets as samples with classes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import pytest
 from detector.datasets.annotation import Annotation, Dataset
 from detector.datasets.faults import Fault, Kind
 from detector.datasets.folders import load_checked_folders, load_folders
-from detector.datasets.labelled import LabelledPictures, labelled_objects, labelled_pictures
-from detector.images.files import picture_size
+from detector.datasets.labelled import LabelledImages, labelled_images, labelled_objects
+from detector.images.files import image_size
 
 
-def is_picture(path: Path) -> bool:
+def is_image(path: Path) -> bool:
     return path.suffix.lower() in (".png", ".jpg")
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Two cats, one of them in a folder below, and a dog; beside them what is no picture or hidden."""
+    """Two cats, one of them in a folder below, and a dog; beside them what is no image or hidden."""
     root = tmp_path / "pets"
     for name in ("dog/1.PNG", "cat/b.png", "cat/home/a.png", "cat/.hidden.png", ".git/c.png"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -32,43 +32,43 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_a_class_is_a_folder(root: Path) -> None:
-    found = load_folders(root, is_picture)
+    found = load_folders(root, is_image)
     assert [path.relative_to(root).as_posix() for path in found.paths] == ["cat/b.png", "cat/home/a.png", "dog/1.PNG"]
     assert found.class_names == ("cat", "dog")
     assert found.targets.tolist() == [[1, -1], [1, -1], [-1, 1]]
     assert (found.exclusive, found.name, found.boxes) == (True, "pets", None)
 
 
-def test_folders_without_pictures_are_named_and_left_out(root: Path) -> None:
+def test_folders_without_images_are_named_and_left_out(root: Path) -> None:
     (root / "bird").mkdir()
-    with pytest.raises(ValueError, match="bird: no picture found"):
-        load_folders(root, is_picture)
+    with pytest.raises(ValueError, match="bird: no image found"):
+        load_folders(root, is_image)
     faults: list[Fault] = []
-    assert load_folders(root, is_picture, faults.append).class_names == ("cat", "dog")
-    assert [fault.kind for fault in faults] == [Kind.NO_PICTURE]
+    assert load_folders(root, is_image, faults.append).class_names == ("cat", "dog")
+    assert [fault.kind for fault in faults] == [Kind.NO_IMAGE]
 
 
 def test_one_class_is_none(root: Path, tmp_path: Path) -> None:
     (root / "dog/1.PNG").unlink()
     (root / "dog").rmdir()
     with pytest.raises(ValueError, match="at least two; found 1"):
-        load_folders(root, is_picture)
+        load_folders(root, is_image)
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
-        load_folders(tmp_path / "nowhere", is_picture)
+        load_folders(tmp_path / "nowhere", is_image)
 
 
-def test_pictures_that_cannot_be_read_are_left_out(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_images_that_cannot_be_read_are_left_out(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     (root / "cat/b.png").write_bytes(b"GIF")
-    found = load_checked_folders(root, is_picture, picture_size)
+    found = load_checked_folders(root, is_image, image_size)
     assert [path.name for path in found.paths] == ["a.png", "1.PNG"]
     assert found.targets.tolist() == [[1, -1], [-1, 1]]
     assert "b.png" in caplog.messages[0]
-    assert caplog.messages[-1].endswith("going on with 2 pictures")
-    with pytest.raises(ValueError, match="1 x unreadable picture, where strict allows no fault"):
-        load_checked_folders(root, is_picture, picture_size, strict=True)
+    assert caplog.messages[-1].endswith("going on with 2 images")
+    with pytest.raises(ValueError, match="1 x unreadable image, where strict allows no fault"):
+        load_checked_folders(root, is_image, image_size, strict=True)
     (root / "dog/1.PNG").write_bytes(b"")
-    with pytest.raises(ValueError, match="no picture of class 'dog' can be read"):
-        load_checked_folders(root, is_picture, picture_size)
+    with pytest.raises(ValueError, match="no image of class 'dog' can be read"):
+        load_checked_folders(root, is_image, image_size)
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def dataset() -> Dataset:
 
 
 def test_difficult_objects_alone_are_not_judged(dataset: Dataset) -> None:
-    found = labelled_pictures(dataset)
+    found = labelled_images(dataset)
     assert found.targets.tolist() == [[0, -1], [1, 1], [-1, -1]]
     assert (found.exclusive, len(found), found.boxes) == (False, 3, None)
 
@@ -104,8 +104,8 @@ def test_objects_are_samples_of_one_class(dataset: Dataset) -> None:
 def test_arrays_must_fit() -> None:
     paths, names = (Path("a"), Path("b")), ("cat", "dog", "bird")
     with pytest.raises(ValueError, match=r"targets must have shape \(2, 3\), but got \(2, 2\)"):
-        LabelledPictures(paths, np.zeros((2, 2), np.int8), names, False, "pets")
+        LabelledImages(paths, np.zeros((2, 2), np.int8), names, False, "pets")
     with pytest.raises(ValueError, match="one class"):
-        LabelledPictures(paths, np.ones((2, 3), np.int8), names, True, "pets")
+        LabelledImages(paths, np.ones((2, 3), np.int8), names, True, "pets")
     with pytest.raises(ValueError, match=r"boxes must have shape \(2, 4\), but got \(1, 4\)"):
-        LabelledPictures(paths, np.ones((2, 3), np.int8), names, False, "pets", np.zeros((1, 4), np.float32))
+        LabelledImages(paths, np.ones((2, 3), np.int8), names, False, "pets", np.zeros((1, 4), np.float32))

@@ -13,7 +13,7 @@ from tests.evaluation.test_evaluation import NAMES, A, Objects, found, objects
 from tests.evaluation.test_evaluation_twin import slow_voc
 
 
-def random_pictures(seed: int) -> tuple[list[Objects], list[Detections]]:
+def random_images(seed: int) -> tuple[list[Objects], list[Detections]]:
     generator = np.random.default_rng(seed)
     truths, detections = [], []
     for number in range(30):
@@ -30,7 +30,7 @@ def random_pictures(seed: int) -> tuple[list[Objects], list[Detections]]:
 
 @pytest.mark.parametrize("metric", ["voc07", "area"])
 def test_files_and_memory_score_alike(tmp_path: Path, metric: Metric) -> None:
-    truths, detections = random_pictures(0)
+    truths, detections = random_images(0)
     image_ids = [truth.image_id for truth in truths]
     write_detections(tmp_path / "results" / "new", "val", image_ids, detections)
     read = read_detections(tmp_path / "results" / "new", "val", NAMES)
@@ -55,7 +55,7 @@ def test_written_lines(tmp_path: Path) -> None:
 
 
 def test_round_trip_is_exact(tmp_path: Path) -> None:
-    _, detections = random_pictures(1)
+    _, detections = random_images(1)
     just_above = np.nextafter(np.float32(0.1), np.float32(1))
     tight = found((A, 0, 0.1), (A, 0, float(just_above)), ((3.2, 3.2, 3.2, 3.7), 0, 1e-7), (A, 0, -3e8))
     detections.append(tight)

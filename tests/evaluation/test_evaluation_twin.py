@@ -1,4 +1,4 @@
-"""VOC's average precision against a slow evaluator, on random pictures."""
+"""VOC's average precision against a slow evaluator, on random images."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -65,7 +65,7 @@ small = st.integers(0, 4)
 sides = st.integers(1, 4)
 boxes_of = st.tuples(small, small, sides, sides).map(lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3]))
 labels_of = st.integers(0, len(NAMES) - 1)
-pictures = st.lists(
+images = st.lists(
     st.tuples(
         st.lists(st.tuples(boxes_of, labels_of, st.booleans()), max_size=5),
         st.lists(st.tuples(boxes_of, labels_of, st.integers(-2, 2)), max_size=8),
@@ -76,7 +76,7 @@ pictures = st.lists(
 
 
 @settings(deadline=None, max_examples=300)
-@given(pictures, st.sampled_from(["voc07", "area"]), st.sampled_from([Fraction(1, 2), Fraction(3, 4)]))
+@given(images, st.sampled_from(["voc07", "area"]), st.sampled_from([Fraction(1, 2), Fraction(3, 4)]))
 def test_equals_the_slow_evaluator(
     drawn: list[tuple[list[tuple[Box, int, bool]], list[tuple[Box, int, float]]]],
     metric: Metric,
@@ -94,7 +94,7 @@ def test_equals_the_slow_evaluator(
 
 
 @settings(deadline=None)
-@given(pictures.map(lambda drawn: [found(*rows) for _, rows in drawn]))
+@given(images.map(lambda drawn: [found(*rows) for _, rows in drawn]))
 def test_regrouping_keeps_every_detection(detections: list[Detections]) -> None:
     image_ids = [f"image{number}" for number in range(len(detections))]
     per_class = by_class(image_ids, detections)

@@ -106,7 +106,7 @@ def test_scales_must_ascend(short_sides: tuple[int, ...]) -> None:
 
 
 def test_real_features_follow_the_object(lite0: Backbone, cat: NDArray[np.uint8]) -> None:
-    """The face of the cat looks like itself when the picture is mirrored, and not like another part."""
+    """The face of the cat looks like itself when the image is mirrored, and not like another part."""
     encoder = RegionEncoder(lite0, short_sides=(320,), levels=(1,))
     face, corner = as_boxes([[90, 20, 250, 190]]), as_boxes([[330, 180, 450, 300]])
     mirrored_face = as_boxes([[451 - 250, 20, 451 - 90, 190]])
@@ -120,7 +120,7 @@ def test_real_features_follow_the_object(lite0: Backbone, cat: NDArray[np.uint8]
     assert cosine(here[0], there[0]) > cosine(here[0], here[1]) + 0.1
 
 
-def test_extreme_pictures(lite0: Backbone) -> None:
+def test_extreme_images(lite0: Backbone) -> None:
     encoder = RegionEncoder(lite0, short_sides=(64,))
     for shape in ((1, 1, 3), (1, 500, 3), (500, 2, 3)):
         features = encoder(np.zeros(shape, np.uint8), as_boxes([[0, 0, shape[1], shape[0]]]))

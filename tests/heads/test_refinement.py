@@ -60,7 +60,7 @@ def test_every_class_above_the_threshold_is_a_candidate() -> None:
     assert len(refined(-0.25, 1, both, least=1000)) == 0
 
 
-def test_boxes_that_leave_the_picture_are_dropped() -> None:
+def test_boxes_that_leave_the_image_are_dropped() -> None:
     assert len(refined(move=-5.0, rounds=2, boxes=[[0, 0, 32, 64]])) == 0
 
 
@@ -75,7 +75,7 @@ def test_a_mirror_image_has_an_equal_say() -> None:
 
 
 @pytest.mark.parametrize("refinements", [1, 2])
-def test_mirrored_pictures_give_mirrored_detections(refinements: int) -> None:
+def test_mirrored_images_give_mirrored_detections(refinements: int) -> None:
     detector = refining(move=-0.25, mirrored=True, refinements=refinements)
     image, boxes = coloured(), as_boxes([[0, 0, 60, 64], [100, 0, 160, 64], [32, 0, 160, 64]])
     found, mirrored = detector.detect(image, boxes), detector.detect(image[:, ::-1], flip(boxes, 160))

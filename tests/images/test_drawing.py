@@ -37,7 +37,7 @@ def test_box_lines_lie_on_the_first_and_last_pixels_of_the_box() -> None:
     assert (drawn[60:90, 21:80] == 128).all()
 
 
-def test_the_picture_itself_is_left_alone() -> None:
+def test_the_image_itself_is_left_alone() -> None:
     image = grey(60, 60)
     drawn = draw(image, [[5, 5, 50, 50]], [0], [1.0])
     assert (image == 128).all()
@@ -68,7 +68,7 @@ def test_the_best_score_is_on_top() -> None:
         assert tuple(drawn[89, 50].tolist()) == class_colour(winner)
 
 
-def test_lines_and_letters_grow_with_the_picture() -> None:
+def test_lines_and_letters_grow_with_the_image() -> None:
     def line_width(size: int) -> int:
         drawn = draw(grey(size, size), [[0.1 * size, 0.4 * size, 0.9 * size, 0.9 * size]], [0], [0.5])
         column = drawn[size // 2 + size // 5 :, size // 2]
@@ -85,7 +85,7 @@ def test_lines_and_letters_grow_with_the_picture() -> None:
     label=st.integers(0, 2),
 )
 @settings(deadline=None, max_examples=200)
-def test_labels_never_leave_the_picture(
+def test_labels_never_leave_the_image(
     height: int, width: int, box: tuple[float, float, float, float], label: int
 ) -> None:
     (x1, x2), (y1, y2) = sorted(box[:2]), sorted(box[2:])
@@ -150,6 +150,6 @@ def test_bad_arrays_are_refused(boxes: list[list[float]], labels: list[int], sco
         draw(grey(20, 20), boxes, labels, scores)
 
 
-def test_bad_pictures_are_refused() -> None:
+def test_bad_images_are_refused() -> None:
     with pytest.raises(ValueError, match="uint8 RGB"):
         draw(np.zeros((5, 5), np.uint8), [], [], [])

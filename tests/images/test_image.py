@@ -1,4 +1,4 @@
-"""Reading pictures of every format and depth, with files made by the real encoders."""
+"""Reading images of every format and depth, with files made by the real encoders."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from detector.images.files import read_image
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 # Red and green above blue and white, with a ramp between, so that no two orientations look alike.
-PICTURE = np.zeros((48, 80, 3), np.uint8)
-PICTURE[:24, :40], PICTURE[:24, 40:], PICTURE[24:, :40], PICTURE[24:, 40:] = RED, GREEN, BLUE, WHITE
-PICTURE[16:32, 20:60] = np.arange(16 * 40).reshape(16, 40, 1) // 3
+IMAGE = np.zeros((48, 80, 3), np.uint8)
+IMAGE[:24, :40], IMAGE[:24, 40:], IMAGE[24:, :40], IMAGE[24:, 40:] = RED, GREEN, BLUE, WHITE
+IMAGE[16:32, 20:60] = np.arange(16 * 40).reshape(16, 40, 1) // 3
 
 FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"]
 LOSSLESS: dict[str, dict[str, Any]] = {"PNG": {}, "WEBP": {"lossless": True}, "BMP": {}, "TIFF": {}}
 
 
-def encode(picture: Image.Image | NDArray[Any], kind: str, **options: Any) -> bytes:
+def encode(source: Image.Image | NDArray[Any], kind: str, **options: Any) -> bytes:
     stream = io.BytesIO()
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    image = source if isinstance(source, Image.Image) else Image.fromarray(source)
     image.save(stream, kind, **options)
     return stream.getvalue()
 
@@ -47,18 +47,18 @@ def read_bytes(folder: Path, data: bytes, name: str = "picture", **options: Any)
 
 @pytest.mark.parametrize("kind", LOSSLESS)
 def test_lossless_formats_are_read_exactly(tmp_path: Path, kind: str) -> None:
-    np.testing.assert_array_equal(read_bytes(tmp_path, encode(PICTURE, kind, **LOSSLESS[kind])), PICTURE)
+    np.testing.assert_array_equal(read_bytes(tmp_path, encode(IMAGE, kind, **LOSSLESS[kind])), IMAGE)
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}])
 def test_jpeg(tmp_path: Path, options: dict[str, Any]) -> None:
-    image = read_bytes(tmp_path, encode(PICTURE, "JPEG", quality=95, subsampling=0, **options))
-    assert np.abs(image.astype(int) - PICTURE).max() < 16
+    image = read_bytes(tmp_path, encode(IMAGE, "JPEG", quality=95, subsampling=0, **options))
+    assert np.abs(image.astype(int) - IMAGE).max() < 16
 
 
 @pytest.mark.parametrize("interlace", [0, 1])
 def test_the_first_frame_of_a_gif(tmp_path: Path, interlace: int) -> None:
-    first = Image.fromarray(PICTURE).quantize(64)
+    first = Image.fromarray(IMAGE).quantize(64)
     data = encode(first, "GIF", save_all=True, append_images=[first.rotate(180)], interlace=interlace, duration=50)
     np.testing.assert_array_equal(read_bytes(tmp_path, data), np.array(first.convert("RGB")))
 
@@ -72,15 +72,15 @@ def test_grey_becomes_three_equal_channels(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
-def test_one_bit_and_palette_pictures(tmp_path: Path, kind: str) -> None:
+def test_one_bit_and_palette_images(tmp_path: Path, kind: str) -> None:
     for mode in ("1", "P"):
-        picture = Image.fromarray(PICTURE).convert(mode)
-        expected = np.array(picture.convert("RGB"))
-        np.testing.assert_array_equal(read_bytes(tmp_path, encode(picture, kind)), expected)
+        image = Image.fromarray(IMAGE).convert(mode)
+        expected = np.array(image.convert("RGB"))
+        np.testing.assert_array_equal(read_bytes(tmp_path, encode(image, kind)), expected)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
-def test_transparent_pictures_lie_on_white(tmp_path: Path, kind: str) -> None:
+def test_transparent_images_lie_on_white(tmp_path: Path, kind: str) -> None:
     pixels = np.zeros((4, 6, 4), np.uint8)
     pixels[:, :2] = (200, 100, 0, 255)
     pixels[:, 2:4] = (200, 100, 0, 51)  # a fifth of the colour, four fifths of white
@@ -145,7 +145,7 @@ def test_floating_point_tiff(tmp_path: Path, values: list[float], expected: list
 
 
 def test_cmyk(tmp_path: Path) -> None:
-    cmyk = Image.fromarray(PICTURE).convert("CMYK")
+    cmyk = Image.fromarray(IMAGE).convert("CMYK")
     jpeg = encode(cmyk, "JPEG", quality=95)
     adobe = jpeg.index(b"Adobe") - 4  # Pillow writes the inverted values that Adobe's marker announces
     for data in (jpeg, jpeg[:adobe] + jpeg[adobe + 16 :], encode(cmyk, "TIFF")):

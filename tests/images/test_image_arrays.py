@@ -1,4 +1,4 @@
-"""Pictures as arrays: what they must be, and resizing against a slow twin."""
+"""Images as arrays: what they must be, and resizing against a slow twin."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from detector.images.resizing import check_image, resize_short_side, resized_size
-from tests.images.test_image import PICTURE
+from tests.images.test_image import IMAGE
 
 # ---- the contract
 
@@ -35,10 +35,10 @@ def test_check_image_refuses(image: Any, got: str) -> None:
 
 
 def test_check_image_makes_contiguous_and_copies_nothing_else() -> None:
-    assert check_image(PICTURE) is PICTURE
-    mirrored = check_image(PICTURE[:, ::-1])
+    assert check_image(IMAGE) is IMAGE
+    mirrored = check_image(IMAGE[:, ::-1])
     assert mirrored.flags.c_contiguous
-    np.testing.assert_array_equal(mirrored, PICTURE[:, ::-1])
+    np.testing.assert_array_equal(mirrored, IMAGE[:, ::-1])
 
 
 # ---- resizing
@@ -116,6 +116,6 @@ def test_resize_of_a_line() -> None:
     assert zoom == pytest.approx(2752 / 5000)
 
 
-def test_resize_refuses_what_is_no_picture() -> None:
+def test_resize_refuses_what_is_no_image() -> None:
     with pytest.raises(ValueError, match="uint8 RGB"):
         resize_short_side(np.zeros((5, 5), np.uint8), 10)

@@ -1,4 +1,4 @@
-"""Picture files that are damaged, cut off, too large or none: refused in one line, or read silently."""
+"""Image files that are damaged, cut off, too large or none: refused in one line, or read silently."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from detector.images.files import picture_size, read_image, write_image
+from detector.images.files import image_size, read_image, write_image
 from detector.images.resizing import check_image
-from tests.images.test_image import FORMATS, PICTURE, encode, read_bytes
+from tests.images.test_image import FORMATS, IMAGE, encode, read_bytes
 
 
 def assert_refused(path: Path, reason: str, error: type[Exception] = ValueError, **options: Any) -> None:
@@ -94,7 +94,7 @@ def test_damaged_files_are_read_or_refused_in_one_line(
 
 
 def test_png_chunk_of_gigabytes_is_not_allocated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = bytearray(encode(PICTURE, "PNG"))
+    data = bytearray(encode(IMAGE, "PNG"))
     data[data.index(b"IDAT") - 4] = 0x7F
     monkeypatch.setattr(cv2, "imdecodeWithMetadata", lambda *_, **__: pytest.fail("was decoded"))
     (tmp_path / "a.png").write_bytes(data)
@@ -104,7 +104,7 @@ def test_png_chunk_of_gigabytes_is_not_allocated(tmp_path: Path, monkeypatch: py
 def test_libpng_and_libjpeg_are_silenced_and_stderr_comes_back(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    jpeg = encode(PICTURE, "JPEG")
+    jpeg = encode(IMAGE, "JPEG")
     # libjpeg prints "premature end of data segment", libpng "bad adaptive filter value".
     for name, data in (
         ("jpeg", jpeg[: len(jpeg) * 3 // 4] + jpeg[-2:]),
@@ -122,7 +122,7 @@ def test_libpng_and_libjpeg_are_silenced_and_stderr_comes_back(
 
 def test_threads_do_not_lose_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "a.png"
-    write_image(path, PICTURE)
+    write_image(path, IMAGE)
     threads = [threading.Thread(target=lambda: [read_image(path) for _ in range(30)]) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -132,12 +132,12 @@ def test_threads_do_not_lose_stderr(tmp_path: Path, capfd: pytest.CaptureFixture
     assert capfd.readouterr().err == "still here"
 
 
-def test_files_that_are_no_pictures(tmp_path: Path) -> None:
+def test_files_that_are_no_images(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
     assert_refused(tmp_path / "empty.jpg", "the file is empty")
     for content in (b"hello", b"%PDF-1.7 and so on", b"<svg></svg>", b"RIFF\0\0\0\0WAVEfmt ", bytes(1000)):
         (tmp_path / "text.png").write_bytes(content)
-        assert_refused(tmp_path / "text.png", "not a JPEG, PNG, WebP, BMP, TIFF or GIF picture")
+        assert_refused(tmp_path / "text.png", "not a JPEG, PNG, WebP, BMP, TIFF or GIF image")
     assert_refused(tmp_path / "missing.jpg", "No such file", FileNotFoundError)
     assert_refused(tmp_path, "directory", OSError)
 
@@ -151,20 +151,20 @@ def test_files_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(("width", "height"), [(0, 5), (5, 0), (0, 0)])
-def test_pictures_without_pixels(tmp_path: Path, width: int, height: int) -> None:
+def test_images_without_pixels(tmp_path: Path, width: int, height: int) -> None:
     (tmp_path / "a.png").write_bytes(png(width, height))
     assert_refused(tmp_path / "a.png", "damaged")
 
 
 def test_decompression_bombs_are_refused_by_their_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bmp = bytearray(encode(PICTURE, "BMP"))
+    bmp = bytearray(encode(IMAGE, "BMP"))
     bmp[18:26] = struct.pack("<ii", 50000, 50000)
-    gif = bytearray(encode(PICTURE, "GIF"))
+    gif = bytearray(encode(IMAGE, "GIF"))
     gif[6:10] = struct.pack("<HH", 50000, 50000)
-    jpeg = bytearray(encode(PICTURE, "JPEG"))
+    jpeg = bytearray(encode(IMAGE, "JPEG"))
     size = jpeg.index(b"\xff\xc0") + 5
     jpeg[size : size + 4] = struct.pack(">HH", 50000, 50000)
-    tiff = bytearray(encode(PICTURE, "TIFF"))
+    tiff = bytearray(encode(IMAGE, "TIFF"))
     for tag in (256, 257):
         value = tiff.index(struct.pack("<HHI", tag, 4, 1)) + 8
         tiff[value : value + 4] = struct.pack("<I", 50000)
@@ -176,15 +176,15 @@ def test_decompression_bombs_are_refused_by_their_header(tmp_path: Path, monkeyp
 
 
 def test_max_pixels_is_the_last_size_that_is_read(tmp_path: Path) -> None:
-    data = encode(PICTURE, "PNG")
-    assert read_bytes(tmp_path, data, max_pixels=48 * 80).shape == PICTURE.shape
+    data = encode(IMAGE, "PNG")
+    assert read_bytes(tmp_path, data, max_pixels=48 * 80).shape == IMAGE.shape
     assert_refused(tmp_path / "picture", "80 x 48 pixels", max_pixels=48 * 80 - 1)
 
 
 def test_the_header_is_enough_for_the_size(tmp_path: Path) -> None:
     path = tmp_path / "cut"
-    path.write_bytes(encode(PICTURE, "JPEG")[:-200])
-    assert picture_size(str(path)) == (48, 80)
+    path.write_bytes(encode(IMAGE, "JPEG")[:-200])
+    assert image_size(str(path)) == (48, 80)
     for data, reason in (
         (b"", "the file is empty"),
         (b"<html>", "not a JPEG"),
@@ -192,9 +192,9 @@ def test_the_header_is_enough_for_the_size(tmp_path: Path) -> None:
     ):
         path.write_bytes(data)
         with pytest.raises(ValueError, match=f"cut: .*{reason}"):
-            picture_size(path)
+            image_size(path)
     path.write_bytes(png(5000, 5000))
     with pytest.raises(ValueError, match="cut: 5000 x 5000 pixels are more than the 1000 allowed"):
-        picture_size(path, max_pixels=1000)
+        image_size(path, max_pixels=1000)
     with pytest.raises(FileNotFoundError, match="nowhere: No such file"):
-        picture_size(tmp_path / "nowhere")
+        image_size(tmp_path / "nowhere")

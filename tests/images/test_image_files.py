@@ -1,4 +1,4 @@
-"""Picture files: any name, finding them by patterns, and writing them."""
+"""Image files: any name, finding them by patterns, and writing them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from detector.images.files import find_images, read_image, write_image
-from tests.images.test_image import PICTURE, encode, read_bytes
+from tests.images.test_image import IMAGE, encode, read_bytes
 
 # ---- names
 
 
 @pytest.mark.parametrize("name", ["with space.png", "bücher 猫.png", "UPPER.PNG", "really a png.jpg", "bare"])
 def test_any_name_will_do(tmp_path: Path, name: str) -> None:
-    np.testing.assert_array_equal(read_bytes(tmp_path, encode(PICTURE, "PNG"), name), PICTURE)
+    np.testing.assert_array_equal(read_bytes(tmp_path, encode(IMAGE, "PNG"), name), IMAGE)
 
 
 def test_find_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,18 +54,18 @@ def test_find_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for pattern in ("empty", "*.bmp", "folder.jpg", "missing/*"):
         with pytest.raises(ValueError) as caught:
             find("a10.jpg", pattern)
-        assert str(caught.value) == f"{pattern}: no picture found"
+        assert str(caught.value) == f"{pattern}: no image found"
 
 
 # ---- writing
 
 
 @pytest.mark.parametrize("name", ["a.png", "b.BMP", "ü 1.webp", "c.tiff"])
-def test_written_pictures_read_back(tmp_path: Path, name: str) -> None:
-    write_image(tmp_path / name, PICTURE[::-1])
-    write_image(tmp_path / name, PICTURE)
+def test_written_images_read_back(tmp_path: Path, name: str) -> None:
+    write_image(tmp_path / name, IMAGE[::-1])
+    write_image(tmp_path / name, IMAGE)
     image = read_image(tmp_path / name)
-    assert np.abs(image.astype(int) - PICTURE).max() <= (40 if name.endswith("webp") else 0)
+    assert np.abs(image.astype(int) - IMAGE).max() <= (40 if name.endswith("webp") else 0)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
@@ -73,10 +73,10 @@ def test_failed_writing_says_why_and_leaves_nothing(tmp_path: Path, capfd: pytes
     (tmp_path / "folder.png").mkdir()
     too_wide = np.zeros((1, 70_000, 3), np.uint8)
     for name, image, reason in (
-        ("a.xyz", PICTURE, "no picture format has the extension '.xyz'"),
-        ("bare", PICTURE, "no picture format has the extension ''"),
-        ("missing/a.png", PICTURE, "No such file or directory"),
-        ("folder.png", PICTURE, "directory"),
+        ("a.xyz", IMAGE, "no image format has the extension '.xyz'"),
+        ("bare", IMAGE, "no image format has the extension ''"),
+        ("missing/a.png", IMAGE, "No such file or directory"),
+        ("folder.png", IMAGE, "directory"),
         ("a.jpg", too_wide, "70000 x 1 pixels"),
     ):
         with pytest.raises(OSError) as caught:
@@ -86,4 +86,4 @@ def test_failed_writing_says_why_and_leaves_nothing(tmp_path: Path, capfd: pytes
     assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
     assert capfd.readouterr() == ("", "")
     with pytest.raises(ValueError, match="uint8 RGB"):
-        write_image(tmp_path / "a.png", PICTURE[..., 0])
+        write_image(tmp_path / "a.png", IMAGE[..., 0])

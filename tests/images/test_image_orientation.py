@@ -1,4 +1,4 @@
-"""Pictures' metadata: orientation, the size that a header tells, and what is broken or meaningless."""
+"""Images' metadata: orientation, the size that a header tells, and what is broken or meaningless."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from detector.images.files import picture_size
-from tests.images.test_image import FORMATS, LOSSLESS, PICTURE, encode, read_bytes
+from detector.images.files import image_size
+from tests.images.test_image import FORMATS, IMAGE, LOSSLESS, encode, read_bytes
 
 # ---- orientation
 
@@ -38,45 +38,45 @@ def test_orientation_is_obeyed(tmp_path: Path, kind: str, orientation: int) -> N
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"quality": 100, "subsampling": 0} if kind == "JPEG" else LOSSLESS[kind]
-    image = read_bytes(tmp_path, encode(PICTURE, kind, exif=exif, **options))
-    expected = turned(PICTURE, orientation)
+    image = read_bytes(tmp_path, encode(IMAGE, kind, exif=exif, **options))
+    expected = turned(IMAGE, orientation)
     assert image.shape == expected.shape
     assert np.abs(image.astype(int) - expected).max() <= (8 if kind == "JPEG" else 0)
 
 
-def test_orientation_of_a_transparent_and_of_a_deep_picture(tmp_path: Path) -> None:
+def test_orientation_of_a_transparent_and_of_a_deep_image(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    pixels = np.dstack([PICTURE, np.full(PICTURE.shape[:2], 255, np.uint8)])
+    pixels = np.dstack([IMAGE, np.full(IMAGE.shape[:2], 255, np.uint8)])
     pixels[:10, :10, 3] = 0
-    expected = PICTURE.copy()
+    expected = IMAGE.copy()
     expected[:10, :10] = 255
     for kind in ("PNG", "WEBP"):
         image = read_bytes(tmp_path, encode(pixels, kind, exif=exif, **LOSSLESS[kind]))
         np.testing.assert_array_equal(image, turned(expected, 6))
     for kind in ("PNG", "TIFF"):
-        image = read_bytes(tmp_path, encode(PICTURE[..., 0].astype(np.uint16) * 257, kind, exif=exif))
-        np.testing.assert_array_equal(image, turned(np.dstack([PICTURE[..., 0]] * 3), 6))
+        image = read_bytes(tmp_path, encode(IMAGE[..., 0].astype(np.uint16) * 257, kind, exif=exif))
+        np.testing.assert_array_equal(image, turned(np.dstack([IMAGE[..., 0]] * 3), 6))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", FORMATS)
-def test_the_header_tells_the_size_of_the_picture(tmp_path: Path, kind: str, orientation: int) -> None:
+def test_the_header_tells_the_size_of_the_image(tmp_path: Path, kind: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {} if kind in ("BMP", "GIF") else {"exif": exif}
-    image = read_bytes(tmp_path, encode(PICTURE, kind, **options))
-    assert picture_size(tmp_path / "picture") == image.shape[:2]
+    image = read_bytes(tmp_path, encode(IMAGE, kind, **options))
+    assert image_size(tmp_path / "picture") == image.shape[:2]
 
 
 @pytest.mark.parametrize("value", [0, 9, 77])
 def test_meaningless_orientations_are_ignored(tmp_path: Path, value: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = value
-    np.testing.assert_array_equal(read_bytes(tmp_path, encode(PICTURE, "PNG", exif=exif)), PICTURE)
+    np.testing.assert_array_equal(read_bytes(tmp_path, encode(IMAGE, "PNG", exif=exif)), IMAGE)
 
 
-def test_broken_metadata_do_not_spoil_the_picture(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    data = encode(PICTURE, "PNG", exif=b"Exif\0\0no TIFF header here", icc_profile=b"\0" * 200)
-    np.testing.assert_array_equal(read_bytes(tmp_path, data), PICTURE)
+def test_broken_metadata_do_not_spoil_the_image(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    data = encode(IMAGE, "PNG", exif=b"Exif\0\0no TIFF header here", icc_profile=b"\0" * 200)
+    np.testing.assert_array_equal(read_bytes(tmp_path, data), IMAGE)
     assert capfd.readouterr() == ("", "")

@@ -1,4 +1,4 @@
-"""Boxes of large pictures, found on a smaller copy."""
+"""Boxes of large images, found on a smaller copy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_boxes_by_hand() -> None:
 
 
 @pytest.mark.parametrize("size", [(997, 1213), (1400, 600)])
-def test_boxes_lie_in_the_picture_and_one_is_all_of_it(cat: NDArray[np.uint8], size: tuple[int, int]) -> None:
+def test_boxes_lie_in_the_image_and_one_is_all_of_it(cat: NDArray[np.uint8], size: tuple[int, int]) -> None:
     height, width = size
     large = cv2.resize(cat, (width, height), interpolation=cv2.INTER_LINEAR)
     boxes = propose_reduced(large, partial(selective_search, max_boxes=500), 100_000)

@@ -57,11 +57,11 @@ def segment_slowly(graph: PixelGraph, width: int, k: float, min_size: int) -> ND
     sigma=st.sampled_from([0, 0.8]),
     seed=st.integers(0, 1000),
 )
-def test_equals_the_slow_twin_on_random_pictures(
+def test_equals_the_slow_twin_on_random_images(
     height: Any, width: Any, n_colours: Any, k: Any, min_size: Any, sigma: Any, seed: Any
 ) -> None:
-    picture = np.random.default_rng(seed).integers(0, n_colours, (height, width, 3)).astype(np.uint8)
-    graph = pixel_graph(picture, sigma)
+    image = np.random.default_rng(seed).integers(0, n_colours, (height, width, 3)).astype(np.uint8)
+    graph = pixel_graph(image, sigma)
     labels, n_regions = segment(graph, k, min_size)
     expected = segment_slowly(graph, width, k, min_size)
     assert labels.tolist() == expected.tolist()
@@ -70,15 +70,15 @@ def test_equals_the_slow_twin_on_random_pictures(
 
 @pytest.mark.parametrize(("k", "min_size"), [(5, 5), (50, 50), (100, 20), (300, 0)])
 def test_equals_the_slow_twin_on_a_photograph(k: Any, min_size: Any) -> None:
-    picture = np.ascontiguousarray(astronaut()[60:180:2, 150:310:2])
-    graph = pixel_graph(picture)
+    image = np.ascontiguousarray(astronaut()[60:180:2, 150:310:2])
+    graph = pixel_graph(image)
     labels, _ = segment(graph, k, min_size)
-    assert labels.tolist() == segment_slowly(graph, picture.shape[1], k, min_size).tolist()
+    assert labels.tolist() == segment_slowly(graph, image.shape[1], k, min_size).tolist()
 
 
-def test_large_pictures_are_swept_without_a_change_in_the_result(monkeypatch: Any) -> None:
-    picture = np.ascontiguousarray(astronaut()[:100, 150:300])
-    graph = pixel_graph(picture)
+def test_large_images_are_swept_without_a_change_in_the_result(monkeypatch: Any) -> None:
+    image = np.ascontiguousarray(astronaut()[:100, 150:300])
+    graph = pixel_graph(image)
     swept, n_swept = segment(graph, 50, 50)
     monkeypatch.setattr("detector.proposals.segmentation.FEW_EDGES", 0)
     often, n_often = segment(graph, 50, 50)
@@ -90,11 +90,11 @@ def test_large_pictures_are_swept_without_a_change_in_the_result(monkeypatch: An
 
 
 def test_levels_are_colour_distances_to_the_four_neighbours() -> None:
-    picture = np.zeros((2, 2, 3), np.uint8)
-    picture[0, 1] = (3, 4, 0)
-    picture[1, 0] = (0, 0, 2)
-    picture[1, 1] = (1, 2, 2)
-    levels = pixel_graph(picture, sigma=0).levels / LEVELS_PER_UNIT
+    image = np.zeros((2, 2, 3), np.uint8)
+    image[0, 1] = (3, 4, 0)
+    image[1, 0] = (0, 0, 2)
+    image[1, 1] = (1, 2, 2)
+    levels = pixel_graph(image, sigma=0).levels / LEVELS_PER_UNIT
     outside = NO_EDGE / LEVELS_PER_UNIT
     assert levels[0, [0, 2]].tolist() == [5, int(np.sqrt(5) * LEVELS_PER_UNIT) / LEVELS_PER_UNIT]
     assert levels[1, 1] == int(np.sqrt(29) * LEVELS_PER_UNIT) / LEVELS_PER_UNIT
@@ -105,11 +105,11 @@ def test_levels_are_colour_distances_to_the_four_neighbours() -> None:
     assert levels[1, 0] == levels[3, 1] == outside
 
 
-def test_pictures_are_smoothed_by_a_gaussian() -> None:
-    picture = astronaut()[:64, :64]
-    smooth = scipy.ndimage.gaussian_filter(picture.astype(np.float64), (0.8, 0.8, 0), mode="nearest", truncate=5)
+def test_images_are_smoothed_by_a_gaussian() -> None:
+    image = astronaut()[:64, :64]
+    smooth = scipy.ndimage.gaussian_filter(image.astype(np.float64), (0.8, 0.8, 0), mode="nearest", truncate=5)
     distances = np.linalg.norm(smooth[:, 1:] - smooth[:, :-1], axis=2)
-    levels = pixel_graph(picture, sigma=0.8).levels[0].reshape(64, 64)[:, :-1]
+    levels = pixel_graph(image, sigma=0.8).levels[0].reshape(64, 64)[:, :-1]
     assert np.abs((levels + 0.5) / LEVELS_PER_UNIT - distances).max() < 1.1 / LEVELS_PER_UNIT
 
 

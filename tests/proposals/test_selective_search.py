@@ -1,4 +1,4 @@
-"""Selective search as a whole: what holds for any picture."""
+"""Selective search as a whole: what holds for any image."""
 
 from typing import Any
 
@@ -43,13 +43,13 @@ def test_boxes_of_a_photograph(mode: Any) -> None:
     n_colours=st.sampled_from([1, 2, 256]),
     seed=st.integers(0, 99),
 )
-def test_boxes_of_any_small_picture(height: Any, width: Any, n_colours: Any, seed: Any) -> None:
+def test_boxes_of_any_small_image(height: Any, width: Any, n_colours: Any, seed: Any) -> None:
     image = np.random.default_rng(seed).integers(0, n_colours, (height, width, 3)).astype(np.uint8)
     check_boxes(selective_search(image, max_boxes=100_000, threads=1), image)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 37), (37, 1), (5, 5), (64, 48)])
-def test_a_constant_picture_gives_one_box(shape: Any) -> None:
+def test_a_constant_image_gives_one_box(shape: Any) -> None:
     height, width = shape
     assert selective_search(np.full((*shape, 3), 130, np.uint8)).tolist() == [[0, 0, width, height]]
 
@@ -62,9 +62,9 @@ def test_threads_and_calls_in_between_change_nothing() -> None:
         assert np.array_equal(selective_search(PHOTOGRAPH, seed=3, threads=threads), alone)
 
 
-def test_large_pictures_give_the_same_boxes_with_less_memory(monkeypatch: Any) -> None:
+def test_large_images_give_the_same_boxes_with_less_memory(monkeypatch: Any) -> None:
     boxes = selective_search(PHOTOGRAPH)
-    monkeypatch.setattr("detector.proposals.selective_search.LARGE_PICTURE", 0)
+    monkeypatch.setattr("detector.proposals.selective_search.LARGE_IMAGE", 0)
     assert np.array_equal(selective_search(PHOTOGRAPH), boxes)
 
 
@@ -88,7 +88,7 @@ def test_min_side_drops_boxes_and_keeps_the_order() -> None:
     assert np.array_equal(large, boxes[sides >= 60])
 
 
-def test_many_pictures_equal_single_ones_in_order_and_are_read_as_needed() -> None:
+def test_many_images_equal_single_ones_in_order_and_are_read_as_needed() -> None:
     images = [
         PHOTOGRAPH,
         np.ascontiguousarray(coffee()[:200, :300]),
@@ -122,7 +122,7 @@ def flat_rectangles(seed: int) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_mirrored_picture_gives_mirrored_boxes_where_no_tie_decides(seed: Any) -> None:
+def test_a_mirrored_image_gives_mirrored_boxes_where_no_tie_decides(seed: Any) -> None:
     image = flat_rectangles(seed)
     mode = MODES["fast"]._replace(sigma=0)
     boxes = selective_search(image, mode, min_side=1)

@@ -109,10 +109,10 @@ def test_many_neighbours_are_all_found() -> None:
 
 
 def test_colour_histograms_count_rounded_bins() -> None:
-    picture = np.zeros((1, 4, 3), np.uint8)
-    picture[0, :, 0] = (0, 5, 6, 255)  # a bin is 255 / 24 = 10.6 wide and the first one is half of that
+    image = np.zeros((1, 4, 3), np.uint8)
+    image[0, :, 0] = (0, 5, 6, 255)  # a bin is 255 / 24 = 10.6 wide and the first one is half of that
     labels = np.array([0, 0, 0, 1], np.int32)
-    histograms = colour_histograms(colour_bins(picture, 25), 25, labels, np.array([3, 1], np.int32)) / ONE
+    histograms = colour_histograms(colour_bins(image, 25), 25, labels, np.array([3, 1], np.int32)) / ONE
     assert histograms[0, [0, 1, 25, 50]] == pytest.approx([2 / 9, 1 / 9, 1 / 3, 1 / 3], abs=0.5 / ONE)
     assert histograms[1, [24, 25, 50]] == pytest.approx([1 / 3, 1 / 3, 1 / 3], abs=0.5 / ONE)
     assert histograms.sum(axis=1) == pytest.approx([1, 1], abs=75 / ONE)

@@ -16,7 +16,7 @@ IMAGE = np.ascontiguousarray(astronaut()[:120:2, 160:320:2])
 BOXES = {"000001": np.array([[0, 0, 10, 20], [5.5, 2, 7, 3]], np.float32), "b": np.zeros((0, 4), np.float32)}
 
 
-def test_the_package_gives_boxes_inside_the_picture_none_twice() -> None:
+def test_the_package_gives_boxes_inside_the_image_none_twice() -> None:
     boxes = selectivesearch_package(IMAGE, min_side=8)
     assert boxes.dtype == np.float32
     assert len(boxes) > 5

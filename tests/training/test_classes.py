@@ -1,4 +1,4 @@
-"""Classes added to a trained model and taken out of it, by the script, on synthetic pictures."""
+"""Classes added to a trained model and taken out of it, by the script, on synthetic images."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def test_an_added_class_is_found_and_leaves_the_others_bits(root: Path) -> None:
     np.testing.assert_array_equal(added.regressors.weights[:2], two.regressors.weights)
     assert added.record["added"]["triangle"]["images"] == 24
     test_set = write_synthetic_voc(root / "new", 8, seed=5, split="test")
-    pictures = [each for each in test_set if (each.labels == 2).any()]
-    found = [added.detect(read_image(each.path), min_score=-0.5) for each in pictures]
+    images = [each for each in test_set if (each.labels == 2).any()]
+    found = [added.detect(read_image(each.path), min_score=-0.5) for each in images]
     assert np.mean([(each.labels == 2).any() for each in found]) > 0.6
     assert remove_class(added, "triangle").record == {"added": {}}
 
@@ -118,7 +118,7 @@ def test_the_cache_tells_what_is_in_it(root: Path) -> None:
     done = script("cache_features.py", "--cache", "cache", "--cache-info", cwd=root)
     assert done.returncode == 0, done.stderr
     maps, proposals, total = done.stdout.splitlines()
-    assert maps.startswith("maps-") and ": 24 pictures, " in maps and "short_sides [320]" in maps
+    assert maps.startswith("maps-") and ": 24 images, " in maps and "short_sides [320]" in maps
     assert proposals.startswith("proposals-") and "max_boxes 300" in proposals
     assert total.startswith("cache: ")
 

@@ -88,7 +88,7 @@ def test_boxes_of_ignored_objects_are_left_out() -> None:
 
 
 class Quadrants:
-    """Pictures of points in the plane: the quadrant is the class, what is near the axes is background."""
+    """Images of points in the plane: the quadrant is the class, what is near the axes is background."""
 
     n_features, n_classes = 2, 4
 
@@ -117,8 +117,8 @@ def settings(**changes: Any) -> FineTuningSettings:
         dropout=0.1,
         batch_size=16,
         seed=3,
-        pictures_per_round=8,
-        boxes_per_picture=16,
+        images_per_round=8,
+        boxes_per_image=16,
         rounds_per_snapshot=4,
     )
     return replace(few, **changes)
@@ -138,12 +138,12 @@ def test_layers_learn_what_no_linear_model_can(tmp_path: Path) -> None:
     assert tuned.held_out_loss < 0.5
 
 
-def test_pictures_held_out_without_boxes_are_named_before_any_work(tmp_path: Path) -> None:
+def test_images_held_out_without_boxes_are_named_before_any_work(tmp_path: Path) -> None:
     class Empty(Quadrants):
         def sample(self, index: int, n_boxes: int, random: np.random.Generator) -> tuple[Floats, NDArray[np.int64]]:
             return super().sample(index, 0, random)
 
-    with pytest.raises(ValueError, match="no boxes to choose a snapshot on in the pictures that are held out"):
+    with pytest.raises(ValueError, match="no boxes to choose a snapshot on in the images that are held out"):
         FineTuning(Quadrants(0), Empty(0), settings(), tmp_path / "state.safetensors").run()
     assert not list(tmp_path.iterdir())
 

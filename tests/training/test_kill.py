@@ -20,7 +20,7 @@ CONFIG = {
     # few new samples make the bank grow by half again and again: many fits, many checkpoints
     "svm": {"loss": "squared_hinge", "C": 0.01, "max_per_picture": 4, "centre": True},
 }
-N_PICTURES, N_KILLS = 20, 20
+N_IMAGES, N_KILLS = 20, 20
 
 
 def train_model(root: Path, cache: Path, model: Path) -> None:
@@ -31,7 +31,7 @@ def train_model(root: Path, cache: Path, model: Path) -> None:
 
 
 def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
-    write_synthetic_voc(tmp_path / "voc", N_PICTURES, seed=3)
+    write_synthetic_voc(tmp_path / "voc", N_IMAGES, seed=3)
 
     def run(folder: Path, seconds: float | None) -> bool:
         """Whether training came to its end before it was killed after so many seconds."""

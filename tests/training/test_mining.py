@@ -27,11 +27,11 @@ PROBLEM = SVMProblem(C=1e-2)
 
 
 @dataclass(frozen=True)
-class FakePictures:
-    """Pictures whose windows index rows of a matrix of features."""
+class FakeImages:
+    """Images whose windows index rows of a matrix of features."""
 
-    features: NDArray[np.float32]  # (pictures, boxes, D)
-    targets: NDArray[np.int8]  # (pictures, boxes, K)
+    features: NDArray[np.float32]  # (images, boxes, D)
+    targets: NDArray[np.int8]  # (images, boxes, K)
 
     def __len__(self) -> int:
         return len(self.features)
@@ -44,8 +44,8 @@ class FakePictures:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> FakePictures:
-    """30 pictures of 60 boxes; the first box of each is an object of one of 2 classes, some boxes are ignored."""
+def images() -> FakeImages:
+    """30 images of 60 boxes; the first box of each is an object of one of 2 classes, some boxes are ignored."""
     rng = np.random.default_rng(0)
     features = rng.standard_normal((30, 60, N_FEATURES)).astype(np.float32) * 5
     targets = np.full((30, 60, N_CLASSES), -1, np.int8)
@@ -54,7 +54,7 @@ def pictures() -> FakePictures:
         targets[index, 0] = -1
         targets[index, 0, index % 2] = 1
         features[index, 0, index % 2] += 12
-    return FakePictures(features, targets)
+    return FakeImages(features, targets)
 
 
 def fresh(capacity: int = 2000, n_classes: int = N_CLASSES) -> MiningState:
@@ -80,54 +80,54 @@ def test_boxes_with_equal_cells_count_once() -> None:
     assert first_of_each(windows).tolist() == [0, 1, 3]
 
 
-def test_mining_finds_the_solution_of_all_samples(pictures: FakePictures) -> None:
-    settings = MiningSettings(start_pictures=3, start_samples=10, max_per_picture=60, growth=0.2)
-    mined = mine(pictures, PROBLEM, solve_dual, settings, fresh())
-    features = pictures.features.reshape(-1, N_FEATURES)
-    targets = pictures.targets.reshape(-1, N_CLASSES)
+def test_mining_finds_the_solution_of_all_samples(images: FakeImages) -> None:
+    settings = MiningSettings(start_images=3, start_samples=10, max_per_picture=60, growth=0.2)
+    mined = mine(images, PROBLEM, solve_dual, settings, fresh())
+    features = images.features.reshape(-1, N_FEATURES)
+    targets = images.targets.reshape(-1, N_CLASSES)
     full = solve_dual(PROBLEM, features, targets)
     ratio = PROBLEM.objectives(mined, features, targets) / PROBLEM.objectives(full, features, targets)
     assert (ratio < 1.05).all()
 
 
-def test_a_pass_can_go_on_from_any_fit(pictures: FakePictures) -> None:
-    settings = MiningSettings(start_pictures=3, start_samples=10, max_per_picture=20, growth=0.5)
+def test_a_pass_can_go_on_from_any_fit(images: FakeImages) -> None:
+    settings = MiningSettings(start_images=3, start_samples=10, max_per_picture=20, growth=0.5)
     states: list[tuple[int, NDArray[np.int64], NDArray[np.float32], LinearSVMs]] = []
 
     def keep(state: MiningState) -> None:
         assert state.svms is not None
-        states.append((state.next_picture, state.bank.keys.copy(), state.bank.duals.copy(), state.svms))
+        states.append((state.next_image, state.bank.keys.copy(), state.bank.duals.copy(), state.svms))
 
-    full = mine(pictures, PROBLEM, solve_dual, settings, fresh(), report=keep)
+    full = mine(images, PROBLEM, solve_dual, settings, fresh(), report=keep)
     assert len(states) > 3
-    for next_picture, keys, duals, svms in states:
+    for next_image, keys, duals, svms in states:
         bank = Bank(1000, N_FEATURES, N_CLASSES)
-        for picture, row in keys:
-            candidates = pictures[picture]
+        for image, row in keys:
+            candidates = images[image]
             rows = np.array([row])
-            bank.add(candidates.pool(candidates.windows[rows]), candidates.targets[rows], picture, rows)
+            bank.add(candidates.pool(candidates.windows[rows]), candidates.targets[rows], image, rows)
         bank.duals[:] = duals
-        again = mine(pictures, PROBLEM, solve_dual, settings, MiningState(bank, next_picture, svms=svms))
+        again = mine(images, PROBLEM, solve_dual, settings, MiningState(bank, next_image, svms=svms))
         np.testing.assert_array_equal(again.weights, full.weights)
 
 
-def test_memory_is_bounded_and_no_sample_stored_twice(pictures: FakePictures) -> None:
-    settings = MiningSettings(start_pictures=2, start_samples=5, max_per_picture=30, growth=0.1)
+def test_memory_is_bounded_and_no_sample_stored_twice(images: FakeImages) -> None:
+    settings = MiningSettings(start_images=2, start_samples=5, max_per_picture=30, growth=0.1)
     sizes = []
 
     def check(state: MiningState) -> None:
         sizes.append(state.bank.size)
         assert len(np.unique(state.bank.keys, axis=0)) == state.bank.size
-        assert (state.bank.targets > 0).any(1).sum() == len(pictures)
+        assert (state.bank.targets > 0).any(1).sum() == len(images)
 
-    mine(pictures, PROBLEM, solve_dual, settings, fresh(capacity=120), report=check)
+    mine(images, PROBLEM, solve_dual, settings, fresh(capacity=120), report=check)
     assert max(sizes) <= 120
 
 
-def test_a_class_without_objects_is_an_error(pictures: FakePictures) -> None:
-    targets = np.concatenate([pictures.targets, np.full((30, 60, 1), -1, np.int8)], axis=2)
+def test_a_class_without_objects_is_an_error(images: FakeImages) -> None:
+    targets = np.concatenate([images.targets, np.full((30, 60, 1), -1, np.int8)], axis=2)
     with pytest.raises(ValueError, match="no box of class 2 to train on"):
-        mine(FakePictures(pictures.features, targets), PROBLEM, solve_dual, MiningSettings(), fresh(n_classes=3))
+        mine(FakeImages(images.features, targets), PROBLEM, solve_dual, MiningSettings(), fresh(n_classes=3))
 
 
 def test_the_bank_keeps_rows_and_refuses_more_than_it_holds() -> None:

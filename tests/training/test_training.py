@@ -1,4 +1,4 @@
-"""From a data set to a detector, with the real network on synthetic pictures."""
+"""From a data set to a detector, with the real network on synthetic images."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_too_few_samples_for_the_objects_are_named_before_any_work(train_set: Da
     assert not list(tmp_path.iterdir())
 
 
-def test_a_trained_detector_finds_objects_of_new_pictures(detector: Detector, test_set: Dataset) -> None:
+def test_a_trained_detector_finds_objects_of_new_images(detector: Detector, test_set: Dataset) -> None:
     found = [detector.detect(read_image(each.path)) for each in test_set]
     ids = [each.image_id for each in test_set]
     result = evaluate_voc(by_class(ids, found), test_set, test_set.class_names)
@@ -53,16 +53,16 @@ def test_a_trained_detector_finds_objects_of_new_pictures(detector: Detector, te
 
 def test_classes_without_objects_are_named_before_any_work(train_set: Dataset, config: Config, tmp_path: Path) -> None:
     cache = build_cache(config, tmp_path / "cache")
-    with pytest.raises(ValueError, match="no object to learn from in 24 pictures: star, cross"):
+    with pytest.raises(ValueError, match="no object to learn from in 24 images: star, cross"):
         train(config, train_set, (*train_set.class_names, "star", "cross"), cache)
     assert not (tmp_path / "cache").exists()
 
 
 def test_training_twice_gives_the_same_model(
-    detector: Detector, train_set: Dataset, config: Config, pictures: TrainingSet, tmp_path: Path
+    detector: Detector, train_set: Dataset, config: Config, images: TrainingSet, tmp_path: Path
 ) -> None:
     detector.save(tmp_path / "a")
-    train(config, train_set, train_set.class_names, pictures.cache).save(tmp_path / "b")
+    train(config, train_set, train_set.class_names, images.cache).save(tmp_path / "b")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
@@ -71,7 +71,7 @@ def test_a_killed_training_goes_on_to_the_same_model(
     detector: Detector,
     train_set: Dataset,
     config: Config,
-    pictures: TrainingSet,
+    images: TrainingSet,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     fit: int,
@@ -86,22 +86,22 @@ def test_a_killed_training_goes_on_to_the_same_model(
 
     monkeypatch.setattr("detector.training.train.save_state", save_and_die)
     with pytest.raises(KeyboardInterrupt):
-        train(config, train_set, train_set.class_names, pictures.cache)
+        train(config, train_set, train_set.class_names, images.cache)
     monkeypatch.undo()
     assert saved[0].exists()
-    train(config, train_set, train_set.class_names, pictures.cache).save(tmp_path / "resumed")
+    train(config, train_set, train_set.class_names, images.cache).save(tmp_path / "resumed")
     detector.save(tmp_path / "undisturbed")
     assert (tmp_path / "resumed").read_bytes() == (tmp_path / "undisturbed").read_bytes()
     assert not saved[0].exists()
 
 
 def test_a_damaged_checkpoint_is_not_used(
-    pictures: TrainingSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    images: TrainingSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "checkpoint"
-    assert load_state(path, pictures, Bank(10, 3200, 3)) is None
+    assert load_state(path, images, Bank(10, 3200, 3)) is None
     path.write_bytes(b"damage")
-    assert load_state(path, pictures, Bank(10, 3200, 3)) is None
+    assert load_state(path, images, Bank(10, 3200, 3)) is None
     assert f"{path}: is damaged" in caplog.text
 
 
@@ -110,14 +110,14 @@ FINE_TUNING = {"enabled": True, "width": 64, "iterations": 256, "batch_size": 64
 
 @pytest.mark.parametrize(("head", "beside"), [("svm", False), ("svm", True), ("softmax", False)])
 def test_fine_tuned_layers_detect_and_come_back_from_a_file(
-    head: str, beside: bool, train_set: Dataset, test_set: Dataset, pictures: TrainingSet, tmp_path: Path
+    head: str, beside: bool, train_set: Dataset, test_set: Dataset, images: TrainingSet, tmp_path: Path
 ) -> None:
     """Both heads on the same fine-tuned layers, which are trained once; regressors on either kind of features."""
     kind = {"svm": "layer", "softmax": "pooled"}[head]
     tuning = {**FINE_TUNING, "head": head, "beside_pooled": beside}
     recipe = {**CONFIG, "fine_tuning": tuning, "regression": {"features": kind}}
     config = parse_config(recipe, "test")
-    detector = train(config, train_set, train_set.class_names, pictures.cache)
+    detector = train(config, train_set, train_set.class_names, images.cache)
     found = [detector.detect(read_image(each.path)) for each in test_set]
     result = evaluate_voc(by_class([each.image_id for each in test_set], found), test_set, test_set.class_names)
     assert result.mAP > 0.5
@@ -125,7 +125,7 @@ def test_fine_tuned_layers_detect_and_come_back_from_a_file(
     again = Detector.load(tmp_path / "model.safetensors").detect(read_image(test_set[0].path))
     np.testing.assert_array_equal(again.scores, found[0].scores)
     np.testing.assert_array_equal(again.boxes, found[0].boxes)
-    assert len(list(pictures.cache.directory.glob("fine-tuning-*"))) == 1
+    assert len(list(images.cache.directory.glob("fine-tuning-*"))) == 1
 
 
 def test_layers_to_begin_with_are_checked_before_any_work(train_set: Dataset, tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_layers_to_begin_with_are_checked_before_any_work(train_set: Dataset, tm
     assert not (tmp_path / "cache").exists()
 
 
-def test_one_picture_cannot_be_held_out_from_itself(pictures: TrainingSet, train_set: Dataset, tmp_path: Path) -> None:
-    one = replace(pictures, annotations=train_set.annotations[:1])
-    with pytest.raises(ValueError, match="needs two pictures with objects, one to hold out, but there is 1"):
+def test_one_image_cannot_be_held_out_from_itself(images: TrainingSet, train_set: Dataset, tmp_path: Path) -> None:
+    one = replace(images, annotations=train_set.annotations[:1])
+    with pytest.raises(ValueError, match="needs two images with objects, one to hold out, but there is 1"):
         fine_tune(one, FineTuningConfig(), tmp_path / "state.safetensors")

@@ -20,9 +20,9 @@ from detector.training.train import train_regressors
 from detector.training.training_set import TrainingSet, scaled
 
 
-def test_candidates_are_truth_first_and_distinct_windows_after(pictures: TrainingSet, train_set: Dataset) -> None:
+def test_candidates_are_truth_first_and_distinct_windows_after(images: TrainingSet, train_set: Dataset) -> None:
     for index in (0, 7):
-        candidates = pictures[index]
+        candidates = images[index]
         labels = train_set[index].labels
         n_truths = len(labels)
         assert (candidates.targets[np.arange(n_truths), labels] == 1).all()
@@ -30,17 +30,17 @@ def test_candidates_are_truth_first_and_distinct_windows_after(pictures: Trainin
         others = candidates.windows[n_truths:]
         assert len(np.unique(others, axis=0)) == len(others)
         features = candidates.pool(candidates.windows[:2])
-        expected = pictures.features(index, train_set[index].boxes[:2])
+        expected = images.features(index, train_set[index].boxes[:2])
         np.testing.assert_array_equal(features, expected)
 
 
-def test_negatives_overlap_no_object_of_the_class(pictures: TrainingSet, train_set: Dataset) -> None:
-    boxes, _ = pictures.boxes(3)
+def test_negatives_overlap_no_object_of_the_class(images: TrainingSet, train_set: Dataset) -> None:
+    boxes, _ = images.boxes(3)
     overlaps = iou(boxes, train_set[3].boxes)
     # windows are distinct, so that boxes and candidates can be matched through their windows
-    maps = pictures.cache.maps(train_set[3].image_id, train_set[3].path)
-    window_of = {tuple(w): i for i, w in reversed(list(enumerate(pictures.cache.encoder.windows(maps, boxes))))}
-    candidates = pictures[3]
+    maps = images.cache.maps(train_set[3].image_id, train_set[3].path)
+    window_of = {tuple(w): i for i, w in reversed(list(enumerate(images.cache.encoder.windows(maps, boxes))))}
+    candidates = images[3]
     for window, targets in zip(candidates.windows[len(train_set[3].labels) :], candidates.targets, strict=False):
         assert tuple(window) in window_of
         assert set(targets) <= {-1, 0, 1}
@@ -51,21 +51,21 @@ def test_negatives_overlap_no_object_of_the_class(pictures: TrainingSet, train_s
         assert (ignored_or_positive[near[rows]]).all()
 
 
-def test_difficult_objects_are_neither_objects_nor_background(pictures: TrainingSet, train_set: Dataset) -> None:
+def test_difficult_objects_are_neither_objects_nor_background(images: TrainingSet, train_set: Dataset) -> None:
     index = next(i for i, each in enumerate(train_set) if len(each.labels))
     first = train_set[index]
     hidden = replace(first, difficult=np.ones(len(first.labels), bool))
-    without = TrainingSet(Dataset((hidden,), train_set.class_names, "one"), 3, pictures.cache, difficult=False)
+    without = TrainingSet(Dataset((hidden,), train_set.class_names, "one"), 3, images.cache, difficult=False)
     random = np.random.default_rng(0)
-    assert len(RandomBoxes(pictures, np.array([index])).sample(0, 64, random)[1]) > 0
+    assert len(RandomBoxes(images, np.array([index])).sample(0, 64, random)[1]) > 0
     assert len(RandomBoxes(without, np.array([0])).sample(0, 64, random)[1]) == 0
     assert not without.has_objects(0)
     regressors = train_regressors(without, RegressionConfig(), seed=3)
     assert not regressors.weights.any() and not regressors.biases.any()
 
 
-def test_pictures_without_boxes_do_not_spoil_the_scale(pictures: TrainingSet, train_set: Dataset) -> None:
-    cache = replace(pictures.cache, precomputed={each.image_id: each.boxes for each in train_set})
+def test_images_without_boxes_do_not_spoil_the_scale(images: TrainingSet, train_set: Dataset) -> None:
+    cache = replace(images.cache, precomputed={each.image_id: each.boxes for each in train_set})
     nothing = replace(
         train_set[1], boxes=np.zeros((0, 4), np.float32), labels=np.zeros(0, int), difficult=np.zeros(0, bool)
     )
@@ -75,18 +75,18 @@ def test_pictures_without_boxes_do_not_spoil_the_scale(pictures: TrainingSet, tr
     assert np.isfinite(found.mean).all() and np.isfinite(found.scale).all()
 
 
-def test_difficult_objects_can_be_left_out(pictures: TrainingSet, train_set: Dataset, config: Config) -> None:
+def test_difficult_objects_can_be_left_out(images: TrainingSet, train_set: Dataset, config: Config) -> None:
     n_objects = sum(len(each.labels) for each in train_set)
     n_difficult = sum(int(each.difficult.sum()) for each in train_set)
     assert n_difficult > 0
-    without = TrainingSet(train_set.annotations, 3, pictures.cache, difficult=False)
-    assert sum(len(pictures.boxes(i)[1]) for i in range(len(pictures))) == n_objects
+    without = TrainingSet(train_set.annotations, 3, images.cache, difficult=False)
+    assert sum(len(images.boxes(i)[1]) for i in range(len(images))) == n_objects
     assert sum(len(without.boxes(i)[1]) for i in range(len(without))) == n_objects - n_difficult
 
 
 @pytest.mark.parametrize("centre", [False, True])
-def test_features_get_the_norm_asked_for(pictures: TrainingSet, centre: bool) -> None:
-    ready = scaled(pictures, 20.0, centre, seed=0, max_boxes=10_000)
+def test_features_get_the_norm_asked_for(images: TrainingSet, centre: bool) -> None:
+    ready = scaled(images, 20.0, centre, seed=0, max_boxes=10_000)
     everything = [ready[i].pool(ready[i].windows) for i in range(len(ready))]
     norms = np.concatenate([np.linalg.norm(each, axis=1) for each in everything])
     assert norms.mean() == pytest.approx(20, rel=1e-4)
@@ -94,21 +94,21 @@ def test_features_get_the_norm_asked_for(pictures: TrainingSet, centre: bool) ->
     assert (np.abs(means).max() < 1e-4) == centre
 
 
-def test_unscaled_weights_say_the_same_of_plain_features(pictures: TrainingSet, train_set: Dataset) -> None:
-    ready = scaled(pictures, 20.0, True, seed=0)
+def test_unscaled_weights_say_the_same_of_plain_features(images: TrainingSet, train_set: Dataset) -> None:
+    ready = scaled(images, 20.0, True, seed=0)
     rng = np.random.default_rng(0)
     weights, biases = rng.standard_normal((3200, 2)).astype(np.float32), np.array([1, -2], np.float32)
     plain_weights, plain_biases = ready.unscaled(weights, biases)
     boxes = train_set[0].boxes
     expected = ready.features(0, boxes) @ weights + biases
-    np.testing.assert_allclose(pictures.features(0, boxes) @ plain_weights + plain_biases, expected, atol=1e-2)
+    np.testing.assert_allclose(images.features(0, boxes) @ plain_weights + plain_biases, expected, atol=1e-2)
 
 
-def test_features_side_by_side_get_equal_shares_of_the_norm(pictures: TrainingSet) -> None:
-    n_pooled = pictures.n_features
+def test_features_side_by_side_get_equal_shares_of_the_norm(images: TrainingSet) -> None:
+    n_pooled = images.n_features
     weights = np.random.default_rng(0).normal(0, 1 / n_pooled, (5, n_pooled)).astype(np.float16)
     layers = FullyConnected([weights], [np.zeros(5, np.float32)], beside_inputs=True)
-    beside = scaled(replace(pictures, layers=layers), 20, True, seed=3)
+    beside = scaled(replace(images, layers=layers), 20, True, seed=3)
     assert beside.n_features == n_pooled + 5
     candidates = [beside[index] for index in range(len(beside))]
     features = np.concatenate([each.pool(each.windows) for each in candidates])
@@ -116,11 +116,11 @@ def test_features_side_by_side_get_equal_shares_of_the_norm(pictures: TrainingSe
         assert np.linalg.norm(part, axis=1).mean() == pytest.approx(20 / 2**0.5, rel=0.1)
 
 
-def test_pictures_without_precomputed_boxes_are_left_out_of_a_full_cache_too(
-    pictures: TrainingSet, train_set: Dataset
+def test_images_without_precomputed_boxes_are_left_out_of_a_full_cache_too(
+    images: TrainingSet, train_set: Dataset
 ) -> None:
     boxes = {each.image_id: each.boxes for each in train_set.annotations[1:]}
-    with_boxes = replace(pictures.cache, precomputed=boxes)
+    with_boxes = replace(images.cache, precomputed=boxes)
     assert not with_boxes.is_complete(train_set[0].image_id)
     assert [each.image_id for each in fill_cache(with_boxes, iter(train_set.annotations[1:]))] == list(boxes)
 
@@ -128,29 +128,29 @@ def test_pictures_without_precomputed_boxes_are_left_out_of_a_full_cache_too(
 def test_mirror_images_are_cached_and_learned_from(train_set: Dataset, config: Config, tmp_path: Path) -> None:
     cache = build_cache(config, tmp_path)
     first = train_set[0]
-    few = Dataset((first,), train_set.class_names, "one picture")
+    few = Dataset((first,), train_set.class_names, "one image")
     fill_cache(cache, few)
-    pictures = TrainingSet(few, len(few.class_names), cache)
+    images = TrainingSet(few, len(few.class_names), cache)
 
     def foreground(flips: bool) -> set[float]:
         """Sums of the features of one object's own box, which is the only one above an IoU of 0.999."""
-        sampled = RandomBoxes(pictures, np.arange(1), 1 / len(first.boxes), 0.999, (0.998, 0.999), flips)
+        sampled = RandomBoxes(images, np.arange(1), 1 / len(first.boxes), 0.999, (0.998, 0.999), flips)
         draws = [sampled.sample(0, len(first.boxes), np.random.default_rng(seed))[0] for seed in range(12)]
         return {round(float(features.sum()), 1) for features in draws}
 
-    assert foreground(flips=False) <= sums_of_objects(pictures, first.boxes, cache.maps(first.image_id, first.path))
+    assert foreground(flips=False) <= sums_of_objects(images, first.boxes, cache.maps(first.image_id, first.path))
     assert len(list(tmp_path.glob("maps-*"))) == 1
     seen = foreground(flips=True)
     encoder = cache.encoder
     mirror = encoder.maps(np.ascontiguousarray(read_image(first.path)[:, ::-1]))
     mirrored = cache.mirrored_maps(first.image_id, first.path)
     np.testing.assert_array_equal(mirrored.maps[0], mirror.maps[0].astype(np.float16))
-    of_mirror = sums_of_objects(pictures, flip(first.boxes, mirrored.image_size[1]), mirrored)
+    of_mirror = sums_of_objects(images, flip(first.boxes, mirrored.image_size[1]), mirrored)
     assert seen & of_mirror
     assert seen - of_mirror
     assert len(list(tmp_path.glob("maps-*"))) == 2
 
 
-def sums_of_objects(pictures: TrainingSet, boxes: Boxes, maps: FeatureMaps) -> set[float]:
-    pooled = pictures.cache.encoder.pool(maps, pictures.cache.encoder.windows(maps, boxes))
+def sums_of_objects(images: TrainingSet, boxes: Boxes, maps: FeatureMaps) -> set[float]:
+    pooled = images.cache.encoder.pool(maps, images.cache.encoder.windows(maps, boxes))
     return {round(float(each.sum()), 1) for each in pooled}
