@@ -14,7 +14,7 @@ from detector.commands.console import Parser, command, output_file, progress, re
 from detector.commands.options import (
     add_data_options,
     add_model_options,
-    check_data_options,
+    data_source,
     load_data,
     precomputed_boxes,
 )
@@ -45,7 +45,7 @@ def parser() -> Parser:
 @command
 def main() -> int:
     options = parser().parse_args()
-    check_data_options(options)
+    data_source(options)  # options that do not fit are told before a model is loaded
     if options.record and len(options.model or []) != 1:
         raise ValueError("--record needs one --model, the file to note the result in")
     if options.record and not options.mirror:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from detector.boxes import Boxes
 from detector.commands.console import Parser
@@ -23,7 +24,7 @@ def add_recipe(parser: Parser, example: str = "default", required: bool = True) 
 
 
 def add_data_options(parser: Parser, required: bool = True) -> None:
-    """Options of the commands that work on a data set; where it is not required, `check_data_options` asks for it."""
+    """Options of the commands that work on a data set; where it is not required, `data_source` asks for it."""
     source = parser.add_mutually_exclusive_group(required=required)
     source.add_argument("--voc", type=Path, metavar="ROOT", help="VOC folder, or a devkit above it")
     source.add_argument("--coco", type=Path, metavar="JSON", help="annotations of object detection in COCO's form")
@@ -64,8 +65,11 @@ def add_model_options(parser: Parser) -> None:
     parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
 
 
-def check_data_options(options: Namespace) -> None:
-    """Raise ValueError for options of `add_data_options` that do not go together."""
+def data_source(options: Namespace) -> dict[str, Any]:
+    """Where the data set of `add_data_options` lies and whether it may have faults, as arguments of `load_checked`.
+
+    Raises ValueError for options that do not go together.
+    """
     if options.voc is None and options.coco is None:
         raise ValueError("a data set is needed: --voc ROOT --split NAME, or --coco JSON")
     if options.voc is not None and options.split is None:
@@ -74,6 +78,7 @@ def check_data_options(options: Namespace) -> None:
         raise ValueError("--pictures goes with --coco: a VOC folder has its images in JPEGImages")
     if options.coco is not None and options.split is not None:
         raise ValueError("--split goes with --voc: a COCO file is one list of images")
+    return {"images": options.pictures} | {name: getattr(options, name) for name in ("voc", "split", "coco", "strict")}
 
 
 def load_data(
@@ -82,21 +87,16 @@ def load_data(
     open_images: bool = True,
     need_objects: bool = True,
 ) -> Dataset:
-    """The checked data set of `add_data_options`, with the errors of `check_data_options` and `load_checked`.
+    """The checked data set of `add_data_options`, with the errors of `data_source` and `load_checked`.
 
     class_names: those that may occur where ``--classes`` does not say it. open_images: whether to check images, too.
     """
     from detector.datasets.check import load_checked
     from detector.images.files import image_size
 
-    check_data_options(options)
     return load_checked(
-        voc=options.voc,
-        split=options.split,
-        coco=options.coco,
-        images=options.pictures,
+        **data_source(options),
         class_names=options.classes or class_names,
-        strict=options.strict,
         image_size=image_size if open_images else None,
         need_objects=need_objects,
     )

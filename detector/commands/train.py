@@ -19,7 +19,7 @@ from detector.commands.options import (
     add_data_options,
     add_network_options,
     add_recipe,
-    check_data_options,
+    data_source,
     load_data,
     precomputed_boxes,
 )
@@ -82,7 +82,7 @@ def from_recipe(options: Namespace) -> Detector:
 
 
 def with_class(options: Namespace) -> Detector:
-    check_data_options(options)
+    data_source(options)  # options that do not fit are told before a model is loaded
     from detector.cached_features import cache_of
     from detector.pipeline import Detector
     from detector.training.class_changes import add_classes, check_new
