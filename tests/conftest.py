@@ -63,7 +63,7 @@ def test_set(root: Path) -> Dataset:
 @pytest.fixture(scope="session")
 def config() -> Config:
     from detector.config.detector import parse_config
-    from tests.training.test_training import CONFIG
+    from tests.fakes import CONFIG
 
     return parse_config(CONFIG, "test")
 

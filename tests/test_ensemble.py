@@ -19,8 +19,8 @@ from detector.heads.fully_connected import Softmax
 from detector.heads.linear_svm import LinearSVMs
 from detector.images.files import write_image
 from detector.pipeline import Detector, build_encoder
+from tests.fakes import NAMES, PROPOSALS, coloured, fake_detector
 from tests.scripts import script
-from tests.test_pipeline import NAMES, PROPOSALS, coloured, fake_detector
 
 
 def seeing(colour: int, names: tuple[str, ...], gain: float = 1.0) -> Detector:

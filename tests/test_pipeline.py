@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,43 +11,13 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from detector.boxes import Boxes, as_boxes
+from detector.boxes import as_boxes
 from detector.config.detector import Config, parse_config
-from detector.features.encoder import RegionEncoder
 from detector.heads.box_regressors import BoxRegressors
 from detector.heads.linear_svm import LinearSVMs
 from detector.pipeline import Detector, build_encoder, build_proposer
 from detector.runtime.files import read_arrays, write_arrays
-from tests.features.test_encoder import MeanOfCells
-
-NAMES = ("red", "green")
-PROPOSALS = as_boxes([[0, 0, 64, 64], [4, 0, 68, 64], [96, 0, 160, 64], [0, 96, 160, 160]])
-
-
-def coloured() -> NDArray[np.uint8]:
-    """160 x 160: a red square at the top left, a green one at the top right, black elsewhere."""
-    image = np.zeros((160, 160, 3), np.uint8)
-    image[:64, :64, 0] = 250
-    image[:64, 96:, 1] = 200
-    return image
-
-
-def fake_detector(move: float | None = None, propose: Callable[[Any], Boxes] = lambda image: PROPOSALS) -> Detector:
-    """Scores are the brightness of a colour less 100; regressors shift a box by a part of its width."""
-    backbone: Any = MeanOfCells()
-    weights = np.array([[1, 0], [0, 1], [0, 0]], np.float32)
-    regressors = None
-    if move is not None:
-        shifts = np.zeros((2, 4), np.float32)
-        shifts[0, 0] = move
-        regressors = BoxRegressors(np.zeros((2, 3, 4), np.float32), shifts)
-    return Detector(
-        propose,
-        RegionEncoder(backbone, short_sides=(160,), levels=(1,)),
-        LinearSVMs(weights, np.full(2, -100, np.float32)),
-        regressors,
-        NAMES,
-    )
+from tests.fakes import NAMES, PROPOSALS, coloured, fake_detector
 
 
 def test_objects_are_found_scored_and_suppressed() -> None:

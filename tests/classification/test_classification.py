@@ -24,7 +24,7 @@ from detector.config.classifier import ClassifierConfig, load_classifier_config,
 from detector.features.mapping import boxes_to_cells
 from detector.features.pooling import spatial_pyramid_pool
 from detector.images.files import write_image
-from tests.classification.test_classification_training import tiny, write_stripes
+from tests.fakes import tiny, write_stripes
 from tests.scripts import script
 
 ROOT = Path(__file__).parents[2]

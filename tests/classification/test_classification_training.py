@@ -14,22 +14,14 @@ import torch
 
 from detector.classification.model import Classifier
 from detector.classification.training import classification_loss, learning_rate, split_batches, train_classifier
-from detector.config.classifier import ClassifierConfig, load_classifier_config, parse_classifier_config
+from detector.config.classifier import ClassifierConfig, load_classifier_config
 from detector.datasets.labelled import LabelledImages, exclusive_targets
-from detector.images.files import read_image, write_image
+from detector.images.files import read_image
 from detector.runtime.progress import Progress, without_progress
+from tests.fakes import tiny, write_stripes
 from tests.scripts import forking
 
-TINY: dict[str, dict[str, Any]] = {
-    "network": {"backbone": "zf5/0.05", "weights": "random", "frozen": False, "pyramid": [2, 1], "hidden": [8]},
-    "pictures": {"short_side": 52, "crop": 48, "sizes": [48]},
-    "training": {"epochs": 4, "batch": 8},
-}
 BATCHES = 4 * 3
-
-
-def tiny(**changes: dict[str, Any]) -> ClassifierConfig:
-    return parse_classifier_config({name: section | changes.get(name, {}) for name, section in TINY.items()}, "test")
 
 
 SINGLE = tiny()
@@ -42,23 +34,6 @@ KINDS = {
     "frozen": tiny(network={"backbone": "efficientnet_lite0", "stage": "blocks.1", "weights": None, "frozen": True}),
     "batch norms": tiny(network={"backbone": "efficientnet_lite0", "stage": "blocks.1", "weights": None}),
 }
-
-
-def write_stripes(folder: Path, count: int, exclusive: bool = True) -> LabelledImages:
-    """Noise of several sizes with stripes across, down, or (where they do not exclude each other) both or neither."""
-    folder.mkdir(exist_ok=True)
-    rng = np.random.default_rng(0)
-    paths, rows = [], []
-    for number in range(count):
-        height, width = rng.integers(50, 90, 2)
-        y, x = np.mgrid[:height, :width]
-        classes = np.eye(2, dtype=int)[number % 2] if exclusive else np.array([number % 2, number // 2 % 2])
-        stripes = classes[0] * (y // 4 % 2) + classes[1] * (x // 4 % 2)
-        image = 60 + 60 * stripes[..., None] + rng.integers(0, 60, (height, width, 3))
-        paths.append(folder / f"{number}.png")
-        write_image(paths[-1], image.astype(np.uint8))
-        rows.append(2 * classes - 1)
-    return LabelledImages(tuple(paths), np.array(rows, np.int8), ("across", "down"), exclusive, "stripes")
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import pytest
 from detector.datasets.annotation import Dataset
 from detector.images.files import read_image
 from detector.pipeline import Detector
+from tests.fakes import CONFIG
 from tests.scripts import script
-from tests.training.test_training import CONFIG
 
 
 def test_detect_script(detector: Detector, test_set: Dataset, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from detector.datasets.check import load_checked
 from detector.datasets.synthetic import SYNTHETIC_CLASSES, write_synthetic_voc
 from detector.datasets.voc import VOC_CLASSES, load_voc
 from detector.images.files import image_size
-from tests.datasets.test_coco import coco_of
+from tests.fakes import coco_of
 from tests.scripts import script
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector.datasets.annotation import Dataset
 from detector.datasets.coco import load_coco
 from detector.datasets.faults import Fault
 from detector.datasets.voc import VOC_CLASSES, load_voc
+from tests.fakes import coco_of
 
 
 def content() -> dict[str, Any]:
@@ -35,23 +35,6 @@ def write(folder: Path, what: Any) -> Path:
     path = folder / "boxes.json"
     path.write_text(what if isinstance(what, str) else json.dumps(what))
     return path
-
-
-def coco_of(dataset: Dataset, extra_category: str | None = None) -> dict[str, object]:
-    """What a COCO file says of a data set; an extra category comes first."""
-    objects = [
-        {"image_id": number, "category_id": label + 1, "bbox": [x1, y1, x2 - x1, y2 - y1], "iscrowd": int(crowd)}
-        for number, each in enumerate(dataset)
-        for (x1, y1, x2, y2), label, crowd in zip(
-            each.boxes.tolist(), each.labels.tolist(), each.difficult.tolist(), strict=True
-        )
-    ]
-    categories = [{"id": number, "name": name} for number, name in enumerate(dataset.class_names, 1)]
-    return {
-        "images": [{"id": number, "file_name": each.path.name} for number, each in enumerate(dataset)],
-        "annotations": [{**each, "id": number} for number, each in enumerate(objects)],
-        "categories": [*([{"id": 0, "name": extra_category}] if extra_category else []), *categories],
-    }
 
 
 def test_boxes_labels_and_crowds(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

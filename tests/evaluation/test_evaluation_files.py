@@ -9,8 +9,8 @@ import pytest
 from detector.detections import Detections
 from detector.evaluation.result_files import read_detections, write_detections
 from detector.evaluation.voc import Metric, by_class, evaluate_voc
-from tests.evaluation.test_evaluation import NAMES, A, Objects, found, objects
-from tests.evaluation.test_evaluation_twin import slow_voc
+from tests.evaluation.boxes import NAMES, A, Objects, found, objects
+from tests.reference import slow_voc
 
 
 def random_images(seed: int) -> tuple[list[Objects], list[Detections]]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from detector.features.encoder import FeatureMaps, RegionEncoder
 from detector.features.feature_cache import FeatureCache, cache_folders
 from detector.images.files import write_image
-from tests.features.test_encoder import MeanOfCells
+from tests.fakes import MeanOfCells
 
 SETTINGS = {"mode": "fast", "seed": 0}
 

@@ -8,33 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from detector.backbones.backbone import Backbone, load_backbone
-from detector.backbones.geometry import Geometry
 from detector.boxes import as_boxes
 from detector.features.encoder import RegionEncoder
 from detector.features.normalisation import signed_power
 from detector.images.resizing import resize_short_side
+from tests.fakes import MeanOfCells
 from tests.reference import pyramid_pool
 
 BOXES = as_boxes([[10, 20, 200, 180], [0, 0, 451, 300], [100, 100, 140, 130]])
-
-
-class MeanOfCells:
-    """A fake network: the mean of every 16 x 16 block of each colour."""
-
-    channels = 3
-    geometry = Geometry(stride=16, offset=7.5, receptive_field=16)
-
-    def __init__(self) -> None:
-        self.sizes: list[tuple[int, ...]] = []
-
-    def __call__(self, image: NDArray[np.uint8]) -> torch.Tensor:
-        self.sizes.append(image.shape[:2])
-        pixels = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)
-        return torch.nn.functional.avg_pool2d(pixels, 16)
 
 
 def fake_encoder(**settings: Any) -> RegionEncoder:

@@ -14,7 +14,7 @@ from detector.config.detector import parse_config
 from detector.detections import Detections
 from detector.heads.refinement import Refiner, vote
 from detector.pipeline import Detector
-from tests.test_pipeline import NAMES, coloured, fake_detector
+from tests.fakes import NAMES, coloured, fake_detector
 
 
 def refining(move: float, **detection: Any) -> Detector:

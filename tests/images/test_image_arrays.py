@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from detector.images.resizing import check_image, resize_short_side, resized_size
-from tests.images.test_image import IMAGE
+from tests.images.encoded import IMAGE
 
 # ---- the contract
 

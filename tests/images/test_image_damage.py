@@ -20,7 +20,7 @@ from PIL import Image
 
 from detector.images.files import image_size, read_image, write_image
 from detector.images.resizing import check_image
-from tests.images.test_image import FORMATS, IMAGE, encode, read_bytes
+from tests.images.encoded import FORMATS, IMAGE, encode, read_bytes
 
 
 def assert_refused(path: Path, reason: str, error: type[Exception] = ValueError, **options: Any) -> None:

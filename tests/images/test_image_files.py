@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from detector.images.files import find_images, read_image, write_image
-from tests.images.test_image import IMAGE, encode, read_bytes
+from tests.images.encoded import IMAGE, encode, read_bytes
 
 # ---- names
 

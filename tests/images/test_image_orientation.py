@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detector.images.files import image_size
-from tests.images.test_image import FORMATS, IMAGE, LOSSLESS, encode, read_bytes
+from tests.images.encoded import FORMATS, IMAGE, LOSSLESS, encode, read_bytes
 
 # ---- orientation
 

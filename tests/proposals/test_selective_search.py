@@ -7,13 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from skimage.data import astronaut, coffee
+from skimage.data import coffee
 from sklearn.datasets import load_sample_image
 
 from detector.boxes import iou
 from detector.proposals.selective_search import CTSF, MODES, Mode, selective_search, selective_search_many
-
-PHOTOGRAPH = np.ascontiguousarray(astronaut()[:260, 100:400])
+from tests.proposals.photograph import PHOTOGRAPH
 
 
 def check_boxes(boxes: Any, image: Any, min_side: Any = 20) -> None:

@@ -14,7 +14,7 @@ from detector.proposals.grouping import Regions, Similarity, group
 from detector.proposals.regions import neighbour_pairs, region_extents
 from detector.proposals.selective_search import CTSF, TSF, F, S
 from detector.proposals.texture import ONE, colour_bins, colour_histograms, texels, texture_histograms
-from tests.proposals.test_selective_search import PHOTOGRAPH
+from tests.proposals.photograph import PHOTOGRAPH
 
 
 def group_slowly(regions: Regions, similarity: Similarity) -> list[list[int]]:

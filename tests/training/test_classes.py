@@ -16,8 +16,8 @@ from detector.images.files import read_image
 from detector.pipeline import Detector
 from detector.training.class_changes import add_classes, remove_class
 from detector.training.train import train
+from tests.fakes import CONFIG
 from tests.scripts import script
-from tests.training.test_training import CONFIG
 
 DATA = ("--voc", "voc", "--split", "train")
 

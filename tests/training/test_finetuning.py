@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from detector.heads.fully_connected import FullyConnected, Softmax
-from detector.runtime.progress import Progress
 from detector.training.fine_tuning import FineTuning, FineTuningSettings
 from detector.training.imagenet_layers import imagenet_layers
 from detector.training.sampling import sample_boxes
 from detector.training.training_set import judged
+from tests.fakes import stops_after
 
 Floats = NDArray[np.float32]
 
@@ -146,16 +146,6 @@ def test_images_held_out_without_boxes_are_named_before_any_work(tmp_path: Path)
     with pytest.raises(ValueError, match="no boxes to choose a snapshot on in the images that are held out"):
         FineTuning(Quadrants(0), Empty(0), settings(), tmp_path / "state.safetensors").run()
     assert not list(tmp_path.iterdir())
-
-
-def stops_after(n_rounds: int) -> Progress:
-    def progress(rounds, title):  # type: ignore[no-untyped-def]
-        for number, each in enumerate(rounds):
-            if number == n_rounds:
-                raise KeyboardInterrupt
-            yield each
-
-    return progress
 
 
 @pytest.mark.parametrize(("n_rounds", "momentum"), [(1, 0.9), (5, 0.9), (9, 0.9), (5, 0.0)])

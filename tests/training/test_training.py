@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,12 +19,7 @@ from detector.training.mining import Bank, MiningState
 from detector.training.mining_state import load_state, save_state
 from detector.training.train import fine_tune, train
 from detector.training.training_set import TrainingSet
-
-CONFIG: dict[str, dict[str, Any]] = {
-    "features": {"short_sides": [320], "levels": [3, 1]},
-    "proposals": {"max_boxes": 300, "min_side": 16},
-    "svm": {"loss": "squared_hinge", "C": 0.01, "centre": True},
-}
+from tests.fakes import CONFIG
 
 
 def test_samples_take_a_bounded_memory(train_set: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,8 @@ from detector.pipeline import Detector
 from detector.runtime.files import read_arrays
 from detector.runtime.progress import Progress
 from detector.training.network_tuning import tune_network
+from tests.fakes import stops_after
 from tests.scripts import script
-from tests.training.test_finetuning import stops_after
 
 LEVELS = (6, 3, 2, 1)
 CELLS = np.array([[0, 0, 9, 7], [2, 1, 3, 2], [3, 0, 9, 5], [0, 3, 7, 7]])
