@@ -22,7 +22,7 @@ def recording(section: Section, read: set[str]) -> Any:
     """A section that notes which of its keys are read."""
     kind: Any = type(section)
 
-    class Recording(kind):  # type: ignore[misc]
+    class Recording(kind):
         def __getattribute__(self, name: str) -> Any:
             if name in kind.model_fields:
                 read.add(name)
