@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 from detector.config.detector import FineTuningConfig, SVMConfig, parse_config
@@ -31,12 +33,14 @@ def recording(section: Section, read: set[str]) -> Any:
     return Recording.model_construct(**dict(section))
 
 
-def test_training_reads_every_key(train_set: Dataset, images: TrainingSet) -> None:
+def test_training_reads_every_key(train_set: Dataset, images: TrainingSet, tmp_path: Path) -> None:
+    cache = replace(images.cache, directory=tmp_path / "cache")  # of its own, for the states that it leaves there
+    copytree(images.cache.directory, cache.directory)
     tuned = {"enabled": True, "width": 16, "iterations": 64, "batch_size": 64, "held_out": 0.2}
     config = parse_config({**CONFIG, "fine_tuning": tuned}, "test")
     read: dict[str, set[str]] = defaultdict(set)
     watched = {name: recording(getattr(config, name), read[name]) for name in SECTIONS}
-    train(config.model_copy(update=watched), train_set, train_set.class_names, images.cache)
+    train(config.model_copy(update=watched), train_set, train_set.class_names, cache)
     assert read == {name: set(type(getattr(config, name)).model_fields) for name in SECTIONS}
 
 
