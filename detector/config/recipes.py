@@ -98,13 +98,13 @@ def _first_fault(error: ValidationError, kind: type[Section]) -> str:
     fault = error.errors()[0]
     location = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        return f"unknown key {location!r}; allowed are {', '.join(_keys_beside(fault['loc'], kind))}"
+        return f"unknown key {location!r}; allowed are {', '.join(_keys_of_section(fault['loc'], kind))}"
     if fault["type"] == "value_error":
         return f"{location}: {fault['ctx']['error']}".removeprefix(": ")
     return f"{location}: {fault['msg'][0].lower()}{fault['msg'][1:]}, but is {fault['input']!r}"
 
 
-def _keys_beside(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
+def _keys_of_section(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
     for part in location[:-1]:
         model = type(model.model_fields[str(part)].default)
     return list(model.model_fields)

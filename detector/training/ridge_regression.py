@@ -17,7 +17,7 @@ _VARIANCE_FLOOR = 1e-3
 
 
 def assign_boxes(
-    overlaps: NDArray[np.float32], truth_labels: NDArray[np.int64], min_iou: float = 0.5
+    overlaps: NDArray[np.float32], object_labels: NDArray[np.int64], min_iou: float = 0.5
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows ``(M,)`` of boxes that a regressor learns from and the object ``(M,)`` each belongs to, int64.
 
