@@ -14,6 +14,7 @@ import numpy as np
 from benchmarks.machine import machine
 from detector.commands.console import progress
 from detector.datasets.voc import VOC_CLASSES, load_voc
+from detector.features.encoder import RegionEncoder
 from detector.images.files import read_image
 from detector.pipeline import Detector
 from detector.runtime.timing import stage, stage_times
@@ -32,10 +33,11 @@ def measure(options: argparse.Namespace) -> int:
     dataset = load_voc(options.voc, options.split, VOC_CLASSES)
     detector = Detector.load(options.model)
     if options.scales:
+        assert isinstance(detector.encoder, RegionEncoder)
         detector = replace(detector, encoder=replace(detector.encoder, short_sides=options.scales))
     if not options.mirror:
         detector = detector.detecting(mirrored=False)
-    images = [read_image(each.path) for each in list(dataset)[: options.images]]
+    images = [read_image(each.path) for each in dataset[: options.images]]
     detector.detect(images[0])
     runs = []
     for image in progress(images, "images"):
@@ -43,7 +45,7 @@ def measure(options: argparse.Namespace) -> int:
             detector.detect(image)
         runs.append(times)
     print(f"{machine()}\n{len(images)} images of {dataset.name}")
-    mirror = "and mirror images, " if detector.config.detection.mirrored else ""
+    mirror = "and mirror images, " if detector.settings.mirrored else ""
     print(f"scales {list(detector.encoder.short_sides)}, {mirror}{detector.encoder.backbone.precision}; medians")
     for name in dict.fromkeys(name for times in runs for name in times):
         print(f"{name:<22} {np.median([times.get(name, 0.0) for times in runs]):6.3f} s")

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from detector.backbones.backbone import Backbone
-from detector.backbones.truncation import digest
+from detector.backbones.truncation import network_digest
 from detector.classification.model import Classifier
 from detector.classification.network import TrainableClassifier
 from detector.classification.samples import (
@@ -30,9 +30,11 @@ from detector.classification.samples import (
     training_image,
 )
 from detector.config.classifier import ClassifierConfig, TrainingConfig
-from detector.runtime.files import fingerprint, write_arrays
+from detector.runtime.array_cache import stored_arrays
+from detector.runtime.files import write_arrays
+from detector.runtime.hashing import fingerprint
 from detector.runtime.progress import Progress, without_progress
-from detector.training.descent_state import descent_arrays, read_state, restore_descent, to_arrays
+from detector.training.descent_state import descent_arrays, restore_descent, to_arrays
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -76,7 +78,7 @@ def train_classifier(
         checkpoint = directory / f"training-{_identity(config, samples, network)}.safetensors"
         saved = time.monotonic()
         position = 0, 0
-        if (state := read_state(checkpoint)) is not None:
+        if (state := stored_arrays(checkpoint, "starting over")) is not None:
             restore_descent(state[0], network, optimiser)
             position = state[1]["epoch"], state[1]["batch"]
         for reached in steps.after(position):
@@ -106,11 +108,11 @@ def untrained(config: ClassifierConfig, samples: Samples, device: str = "cpu") -
 
 
 def _identity(config: ClassifierConfig, samples: Samples, network: TrainableClassifier) -> str:
-    """A name for everything that changes the result of a training which has not begun."""
+    """A name for everything that changes the result of a training that is not yet begun."""
     settings: dict[str, object] = {
         "config": config.model_dump(mode="json"),
         "data": samples_digest(samples),
-        "start": digest(network),
+        "start": network_digest(network),
     }
     if isinstance(network.convolutions, Backbone):
         settings |= {"digest": network.convolutions.digest, "precision": network.convolutions.precision}
@@ -165,7 +167,7 @@ class _Steps:
 
 
 def split_batches(order: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
-    """Batches of ``size`` indices and a last one of what is left, which is never a single one beside others.
+    """Batches of ``size`` indices and a last one of what is left, which is never a single one after others.
 
     Batch normalisation has no statistics of a single value.
     """

@@ -40,7 +40,8 @@ def main() -> int:
         raise ValueError("a CONFIG is needed, such as configs/default.yaml")
     config = load_config(options.config, options.weights, options.tuned)
     dataset = load_checked(**data_source(options), class_names=options.classes, image_size=image_size)
-    from detector.cached_features import build_cache, fill_cache
+    from detector.features.feature_cache import fill_cache
+    from detector.stages import build_cache
 
     cache = build_cache(config, options.cache, options.device, precomputed_boxes(options.proposals))
     readable = fill_cache(cache, dataset, progress)

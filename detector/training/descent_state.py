@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from detector.runtime.files import Arrays, read_arrays
-
-_log = logging.getLogger(__name__)
+from detector.runtime.array_cache import stored_arrays
+from detector.runtime.files import Arrays
 
 
 def read_state(path: Path) -> tuple[Arrays, dict[str, Any]] | None:
-    """`read_arrays` of the state of a training; None where there is none.
-
-    A damaged file is reported and counts as none.
-    """
-    try:
-        return read_arrays(path)
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        _log.warning("%s; starting over", error)
-        return None
+    """`stored_arrays` of a training."""
+    return stored_arrays(path, "starting over")
 
 
 def to_arrays(layers: nn.Module) -> Arrays:

@@ -18,18 +18,20 @@ from torch import nn
 
 from detector.backbones.loading import load_network
 from detector.backbones.splitting import split_network
-from detector.backbones.truncation import digest
+from detector.backbones.truncation import network_digest
 from detector.boxes import Boxes
-from detector.cached_features import build_cache, fill_cache
 from detector.config.detector import Config
+from detector.datasets.annotation import Annotation
+from detector.features.feature_cache import fill_cache
 from detector.features.pooling import n_bins
-from detector.features.pyramid_layer import pool_windows
+from detector.features.pyramid_layer import pool_regions
 from detector.runtime.progress import Progress, without_progress
+from detector.stages import build_cache
 from detector.training.fine_tuning import HELD_OUT_BOXES, FineTuningSettings, build_layers
 from detector.training.gradient_descent import Batch, Descent, by_kind
 from detector.training.sampling import RandomBoxes
 from detector.training.train import data_digest, fine_tuning_settings, random_boxes, state_file
-from detector.training.training_set import Annotations, TrainingSet
+from detector.training.training_set import TrainingSet
 
 Regions = tuple[torch.Tensor, NDArray[np.int64]]
 """A map ``(1, C, h, w)`` of the layers before those that learn, float16, and cells ``(n, 4)``."""
@@ -43,7 +45,7 @@ _SCALE_BATCHES = 25
 
 def tune_network(
     config: Config,
-    annotations: Annotations,
+    annotations: Sequence[Annotation],
     n_classes: int,
     first: str,
     directory: Path,
@@ -82,7 +84,7 @@ def tune_network(
         "fine_tuning": tuning.model_dump(mode="json", exclude={"layer", "beside_pooled", "head", "initial"}),
         "difficult": config.svm.difficult,
         "first": first,
-        "network": digest(network.module.network),
+        "network": network_digest(network.module.network),
     }
     checkpoint = state_file("network", changes, data_digest(annotations, cache), cache)
     schedule = settings.schedule(batches.per_round)
@@ -121,7 +123,7 @@ class _ScoredRegions(nn.Module):
         pooled = []
         for maps, cells in regions:
             last = self.last(maps.to(device, torch.float32))[0]
-            pooled.append(pool_windows(last.float(), cells, self.levels))
+            pooled.append(pool_regions(last.float(), cells, self.levels))
         return torch.cat(pooled)
 
     def measure(self, batches: Iterable[Sequence[Regions]]) -> None:

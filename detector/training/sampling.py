@@ -97,5 +97,5 @@ class RandomBoxes:
         maps = cached(annotation.image_id, annotation.path)
         chosen = flip(boxes[rows], maps.image_size[1]) if mirrored else boxes[rows]
         scales = random.integers(len(maps.zooms), size=1 if self.one_scale else len(rows))
-        windows = images.cache.encoder.windows_at(maps, chosen, np.broadcast_to(scales, len(rows)))
+        windows = images.cache.encoder.regions(maps, chosen, np.broadcast_to(scales, len(rows)))
         return maps, windows, labels

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,15 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, encode_deltas
-from detector.cached_features import fill_cache
 from detector.config.detector import Config, FineTuningConfig, RegressionConfig, SVMConfig
-from detector.features.encoder import Features, RegionEncoder
-from detector.features.feature_cache import FeatureCache
+from detector.datasets.annotation import Annotation
+from detector.features.encoder import Encoder, Features
+from detector.features.feature_cache import FeatureCache, fill_cache
 from detector.heads.box_regressors import BoxRegressors
 from detector.heads.fully_connected import FullyConnected
+from detector.heads.heads import Heads
 from detector.heads.linear_svm import LinearSVMs
 from detector.pipeline import Detector
-from detector.runtime.files import fingerprint
+from detector.runtime.hashing import digest, fingerprint
 from detector.runtime.progress import Progress, without_progress
 from detector.training.box_regression import assign_boxes, fit_regressor
 from detector.training.dual_solver import solve_dual
@@ -31,7 +31,7 @@ from detector.training.mining import Bank, MiningSettings, MiningState, mine
 from detector.training.mining_state import load_state, save_state
 from detector.training.sampling import RandomBoxes
 from detector.training.svm_problem import SVMProblem, solve_liblinear
-from detector.training.training_set import Annotations, TrainingSet, annotation_bytes, scaled
+from detector.training.training_set import TrainingSet, scaled
 
 _SAMPLES_BYTES = 2.5e9
 
@@ -85,7 +85,7 @@ def fine_tune(
     return replace(tuned, fc6=(np.ascontiguousarray(weights.T).astype(np.float16), biases))
 
 
-def _start(config: FineTuningConfig, encoder: RegionEncoder) -> list[tuple[Features, Features]]:
+def _start(config: FineTuningConfig, encoder: Encoder) -> list[tuple[Features, Features]]:
     """The layers that fine-tuning begins with, on plain features, if the recipe names some."""
     if config.initial is None:
         return []
@@ -167,7 +167,7 @@ def _regression_examples(images: TrainingSet, min_iou: float) -> _Examples:
 
 def train(
     config: Config,
-    annotations: Annotations,
+    annotations: Sequence[Annotation],
     class_names: Sequence[str],
     cache: FeatureCache,
     progress: Progress = without_progress,
@@ -211,8 +211,8 @@ def train(
             images = _scaled(pooled, config)
         regressors = train_regressors(images, config.regression, config.svm.seed, progress)
     checkpoint.unlink(missing_ok=True)
-    names = tuple(class_names)
-    return Detector(cache.propose, cache.encoder, scorer, regressors, names, config, layers=layers)
+    heads = Heads(scorer, regressors, layers, config.regression.features)
+    return Detector.by_recipe(config, cache.propose, cache.encoder, heads, class_names)
 
 
 def _check(config: Config, images: TrainingSet, class_names: Sequence[str], layers: FullyConnected | None) -> None:
@@ -259,10 +259,12 @@ def state_file(kind: str, settings: Mapping[str, Any], data: str, cache: Feature
     return cache.directory / f"{kind}-{fingerprint(changes)}.safetensors"
 
 
-def data_digest(annotations: Annotations, cache: FeatureCache) -> str:
+def data_digest(annotations: Sequence[Annotation], cache: FeatureCache) -> str:
     """SHA-256, in hexadecimal, of all objects and proposals."""
-    objects = hashlib.sha256()
-    for each in annotations:
-        objects.update(annotation_bytes(each))
-        objects.update(bytes(cache.proposals(each.image_id, each.path)))
-    return objects.hexdigest()
+
+    def parts() -> Iterator[bytes]:
+        for each in annotations:
+            yield each.to_bytes()
+            yield bytes(cache.proposals(each.image_id, each.path))
+
+    return digest(parts())

@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, iou
-from detector.evaluation.voc import Truth
+from detector.datasets.annotation import Annotation
 from detector.features.encoder import FeatureMaps
 from detector.features.feature_cache import FeatureCache
 from detector.heads.fully_connected import FullyConnected
 from detector.training.mining import Candidates, class_overlaps, first_of_each, mining_targets
 
 Features = NDArray[np.float32]
-
-
-class Annotation(Truth, Protocol):
-    """An image and its objects, as evaluation knows them, with the path of its file."""
-
-    @property
-    def path(self) -> Path: ...
-
-
-def annotation_bytes(annotation: Truth) -> bytes:
-    """All that an annotation says, for digests."""
-    parts = (annotation.image_id.encode(), annotation.boxes, annotation.labels, annotation.difficult)
-    return b"".join(bytes(part) for part in parts)
-
-
-class Annotations(Protocol):
-    """A data set: annotations by index."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int) -> Annotation: ...
-    def __iter__(self) -> Iterator[Annotation]: ...
 
 
 @dataclass(frozen=True)
@@ -51,7 +28,7 @@ class TrainingSet:
     `unscaled` takes both back out of what was learned.
     """
 
-    annotations: Annotations
+    annotations: Sequence[Annotation]
     n_classes: int
     cache: FeatureCache
     max_negative_iou: float = 0.3
@@ -75,7 +52,7 @@ class TrainingSet:
         overlaps = class_overlaps(iou(boxes, annotation.boxes), annotation.labels, self.n_classes)
         targets = mining_targets(overlaps, labels, self.max_negative_iou)
         maps = self.cache.maps(annotation.image_id, annotation.path)
-        windows = self.cache.encoder.windows(maps, boxes)
+        windows = self.cache.encoder.regions(maps, boxes)
         # ground truth stays whatever it shares its cells with; negatives that read the same cells are one sample
         n_truths = len(labels)
         kept = first_of_each(windows)
@@ -111,7 +88,7 @@ class TrainingSet:
         """Features ``(R, D)`` of ``(R, 4)`` boxes of an image."""
         annotation = self.annotations[index]
         maps = self.cache.maps(annotation.image_id, annotation.path)
-        return self.cache.encoder.apply(self.scale_features, maps, self.cache.encoder.windows(maps, boxes))
+        return self.cache.encoder.apply(self.scale_features, maps, self.cache.encoder.regions(maps, boxes))
 
     def _apply(
         self, maps: FeatureMaps, function: Callable[[Features], Features], windows: NDArray[np.int64]

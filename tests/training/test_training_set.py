@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from detector.boxes import Boxes, flip, iou
-from detector.cached_features import build_cache, fill_cache
 from detector.config.detector import Config, RegressionConfig
 from detector.datasets.annotation import Dataset
 from detector.features.encoder import FeatureMaps
+from detector.features.feature_cache import fill_cache
 from detector.heads.fully_connected import FullyConnected
 from detector.images.files import read_image
+from detector.stages import build_cache
 from detector.training.sampling import RandomBoxes
 from detector.training.train import train_regressors
 from detector.training.training_set import TrainingSet, scaled
@@ -39,7 +40,7 @@ def test_negatives_overlap_no_object_of_the_class(images: TrainingSet, train_set
     overlaps = iou(boxes, train_set[3].boxes)
     # windows are distinct, so that boxes and candidates can be matched through their windows
     maps = images.cache.maps(train_set[3].image_id, train_set[3].path)
-    window_of = {tuple(w): i for i, w in reversed(list(enumerate(images.cache.encoder.windows(maps, boxes))))}
+    window_of = {tuple(w): i for i, w in reversed(list(enumerate(images.cache.encoder.regions(maps, boxes))))}
     candidates = images[3]
     for window, targets in zip(candidates.windows[len(train_set[3].labels) :], candidates.targets, strict=False):
         assert tuple(window) in window_of
@@ -152,5 +153,5 @@ def test_mirror_images_are_cached_and_learned_from(train_set: Dataset, config: C
 
 
 def sums_of_objects(images: TrainingSet, boxes: Boxes, maps: FeatureMaps) -> set[float]:
-    pooled = images.cache.encoder.pool(maps, images.cache.encoder.windows(maps, boxes))
+    pooled = images.cache.encoder.pool(maps, images.cache.encoder.regions(maps, boxes))
     return {round(float(each.sum()), 1) for each in pooled}
