@@ -28,11 +28,11 @@ from detector.commands.console import (
     write_json,
 )
 from detector.config.detector import Config, load_config, parse_config
-from detector.config.recipes import load_yaml
 from detector.datasets.annotation import Dataset
 from detector.datasets.check import load_checked
 from detector.images.files import image_size
 from detector.runtime.hashing import digest
+from detector.runtime.plain_yaml import load_yaml
 
 if TYPE_CHECKING:
     from detector.pipeline import Detector

@@ -12,7 +12,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from pycocotools.coco import COCO
 
 from detector.datasets.annotation import Dataset, Object, annotate, labels_by_name
 from detector.datasets.faults import Fault, Kind, Report, raise_fault
@@ -63,6 +62,8 @@ def load_coco(
 
 def _read_file(path: Path) -> Any:
     """pycocotools' index of a file whose lists and ids are there."""
+    from pycocotools.coco import COCO
+
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:

@@ -20,7 +20,7 @@ from tests.fakes import NAMES, coloured, fake_detector
 
 def refining(move: float, **detection: Any) -> Detector:
     config = parse_config({"detection": {"refinements": 1, "min_score": 0.0, **detection}}, "test")
-    return replace(fake_detector(move=move), config=config)
+    return replace(fake_detector(move=move), settings=config.detection)
 
 
 def refined(
