@@ -16,6 +16,7 @@ import numpy as np
 from benchmarks.beside import busy_processes, convolution, convolution_on_one_thread, detections, two_at_once
 from benchmarks.machine import machine
 from detector.datasets.voc import VOC_CLASSES, load_voc
+from detector.features.encoder import RegionEncoder
 from detector.images.files import read_image
 from detector.pipeline import Detector
 
@@ -34,13 +35,14 @@ def measure(options: argparse.Namespace) -> int:
     dataset = load_voc(options.voc, options.split, VOC_CLASSES)
     detector = Detector.load(options.model)
     if options.scales:
+        assert isinstance(detector.encoder, RegionEncoder)
         detector = replace(detector, encoder=replace(detector.encoder, short_sides=options.scales))
     if not options.mirror:
         detector = detector.detecting(mirrored=False)
-    images = [read_image(each.path) for each in list(dataset)[: options.images]]
+    images = [read_image(each.path) for each in dataset[: options.images]]
     detector.detect(images[0])
     print(f"{machine()}\n{len(images)} images of {dataset.name}")
-    mirror = "and mirror images, " if detector.config.detection.mirrored else ""
+    mirror = "and mirror images, " if detector.settings.mirrored else ""
     print(f"scales {list(detector.encoder.short_sides)}, {mirror}{detector.encoder.backbone.precision}; medians")
     print_stages(detections(detector, images))
     if options.beside is not None:
