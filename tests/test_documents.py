@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
     path.relative_to(ROOT)
-    for pattern in ("README.md", "CONTRIBUTING.md", "docs/*.md", "configs/README.md", "data/README.md")
+    for pattern in ("README.md", "CONTRIBUTING.md", "docs/*.md", "configs/README.md", "data/**/README.md")
     for path in ROOT.glob(pattern)
 )
 MOST_README_LINES = 150
