@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from detector.runtime.array_cache import stored_arrays
 from detector.runtime.files import Arrays
 
 
@@ -25,11 +23,6 @@ class Checkpoint:
 
     path: Path
     seconds: float = float("inf")
-
-
-def read_state(path: Path) -> tuple[Arrays, dict[str, Any]] | None:
-    """`stored_arrays` of a training."""
-    return stored_arrays(path, "starting over")
 
 
 def to_arrays(tensors: Mapping[str, torch.Tensor]) -> Arrays:

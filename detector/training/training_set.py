@@ -23,7 +23,7 @@ Features = NDArray[np.float32]
 class ImageSamples:
     """The boxes of one image as mining sees them: `detector.training.mining.RegionSamples`.
 
-    regions: ``(R, 5)`` int64, of `RegionEncoder.regions`: where features come from.
+    regions: ``(R, 5)`` int64, of `Encoder.regions`: where features come from.
     prepare: pooled features ``(n, D)``, which it may overwrite, to those that are learned from.
     """
 
