@@ -7,16 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from detector.boxes import Boxes
 from detector.datasets.annotation import Annotation
 from detector.detections import Detections
 from detector.features.feature_cache import FeatureCache
+from detector.heads.calibration import Calibration
+from detector.images.files import ImageLike
 from detector.pipeline import Detector, detect_in_image, detect_in_inputs
-
-Image = NDArray[np.uint8]
 
 _log = logging.getLogger(__name__)
 
@@ -44,9 +41,14 @@ class Ensemble:
         """Those of the first detector, then what others know besides."""
         return tuple(dict.fromkeys(name for detector in self.detectors for name in detector.class_names))
 
+    @property
+    def calibration(self) -> Calibration | None:
+        """That of the one detector; several together have none."""
+        return self.detectors[0].calibration if len(self.detectors) == 1 else None
+
     def detect(
         self,
-        image: Image,
+        image: ImageLike,
         boxes: Boxes | None = None,
         min_score: float | None = None,
         max_detections: int | None = None,
