@@ -155,7 +155,7 @@ class Detections:
         return self[kept]
 
     def draw(self, image: NDArray[np.uint8]) -> Image:
-        """A copy of the ``(H, W, 3)`` uint8 RGB image with boxes, names and scores, as a PIL image: notebooks show it."""
+        """A copy of the ``(H, W, 3)`` uint8 RGB image with boxes and names, as a PIL image, which notebooks show."""
         from PIL import Image
 
         from detector.images.drawing import draw_detections

@@ -20,6 +20,7 @@ ROOMS = {
     "images": "runtime boxes",
     "datasets": "runtime boxes images",
     "detections": "runtime boxes images",
+    "results": "runtime boxes images detections",
     "proposals": "runtime boxes images",
     "backbones": "runtime images",
     "features": "runtime boxes images datasets backbones",
@@ -35,7 +36,7 @@ ROOMS = {
     "evaluation",
     "classification": "runtime boxes images backbones features config model_file training",
     "web": "runtime boxes images detections features pipeline ensemble explanation",
-    "commands": "runtime boxes images datasets detections proposals features config stages pipeline ensemble "
+    "commands": "runtime boxes images datasets detections results proposals features config stages pipeline ensemble "
     "training evaluation explanation classification web",
 }
 

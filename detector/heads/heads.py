@@ -50,7 +50,9 @@ class Heads:
         if self.regressors is not None and self.regressors.weights.shape != shape:
             raise ValueError(f"regressor weights must have shape {shape}, but got {self.regressors.weights.shape}")
         if self.calibration is not None and len(self.calibration.slopes) != n_classes:
-            raise ValueError(f"the calibration must be of {n_classes} classes, but is of {len(self.calibration.slopes)}")
+            raise ValueError(
+                f"the calibration must be of {n_classes} classes, but is of {len(self.calibration.slopes)}"
+            )
 
     def decision_function(self, pooled: Features) -> Features:
         """Scores ``(R, K)`` float32 of ``(R, D)`` float32 pooled features: margins, or log odds of a softmax."""

@@ -42,7 +42,9 @@ def fit_calibration(
     image_ids = [each.image_id for each in annotations]
     outcomes = gather_outcomes(by_class(image_ids, detections), annotations, class_names)
     if not outcomes.true.any():
-        raise ValueError(f"none of the objects of {len(annotations)} held-out images was found: nothing to calibrate by")
+        raise ValueError(
+            f"none of the objects of {len(annotations)} held-out images was found: nothing to calibrate by"
+        )
     slopes, offsets, best_f1, at_precision = [], [], [], []
     for label in range(len(class_names)):
         rows, curve = outcomes.of_class(label), threshold_curve(outcomes, label)
