@@ -17,7 +17,6 @@ from detector.config.detector import CalibrationConfig
 from detector.datasets.annotation import Annotation
 from detector.detections import Detections
 from detector.evaluation.outcomes import gather_outcomes
-from detector.evaluation.thresholds import ThresholdCurve, threshold_curve
 from detector.evaluation.voc import by_class
 from detector.heads.calibration import PRECISIONS, Calibration
 from detector.heads.heads import Scorer
@@ -27,17 +26,27 @@ from detector.runtime.progress import Progress, without_progress
 from detector.training.training_set import TrainingSet
 
 Rows = NDArray[np.int64]
+Values = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float32]
+
+BORROWED = 20.0
+"""Measured on VOC: with 36 held-out images of 20 classes, 10 to 30 gave an F1 of .61 where 0 gave .47."""
 
 _log = logging.getLogger(__name__)
 
 
 def fit_calibration(
-    detections: Sequence[Detections], annotations: Sequence[Annotation], class_names: Sequence[str]
+    detections: Sequence[Detections],
+    annotations: Sequence[Annotation],
+    class_names: Sequence[str],
+    borrowed: float = BORROWED,
 ) -> Calibration:
     """The calibration of K classes from the detections in held-out images, one for each of the ``annotations``.
 
-    labels of the annotations are indices into class_names. A class without an object or a detection there gets what
-    all classes together say. Raises ValueError where no object is found at all.
+    labels of the annotations are indices into class_names. Every class learns from its own detections and, with so
+    little weight that their true ones count as ``borrowed``, from those of all classes: a handful of objects says less
+    of a class than what classes have in common. Raises ValueError where no object is found at all.
     """
     image_ids = [each.image_id for each in annotations]
     outcomes = gather_outcomes(by_class(image_ids, detections), annotations, class_names)
@@ -45,48 +54,59 @@ def fit_calibration(
         raise ValueError(
             f"none of the objects of {len(annotations)} held-out images was found: nothing to calibrate by"
         )
-    slopes, offsets, best_f1, at_precision = [], [], [], []
-    for label in range(len(class_names)):
-        rows, curve = outcomes.of_class(label), threshold_curve(outcomes, label)
-        if not curve.n_objects or not len(curve.thresholds):
-            rows, curve = slice(None), threshold_curve(outcomes)
-        counted = outcomes.counted[rows]
-        slope, offset = fit_sigmoid(outcomes.scores[rows][counted], outcomes.true[rows][counted])
-        slopes.append(slope)
-        offsets.append(offset)
-        best_f1.append(curve.best.threshold)
-        at_precision.append(precision_thresholds(curve))
-    columns = slopes, offsets, best_f1, np.stack(at_precision, axis=1)
-    return Calibration(*(np.asarray(column, np.float32) for column in columns))
+    counted, n_wanted = outcomes.counted, outcomes.n_wanted()
+    scores, true, labels = outcomes.scores[counted], outcomes.true[counted], outcomes.labels[counted]
+    share = min(borrowed / int(true.sum()), 1.0)
+    columns: list[tuple[float, float, float, Floats]] = []
+    for label, n_own in enumerate(n_wanted.tolist()):
+        # a class of which nothing is known is like all others
+        known = n_own > 0 and (labels == label).any()
+        weights = (labels == label) + share if known or share else np.ones(len(scores))
+        n_objects = n_own + share * n_wanted.sum() if known or share else float(n_wanted.sum())
+        kept = weights > 0
+        slope, offset = fit_sigmoid(scores[kept], true[kept], weights[kept])
+        best_f1, at_precision = fit_thresholds(scores[kept], true[kept], weights[kept], n_objects)
+        columns.append((slope, offset, best_f1, at_precision))
+    slopes, offsets, best, reaching = zip(*columns, strict=True)
+    return Calibration(*(np.array(each, np.float32) for each in (slopes, offsets, best)), np.stack(reaching, axis=1))
 
 
-def fit_sigmoid(scores: NDArray[np.float64], true: NDArray[np.bool_]) -> tuple[float, float]:
+def fit_sigmoid(scores: Values, true: Mask, weights: Values | None = None) -> tuple[float, float]:
     """Slope and offset of the log odds of being ``true`` ``(N,)`` at ``scores`` ``(N,)``, with the targets of Platt.
 
     Those are a little inside 0 and 1, by what so many examples can tell, so that few of them, or all on their side of a
-    score, give no certainty. Where odds fall with the score, the slope is 0.
+    score, give no certainty. Where odds fall with the score, the slope is 0. ``weights`` ``(N,)`` count examples.
     """
-    n_true, n_false = int(true.sum()), int((~true).sum())
+    weights = np.ones(len(scores)) if weights is None else weights
+    n_true, n_false = weights[true].sum(), weights[~true].sum()
     targets = np.where(true, (n_true + 1) / (n_true + 2), 1 / (n_false + 2))
-    # a target between is an example of both, with weights
-    examples, weights = np.tile(scores, 2)[:, None], np.concatenate([targets, 1 - targets])
-    kinds = np.repeat([1, 0], len(scores))
     if np.ptp(scores) > 0:
+        # a target between is an example of both, with weights
+        examples, kinds = np.tile(scores, 2)[:, None], np.repeat([1, 0], len(scores))
+        of_both = np.concatenate([weights * targets, weights * (1 - targets)])
         regression = optional("sklearn.linear_model", "train").LogisticRegression
-        fitted = regression(C=np.inf, solver="newton-cholesky", tol=1e-8).fit(examples, kinds, weights)
+        fitted = regression(C=np.inf, solver="newton-cholesky", tol=1e-8).fit(examples, kinds, of_both)
         if fitted.coef_[0, 0] > 0:
             return float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
-    mean = targets.mean()
+    mean = np.average(targets, weights=weights)
     return 0.0, float(np.log(mean / (1 - mean)))
 
 
-def precision_thresholds(curve: ThresholdCurve) -> NDArray[np.float32]:
-    """The least threshold ``(99,)`` at which 1, 2 .. 99 % are true; infinite where none is."""
+def fit_thresholds(scores: Values, true: Mask, weights: Values, n_objects: float) -> tuple[float, Floats]:
+    """The score from which on F1 is best, and the least ones ``(99,)`` from which on 1, 2 .. 99 % are true.
+
+    Infinite where no score reaches a precision. ``weights`` ``(N,)`` count detections, ``n_objects`` those to be found.
+    """
+    order = np.argsort(-scores, kind="stable")
+    n_true, n_found = np.cumsum((weights * true)[order]), np.cumsum(weights[order])
+    # equal scores are taken together
+    last = np.flatnonzero(np.diff(scores[order], append=-np.inf))
+    thresholds, n_true, n_found = scores[order][last], n_true[last], n_found[last]
+    best = int(np.argmax(2 * n_true / (n_found + n_objects)))
     levels = np.arange(1, PRECISIONS + 1)[:, None]
-    # in whole numbers: 0.29 of 100 is 29
-    reached = 100 * curve.n_true >= levels * (curve.n_true + curve.n_false)
-    thresholds = np.where(reached, curve.thresholds, np.inf)
-    return thresholds.min(axis=1, initial=np.inf).astype(np.float32)
+    # whole numbers are exact, and sums of weights nearly so
+    reached = 100 * n_true >= levels * n_found * (1 - 1e-9)
+    return float(thresholds[best]), np.where(reached, thresholds, np.inf).min(axis=1).astype(np.float32)
 
 
 def calibrate(

@@ -11,16 +11,13 @@ import pytest
 from detector.config.detector import CalibrationConfig, Config, parse_config
 from detector.datasets.annotation import Annotation, Dataset
 from detector.detections import Detections
-from detector.evaluation.outcomes import gather_outcomes
-from detector.evaluation.thresholds import threshold_curve
-from detector.evaluation.voc import by_class
 from detector.pipeline import Detector
 from detector.training.calibration import (
     fit_calibration,
     fit_sigmoid,
+    fit_thresholds,
     held_out_parts,
     learnable_without,
-    precision_thresholds,
 )
 from detector.training.class_changes import add_classes, remove_class
 from detector.training.train import train
@@ -61,7 +58,7 @@ def truths_and_detections() -> tuple[list[Annotation], list[Detections]]:
 
 def test_thresholds_by_hand() -> None:
     truths, detections = truths_and_detections()
-    calibration = fit_calibration(detections, truths, NAMES)
+    calibration = fit_calibration(detections, truths, NAMES, borrowed=0)
     # F1 of cats from 5 down: 2/3, 1/2, 4/5, 2/3, 4/7
     assert calibration.best_f1[0] == 3
     # precision: 1, 1/2, 2/3, 1/2, 2/5
@@ -72,14 +69,29 @@ def test_thresholds_by_hand() -> None:
     assert calibration.at_precision[28, 0] == calibration.reaching_precision(0.29)[0]
     with pytest.raises(ValueError, match=r"up to a precision of 0\.99, but not for 0\.995"):
         calibration.reaching_precision(0.995)
-    # all classes together: dogs and sheep have too little of their own
-    outcomes = gather_outcomes(by_class(["1", "2"], detections), truths, NAMES)
-    together = precision_thresholds(threshold_curve(outcomes))
+    # all classes together, of which dogs and sheep have too little: true 5, 3; false 4, 2, 1, .5; three objects
     for label in (1, 2):
-        np.testing.assert_array_equal(calibration.at_precision[:, label], together)
+        assert calibration.best_f1[label] == 3
+        assert calibration.reaching_precision(0.33)[label] == 0.5
         assert calibration.slopes[label] != calibration.slopes[0]
-    # no score reaches what two of five detections do not
-    assert np.isposinf(precision_thresholds(threshold_curve(replace(outcomes, true=~outcomes.counted)))).all()
+
+
+def test_no_score_reaches_a_precision_that_the_best_one_lacks() -> None:
+    best, reaching = fit_thresholds(np.array([2.0, 2.0, 1.0]), np.array([True, False, False]), np.ones(3), 1)
+    assert best == 2  # equal scores are taken together
+    assert reaching[32] == 1 and reaching[33] == reaching[49] == 2 and np.isposinf(reaching[50:]).all()
+
+
+def test_classes_borrow_from_all() -> None:
+    """Two of five detections of cats are true; with all six at a quarter of the weight, 2.5 of 6.5."""
+    truths, detections = truths_and_detections()
+    alone, together = (fit_calibration(detections, truths, NAMES, borrowed) for borrowed in (0, 1e9))
+    borrowing = fit_calibration(detections, truths, NAMES, 0.5)
+    assert borrowing.reaching_precision(0.38)[0] == 0.5  # 2.5 of 6.5 are .385
+    assert borrowing.reaching_precision(0.39)[0] == 1
+    assert len({each.slopes[0] for each in (alone, borrowing, together)}) == 3
+    # own ones count once more than those of others, however much is borrowed
+    assert together.slopes[0] != together.slopes[2]
 
 
 def test_difficult_objects_count_neither_way() -> None:
