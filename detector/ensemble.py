@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,11 @@ from detector.images.resizing import check_image
 from detector.pipeline import Detector, Proposer
 from detector.runtime.timing import stage
 
-Image = NDArray[np.uint8]
+if TYPE_CHECKING:
+    from detector.explanation.evidence import Evidence
+    from detector.explanation.verdict import Verdict
 
+Image = NDArray[np.uint8]
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +65,10 @@ class Ensemble:
         max_detections: int | None = None,
     ) -> Detections:
         """`Detector.detect` by all detectors together. Those that propose by the same recipe share their boxes."""
+        return self.detect_in_maps(self.inputs(image, boxes), min_score, max_detections)
+
+    def inputs(self, image: Image, boxes: Boxes | None = None) -> list[tuple[FeatureMaps, Boxes]]:
+        """Feature maps of an image and its boxes, for each detector: what `detect_in_maps` takes."""
         image = check_image(image)
         proposed: dict[Any, Boxes] = {}
         inputs = []
@@ -71,7 +78,19 @@ class Ensemble:
                 with stage("proposals"):
                     proposed[source] = detector.propose(image) if boxes is None else as_boxes(boxes)
             inputs.append((detector.maps(image, proposed[source]), proposed[source]))
-        return self.detect_in_maps(inputs, min_score, max_detections)
+        return inputs
+
+    def explain(self, image: Image, detections: Detections) -> list[Evidence]:
+        """`Detector.explain`; the score of a detection is that of the detector that found it, and so is its evidence."""
+        from detector.explanation.explainer import Explainer
+
+        return Explainer(self, image).explain(detections)
+
+    def explain_box(self, image: Image, box: Boxes, class_name: str) -> Verdict:
+        """`Detector.explain_box`, by the detector that scores the box best."""
+        from detector.explanation.explainer import Explainer
+
+        return Explainer(self, image).explain_box(box, class_name)
 
     def detect_in_maps(
         self,

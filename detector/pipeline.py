@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,10 @@ from detector.images.resizing import check_image
 from detector.proposals.reduction import propose_reduced
 from detector.proposals.selective_search import selective_search
 from detector.runtime.timing import stage
+
+if TYPE_CHECKING:
+    from detector.explanation.evidence import Evidence
+    from detector.explanation.verdict import Verdict
 
 Proposer = Callable[[NDArray[np.uint8]], Boxes]
 
@@ -198,6 +202,21 @@ class Detector:
             if self.regressors is None or not settings.refinements:
                 return survivors
             return suppress(vote(survivors, candidates, settings.vote_iou, settings.min_score), SAME_OBJECT)
+
+    def explain(self, image: NDArray[np.uint8], detections: Detections) -> list[Evidence]:
+        """Why each of the ``detections`` that this detector made of an image scores what it does, in their order.
+
+        Raises ValueError for detections that it did not make of this image.
+        """
+        from detector.ensemble import Ensemble
+
+        return Ensemble([self]).explain(image, detections)
+
+    def explain_box(self, image: NDArray[np.uint8], box: Boxes, class_name: str) -> Verdict:
+        """Why a box ``(4,)`` of an image was found as an object of a class, or why not; see `Verdict`."""
+        from detector.ensemble import Ensemble
+
+        return Ensemble([self]).explain_box(image, box, class_name)
 
     def save(self, path: str | Path) -> None:
         """Write the model to one safetensors file, whole or not at all.

@@ -1,0 +1,86 @@
+"""How a detector's score splits into shares of cells, exactly.
+
+Scores are linear in the features of SVMs, a softmax's log odds are where they stand, and layers of ReLU are affine
+there: so a score is a constant and one share for every bin and channel of the pooled features, each of which is the
+value of one cell of the feature map, the one that won the maximum.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.boxes import Boxes, flip
+from detector.explanation.evidence import Look
+from detector.features.encoder import FeatureMaps, Features
+from detector.features.pooling import largest_cells
+from detector.pipeline import Detector
+
+
+def affine_at(
+    detector: Detector, pooled: Features, labels: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weights ``(R, D)`` and constants ``(R,)`` that make the scores of ``(R, D)`` pooled features.
+
+    Each row is scored in the class of its label ``(R,)``: its score is ``pooled @ weights + constant``.
+    """
+    features = pooled if detector.layers is None else detector.layers(pooled)
+    weights, constants = detector.scorer.affine_at(features, labels)
+    if detector.layers is not None:
+        weights, more = detector.layers.affine_at(pooled, weights)
+        constants = constants + more
+    return weights.astype(np.float64), constants.astype(np.float64)
+
+
+def looks(detector: Detector, maps: FeatureMaps, positions: Boxes, label: int) -> tuple[Look, ...]:
+    """What the mean score of a box in a class is made of: a look at each of its ``(P, 4)`` positions.
+
+    Where the detector uses the mirror image there are as many looks at that.
+    """
+    found = _looks_at(detector, maps, positions, label, mirrored=False)
+    if detector.uses_mirror_image and maps.mirrored is not None:
+        found += _looks_at(detector, maps.mirrored, positions, label, mirrored=True)
+    return tuple(found)
+
+
+def _looks_at(detector: Detector, maps: FeatureMaps, positions: Boxes, label: int, mirrored: bool) -> list[Look]:
+    encoder = detector.encoder
+    windows = encoder.windows(maps, flip(positions, maps.image_size[1]) if mirrored else positions)
+    pooled = encoder.pool(maps, windows)
+    weights, constants = affine_at(detector, pooled, np.full(len(positions), label, np.int64))
+    shares = pooled * weights
+    return [
+        Look(
+            box,
+            mirrored,
+            encoder.short_sides[window[0]],
+            maps.zooms[window[0]],
+            window[1:],
+            float(row.sum() + constant),
+            float(constant),
+            _by_level(row.reshape(-1, encoder.backbone.channels).sum(1), encoder.levels, mirrored),
+            _by_cell(row, maps.maps[window[0]], window[1:], encoder.levels),
+            encoder.backbone.geometry,
+        )
+        for box, window, row, constant in zip(positions, windows, shares, constants, strict=True)
+    ]
+
+
+def _by_level(shares: NDArray[np.float64], levels: tuple[int, ...], mirrored: bool) -> dict[int, NDArray[np.float64]]:
+    """Shares ``(n_bins,)`` as grids, turned back where they are of the mirror image."""
+    grids: dict[int, NDArray[np.float64]] = {}
+    start = 0
+    for level in levels:
+        grid = shares[start : start + level * level].reshape(level, level)
+        grids[level] = grids.get(level, 0) + (grid[:, ::-1] if mirrored else grid)
+        start += level * level
+    return grids
+
+
+def _by_cell(
+    shares: NDArray[np.float64], feature_map: NDArray[np.floating], cells: NDArray[np.int64], levels: tuple[int, ...]
+) -> NDArray[np.float64]:
+    """Shares ``(n_bins * C,)`` summed over the cells of the map whose values they are, ``(h, w)``."""
+    height, width = feature_map.shape[:2]
+    winners = largest_cells(feature_map.astype(np.float32, copy=False), cells[None], levels)
+    return np.bincount(winners.ravel(), shares, minlength=height * width).reshape(height, width)
