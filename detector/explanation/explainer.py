@@ -4,19 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from detector.boxes import Boxes, area, as_boxes, clip
+from detector.boxes import Boxes, area, as_boxes, clip, iou
 from detector.detections import Detections
 from detector.ensemble import Ensemble
-from detector.explanation.candidates import make_candidates, positions_of
+from detector.explanation.candidates import make_candidates, score_boxes
+from detector.explanation.contest import hold_contest
 from detector.explanation.evidence import Evidence
 from detector.explanation.shares import looks
 from detector.explanation.verdict import Verdict, judge
 from detector.features.encoder import FeatureMaps, Features
 from detector.pipeline import Detector
+
+_NEAR = 0.2
+_EQUAL = 1e-4
+_ROUNDED = 0.05
+"""How far scores may be apart that half precision, or another machine, has rounded otherwise."""
+
+
+class _Trace(NamedTuple):
+    """A candidate that may have become a detection: how far its score is from that, and its positions ``(P, 4)``."""
+
+    distance: float
+    positions: Boxes
+    model: int
+    label: int
 
 
 class Explainer:
@@ -62,7 +78,8 @@ class Explainer:
         tries = []
         for model, detector, label in self._knowing(class_name):
             maps = self._maps(model, asked)
-            alone = make_candidates(detector, maps, asked[None], label)
+            scores = score_boxes(detector, maps, asked[None])[:, label]
+            alone = make_candidates(detector, maps, asked[None], label, scores)
             tries.append((float(alone.scores[0]), -model, alone, looks(detector, maps, alone.positions[0], label)))
         score, negative_model, alone, found = max(tries, key=lambda each: each[:2])
         evidence = Evidence(asked, class_name, score, found, (height, width), -negative_model)
@@ -72,7 +89,8 @@ class Explainer:
             (detector, *self.inputs[model], label, self._scores[model][:, label])
             for model, detector, label in self._knowing(class_name)
         ]
-        return judge(evidence, alone.boxes[0], inputs, detections, least, most)
+        contest = hold_contest(inputs, self.ensemble.config.detection.nms_iou, least)
+        return judge(evidence, alone.boxes[0], contest, detections, most)
 
     def _knowing(self, class_name: str) -> Iterator[tuple[int, Detector, int]]:
         """The detectors that know a class, with their numbers and their labels of it."""
@@ -89,18 +107,33 @@ class Explainer:
     def _scores(self) -> list[Features]:
         """Scores ``(R, K)`` of all proposals where they are, by detector."""
         return [
-            detector.encoder.apply(detector.decision_function, maps, detector.encoder.windows(maps, boxes))
+            score_boxes(detector, maps, boxes)
             for detector, (maps, boxes) in zip(self.ensemble.detectors, self.inputs, strict=True)
         ]
 
     def _explain_one(self, box: Boxes, class_name: str, score: float) -> Evidence:
-        for model, detector, label in self._knowing(class_name):
-            maps, proposals = self.inputs[model]
-            positions = positions_of(detector, maps, proposals, label, box, score)
-            if positions is not None:
-                found = looks(detector, maps, positions, label)
-                return Evidence(box, class_name, score, found, maps.image_size, model)
+        # as a rule it came from a proposal near it: the others are scored only where that fails
+        for least_iou, tolerance in ((_NEAR, _EQUAL), (0.0, _ROUNDED)):
+            traces = [trace for trace in self._traces(box, class_name, score, least_iou) if trace.distance <= tolerance]
+            if traces:
+                best = min(traces, key=lambda trace: trace.distance)
+                detector, (maps, _) = self.ensemble.detectors[best.model], self.inputs[best.model]
+                found = looks(detector, maps, best.positions, best.label)
+                return Evidence(box, class_name, score, found, maps.image_size, best.model)
         raise ValueError(
             f"detections must be those of this detector in this image, but it finds no {class_name} "
             f"of {score:.3f} at {box.tolist()}"
         )
+
+    def _traces(self, box: Boxes, class_name: str, score: float, least_iou: float) -> Iterator[_Trace]:
+        """For each detector the candidate of the nearest score, of those whose proposals overlap a box ``(4,)``."""
+        for model, detector, label in self._knowing(class_name):
+            maps, proposals = self.inputs[model]
+            near = proposals[iou(proposals, box[None])[:, 0] >= least_iou]
+            scores = score_boxes(detector, maps, near)[:, label]
+            if least_iou:
+                likely = scores >= min(score, detector.config.detection.min_score)
+                near, scores = near[likely], scores[likely]
+            nearest = make_candidates(detector, maps, near, label, scores).nearest(score, box)
+            if nearest is not None:
+                yield _Trace(*nearest, model, label)

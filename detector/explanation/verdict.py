@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from detector.boxes import Boxes, area, iou
-from detector.detections import Detections, nms
-from detector.explanation.candidates import make_candidates
+from detector.detections import Detections
+from detector.explanation.contest import Contest
 from detector.explanation.evidence import Evidence
-from detector.features.encoder import FeatureMaps
-from detector.pipeline import Detector
 
 Outcome = Literal["found", "no proposal", "low score", "suppressed", "moved away", "too many"]
-Input = tuple[Detector, FeatureMaps, Boxes, int, NDArray[np.float32]]
-"""A detector, the maps of the image, proposals ``(R, 4)``, the label of the class, its scores ``(R,)`` of these."""
-
+_EQUAL = 1e-4
 COVERS = 0.5
 """The IoU from which a proposal covers an object, and a detection finds it: VOC's rule."""
 
@@ -92,55 +86,61 @@ class Verdict:
         }
 
 
-@dataclass(frozen=True, eq=False)
-class _Field:
-    """Candidates of one class of all detectors, together with the proposals that cover what was asked for.
+def judge(evidence: Evidence, moved: Boxes, contest: Contest, detections: Detections, most: int) -> Verdict:
+    """The verdict on a box whose evidence is known, and where it would be ``moved`` ``(4,)``.
 
-    All ``(n, ...)``: where they began and their overlap there with the box that was asked for, what they scored there,
-    where they ended, what they scored on the way, and whether they are in the running for suppression.
-    """
-
-    proposals: Boxes
-    overlaps: NDArray[np.float32]
-    first_scores: NDArray[np.float32]
-    boxes: Boxes
-    scores: NDArray[np.float32]
-    running: NDArray[np.bool_]
-
-
-def judge(
-    evidence: Evidence, moved: Boxes, inputs: Sequence[Input], detections: Detections, min_score: float, most: int
-) -> Verdict:
-    """The verdict on a box of which the evidence is known, and where it would be ``moved`` ``(4,)``.
-
-    ``inputs`` are those of the detectors that know the class, and ``detections`` what they found with ``min_score``
-    and ``most`` detections an image.
+    ``contest`` is that of the proposals of its class, and ``detections``, ``most`` of which an image may have, what was
+    found in the end.
     """
     asked = evidence.box
-    same_class = np.flatnonzero(detections.labels == detections.class_names.index(evidence.class_name))
-    found = Detections(
-        detections.boxes[same_class], detections.labels[same_class], detections.scores[same_class], detections.class_names
-    )
-    field = _field(inputs, asked, min_score)
-    places: dict[str, Place | None] = {"closest": None, "strongest": None, "other": None}
-    if len(field.overlaps):
-        row = int(field.overlaps.argmax())
-        places["closest"] = Place(
-            field.proposals[row], float(field.first_scores[row]), float(field.overlaps[row])
-        )
-    covering = np.flatnonzero(field.overlaps >= COVERS)
-    outcome: Outcome = "no proposal"
-    if len(covering):
-        # one that fell behind before it moved has no chance, whatever it would score after
-        row = int(max(covering, key=lambda each: (field.running[each], field.scores[each])))
-        places["strongest"] = _place(field.boxes[row], field.scores[row], asked)
-        outcome, places["other"] = _fate(field, row, inputs, found, min_score, len(detections) >= most)
-    overlaps = iou(found.boxes, asked[None])[:, 0]
-    if len(found) and overlaps.max() >= COVERS:
+    found = np.flatnonzero(detections.labels == detections.class_names.index(evidence.class_name))
+    places = [
+        _place(box, score, asked) for box, score in zip(detections.boxes[found], detections.scores[found], strict=True)
+    ]
+    overlaps = iou(contest.proposals, asked[None])[:, 0]
+    closest = strongest = None
+    if len(overlaps):
         row = int(overlaps.argmax())
-        outcome, places["other"] = "found", _place(found.boxes[row], found.scores[row], asked)
-    return Verdict(evidence, moved, outcome, min_score, **places)
+        closest = _place(contest.proposals[row], contest.first_scores[row], asked)
+    covering = np.flatnonzero(overlaps >= COVERS)
+    outcome: Outcome = "no proposal"
+    other = None
+    if len(covering):
+        # one that dropped out before it moved has no chance, whatever it scores
+        row = int(max(covering, key=lambda each: (contest.running[each], contest.scores[each])))
+        strongest = _place(contest.boxes[row], contest.scores[row], asked)
+        outcome, other = _fate(contest, row, strongest, places, len(detections) >= most)
+    best = max(places, key=lambda place: place.iou, default=None)
+    if best is not None and best.iou >= COVERS:
+        outcome, other = "found", best
+    return Verdict(evidence, moved, outcome, contest.min_score, closest, strongest, other)
+
+
+def _fate(
+    contest: Contest, row: int, place: Place, detections: list[Place], full: bool
+) -> tuple[Outcome, Place | None]:
+    """What became of a proposal that is no detection where it was asked for, and the detection that goes with it."""
+    if not contest.running[row] or place.score < contest.min_score:
+        return "low score", None
+    if not area(place.box[None])[0]:
+        return "moved away", None
+    if (rival := contest.rival(row)) is not None:
+        box, score = rival
+        return "suppressed", _place(box, score, place.box)
+    # a vote moves boxes but leaves their scores, by which they are known
+    near = [Place(each.box, each.score, _overlap(each.box, place.box)) for each in detections]
+    if any(abs(each.score - place.score) < _EQUAL and each.iou > 0 for each in near):
+        return "moved away", max(near, key=lambda each: (abs(each.score - place.score) < _EQUAL, each.iou))
+    stronger = [each for each in near if each.score >= place.score and each.iou > 0]
+    if full and not stronger:
+        return "too many", None
+    # brought together by the vote, of which the weaker goes
+    return "suppressed", max(stronger, key=lambda each: each.iou, default=None)
+
+
+def _overlap(box: Boxes, other: Boxes) -> float:
+    return float(iou(box[None], other[None])[0, 0])
 
 
 def _place(box: Boxes, score: np.float32, other: Boxes) -> Place:
-    return Place(box, float(score), float(iou(box[None], other[None])[0, 0]))
+    return Place(box, float(score), _overlap(box, other))
