@@ -41,8 +41,8 @@ class Contest:
     nms_iou: float
     min_score: float
 
-    def rival(self, row: int) -> tuple[Boxes, np.float32] | None:
-        """The box and the score of the stronger one that suppressed a proposal; None where none did."""
+    def rival(self, row: int) -> tuple[Boxes, float, float] | None:
+        """Box and score of the stronger one that suppressed a proposal, and their IoU; None where none did."""
         rows = np.flatnonzero(self.running)
         for model, limit in enumerate(self.early):
             if limit is None:
@@ -56,10 +56,11 @@ class Contest:
         kept = rows[nms(self.boxes[rows], self.scores[rows], self.nms_iou)]
         return None if row in kept or row not in rows else self._rival_among(kept, row, self.boxes)
 
-    def _rival_among(self, kept: NDArray[np.int64], row: int, boxes: Boxes) -> tuple[Boxes, np.float32]:
+    def _rival_among(self, kept: NDArray[np.int64], row: int, boxes: Boxes) -> tuple[Boxes, float, float]:
         stronger = kept[self.scores[kept] >= self.scores[row]]
-        rival = stronger[iou(boxes[stronger], boxes[row][None])[:, 0].argmax()]
-        return boxes[rival], self.scores[rival]
+        overlaps = iou(boxes[stronger], boxes[row][None])[:, 0]
+        rival = stronger[overlaps.argmax()]
+        return boxes[rival], float(self.scores[rival]), float(overlaps.max())
 
 
 def hold_contest(inputs: Sequence[Input], nms_iou: float, min_score: float) -> Contest:

@@ -44,7 +44,7 @@ class Verdict:
     closest: the proposal that overlaps the box most, and what it scores where it is; None without any proposals.
     strongest: of the proposals that cover the box, the one of the best score after it was moved, where it ended.
     other: the detection that was found; or the stronger one that suppressed the strongest, or what that became after
-    it had moved away, with its IoU with the strongest.
+    it had moved away, with its IoU with the strongest, where the two met.
     """
 
     evidence: Evidence
@@ -125,8 +125,7 @@ def _fate(
     if not area(place.box[None])[0]:
         return "moved away", None
     if (rival := contest.rival(row)) is not None:
-        box, score = rival
-        return "suppressed", _place(box, score, place.box)
+        return "suppressed", Place(*rival)
     # a vote moves boxes but leaves their scores, by which they are known
     near = [Place(each.box, each.score, _overlap(each.box, place.box)) for each in detections]
     if any(abs(each.score - place.score) < _EQUAL and each.iou > 0 for each in near):
