@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -40,10 +41,12 @@ def parser() -> Parser:
 def corners(text: str) -> list[float]:
     """Type of an option that names a box: four numbers with commas between."""
     try:
-        x1, y1, x2, y2 = map(float, text.split(","))
+        values = [float(value) for value in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"must be four numbers x1,y1,x2,y2, but is {text!r}") from None
-    return [x1, y1, x2, y2]
+        values = []
+    if len(values) != 4 or not all(map(math.isfinite, values)):
+        raise argparse.ArgumentTypeError(f"must be four numbers x1,y1,x2,y2, but is {text!r}")
+    return values
 
 
 def main() -> int:

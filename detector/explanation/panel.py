@@ -15,6 +15,7 @@ from detector.images.resizing import check_image
 Image = NDArray[np.uint8]
 
 _WIDTH = 1200
+_WHITE: Colour = (255, 255, 255)
 _EDGE = 24
 _GAP = 18
 _TILE_WIDTH = (_WIDTH - 2 * _EDGE - 2 * _GAP) // 3
@@ -37,7 +38,7 @@ def draw_panel(image: Image, evidence: Evidence, colour: Colour, sentence: str =
     tiles = _EDGE + (74 if sentence else 48)
     grids = tiles + max(1, round((part[3] - part[1]) * zoom)) + 52
     looks = min(len(evidence.looks), _MOST_LOOKS + 1) * _LINE
-    canvas = Canvas(_WIDTH, grids + max(_GRID, looks) + 64)
+    canvas = Canvas(_WIDTH, grids + max(_GRID, looks) + 44)
     _draw_title(canvas, evidence, colour, sentence)
     _draw_tiles(canvas, tiles, image, evidence, colour, part, zoom)
     _draw_looks(canvas, grids, _draw_grids(canvas, grids, image, evidence) + 2 * _GAP, evidence)
@@ -79,7 +80,8 @@ def _draw_tiles(
         left = _EDGE + number * (_TILE_WIDTH + _GAP) + (_TILE_WIDTH - width) // 2
         canvas.paste(np.ascontiguousarray(tile), left, top, width, height)
         places = [look.box for look in evidence.looks] if number == 0 else []
-        for place, line, edge in [(each, 1.0, (255, 255, 255)) for each in places] + [(evidence.box, 2.5, colour)]:
+        thin: list[tuple[Boxes, Colour, float]] = [(each, *pen) for each in places for pen in ((INK, 2.0), (_WHITE, 1.0))]
+        for place, edge, line in [*thin, (evidence.box, contrast(colour), 4.0), (evidence.box, colour, 2.5)]:
             corners = (clip(place, *image.shape[:2]) - [x1, y1, x1, y1]) * zoom + [left, top, left, top]
             canvas.frame(*corners.tolist(), edge, line)
         canvas.write(caption, left + width / 2, top + height + 20, 9.5, ink, align=0.5)
@@ -114,11 +116,9 @@ def _draw_grids(canvas: Canvas, top: int, image: Image, evidence: Evidence) -> i
         for i in range(n):
             for j in range(n):
                 x, y = left + j * cell, top + i * cell
-                canvas.frame(x, y, x + cell, y + cell, (255, 255, 255), 0.5)
+                canvas.frame(x, y, x + cell, y + cell, _WHITE, 0.5)
                 if cell >= _LEAST_CELL:
-                    strong = abs(grid[i, j]) > 0.6 * strongest
-                    ink = (255, 255, 255) if strong else INK
-                    canvas.write(signed(grid[i, j]), x + cell / 2, y + cell / 2 + 4, 7.5, ink, align=0.5)
+                    canvas.write(signed(grid[i, j]), x + cell / 2, y + cell / 2 + 4, 7.5, INK, align=0.5)
         canvas.write(f"{n} x {n}", left + side / 2, top + side + 18, 9, align=0.5)
         left += side + _GAP
     return left - _GAP
