@@ -29,7 +29,7 @@ from detector.features.pyramid_layer import SpatialPyramidPooling
 from detector.heads.linear_svm import LinearSVMs
 from detector.images.files import read_image
 from detector.runtime.files import file_state, fingerprint, read_arrays, write_arrays
-from detector.training.dual_solver import solve_dual
+from detector.training.svm_dual_solver import solve_dual
 from detector.training.svm_problem import SVMProblem
 
 Matrix = NDArray[np.float32]

@@ -81,7 +81,7 @@ class Ensemble:
         return inputs
 
     def explain(self, image: Image, detections: Detections) -> list[Evidence]:
-        """`Detector.explain`; the score of a detection is that of the detector that found it, and so is its evidence."""
+        """`Detector.explain`: a detection has the score, and so the evidence, of the detector that found it."""
         from detector.explanation.explainer import Explainer
 
         return Explainer(self, image).explain(detections)

@@ -1,7 +1,6 @@
 """Show why boxes of photographs score what they do: python tools/explain.py IMAGE..."""
 
-from detector.commands.console import run
 from detector.commands.explain import main
 
 if __name__ == "__main__":
-    run(main)
+    main()

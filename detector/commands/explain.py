@@ -5,18 +5,12 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from detector.commands.console import (
-    USAGE_ERROR,
-    Parser,
-    add_model_options,
-    output_file,
-    read_or_report,
-    report,
-    write_json,
-)
+from detector.commands.console import Handler, Parser, command, for_each_image, output_file
+from detector.commands.options import add_model_options
 
 if TYPE_CHECKING:
     from detector.ensemble import Ensemble
@@ -49,6 +43,7 @@ def corners(text: str) -> list[float]:
     return values
 
 
+@command
 def main() -> int:
     options = parser().parse_args()
     if options.max_detections is not None and options.max_detections < 1:
@@ -59,27 +54,14 @@ def main() -> int:
 
     paths = find_images(options.images)
     taken = {path.resolve() for path in paths}
-    lines = sys.stderr if str(options.json) == "-" else sys.stdout
-    ensemble: Ensemble | None = None
-    records, failed = [], False
-    for path in paths:
-        if (image := read_or_report(path)) is None:
-            failed = True
-            continue
-        if ensemble is None:
-            from detector.ensemble import load_ensemble
 
-            ensemble = load_ensemble(options.model, options.device, options.weights, options.mirror)
-        try:
-            found = explain_one(ensemble, taken, options, path, image, lines)
-        except ValueError as error:  # such as an image too narrow for the network
-            report(ValueError(f"{path}: {error}"))
-            failed = True
-            continue
-        records.append({"image": str(path), "width": image.shape[1], "height": image.shape[0], **found})
-    if options.json is not None:
-        write_json(options.json, records)
-    return USAGE_ERROR if failed else 0
+    def prepare() -> Handler:
+        from detector.ensemble import load_ensemble
+
+        ensemble = load_ensemble(options.model, options.device, options.weights, options.mirror)
+        return partial(explain_one, ensemble, taken, options)
+
+    return for_each_image(paths, prepare, options.json)
 
 
 def explain_one(
@@ -100,9 +82,7 @@ def explain_one(
         record["asked"] = verdict.to_record()
     found = explainer.detect(options.min_score, options.max_detections)
     evidence = explainer.explain(found)
-    record["detections"] = [
-        item | each.to_record() for item, each in zip(found.to_records(), evidence, strict=True)
-    ]
+    record["detections"] = [item | each.to_record() for item, each in zip(found.to_records(), evidence, strict=True)]
     panels += [(str(number), each, "") for number, each in enumerate(evidence, start=1)]
     for name, each, sentence in panels:
         panel = unused(options.output / f"{path.stem}-{name}.png", taken)

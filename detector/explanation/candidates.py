@@ -29,9 +29,9 @@ class Candidates:
     scores: NDArray[np.float32]
 
     def nearest(self, score: float, box: Boxes) -> tuple[float, Boxes] | None:
-        """How far the nearest score is, and its positions ``(P, 4)``; of equal scores what overlaps the ``(4,)`` box most.
+        """How far the nearest score is, and its positions ``(P, 4)``; of equal ones that which overlaps a box most.
 
-        None where nothing overlaps it.
+        None where nothing overlaps the ``(4,)`` box.
         """
         overlaps = iou(self.boxes, box[None])[:, 0]
         possible = np.flatnonzero(overlaps > 0)

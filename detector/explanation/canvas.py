@@ -1,6 +1,8 @@
-"""Letters, overlays and grids of numbers for panels: drawn at twice their size, shrunk once, so that edges are smooth."""
+"""What panels are drawn with: at twice its size, shrunk once in the end, so that edges are smooth."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
@@ -61,8 +63,9 @@ class Canvas:
         resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
         self._pixels[y * ZOOM : (y + height) * ZOOM, x * ZOOM : (x + width) * ZOOM] = resized
 
-    def frame(self, x1: float, y1: float, x2: float, y2: float, colour: Colour, line: float = 1.0) -> None:
-        """Draw a rectangle's edge."""
+    def frame(self, corners: Iterable[float], colour: Colour, line: float) -> None:
+        """Draw the edge of a rectangle ``x1 y1 x2 y2``."""
+        x1, y1, x2, y2 = corners
         first, last = (round(x1 * ZOOM), round(y1 * ZOOM)), (round(x2 * ZOOM) - 1, round(y2 * ZOOM) - 1)
         cv2.rectangle(self._pixels, first, last, colour, max(1, round(line * ZOOM)))
 
@@ -79,7 +82,7 @@ def tint(image: Image, strength: NDArray[np.floating], contrast: float = 0.5) ->
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     base = np.repeat((255 - contrast * (255 - grey))[..., None], 3, axis=2)
     weight = 0.85 * np.clip(np.abs(strength), 0, 1).astype(np.float32)[..., None]
-    colour = np.where(strength[..., None] > 0, np.float32(FOR), np.float32(AGAINST))
+    colour = np.where(strength[..., None] > 0, np.array(FOR, np.float32), np.array(AGAINST, np.float32))
     return np.rint(base + weight * (colour - base)).astype(np.uint8)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ class Contest:
     first_scores: ``(n,)`` what they scored where they were.
     running: ``(n,)`` bool, whether that was enough to be looked at further.
     boxes, scores: ``(n, 4)`` and ``(n,)``, where they ended and their mean score; of the others, what they began with.
-    early: whether each model suppresses its proposals before it moves them, and above which IoU; None where it does not.
+    early: whether each model suppresses its proposals before it moves them, above which IoU; None where not.
     nms_iou: above which IoU moved boxes are suppressed.
     min_score: the least score of a detection.
     """
@@ -65,16 +66,18 @@ class Contest:
 
 def hold_contest(inputs: Sequence[Input], nms_iou: float, min_score: float) -> Contest:
     """The contest of the proposals of all ``inputs``, which are of one class."""
-    parts = []
+    parts: list[tuple[Any, ...]] = []
     for detector, maps, proposals, label, first_scores in inputs:
         running = first_scores >= min(min_score, detector.config.detection.min_score)
         candidates = make_candidates(detector, maps, proposals[running], label, first_scores[running])
         boxes, scores = proposals.copy(), first_scores.copy()
         boxes[running], scores[running] = candidates.boxes, candidates.scores
         parts.append((np.full(len(proposals), len(parts)), proposals, first_scores, running, boxes, scores))
-    arrays = [np.concatenate(each) for each in zip(*parts, strict=True)]
+    models, proposals, first, running, boxes, scores = (np.concatenate(each) for each in zip(*parts, strict=True))
     early = [
-        None if detector.regressors is None or detector.config.detection.refinements else detector.config.detection.nms_iou
+        None
+        if detector.regressors is None or detector.config.detection.refinements
+        else detector.config.detection.nms_iou
         for detector, *_ in inputs
     ]
-    return Contest(*arrays, early, nms_iou, min_score)
+    return Contest(models, proposals, first, running, boxes, scores, early, nms_iou, min_score)

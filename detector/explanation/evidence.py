@@ -72,7 +72,7 @@ class Evidence:
     @property
     def levels(self) -> dict[int, Shares]:
         """Shares of the cells of the pyramid, ``(n, n)`` float64 by level, as they lie in the image."""
-        return {n: sum(look.levels[n] for look in self.looks) / len(self.looks) for n in self.looks[0].levels}
+        return {n: np.mean([look.levels[n] for look in self.looks], axis=0) for n in self.looks[0].levels}
 
     @property
     def bias(self) -> float:

@@ -67,7 +67,7 @@ def _draw_tiles(
     x1, y1, x2, y2 = part
     crop = image[y1:y2, x1:x2]
     width, height = max(1, round((x2 - x1) * zoom)), max(1, round((y2 - y1) * zoom))
-    heats = [evidence.heat_map(part) for part in ("for", "against")]  # type: ignore[arg-type]
+    heats = [evidence.heat_map("for"), evidence.heat_map("against")]
     strongest = max(float(np.abs(heat).max()) for heat in heats) or 1.0
     images = [crop] + [tint(crop, heat[y1:y2, x1:x2] / strongest) for heat in heats]
     sums = [float(heat.sum(dtype=np.float64)) for heat in heats]
@@ -80,10 +80,12 @@ def _draw_tiles(
         left = _EDGE + number * (_TILE_WIDTH + _GAP) + (_TILE_WIDTH - width) // 2
         canvas.paste(np.ascontiguousarray(tile), left, top, width, height)
         places = [look.box for look in evidence.looks] if number == 0 else []
-        thin: list[tuple[Boxes, Colour, float]] = [(each, *pen) for each in places for pen in ((INK, 2.0), (_WHITE, 1.0))]
+        thin: list[tuple[Boxes, Colour, float]] = [
+            (each, *pen) for each in places for pen in ((INK, 2.0), (_WHITE, 1.0))
+        ]
         for place, edge, line in [*thin, (evidence.box, contrast(colour), 4.0), (evidence.box, colour, 2.5)]:
             corners = (clip(place, *image.shape[:2]) - [x1, y1, x1, y1]) * zoom + [left, top, left, top]
-            canvas.frame(*corners.tolist(), edge, line)
+            canvas.frame(corners, edge, line)
         canvas.write(caption, left + width / 2, top + height + 20, 9.5, ink, align=0.5)
 
 
@@ -116,7 +118,7 @@ def _draw_grids(canvas: Canvas, top: int, image: Image, evidence: Evidence) -> i
         for i in range(n):
             for j in range(n):
                 x, y = left + j * cell, top + i * cell
-                canvas.frame(x, y, x + cell, y + cell, _WHITE, 0.5)
+                canvas.frame((x, y, x + cell, y + cell), _WHITE, 0.5)
                 if cell >= _LEAST_CELL:
                     canvas.write(signed(grid[i, j]), x + cell / 2, y + cell / 2 + 4, 7.5, INK, align=0.5)
         canvas.write(f"{n} x {n}", left + side / 2, top + side + 18, 9, align=0.5)

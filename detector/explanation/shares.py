@@ -7,6 +7,8 @@ value of one cell of the feature map, the one that won the maximum.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -66,7 +68,7 @@ def _looks_at(detector: Detector, maps: FeatureMaps, positions: Boxes, label: in
     ]
 
 
-def _by_level(shares: NDArray[np.float64], levels: tuple[int, ...], mirrored: bool) -> dict[int, NDArray[np.float64]]:
+def _by_level(shares: NDArray[np.float64], levels: Sequence[int], mirrored: bool) -> dict[int, NDArray[np.float64]]:
     """Shares ``(n_bins,)`` as grids, turned back where they are of the mirror image."""
     grids: dict[int, NDArray[np.float64]] = {}
     start = 0
@@ -78,9 +80,10 @@ def _by_level(shares: NDArray[np.float64], levels: tuple[int, ...], mirrored: bo
 
 
 def _by_cell(
-    shares: NDArray[np.float64], feature_map: NDArray[np.floating], cells: NDArray[np.int64], levels: tuple[int, ...]
+    shares: NDArray[np.float64], feature_map: NDArray[np.floating], cells: NDArray[np.int64], levels: Sequence[int]
 ) -> NDArray[np.float64]:
     """Shares ``(n_bins * C,)`` summed over the cells of the map whose values they are, ``(h, w)``."""
     height, width = feature_map.shape[:2]
     winners = largest_cells(feature_map.astype(np.float32, copy=False), cells[None], levels)
-    return np.bincount(winners.ravel(), shares, minlength=height * width).reshape(height, width)
+    sums: NDArray[np.float64] = np.bincount(winners.ravel(), shares, minlength=height * width).astype(np.float64)
+    return sums.reshape(height, width)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import flip
+from detector.config.detector import FineTuningConfig
 from detector.features.encoder import FeatureMaps
 from detector.training.training_set import TrainingSet
 
@@ -16,7 +17,7 @@ Features = NDArray[np.float32]
 
 def sample_boxes(
     overlaps: NDArray[np.float32],
-    truth_labels: NDArray[np.int64],
+    object_labels: NDArray[np.int64],
     n_classes: int,
     n_boxes: int,
     random: np.random.Generator,
@@ -38,7 +39,7 @@ def sample_boxes(
     others = random.permutation(others)[: n_boxes - n_objects]
     labels = np.full(len(objects) + len(others), n_classes)
     if len(objects):
-        labels[: len(objects)] = truth_labels[overlaps[objects].argmax(1)]
+        labels[: len(objects)] = object_labels[overlaps[objects].argmax(1)]
     return np.concatenate([objects, others]), labels
 
 
@@ -81,7 +82,7 @@ class RandomBoxes:
         """`sample` before pooling: the image's maps, windows ``(n, 5)`` and labels ``(n,)``."""
         images, index = self.images, int(self.indices[index])
         annotation = images.annotations[index]
-        boxes, overlaps = images.judged_boxes(index)
+        boxes, overlaps = images.labelled_boxes(index)
         rows, labels = sample_boxes(
             overlaps,
             annotation.labels,
@@ -99,3 +100,22 @@ class RandomBoxes:
         scales = random.integers(len(maps.zooms), size=1 if self.one_scale else len(rows))
         windows = images.cache.encoder.windows_at(maps, chosen, np.broadcast_to(scales, len(rows)))
         return maps, windows, labels
+
+
+def validation_split(images: TrainingSet, config: FineTuningConfig) -> tuple[RandomBoxes, RandomBoxes]:
+    """The images with objects to learn from, and those to validate on, as fine-tuning sees them.
+
+    Raises ValueError for less than two images with objects.
+    """
+    usable = np.array([index for index in range(len(images)) if images.has_objects(index)])
+    if len(usable) < 2:
+        raise ValueError(f"fine-tuning needs two images with objects, one to hold out, but there is {len(usable)}")
+    order = np.random.default_rng(config.seed).permutation(usable)
+    n_validation = max(1, round(config.held_out * len(usable)))
+
+    def boxes_of(indices: NDArray[np.int64]) -> RandomBoxes:
+        return RandomBoxes(
+            images, np.sort(indices), config.foreground, config.min_iou, config.background_iou, config.flips
+        )
+
+    return boxes_of(order[n_validation:]), boxes_of(order[:n_validation])

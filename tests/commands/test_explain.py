@@ -58,7 +58,9 @@ def test_no_panel_replaces_an_image(model: Path, test_set: Dataset, tmp_path: Pa
     original = test_set[0].path.read_bytes()
     for name in ("dog.jpg", "dog-1.png"):
         (tmp_path / name).write_bytes(original)
-    done = script("explain.py", "dog.jpg", "dog-1.png", "--model", model, "--output", ".", "--max-detections", "1", cwd=tmp_path)
+    done = script(
+        "explain.py", "dog.jpg", "dog-1.png", "--model", model, "--output", ".", "--max-detections", "1", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "dog-1.png").read_bytes() == original
     assert {path.name for path in tmp_path.iterdir()} == {"dog.jpg", "dog-1.png", "dog-1_2.png", "dog-1-1.png"}

@@ -76,14 +76,23 @@ def random_detector(
     layers, n_inputs = None, encoder.n_features
     if widths:
         sizes = [n_inputs, *widths]
-        weights = [normal(out, given, scale=given**-0.5).astype(np.float16) for given, out in zip(sizes, widths, strict=False)]
+        weights = [
+            normal(out, given, scale=given**-0.5).astype(np.float16) for given, out in zip(sizes, widths, strict=False)
+        ]
         layers = FullyConnected(weights, [normal(out) for out in widths], beside_inputs=beside)
     n_features = n_inputs if layers is None else layers.n_features
-    scorer: Any = (Softmax if softmax else LinearSVMs)(normal(n_features, len(NAMES) + softmax, scale=0.3), normal(len(NAMES) + softmax))
+    scorer: Any = (Softmax if softmax else LinearSVMs)(
+        normal(n_features, len(NAMES) + softmax, scale=0.3), normal(len(NAMES) + softmax)
+    )
     regressors = BoxRegressors(normal(len(NAMES), n_inputs, 4, scale=0.02), np.zeros((len(NAMES), 4), np.float32))
     proposals = boxes(rng)
     detector = Detector(
-        lambda image: proposals, encoder, scorer, regressors if move else None, NAMES, layers=layers,
+        lambda image: proposals,
+        encoder,
+        scorer,
+        regressors if move else None,
+        NAMES,
+        layers=layers,
     )
     config = parse_config({"detection": {"min_score": -0.5, **detection}}, "test")
     return replace(detector, config=config)

@@ -83,7 +83,7 @@ class FixedMap:
 
 def fixed(levels: tuple[int, ...], weights: list[float]) -> Detector:
     backbone: Any = FixedMap()
-    scorer = LinearSVMs(np.array(weights, np.float32)[:, None], np.float32([0.25]))
+    scorer = LinearSVMs(np.array(weights, np.float32)[:, None], np.array([0.25], np.float32))
     return Detector(lambda image: WHOLE, RegionEncoder(backbone, (20,), levels), scorer, None, ("thing",))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def test_a_panel_shows_every_number_once(monkeypatch: pytest.MonkeyPatch) -> Non
     written: list[str] = []
     write = Canvas.write
 
-    def listen(self: Canvas, text: str, *place: float, **style: float) -> float:
+    def listen(self: Canvas, text: str, *place: Any, **style: Any) -> float:
         written.append(text)
         return write(self, text, *place, **style)
 
@@ -46,7 +47,8 @@ def test_a_panel_shows_every_number_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(
-    "box", [[0, 0, 180, 120], [179, 119, 180, 120], [0, 0, 0.2, 120], [10, 10, 170, 10.4], [50, 50, 50, 50], [-9, 0, 5, 500]]
+    "box",
+    [[0, 0, 180, 120], [179, 119, 180, 120], [0, 0, 0.2, 120], [10, 10, 170, 10.4], [50, 50, 50, 50], [-9, 0, 5, 500]],
 )
 def test_any_box_has_a_panel(box: list[float]) -> None:
     one = replace(evidence("pooled"), box=as_boxes([box])[0], class_name="café 猫 / <b> " * 9)
@@ -62,4 +64,11 @@ def test_pixels_are_tinted_by_the_sign_of_their_share() -> None:
 
 
 def test_numbers_have_signs() -> None:
-    assert [signed(value) for value in (0.123, -0.126, 0.001, -0.001, 0.0, 12)] == ["+0.12", "-0.13", "0", "0", "0", "+12.00"]
+    assert [signed(value) for value in (0.123, -0.126, 0.001, -0.001, 0.0, 12)] == [
+        "+0.12",
+        "-0.13",
+        "0",
+        "0",
+        "0",
+        "+12.00",
+    ]

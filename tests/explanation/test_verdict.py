@@ -145,7 +145,8 @@ def test_verdicts_agree_with_what_is_detected(kind: str) -> None:
                     assert verdict.other.iou > 0.3
                 if kind == "fc7":
                     scores = [
-                        model.decision_function(model.encoder(explainer.image, asked[None]))[0, label] for model in models
+                        model.decision_function(model.encoder(explainer.image, asked[None]))[0, label]
+                        for model in models
                     ]
                     assert verdict.evidence.score == pytest.approx(max(scores), abs=1e-4)
     assert outcomes >= {"found", "no proposal", "low score", "suppressed"}
