@@ -3,16 +3,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 # ruff cannot read setup.cfg, so its settings stand here
 RUFF_FORMAT := --line-length 120
 RUFF_CHECK := $(RUFF_FORMAT) --select E,F,W,I,B,UP,SIM,RUF,N,PTH,PIE,RET --ignore N812
-SOURCES := detector tools benchmarks tests
+SOURCES := detector tools benchmarks examples tests
+# extras of setup.cfg, parted by commas, that only tests marked `all` need; the lock says the versions of what it has
+TEST_ALL_EXTRAS :=
 
-.PHONY: help setup detect test lint types format lock clean
+.PHONY: help setup detect test test-all lint types format lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
 
 setup: $(READY) ## create .venv and install the locked versions
 
@@ -25,12 +28,16 @@ $(READY): requirements.lock setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-detect: $(READY) ## name and box the objects of IMAGE=picture.jpg (default: a cat that ships with scikit-image)
+detect: $(READY) ## name and box the objects of IMAGE=image.jpg (default: a cat that ships with scikit-image)
 	@$(BIN)/python tools/detect.py $(if $(IMAGE),"$(IMAGE)","$$($(BIN)/python -c 'from importlib.resources import files; print(files("skimage") / "data" / "chelsea.png")')")
 
 # a core for each process: threads inside of them would only wait for each other
 test: $(READY) ## run the tests
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	@OMP_NUM_THREADS=1 $(PYTEST)
+
+test-all: $(READY) ## run the tests that take longer: the wheel, the examples
+	$(if $(TEST_ALL_EXTRAS),$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable '.[$(TEST_ALL_EXTRAS)]')
+	@OMP_NUM_THREADS=1 $(PYTEST) -m all
 
 lint: $(READY) ## check style and format
 	$(BIN)/ruff check $(RUFF_CHECK) $(SOURCES)
@@ -43,10 +50,10 @@ format: $(READY) ## format the sources
 	$(BIN)/ruff check --fix-only $(RUFF_CHECK) $(SOURCES)
 	$(BIN)/ruff format $(RUFF_FORMAT) $(SOURCES)
 
-lock: $(READY) ## pin every dependency of setup.cfg anew in requirements.lock
-	$(BIN)/uv pip compile setup.cfg --extra dev --extra benchmark --universal --python-version 3.11 --generate-hashes --no-annotate \
+lock: $(READY) ## pin every dependency of setup.cfg in requirements.lock
+	$(BIN)/uv pip compile setup.cfg --extra dev --extra benchmark --extra all --universal --python-version 3.11 --generate-hashes --no-annotate \
 		--quiet --custom-compile-command "make lock" --output-file requirements.lock
 
 clean: ## remove the virtual environment and all caches
-	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -31,7 +31,7 @@ from detector.images.files import read_image
 from detector.runtime.array_cache import cached_arrays
 from detector.runtime.files import Arrays, file_state
 from detector.runtime.hashing import fingerprint
-from detector.training.dual_solver import solve_dual
+from detector.training.svm_dual_solver import solve_dual
 from detector.training.svm_problem import SVMProblem
 
 Matrix = NDArray[np.float32]

@@ -1,23 +1,24 @@
 """A warm detection with the default model, stage by stage.
 
-Medians over the images of a split, in seconds of wall time, with the model loaded and all code compiled.
+Medians over the images of a split, in seconds of wall time, with the model loaded and all code compiled. With --beside,
+the same again beside busy processes, and two detections at once against two in sequence.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.beside import busy_processes, convolution, convolution_on_one_thread, detections, two_at_once
 from benchmarks.machine import machine
-from detector.commands.console import progress
 from detector.datasets.voc import VOC_CLASSES, load_voc
 from detector.features.encoder import RegionEncoder
 from detector.images.files import read_image
 from detector.pipeline import Detector
-from detector.runtime.timing import stage, stage_times
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scales", type=int, nargs="+", metavar="S", help="short sides other than the model's")
     parser.add_argument("--no-mirror", dest="mirror", action="store_false", help="leave out the mirror image")
     parser.add_argument("--model", type=Path, help="a model file (default: the one that comes with the package)")
+    parser.add_argument("--beside", type=int, metavar="N", help="measure again beside N busy processes")
 
 
 def measure(options: argparse.Namespace) -> int:
@@ -39,14 +41,27 @@ def measure(options: argparse.Namespace) -> int:
         detector = detector.detecting(mirrored=False)
     images = [read_image(each.path) for each in dataset[: options.images]]
     detector.detect(images[0])
-    runs = []
-    for image in progress(images, "images"):
-        with stage_times() as times, stage("together"):
-            detector.detect(image)
-        runs.append(times)
     print(f"{machine()}\n{len(images)} images of {dataset.name}")
     mirror = "and mirror images, " if detector.settings.mirrored else ""
     print(f"scales {list(detector.encoder.short_sides)}, {mirror}{detector.encoder.backbone.precision}; medians")
+    print_stages(detections(detector, images))
+    if options.beside is not None:
+        alone = convolution_on_one_thread(detector, images)
+        in_sequence, at_once = two_at_once(detector, images)
+        with busy_processes(options.beside):
+            print(f"\nbeside {options.beside} busy processes")
+            runs = detections(detector, images)
+            print_stages(runs)
+        beside = float(np.median([convolution(times) for times in runs]))
+        print(
+            f"\nconvolution beside them {beside:.3f} s, alone on one thread {alone:.3f} s: {beside / alone:.2f} times"
+        )
+        ratio = at_once / in_sequence
+        print(f"two detections in sequence {in_sequence:.3f} s, at once {at_once:.3f} s: {ratio:.2f} times")
+    return 0
+
+
+def print_stages(runs: Sequence[dict[str, float]]) -> None:
+    """Median seconds of each stage."""
     for name in dict.fromkeys(name for times in runs for name in times):
         print(f"{name:<22} {np.median([times.get(name, 0.0) for times in runs]):6.3f} s")
-    return 0

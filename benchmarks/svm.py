@@ -19,9 +19,10 @@ from detector.config.detector import load_config
 from detector.datasets.voc import VOC_CLASSES, load_voc
 from detector.heads.linear_svm import LinearSVMs
 from detector.stages import build_cache
-from detector.training.dual_solver import solve_dual
+from detector.training.feature_scaling import scaled
+from detector.training.svm_dual_solver import solve_dual
 from detector.training.svm_problem import SVMProblem, solve_liblinear
-from detector.training.training_set import TrainingSet, scaled
+from detector.training.training_set import TrainingSet
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -57,13 +58,13 @@ def draw(images: TrainingSet, count: int) -> tuple[NDArray[np.float32], NDArray[
     targets = np.empty((count, images.n_classes), np.int8)
     size = 0
     for index in progress(range(len(images)), "samples"):
-        candidates = images[index]
-        positive = np.flatnonzero((candidates.targets > 0).any(1))
-        negative = rng.permutation(np.arange(len(positive), len(candidates.targets)))
+        samples = images[index]
+        positive = np.flatnonzero((samples.targets > 0).any(1))
+        negative = rng.permutation(np.arange(len(positive), len(samples.targets)))
         share = round((count - size) / (len(images) - index))
         rows = np.concatenate([positive, negative[: max(share - len(positive), 0)]])[: count - size]
-        features[size : size + len(rows)] = candidates.pool(candidates.windows[rows])
-        targets[size : size + len(rows)] = candidates.targets[rows]
+        features[size : size + len(rows)] = samples.features(rows)
+        targets[size : size + len(rows)] = samples.targets[rows]
         size += len(rows)
     return features[:size], targets[:size]
 

@@ -5,7 +5,6 @@ python tools/cache_features.py --cache DIR --cache-info
 """
 
 from detector.commands.cache import main
-from detector.commands.console import run
 
 if __name__ == "__main__":
-    run(main)
+    main()

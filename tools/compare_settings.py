@@ -7,7 +7,6 @@ Variants that differ from the one before in ``detection`` alone are not trained 
 """
 
 from detector.commands.compare import main
-from detector.commands.console import run
 
 if __name__ == "__main__":
-    run(main)
+    main()

@@ -1,7 +1,6 @@
 """Name and box the objects of photographs: python tools/detect.py IMAGE..."""
 
-from detector.commands.console import run
 from detector.commands.detect import main
 
 if __name__ == "__main__":
-    run(main)
+    main()

@@ -3,8 +3,7 @@
 python tools/evaluate_voc.py (--voc ROOT --split val | --coco JSON) [--model M | --detections DIR]
 """
 
-from detector.commands.console import run
 from detector.commands.evaluate import main
 
 if __name__ == "__main__":
-    run(main)
+    main()

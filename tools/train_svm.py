@@ -5,8 +5,7 @@ python tools/train_svm.py --add-class NAME (--voc ROOT --split train | --coco JS
 python tools/train_svm.py --remove-class NAME --output MODEL
 """
 
-from detector.commands.console import run
 from detector.commands.train import main
 
 if __name__ == "__main__":
-    run(main)
+    main()

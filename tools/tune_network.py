@@ -4,8 +4,7 @@ python tools/tune_network.py CONFIG --from LAYER (--voc ROOT --split train | --c
 python tools/train_svm.py CONFIG --tuned LAYERS ...
 """
 
-from detector.commands.console import run
 from detector.commands.tune_network import main
 
 if __name__ == "__main__":
-    run(main)
+    main()

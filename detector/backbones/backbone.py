@@ -13,6 +13,7 @@ from detector.backbones.geometry import Geometry
 from detector.backbones.loading import Network, first_line, load_network, named_sizes
 from detector.backbones.truncation import State, network_digest
 from detector.images.resizing import check_image
+from detector.runtime.threads import limit_torch_threads
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -40,6 +41,7 @@ class Backbone:
         self.precision = precision
         self._dtype: torch.dtype = getattr(torch, precision)
         module.fold_batch_norms()
+        limit_torch_threads()
         self.network = module.to(device, self._dtype).to(memory_format=torch.channels_last)
         self._preprocessing = network.preprocessing.to(device)
 

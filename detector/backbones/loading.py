@@ -17,6 +17,7 @@ from detector.backbones import networks
 from detector.backbones.preprocessing import Preprocessing
 from detector.backbones.truncation import State, Truncated, fill
 from detector.runtime.files import reading
+from detector.runtime.optional import optional
 
 
 @dataclass(frozen=True)
@@ -138,10 +139,9 @@ def _vgg16(_: str, stage: str | None) -> _Source:
 
 
 def _torchvision_state(weights: str) -> State:
-    import torchvision
-
+    models = optional("torchvision.models", "networks")
     try:
-        state: State = getattr(torchvision.models, weights).DEFAULT.get_state_dict(
+        state: State = getattr(models, weights).DEFAULT.get_state_dict(
             progress=False, check_hash=True, weights_only=True
         )
     except OSError as error:
@@ -166,8 +166,7 @@ def _zf5(width: str, stage: str | None) -> _Source:
 
 
 def _timm(model: str, stage: str | None) -> _Source:
-    import timm
-
+    timm = optional("timm", "networks")
     try:
         network = timm.create_model(model, pretrained=False)
     except RuntimeError as error:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from detector.backbones.backbone import Backbone, usable_precision
 from detector.classification.network import Head, build_convolutions, build_head
-from detector.classification.views import Image, Views, flipped, multi_sides, nine_windows, resize_squeezed, view_images
+from detector.classification.views import Image, Views, flipped, multi_sides, nine_crops, resize_squeezed, view_images
 from detector.config.classifier import ClassifierConfig, parse_classifier_config
 from detector.features.mapping import boxes_to_cells
 from detector.images.resizing import check_image
@@ -52,7 +52,7 @@ class Classifier:
         """Probabilities ``(N, K)`` float32 of ``(H, W, 3)`` uint8 RGB images of any sizes.
 
         views: "whole", the image without distortion; "one", its central crop; "ten", crops at the corners and the
-            centre, and their mirror images; "multi", the windows at six scales of the paper's section 3.1.4, 96 in a
+            centre, and their mirror images; "multi", the crops at six scales of the paper's section 3.1.4, 96 of an
             image that is not square. None: "whole", or "one" where there is no pyramid.
         short_side: pixels of the shorter side of the whole, or before crops are taken; None: the recipe's.
         Probabilities of views are averaged. Images and crops of one size go through the network together.
@@ -102,17 +102,17 @@ class Classifier:
         return sums / np.array([[len(images)] for images in views], np.float32).reshape(-1, 1)
 
     def _multi_scores(self, image: Image) -> Scores:
-        """Mean ``(K,)`` over windows of the feature maps of all scales, of the image and its mirror image."""
+        """Mean ``(K,)`` over crops at all scales of the image and its mirror image, taken from the feature maps."""
         rows = []
         for side in multi_sides(self.config.pictures.crop):
             resized = resize_squeezed(image, side)
             height, width = resized.shape[:2]
-            windows = nine_windows(height, width, self.config.pictures.crop)
+            crops = nine_crops(height, width, self.config.pictures.crop)
             for view in (resized, flipped(resized)):
                 maps = self.backbone(view)[None]
                 geometry = self.backbone.geometry
                 size = (maps.shape[2], maps.shape[3])
-                cells = boxes_to_cells(windows, 1.0, geometry.stride, geometry.offset, size)
+                cells = boxes_to_cells(crops, 1.0, geometry.stride, geometry.offset, size)
                 rows += [self.head.pool(maps[:, :, y1:y2, x1:x2]) for x1, y1, x2, y2 in cells.tolist()]
         mean: Scores = self._probabilities(self.head.layers(torch.cat(rows))).mean(axis=0)
         return mean

@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 class Samples(Protocol):
     """Images or parts of images with their classes, such as `detector.datasets.labelled.LabelledImages`.
 
-    ``targets`` ``(N, K)`` int8 are 1, -1, or 0 where a class is not to be judged; ``exclusive``: a sample has exactly
+    ``targets`` ``(N, K)`` int8 are 1, -1, or 0 where a class is ignored; ``exclusive``: a sample has exactly
     one class; ``boxes`` ``(N, 4)`` float32 are the parts, or None.
     """
 

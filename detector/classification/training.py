@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -30,20 +29,17 @@ from detector.classification.samples import (
     training_image,
 )
 from detector.config.classifier import ClassifierConfig, TrainingConfig
-from detector.runtime.array_cache import stored_arrays
-from detector.runtime.files import write_arrays
 from detector.runtime.hashing import fingerprint
 from detector.runtime.progress import Progress, without_progress
-from detector.training.descent_state import descent_arrays, restore_descent, to_arrays
+from detector.training.checkpoints import Checkpoint, to_arrays
+from detector.training.gradient_descent import Batch, GradientDescent, Schedule
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Batch = tuple[NDArray[np.uint8], NDArray[np.int8]]
-
-Position = tuple[int, int]
-"""Epoch and batch that come next."""
 
 CHECKPOINT_SECONDS = 60.0
+
+_CHECKPOINT_FORMAT = 2
 
 
 def train_classifier(
@@ -63,38 +59,19 @@ def train_classifier(
     exclusive class alone and for sizes that the network cannot take; and when the loss is no longer a number.
     """
     network = untrained(config, samples, device)
-    optimiser = torch.optim.SGD(
-        network.parameters(),
-        config.training.learning_rate,
-        momentum=config.training.momentum,
-        weight_decay=config.training.weight_decay,
+    checkpoint = None
+    if directory is not None:
+        file = directory / f"training-{_identity(config, samples, network)}.safetensors"
+        checkpoint = Checkpoint(file, checkpoint_seconds)
+    epochs = _Epochs(config, ResizedImages(samples, config.pictures.short_side, directory), progress)
+    schedule = training_schedule(config.training)
+    descent = GradientDescent(
+        network, _optimiser(config.training, network), epochs, schedule, epochs.loss, checkpoint, device=device
     )
-    images = ResizedImages(samples, config.pictures.short_side, directory)
-    steps = _Steps(config, network, optimiser, images, progress)
-    if directory is None:
-        for _ in steps.after((0, 0)):
-            pass
-    else:
-        checkpoint = directory / f"training-{_identity(config, samples, network)}.safetensors"
-        saved = time.monotonic()
-        position = 0, 0
-        if (state := stored_arrays(checkpoint, "starting over")) is not None:
-            restore_descent(state[0], network, optimiser)
-            position = state[1]["epoch"], state[1]["batch"]
-        for reached in steps.after(position):
-            position = reached
-            if time.monotonic() - saved >= checkpoint_seconds:
-                _save(checkpoint, network, optimiser, position)
-                saved = time.monotonic()
-        _save(checkpoint, network, optimiser, position)
-    learned = to_arrays(network)
+    network.load_state_dict(descent.run())
+    learned = to_arrays(network.state_dict())
     backbone = network.ready(device)
     return Classifier(backbone, network.head, samples.class_names, samples.exclusive, config, learned)
-
-
-def _save(path: Path, network: TrainableClassifier, optimiser: torch.optim.SGD, position: Position) -> None:
-    epoch, batch = position
-    write_arrays(path, descent_arrays(network, optimiser), {"epoch": epoch, "batch": batch})
 
 
 def untrained(config: ClassifierConfig, samples: Samples, device: str = "cpu") -> TrainableClassifier:
@@ -107,67 +84,69 @@ def untrained(config: ClassifierConfig, samples: Samples, device: str = "cpu") -
     return TrainableClassifier(config, len(samples.class_names), device)
 
 
+def training_schedule(config: TrainingConfig) -> Schedule:
+    """The epochs of a recipe and their learning rates."""
+    return Schedule(config.epochs, config.learning_rate, config.drops, config.seed)
+
+
+def _optimiser(config: TrainingConfig, network: TrainableClassifier) -> torch.optim.SGD:
+    groups = [{"params": list(network.parameters()), "factor": 1.0}]
+    return torch.optim.SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay)
+
+
 def _identity(config: ClassifierConfig, samples: Samples, network: TrainableClassifier) -> str:
-    """A name for everything that changes the result of a training that is not yet begun."""
+    """A name for everything that changes the result of a training that is yet to begin."""
     settings: dict[str, object] = {
         "config": config.model_dump(mode="json"),
         "data": samples_digest(samples),
         "start": network_digest(network),
+        "format": _CHECKPOINT_FORMAT,
     }
     if isinstance(network.convolutions, Backbone):
         settings |= {"digest": network.convolutions.digest, "precision": network.convolutions.precision}
     return fingerprint(settings)
 
 
-@dataclass(frozen=True)
-class _Steps:
-    """The steps of a training, one a batch."""
+@dataclass
+class _Epochs:
+    """The batches of each epoch, with the next one loaded while one is learned from, and their losses."""
 
     config: ClassifierConfig
-    network: TrainableClassifier
-    optimiser: torch.optim.SGD
     images: ResizedImages
     progress: Progress
+    losses: list[float] = field(default_factory=list)
 
-    def after(self, position: Position) -> Iterator[Position]:
-        """Train from a position on; after each batch, the next position."""
-        training = self.config.training
-        first_epoch, first_batch = position
-        title = f"epoch {{}} of {training.epochs}"
-        with torch.random.fork_rng(), ThreadPoolExecutor(1) as pool:
-            self.network.train()
-            for epoch in range(first_epoch, training.epochs):
-                self.optimiser.param_groups[0]["lr"] = learning_rate(training, epoch)
-                order = epoch_order(len(self.images), training.seed, epoch)
-                batches = list(enumerate(split_batches(order, training.batch)))
-                batches = batches[first_batch if epoch == first_epoch else 0 :]
-                loaded = _one_ahead(pool, partial(self._load, epoch), [rows for _, rows in batches])
-                losses = []
-                for batch, _ in self.progress(batches, title.format(epoch + 1)):
-                    torch.manual_seed(batch_seed(training.seed, epoch, batch))
-                    losses.append(self._step(*next(loaded)))
-                    yield epoch, batch + 1
-                title = f"epoch {{}} of {training.epochs}, loss before {np.mean(losses or np.nan):.3f}"
+    def round(self, number: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch; each seeds torch's generator for what is random inside the network."""
+        training, title = self.config.training, f"epoch {number + 1} of {self.config.training.epochs}"
+        if self.losses:
+            title += f", loss before {np.mean(self.losses):.3f}"
+        self.losses.clear()
+        order = epoch_order(len(self.images), training.seed, number)
+        batches = list(enumerate(split_batches(order, training.batch)))[first:]
+        with ThreadPoolExecutor(1) as pool:
+            loaded = prefetch(pool, partial(self._load, number), [rows for _, rows in batches])
+            for index, _ in self.progress(batches, title):
+                torch.manual_seed(batch_seed(training.seed, number, index))
+                yield next(loaded)
+
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """`classification_loss`. Raises ValueError when it is no longer a number."""
+        loss = classification_loss(logits, targets, self.images.samples.exclusive)
+        if not math.isfinite(value := loss.item()):
+            raise ValueError("training diverged: its loss is no number any more; lower training.learning_rate")
+        self.losses.append(value)
+        return loss
 
     def _load(self, epoch: int, rows: NDArray[np.int64]) -> Batch:
         seed, crop = self.config.training.seed, self.config.pictures.crop
         size = epoch_size(self.config.pictures, seed, epoch)
         images = [training_image(self.images[i], crop, size, seed, epoch, i) for i in rows.tolist()]
-        return np.stack(images), self.images.samples.targets[rows]
-
-    def _step(self, images: NDArray[np.uint8], targets: NDArray[np.int8]) -> float:
-        logits = self.network(images)
-        loss = classification_loss(logits, torch.from_numpy(targets), self.images.samples.exclusive)
-        self.optimiser.zero_grad()
-        loss.backward()
-        self.optimiser.step()
-        if not math.isfinite(value := loss.item()):
-            raise ValueError("training diverged: its loss is no number any more; lower training.learning_rate")
-        return value
+        return Batch(np.stack(images), torch.from_numpy(self.images.samples.targets[rows]), len(rows))
 
 
 def split_batches(order: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
-    """Batches of ``size`` indices and a last one of what is left, which is never a single one after others.
+    """Batches of ``size`` indices and a last one of what is left, which is a single one only if there are no others.
 
     Batch normalisation has no statistics of a single value.
     """
@@ -175,7 +154,7 @@ def split_batches(order: NDArray[np.int64], size: int) -> list[NDArray[np.int64]
     return np.split(order, starts)
 
 
-def _one_ahead(pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+def prefetch(pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """Results in order, the next one computed while the last is used."""
     coming = None
     for item in items:
@@ -190,15 +169,10 @@ def _one_ahead(pool: ThreadPoolExecutor, function: Callable[[Item], Result], ite
 def classification_loss(logits: torch.Tensor, targets: torch.Tensor, exclusive: bool) -> torch.Tensor:
     """Mean over samples of the softmax cross-entropy, or of the sum of the classes' logistic losses.
 
-    logits: (N, K); targets: (N, K) of 1, -1, or 0 for a class that is not judged. Returns a scalar.
+    logits: (N, K); targets: (N, K) of 1, -1, or 0 for a class that is ignored. Returns a scalar.
     """
     targets = targets.to(logits.device)
     if exclusive:
         return F.cross_entropy(logits, targets.argmax(1))
     losses = F.softplus(-targets * logits) * (targets != 0)
     return losses.sum(1).mean()
-
-
-def learning_rate(config: TrainingConfig, epoch: int) -> float:
-    """The rate of an epoch, counted from 0."""
-    return config.learning_rate * 0.1 ** sum(epoch >= drop for drop in config.drops)

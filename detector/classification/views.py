@@ -1,4 +1,4 @@
-"""What a classifier looks at of an image: crops, the whole, or windows of it at many scales (paper, section 3.1)."""
+"""What a classifier looks at of an image: crops of it, the whole, or crops at many scales (paper, section 3.1)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Image = NDArray[np.uint8]
 Views = Literal["one", "ten", "whole", "multi"]
 
 MULTI_SIDES = (224, 256, 300, 360, 448, 560)
-"""Shorter sides of the image for windows of `MULTI_CROP` pixels (paper, section 3.1.4)."""
+"""Shorter sides of the image for crops of `MULTI_CROP` pixels (paper, section 3.1.4)."""
 MULTI_CROP = 224
 MAX_ASPECT = 4
 
@@ -36,22 +36,22 @@ def resize_squeezed(image: Image, short_side: int) -> Image:
 
 
 def corners_and_centre(height: int, width: int, side: int) -> Boxes:
-    """Windows ``(5, 4)`` of an image, the centre last. Raises ValueError for a side above the image's."""
-    return _windows([(0, 0), (0, 2), (2, 0), (2, 2), (1, 1)], height, width, side)
+    """Crops ``(5, 4)`` of an image, the centre last. Raises ValueError for a side above the image's."""
+    return _crops([(0, 0), (0, 2), (2, 0), (2, 2), (1, 1)], height, width, side)
 
 
-def nine_windows(height: int, width: int, side: int) -> Boxes:
-    """Windows ``(R, 4)`` at the corners, the middles of the edges and the centre of an image, each once.
+def nine_crops(height: int, width: int, side: int) -> Boxes:
+    """Crops ``(R, 4)`` at the corners, the middles of the edges and the centre of an image, each once.
 
     R is 9, or 3 where the side is one of the image's. Raises ValueError for a side above the image's.
     """
-    return np.unique(_windows(itertools.product(range(3), range(3)), height, width, side), axis=0)
+    return np.unique(_crops(itertools.product(range(3), range(3)), height, width, side), axis=0)
 
 
-def _windows(places: Iterable[tuple[int, int]], height: int, width: int, side: int) -> Boxes:
-    """Windows by row and column of a 3 x 3 grid of places: 0 is the top or the left, 1 the middle."""
+def _crops(places: Iterable[tuple[int, int]], height: int, width: int, side: int) -> Boxes:
+    """Crops by row and column of a 3 x 3 grid of places: 0 is the top or the left, 1 the middle."""
     if side > min(height, width):
-        raise ValueError(f"windows of {side} pixels do not fit an image of {width} x {height}")
+        raise ValueError(f"crops of {side} pixels do not fit an image of {width} x {height}")
     tops, lefts = (np.array([0, free // 2, free]) for free in (height - side, width - side))
     return as_boxes([[lefts[x], tops[y], lefts[x] + side, tops[y] + side] for y, x in places])
 
@@ -76,7 +76,7 @@ def view_images(image: Image, views: Views, short_side: int, crop: int) -> list[
     """The images ``(h, w, 3)`` uint8 that stand for one image: one or ten crops of it, or all of it.
 
     ``short_side`` is that of the image when crops are taken, or that of the whole. Raises ValueError for a shorter
-    side below the crop's, and for views "multi", which are no images but windows of feature maps.
+    side below the crop's, and for views "multi", which are parts of feature maps and no images.
     """
     resized = resize_squeezed(image, short_side)
     height, width = resized.shape[:2]
@@ -91,5 +91,5 @@ def view_images(image: Image, views: Views, short_side: int, crop: int) -> list[
 
 
 def multi_sides(crop: int) -> tuple[int, ...]:
-    """`MULTI_SIDES` for windows of another side than `MULTI_CROP`."""
+    """`MULTI_SIDES` for crops of another side than `MULTI_CROP`."""
     return tuple(round(side * crop / MULTI_CROP) for side in MULTI_SIDES)

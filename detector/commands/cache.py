@@ -8,22 +8,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from detector.commands.console import (
-    Parser,
-    add_data_options,
-    add_network_options,
-    data_source,
-    precomputed_boxes,
-    progress,
-)
+from detector.commands.console import Parser, command, progress
+from detector.commands.options import add_data_options, add_network_options, add_recipe, load_data, precomputed_boxes
 from detector.config.detector import load_config
-from detector.datasets.check import load_checked
-from detector.images.files import image_size
 
 
 def parser() -> Parser:
     parser = Parser(description="Compute and keep the feature maps and proposals of a data set; resumable.")
-    parser.add_argument("config", type=Path, nargs="?", metavar="CONFIG", help="a recipe, such as configs/default.yaml")
+    add_recipe(parser, required=False)
     add_data_options(parser, required=False)
     add_network_options(parser)
     parser.add_argument("--cache", type=Path, required=True, metavar="DIR", help="folder of the cached files")
@@ -31,15 +23,16 @@ def parser() -> Parser:
     return parser
 
 
+@command
 def main() -> int:
     options = parser().parse_args()
     if options.cache_info:
         print_info(options.cache)
         return 0
     if options.config is None:
-        raise ValueError("a CONFIG is needed, such as configs/default.yaml")
+        raise ValueError("a CONFIG is needed, such as default")
     config = load_config(options.config, options.weights, options.tuned)
-    dataset = load_checked(**data_source(options), class_names=options.classes, image_size=image_size)
+    dataset = load_data(options)
     from detector.features.feature_cache import fill_cache
     from detector.stages import build_cache
 

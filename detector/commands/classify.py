@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
-from detector.commands.console import USAGE_ERROR, Parser, output_file, read_or_report, write_json
+from detector.commands.console import Parser, command, for_each_image, output_file
 from detector.images.files import find_images
 
 
 def parser() -> Parser:
-    parser = Parser(description="Tell what photographs show, with a model of tools/train_classifier.py.")
+    parser = Parser(description="Tell what photographs show, with a trained classifier.")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="images, folders of images, or quoted globs")
     parser.add_argument("--model", type=Path, required=True, help="a model file")
     parser.add_argument("--weights", type=Path, help="where frozen weights are, if not where they were")
@@ -35,6 +34,7 @@ def parser() -> Parser:
     return parser
 
 
+@command
 def main() -> int:
     options = parser().parse_args()
     if options.top < 1:
@@ -44,20 +44,15 @@ def main() -> int:
 
     classifier = Classifier.load(options.model, options.device, options.weights)
     classifier.check_views(options.views, options.size)  # before an image is blamed
-    lines = sys.stderr if str(options.json) == "-" else sys.stdout
-    records, failed = [], 0
-    for path in paths:
-        if (image := read_or_report(path)) is None:
-            failed += 1
-            continue
+
+    def classify_one(path: Path, image: Any, lines: TextIO) -> dict[str, Any]:
         scores = classifier.scores([image], options.views, options.size)[0]
         classes = best(scores, classifier.class_names, options.top)
         for each in classes:
             print(f"{path}\t{each['label']}\t{each['probability']:.3f}", file=lines)
-        records.append({"image": str(path), "width": image.shape[1], "height": image.shape[0], "classes": classes})
-    if options.json is not None:
-        write_json(options.json, records)
-    return USAGE_ERROR if failed else 0
+        return {"classes": classes}
+
+    return for_each_image(paths, lambda: classify_one, options.json)
 
 
 def best(scores: Any, class_names: tuple[str, ...], count: int) -> list[dict[str, Any]]:

@@ -17,20 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from detector.commands.console import (
-    Parser,
-    add_data_options,
-    add_network_options,
-    data_source,
-    output_file,
-    precomputed_boxes,
-    progress,
-    write_json,
-)
+from detector.commands.console import Parser, command, output_file, progress, write_json
+from detector.commands.options import add_data_options, add_network_options, load_data, precomputed_boxes
 from detector.config.detector import Config, load_config, parse_config
 from detector.datasets.annotation import Dataset
-from detector.datasets.check import load_checked
-from detector.images.files import image_size
 from detector.runtime.hashing import digest
 from detector.runtime.plain_yaml import load_yaml
 
@@ -40,7 +30,9 @@ if TYPE_CHECKING:
 
 def parser() -> Parser:
     parser = Parser(description="Train variants of a recipe on one part of a data set and score them on the rest.")
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="the recipe to begin with; it is measured, too")
+    parser.add_argument(
+        "config", type=Path, metavar="CONFIG", help="the recipe to begin with, name or file; measured, too"
+    )
     add_data_options(parser)
     add_network_options(parser)
     parser.add_argument("--cache", type=Path, required=True, metavar="DIR", help="folder of the cached files")
@@ -55,13 +47,14 @@ def parser() -> Parser:
     return parser
 
 
+@command
 def main() -> int:
     options = parser().parse_args()
     if options.hold_out < 2:
         raise ValueError(f"--hold-out must be at least 2, but is {options.hold_out}")
     base = load_config(options.config, options.weights, options.tuned)
     variants = {name: changed(base, name) for name in ["", *options.variants]}
-    dataset = load_checked(**data_source(options), class_names=options.classes, image_size=image_size)
+    dataset = load_data(options)
     fit, held_out = parts(dataset, options.images, options.hold_out)
     print(f"{options.config}: trained on {len(fit)}, scored on {len(held_out)} other images of {dataset.name}")
     data = data_digest((fit, held_out), options.proposals)

@@ -1,4 +1,4 @@
-"""What every script in tools/ does alike: options, progress, and one line for a user's mistake."""
+"""What all commands do alike: exit codes, one line for a user's mistake, progress, JSON, a walk over images."""
 
 from __future__ import annotations
 
@@ -7,24 +7,32 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from functools import wraps
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from detector.boxes import Boxes
+from detector import __version__
 from detector.runtime import files
+from detector.runtime.optional import MissingPackageError
 
 USAGE_ERROR = 2
 _INTERRUPTED = 130
 
+Handler = Callable[[Path, NDArray[np.uint8], TextIO], dict[str, Any]]
+
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that answers a wrong option with one line and exit code 2."""
+    """An argument parser that knows ``--version`` and answers a wrong option with one line and exit code 2."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
 
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE_ERROR, f"{self.prog}: {message}; see --help\n")
@@ -42,7 +50,7 @@ def output_file(text: str) -> Path:
 
 
 def run(main: Callable[[], int]) -> NoReturn:
-    """Exit with the code that ``main`` returns; with 2 and one line when it raises ValueError or OSError.
+    """Exit with the code that ``main`` returns; with 2 and one line for ValueError, OSError or a missing package.
 
     Set DETECTOR_TRACEBACK=1 to see where an error came from.
     """
@@ -56,7 +64,7 @@ def run(main: Callable[[], int]) -> NoReturn:
         # the reader of our output is gone, as in `detect.py ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MissingPackageError) as error:
         if os.environ.get("DETECTOR_TRACEBACK"):
             raise
         report(error)
@@ -67,6 +75,16 @@ def run(main: Callable[[], int]) -> NoReturn:
     sys.exit(code)
 
 
+def command(main: Callable[[], int]) -> Callable[[], NoReturn]:
+    """Make of ``main`` what scripts and installed commands call: `run` of it."""
+
+    @wraps(main)
+    def script() -> NoReturn:
+        run(main)
+
+    return script
+
+
 def report(error: BaseException) -> None:
     """Say in one line on stderr what went wrong."""
     message = str(error)
@@ -75,15 +93,36 @@ def report(error: BaseException) -> None:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
 
 
-def read_or_report(path: Path) -> NDArray[np.uint8] | None:
-    """The image in a file; where it cannot be read, a line on standard error and None."""
+def for_each_image(paths: Iterable[Path], prepare: Callable[[], Handler], json_file: Path | None) -> int:
+    """Read and handle images, write what is found as JSON where ``json_file`` says so, and return the exit code.
+
+    prepare: makes the handler, when the first image could be read. The handler takes path, image and the stream for
+        lines of results, and returns what belongs into the JSON about it; ValueError costs this image alone.
+    An image that cannot be read or handled costs a line on stderr; the others are still done.
+    """
     from detector.images.files import read_image
 
-    try:
-        return read_image(path)
-    except (ValueError, OSError) as error:
-        report(error)
-        return None
+    lines = sys.stderr if str(json_file) == "-" else sys.stdout
+    handle: Handler | None = None
+    records, failed = [], False
+    for path in paths:
+        try:
+            image = read_image(path)
+        except (ValueError, OSError) as error:
+            report(error)
+            failed = True
+            continue
+        handle = handle or prepare()
+        try:
+            found = handle(path, image, lines)
+        except ValueError as error:  # such as an image too narrow for the network
+            report(ValueError(f"{path}: {error}"))
+            failed = True
+            continue
+        records.append({"image": str(path), "width": image.shape[1], "height": image.shape[0], **found})
+    if json_file is not None:
+        write_json(json_file, records)
+    return USAGE_ERROR if failed else 0
 
 
 def progress(items: Iterable[Any], title: str) -> Iterable[Any]:
@@ -97,70 +136,3 @@ def write_json(path: Path, content: Any) -> None:
         print(json.dumps(content, indent=2))
     else:
         files.write_json(path, content)
-
-
-def add_data_options(parser: Parser, required: bool = True) -> None:
-    """Options of the scripts that work on a data set; where it is not required, `data_source` asks for it."""
-    source = parser.add_mutually_exclusive_group(required=required)
-    source.add_argument("--voc", type=Path, metavar="ROOT", help="VOC folder, or a devkit above it")
-    source.add_argument("--coco", type=Path, metavar="JSON", help="annotations of object detection in COCO's form")
-    parser.add_argument("--split", help="of --voc: a list in ImageSets/Main, such as train")
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="of --coco: the images (default: beside JSON)")
-    parser.add_argument("--classes", nargs="+", metavar="NAME", help="the classes (default: those of the data)")
-    parser.add_argument("--strict", action="store_true", help="end on any fault of the data, before any work")
-    parser.add_argument(
-        "--proposals", type=Path, metavar="FILE", help="take boxes by image id from a .npz, .json or R-CNN .mat file"
-    )
-
-
-def add_network_options(parser: Parser, tuned: bool = True) -> None:
-    """Options of the scripts that run the network of a recipe; ``tuned``: also with layers of tools/tune_network.py."""
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="the backbone's weights, in place of those named")
-    if tuned:
-        parser.add_argument("--tuned", type=Path, metavar="FILE", help="its layers that tune_network.py wrote")
-    parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
-
-
-def add_model_options(parser: Parser) -> None:
-    """Options of the scripts that detect; `ensemble.load_ensemble` takes them."""
-    parser.add_argument(
-        "--model",
-        type=Path,
-        action="append",
-        help="a model file (default: the one that comes with the package); again for a second one to go with it",
-    )
-    parser.add_argument(
-        "--weights",
-        action="append",
-        metavar="FILE",
-        help="where the backbone's weights are, if not where they were; as often as --model, '' for one without",
-    )
-    parser.add_argument(
-        "--no-mirror", dest="mirror", action="store_false", help="leave out the mirror image: faster, less precise"
-    )
-    parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
-
-
-def data_source(options: argparse.Namespace) -> dict[str, Any]:
-    """Where the data set of `add_data_options` lies and whether it may have faults, as keyword arguments of a loader.
-
-    Raises ValueError for options that do not go together.
-    """
-    if options.voc is None and options.coco is None:
-        raise ValueError("a data set is needed: --voc ROOT --split NAME, or --coco JSON")
-    if options.voc is not None and options.split is None:
-        raise ValueError("--voc needs --split, the name of a list in ImageSets/Main")
-    if options.voc is not None and options.pictures is not None:
-        raise ValueError("--pictures goes with --coco: a VOC folder has its images in JPEGImages")
-    if options.coco is not None and options.split is not None:
-        raise ValueError("--split goes with --voc: a COCO file is one list of images")
-    return {"images": options.pictures} | {name: getattr(options, name) for name in ("voc", "split", "coco", "strict")}
-
-
-def precomputed_boxes(path: Path | None) -> Mapping[str, Boxes] | None:
-    """The boxes of ``--proposals``, if given."""
-    if path is None:
-        return None
-    from detector.proposals.sources import PrecomputedBoxes
-
-    return PrecomputedBoxes(path)

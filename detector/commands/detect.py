@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-from detector.commands.console import (
-    USAGE_ERROR,
-    Parser,
-    add_model_options,
-    output_file,
-    read_or_report,
-    report,
-    write_json,
-)
+from detector.commands.console import Handler, Parser, command, for_each_image, output_file
+from detector.commands.options import add_model_options
 from detector.runtime.timing import stage, stage_times
 
 if TYPE_CHECKING:
+    from detector.detections import Detections
     from detector.ensemble import Ensemble
 
 
@@ -35,6 +32,7 @@ def parser() -> Parser:
     return parser
 
 
+@command
 def main() -> int:
     options = parser().parse_args()
     if options.max_detections is not None and options.max_detections < 1:
@@ -42,60 +40,53 @@ def main() -> int:
     from detector.images.files import find_images
 
     paths = find_images(options.images)
-    drawn_names = output_names(paths, options.output)
-    detector: Ensemble | None = None
-    records, failed = [], 0
-    for path, drawn in zip(paths, drawn_names, strict=True):
-        if (image := read_or_report(path)) is None:
-            failed += 1
-            continue
-        if detector is None:
-            from detector.ensemble import load_ensemble
+    drawn = dict(zip(paths, output_names(paths, options.output), strict=True))
 
-            detector = load_ensemble(options.model, options.device, options.weights, options.mirror)
-        with stage_times() as times:
-            try:
-                records.append(detect_one(detector, path, image, drawn, options))
-            except ValueError as error:  # such as an image too narrow for the network
-                report(ValueError(f"{path}: {error}"))
-                failed += 1
-                continue
-        if options.profile:
-            spent = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in times.items())
-            print(f"{path}: {spent}", file=sys.stderr)
-    if options.json is not None:
-        write_json(options.json, records)
-    return USAGE_ERROR if failed else 0
+    def prepare() -> Handler:
+        from detector.ensemble import load_ensemble
+
+        detector = load_ensemble(options.model, options.device, options.weights, options.mirror)
+
+        return partial(detect_one, detector, drawn, options)
+
+    return for_each_image(paths, prepare, options.json)
 
 
-def detect_one(detector: Ensemble, path: Path, image: Any, drawn: Path, options: Any) -> dict[str, Any]:
-    """Detect in one image, print a line a detection, write the drawn copy, and return the record for JSON."""
+def detect_one(
+    detector: Ensemble, drawn: Mapping[Path, Path], options: Namespace, path: Path, image: Any, lines: TextIO
+) -> dict[str, Any]:
+    """Detect in one image, show what was found, and return it for the JSON."""
+    with stage_times() as times:
+        found = detector.detect(image, min_score=options.min_score, max_detections=options.max_detections)
+        show(path, image, found, drawn[path], lines)
+    if options.profile:
+        spent = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in times.items())
+        print(f"{path}: {spent}", file=sys.stderr)
+    return {"detections": found.to_records()}
+
+
+def show(path: Path, image: Any, found: Detections, drawn: Path, lines: TextIO) -> None:
+    """Print a line a detection, and write the drawn copy."""
     from detector.images.drawing import draw_detections
     from detector.images.files import write_image
 
-    found = detector.detect(image, min_score=options.min_score, max_detections=options.max_detections)
-    items = found.to_records()
-    lines = sys.stderr if str(options.json) == "-" else sys.stdout
-    for item in items:
+    for item in found.to_records():
         corners = "\t".join(f"{corner:.1f}" for corner in item["box"])  # type: ignore[union-attr]
         print(f"{path}\t{item['label']}\t{item['score']:.3f}\t{corners}", file=lines)
     drawn.parent.mkdir(parents=True, exist_ok=True)
     with stage("drawing"):
         write_image(drawn, draw_detections(image, found.boxes, found.labels, found.scores, found.class_names))
     print(f"{path}: {len(found)} found, drawn in {drawn}", file=sys.stderr)
-    return {"image": str(path), "width": image.shape[1], "height": image.shape[0], "detections": items}
 
 
 def output_names(paths: list[Path], folder: Path) -> list[Path]:
     """Where each image's drawn copy goes: never twice the same file, and never one of the images."""
+    from detector.images.files import WRITTEN_SUFFIXES
+
     taken = {path.resolve() for path in paths}
     names = []
     for path in paths:
-        suffix = (
-            path.suffix
-            if path.suffix.lower() in {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
-            else ".png"
-        )
+        suffix = path.suffix if path.suffix.lower() in WRITTEN_SUFFIXES else ".png"
         candidate, number = folder / f"{path.stem}{suffix}", 1
         while candidate.resolve() in taken:
             number += 1

@@ -10,22 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detector.commands.console import (
-    Parser,
+from detector.commands.console import Parser, command, output_file, progress, report, write_json
+from detector.commands.options import (
     add_data_options,
     add_model_options,
     data_source,
-    output_file,
+    load_data,
     precomputed_boxes,
-    progress,
-    report,
-    write_json,
 )
 from detector.datasets.annotation import Dataset
-from detector.datasets.check import load_checked
 from detector.evaluation.result_files import check_image_ids, read_detections, write_detections
 from detector.evaluation.voc import by_class, evaluate_voc
-from detector.images.files import image_size
 
 if TYPE_CHECKING:
     from detector.detections import Detections
@@ -47,9 +42,10 @@ def parser() -> Parser:
     return parser
 
 
+@command
 def main() -> int:
     options = parser().parse_args()
-    source = data_source(options)
+    data_source(options)  # options that do not fit are told before a model is loaded
     if options.record and len(options.model or []) != 1:
         raise ValueError("--record needs one --model, the file to note the result in")
     if options.record and not options.mirror:
@@ -62,12 +58,8 @@ def main() -> int:
 
         detector = load_ensemble(options.model, options.device, options.weights, options.mirror)
     # a model need not find all its classes in the data, and result files are scored without the images
-    dataset = load_checked(
-        **source,
-        class_names=options.classes or (detector.class_names if detector else None),
-        image_size=image_size if detector else None,
-        need_objects=options.classes is not None,
-    )
+    known = detector.class_names if detector else None
+    dataset = load_data(options, known, open_images=detector is not None, need_objects=options.classes is not None)
     split = options.split or options.coco.stem
     if detector is None:
         detections = read_detections(options.detections, split, dataset.class_names)

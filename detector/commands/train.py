@@ -14,19 +14,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detector.commands.console import (
-    Parser,
+from detector.commands.console import Parser, command, output_file, progress
+from detector.commands.options import (
     add_data_options,
     add_network_options,
+    add_recipe,
     data_source,
-    output_file,
+    load_data,
     precomputed_boxes,
-    progress,
 )
 from detector.config.detector import load_config
 from detector.datasets.annotation import Dataset
-from detector.datasets.check import load_checked
-from detector.images.files import image_size
 
 if TYPE_CHECKING:
     from detector.pipeline import Detector
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
 
 def parser() -> Parser:
     parser = Parser(description="Train SVMs and box regressors on cached features; what the cache lacks is computed.")
-    parser.add_argument("config", type=Path, nargs="?", metavar="CONFIG", help="a recipe, such as configs/default.yaml")
+    add_recipe(parser, required=False)
     add_data_options(parser, required=False)
     add_network_options(parser)
     parser.add_argument("--cache", type=Path, metavar="DIR", help="folder of the cached files")
@@ -46,6 +44,7 @@ def parser() -> Parser:
     return parser
 
 
+@command
 def main() -> int:
     options = parser().parse_args()
     changes = options.add_class or options.remove_class
@@ -73,7 +72,7 @@ def main() -> int:
 
 def from_recipe(options: Namespace) -> Detector:
     config = load_config(options.config, options.weights, options.tuned)
-    dataset = load_checked(**data_source(options), class_names=options.classes, image_size=image_size)
+    dataset = load_data(options)
     from detector.stages import build_cache
     from detector.training.train import train
 
@@ -83,7 +82,7 @@ def from_recipe(options: Namespace) -> Detector:
 
 
 def with_class(options: Namespace) -> Detector:
-    source = data_source(options)
+    data_source(options)  # options that do not fit are told before a model is loaded
     from detector.pipeline import Detector
     from detector.training.class_changes import add_classes, check_new
     from detector.training.train import train
@@ -91,7 +90,7 @@ def with_class(options: Namespace) -> Detector:
     detector = Detector.load(options.model, options.device, options.weights)
     check_new(detector, options.add_class)  # before it is trained
     # objects of other classes are background to this one, whether the model knows them or not
-    dataset = load_checked(**source, class_names=options.classes, image_size=image_size).only(options.add_class)
+    dataset = load_data(options).only(options.add_class)
     start = time.monotonic()
     cache = detector.cache(options.cache, precomputed_boxes(options.proposals))
     added = train(detector.config, dataset, dataset.class_names, cache, progress, detector.layers)

@@ -12,7 +12,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from detector.commands.console import Parser, output_file, progress
+from detector.commands.console import Parser, command, output_file, progress
+from detector.commands.options import add_recipe
 from detector.datasets.check import load_checked
 from detector.datasets.folders import load_checked_folders
 from detector.datasets.labelled import LabelledImages, labelled_images, labelled_objects
@@ -21,7 +22,7 @@ from detector.images.files import SUFFIXES, image_size
 
 def parser() -> Parser:
     parser = Parser(description="Train a classifier: convolutions, spatial pyramid, fully connected layers.")
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="a recipe, such as configs/classifier.yaml")
+    add_recipe(parser, "classifier")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--images", type=Path, metavar="ROOT", help="a folder with a folder of images for each class")
     source.add_argument("--voc", type=Path, metavar="ROOT", help="VOC folder, or a devkit above it")
@@ -38,6 +39,7 @@ def parser() -> Parser:
     return parser
 
 
+@command
 def main() -> int:
     options = parser().parse_args()
     check_source(options)

@@ -8,23 +8,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from detector.commands.console import (
-    Parser,
-    add_data_options,
-    add_network_options,
-    data_source,
-    output_file,
-    precomputed_boxes,
-    progress,
-)
+from detector.commands.console import Parser, command, output_file, progress
+from detector.commands.options import add_data_options, add_network_options, add_recipe, load_data, precomputed_boxes
 from detector.config.detector import load_config
-from detector.datasets.check import load_checked
-from detector.images.files import image_size
 
 
 def parser() -> Parser:
     parser = Parser(description="Fine-tune the last convolutions of a recipe's network through the pyramid pooling.")
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="a recipe, such as configs/alexnet.yaml")
+    add_recipe(parser, "fine_tuned")
     add_data_options(parser)
     add_network_options(parser, tuned=False)
     parser.add_argument(
@@ -39,10 +30,11 @@ def parser() -> Parser:
     return parser
 
 
+@command
 def main() -> int:
     options = parser().parse_args()
     config = load_config(options.config, options.weights)
-    dataset = load_checked(**data_source(options), class_names=options.classes, image_size=image_size)
+    dataset = load_data(options)
     from safetensors.torch import save
 
     from detector.runtime.files import replacing

@@ -67,7 +67,7 @@ class FineTuningConfig(Section):
     min_iou: Fraction = 0.5
     background_iou: Annotated[tuple[Fraction, Fraction], Field(strict=False)] = (0.1, 0.5)
     flips: bool = False
-    """Learn from mirrored images, too, whose maps are cached next to the others."""
+    """Learn from mirrored images, too; their maps are cached as the others are."""
     held_out: Annotated[float, Field(gt=0, le=0.5)] = 0.1
     """Part of the images that the best snapshot is chosen on."""
     seed: Seed = 3

@@ -25,13 +25,44 @@ class Section(BaseModel):
 Recipe = TypeVar("Recipe", bound=Section)
 
 
-def read_recipe(path: str | Path, kind: type[Recipe]) -> Recipe:
-    """Read a YAML recipe.
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with the program, by name."""
+    package = Path(__file__).parents[1]
+    # the package holds the folder configs/ of a checkout as recipes/
+    folder = next(path for path in (package / "recipes", package.parent / "configs") if path.is_dir())
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def find_recipe(recipe: str | Path, kind: type[Section]) -> Path:
+    """The file of a recipe: the path of one, or the name of one that comes with the program.
+
+    Raises ValueError for an unknown name, with the names of this ``kind``.
+    """
+    path = Path(recipe)
+    if path.is_file() or path.suffix or len(path.parts) != 1:
+        return path
+    shipped = shipped_recipes()
+    if path.name not in shipped:
+        names = ", ".join(name for name, file in shipped.items() if _is_of(file, kind))
+        raise ValueError(f"{recipe}: there is no such recipe; give a YAML file or one of {names}")
+    return shipped[path.name]
+
+
+def _is_of(path: Path, kind: type[Section]) -> bool:
+    try:
+        read_recipe(path, kind)
+    except ValueError:
+        return False
+    return True
+
+
+def read_recipe(recipe: str | Path, kind: type[Recipe]) -> Recipe:
+    """Read a YAML recipe, a file or one that comes with the program, see `find_recipe`.
 
     Raises OSError when it cannot be read and ValueError, in one line with the file, the key and what is allowed,
     when it is not YAML or says something that a recipe must not say.
     """
-    path = Path(path)
+    path = find_recipe(recipe, kind)
     try:
         content = load_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -54,13 +85,13 @@ def _first_fault(error: ValidationError, kind: type[Section]) -> str:
     fault = error.errors()[0]
     location = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        return f"unknown key {location!r}; allowed are {', '.join(_keys_beside(fault['loc'], kind))}"
+        return f"unknown key {location!r}; allowed are {', '.join(_keys_of_section(fault['loc'], kind))}"
     if fault["type"] == "value_error":
         return f"{location}: {fault['ctx']['error']}".removeprefix(": ")
     return f"{location}: {fault['msg'][0].lower()}{fault['msg'][1:]}, but is {fault['input']!r}"
 
 
-def _keys_beside(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
+def _keys_of_section(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
     for part in location[:-1]:
         model = type(model.model_fields[str(part)].default)
     return list(model.model_fields)

@@ -15,6 +15,7 @@ import numpy as np
 
 from detector.datasets.annotation import Dataset, Object, annotate, labels_by_name
 from detector.datasets.faults import Fault, Kind, Report, raise_fault
+from detector.runtime.optional import optional
 
 
 def load_coco(
@@ -62,13 +63,13 @@ def load_coco(
 
 def _read_file(path: Path) -> Any:
     """pycocotools' index of a file whose lists and ids are there."""
-    from pycocotools.coco import COCO
 
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
+    pycocotools = optional("pycocotools.coco", "coco")
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            coco = COCO(str(path))
+            coco = pycocotools.COCO(str(path))
     except KeyError as error:
         raise ValueError(f"{path}: not a COCO file: an entry lacks the key {error}") from error
     except (ValueError, RecursionError) as error:

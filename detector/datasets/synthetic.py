@@ -1,5 +1,6 @@
 """A small data set that draws itself, for tests of training and evaluation without any download."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -15,10 +16,16 @@ SYNTHETIC_CLASSES = ("circle", "square", "triangle")
 _COLOURS = np.array([(200, 60, 50), (50, 90, 200), (60, 170, 70)], np.float64)
 
 
-def write_synthetic_voc(root: Path | str, n_images: int, seed: int = 0, split: str = "train") -> Dataset:
+def write_synthetic_voc(
+    root: Path | str,
+    n_images: int,
+    seed: int = 0,
+    split: str = "train",
+    suffixes: Sequence[str] = (".jpg", ".jpg", ".jpg", ".png"),
+) -> Dataset:
     """Draw n_images into a VOC folder under root and return them as `detector.datasets.voc.load_voc` reads them.
 
-    Images are 160 to 260 pixels a side, a quarter of them PNG and the others JPEG. On a speckled background
+    Images are 160 to 260 pixels a side, in files with ``suffixes`` in turn. On a speckled background
     lie 2 to 4 ringed circles, chequered squares and striped triangles of 40 to 90 pixels that do not overlap,
     or one where no room is left; one in ten is flagged difficult. The same arguments draw the same images; a
     second split in the same folder needs another name, and another seed to differ.
@@ -31,7 +38,7 @@ def write_synthetic_voc(root: Path | str, n_images: int, seed: int = 0, split: s
     for number, image_id in enumerate(image_ids):
         image, boxes, labels = _draw_image(generator)
         difficult = generator.random(len(boxes)) < 0.1
-        path = root / "JPEGImages" / f"{image_id}{'.png' if number % 4 == 3 else '.jpg'}"
+        path = root / "JPEGImages" / f"{image_id}{suffixes[number % len(suffixes)]}"
         if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
             raise OSError(f"{path}: could not be written")
         names = [SYNTHETIC_CLASSES[label] for label in labels]

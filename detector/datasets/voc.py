@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
-from defusedxml import ElementTree
 from numpy.typing import ArrayLike
 
 from detector.boxes import from_one_based, to_one_based
 from detector.datasets.annotation import Dataset, Object, annotate, labels_by_name
 from detector.datasets.faults import Fault, Kind, Report, raise_fault
+from detector.runtime.optional import optional
 
 VOC_CLASSES = (
     "aeroplane",
@@ -124,8 +124,9 @@ def _read_objects(path: Path, report: Report) -> list[Object] | None:
     if not path.is_file():
         report(Fault(Kind.MISSING_ANNOTATION, f"{path}: no such annotation"))
         return None
+    xml = optional("defusedxml.ElementTree", "train")
     try:
-        tree = ElementTree.parse(path)
+        tree = xml.parse(path)
     except (ParseError, ValueError, LookupError, OSError) as error:
         report(Fault(Kind.BAD_ANNOTATION, f"{path}: not a readable XML file ({error})"))
         return None

@@ -17,6 +17,9 @@ from detector.runtime.files import replacing
 
 DEFAULT_MAX_PIXELS = 100_000_000
 SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"))
+"""Of the files that are taken for images in folders."""
+WRITTEN_SUFFIXES = SUFFIXES - {".jpe", ".jfif", ".dib", ".gif"}
+"""Of the formats in which images are written."""
 
 
 def read_image(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint8]:

@@ -13,12 +13,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-import scipy.io
-import selectivesearch
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, as_boxes, from_one_based
 from detector.images.resizing import check_image
+from detector.runtime.optional import optional
 
 Source = Callable[[NDArray[np.uint8]], Boxes]
 
@@ -46,10 +45,11 @@ def selectivesearch_package(
     one similarity, counts texture by local binary patterns, and its corners are inclusive: one pixel is added
     here.
     """
+    package = optional("selectivesearch", "proposals")
     with warnings.catch_warnings():
         # It feeds scikit-image floating-point images where whole numbers are advised.
         warnings.simplefilter("ignore", UserWarning)
-        _, regions = selectivesearch.selective_search(check_image(image), scale=scale, sigma=sigma, min_size=min_size)
+        _, regions = package.selective_search(check_image(image), scale=scale, sigma=sigma, min_size=min_size)
     corners = np.array([region["rect"] for region in regions], np.float32).reshape(-1, 4)
     corners[:, 2:] += corners[:, :2] + 1
     return _selected(corners[::-1], min_side, max_boxes)
@@ -151,9 +151,10 @@ def _read_json(path: Path) -> dict[str, Boxes]:
 
 
 def _read_mat(path: Path) -> dict[str, Boxes]:
+    scipy_io = optional("scipy.io", "proposals")
     with path.open("rb") as file:
         try:
-            found = scipy.io.loadmat(file)
+            found = scipy_io.loadmat(file)
         except NotImplementedError as error:  # what scipy raises at MATLAB 7.3, which is HDF5
             raise ValueError("a MATLAB 7.3 file; save it with -v7") from error
         except Exception as error:  # scipy raises IndexError, OSError, zlib.error and more at a damaged file

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from threading import RLock
 from typing import TypeVar
 
@@ -16,8 +18,41 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+def usable_cores(membership: Path = Path("/proc/self/cgroup"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores that this process may use: those of its affinity, and no more than its control groups' share of time.
+
+    ``membership`` and ``cgroups``: where Linux tells of the groups, of both versions. Elsewhere, all cores.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not membership.exists():
+        return cores
+    for line in membership.read_text().splitlines():
+        _, controllers, name = line.split(":", 2)
+        root = cgroups / "cpu" if controllers else cgroups
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        group = root / name.lstrip("/")
+        # a limit holds for the groups inside, too; a container sees its own group as the root
+        for folder in (group, *group.parents):
+            if folder.is_relative_to(root):
+                cores = min(cores, _limit(folder))
+    return cores
+
+
+def _limit(group: Path) -> int:
+    """Whole cores whose time a control group may take, at least one."""
+    try:
+        if (group / "cpu.max").exists():
+            quota, period = (group / "cpu.max").read_text().split()
+        else:
+            quota, period = ((group / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
+        return max(1, int(quota) // int(period)) if quota not in ("max", "-1") else sys.maxsize
+    except OSError:
+        return sys.maxsize
+
+
 def thread_count(threads: int | None = None) -> int:
-    """``threads`` or, where that is None, the environment variable DETECTOR_THREADS or, without it, all cores.
+    """``threads`` or, where that is None, the environment variable DETECTOR_THREADS or, without it, `usable_cores`.
 
     Raises ValueError for less than one.
     """
@@ -25,7 +60,7 @@ def thread_count(threads: int | None = None) -> int:
         named = os.environ.get("DETECTOR_THREADS")
         if named is not None and not named.isdecimal():
             raise ValueError(f"DETECTOR_THREADS must be a whole number, but is {named!r}")
-        threads = int(named or os.cpu_count() or 1)
+        threads = int(named or usable_cores())
     if threads < 1:
         raise ValueError(f"threads must be at least 1, but got {threads}")
     return threads
@@ -37,6 +72,13 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item], thread
         return [function(item) for item in items]
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(function, items))
+
+
+def limit_torch_threads() -> None:
+    """Keep torch from more threads than `thread_count`: it knows of the affinity, but not of control groups."""
+    import torch
+
+    torch.set_num_threads(min(torch.get_num_threads(), thread_count()))
 
 
 @contextmanager

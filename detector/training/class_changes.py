@@ -24,7 +24,7 @@ def add_classes(detector: Detector, added: Detector) -> Detector:
     for name in added.class_names:
         check_new(detector, name)
     if (detector.regressors is None) != (added.regressors is None):
-        raise ValueError("one of the models has box regressors and the other has not")
+        raise ValueError("one of the models has box regressors and the other has none")
     weights = [_svms(each).weights for each in (detector, added)]
     biases = [_svms(each).biases for each in (detector, added)]
     regressors = None
@@ -68,7 +68,7 @@ def remove_class(detector: Detector, name: str) -> Detector:
 
 def _svms(detector: Detector) -> LinearSVMs:
     if not isinstance(detector.scorer, LinearSVMs):
-        raise ValueError("the classes of a softmax are learned together: train the model anew")
+        raise ValueError("the classes of a softmax are learned together: train the model again")
     return detector.scorer
 
 

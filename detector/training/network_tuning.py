@@ -16,22 +16,24 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from detector.backbones.loading import load_network
+from detector.backbones.loading import Network, load_network
 from detector.backbones.splitting import split_network
 from detector.backbones.truncation import network_digest
 from detector.boxes import Boxes
 from detector.config.detector import Config
 from detector.datasets.annotation import Annotation
-from detector.features.feature_cache import fill_cache
+from detector.features.feature_cache import FeatureCache, fill_cache
 from detector.features.pooling import n_bins
 from detector.features.pyramid_layer import pool_regions
 from detector.runtime.progress import Progress, without_progress
 from detector.stages import build_cache
-from detector.training.fine_tuning import HELD_OUT_BOXES, FineTuningSettings, build_layers
-from detector.training.gradient_descent import Batch, Descent, by_kind
-from detector.training.sampling import RandomBoxes
-from detector.training.train import data_digest, fine_tuning_settings, random_boxes, state_file
+from detector.training.checkpoints import Checkpoint
+from detector.training.gradient_descent import Batch, GradientDescent, Validation, parameter_groups, sgd, softmax_loss
+from detector.training.layer_tuning import build_layers
+from detector.training.sampling import RandomBoxes, validation_split
+from detector.training.state_files import data_digest, state_file
 from detector.training.training_set import TrainingSet
+from detector.training.tuning_settings import VALIDATION_BOXES, FineTuningSettings, fine_tuning_settings
 
 Regions = tuple[torch.Tensor, NDArray[np.int64]]
 """A map ``(1, C, h, w)`` of the layers before those that learn, float16, and cells ``(n, 4)``."""
@@ -39,7 +41,7 @@ Regions = tuple[torch.Tensor, NDArray[np.int64]]
 _LEARNING_RATE = 0.1
 """Of the convolutions, of that of the layers after them, which begin with random numbers."""
 _WEIGHT_DECAY = 5e-4
-_HELD_OUT_IMAGES = 64
+_VALIDATION_IMAGES = 64
 _SCALE_BATCHES = 25
 
 
@@ -73,27 +75,43 @@ def tune_network(
         annotations = fill_cache(cache, annotations, progress, mirrored=True)
     images = TrainingSet(annotations, n_classes, cache, difficult=config.svm.difficult)
     settings = fine_tuning_settings(tuning)
-    learners, judges = (replace(each, one_scale=True) for each in random_boxes(images, tuning))
-    batches = _RegionBatches(learners, judges, settings)
+    learners, validation = (replace(each, one_scale=True) for each in validation_split(images, tuning))
+    batches = _RegionBatches(learners, validation, settings)
     layers = build_layers(network.module.channels * n_bins(features.levels), n_classes, settings)
     regions = _ScoredRegions(last, layers, features.levels)
-    regions.measure(inputs for inputs, _ in islice(batches.round(0), _SCALE_BATCHES))
-    groups = by_kind(layers, settings.weight_decay) + by_kind(last, _WEIGHT_DECAY, _LEARNING_RATE)
-    changes = {
-        "features": features.model_dump(mode="json"),
-        "fine_tuning": tuning.model_dump(mode="json", exclude={"layer", "beside_pooled", "head", "initial"}),
-        "difficult": config.svm.difficult,
-        "first": first,
-        "network": network_digest(network.module.network),
-    }
-    checkpoint = state_file("network", changes, data_digest(annotations, cache), cache)
-    schedule = settings.schedule(batches.per_round)
-    precision = cache.encoder.backbone.precision
-    descent = Descent(regions.to(device), groups, batches, schedule, checkpoint, precision, device)
+    regions.measure(batch.inputs for batch in islice(batches.round(0), _SCALE_BATCHES))
+    groups = parameter_groups(layers, settings.weight_decay)
+    groups += parameter_groups(last, _WEIGHT_DECAY, _LEARNING_RATE)
+    descent = GradientDescent(
+        regions.to(device),
+        sgd(groups, settings.momentum, device),
+        batches,
+        settings.schedule(batches.per_round),
+        softmax_loss,
+        Checkpoint(_checkpoint_file(config, first, network, annotations, cache)),
+        Validation(batches.validation, settings.rounds_per_snapshot),
+        cache.encoder.backbone.precision,
+        device,
+    )
     regions.load_state_dict(descent.run(progress, f"fine-tuning from {first} on, batches x {batches.per_round}"))
     learned = {id(tensor) for tensor in last.parameters() if tensor.requires_grad}
     own = network.module.network.named_parameters()
     return {name: tensor.detach().cpu().contiguous() for name, tensor in own if id(tensor) in learned}
+
+
+def _checkpoint_file(
+    config: Config, first: str, network: Network, annotations: Sequence[Annotation], cache: FeatureCache
+) -> Path:
+    changes = {
+        "features": config.features.model_dump(mode="json"),
+        "fine_tuning": config.fine_tuning.model_dump(
+            mode="json", exclude={"layer", "beside_pooled", "head", "initial"}
+        ),
+        "difficult": config.svm.difficult,
+        "first": first,
+        "network": network_digest(network.module.network),
+    }
+    return state_file("network", changes, data_digest(annotations, cache), cache)
 
 
 class _ScoredRegions(nn.Module):
@@ -139,7 +157,7 @@ class _RegionBatches:
     """Batches of the boxes of a few whole images each."""
 
     images: RandomBoxes
-    judges: RandomBoxes
+    validation_images: RandomBoxes
     settings: FineTuningSettings
 
     @property
@@ -152,29 +170,34 @@ class _RegionBatches:
         """Batches of a round."""
         return -(-min(self.settings.images_per_round, len(self.images)) // self.per_batch)
 
-    def round(self, number: int) -> Iterator[Batch]:
+    def round(self, number: int, first: int = 0) -> Iterator[Batch]:
+        return islice(self._round(number), first, None)
+
+    def _round(self, number: int) -> Iterator[Batch]:
         chosen, random = self.settings.draw(len(self.images), number)
         for start in range(0, len(chosen), self.per_batch):
             part = chosen[start : start + self.per_batch]
             batch = _batch(self.images, part, random, self.settings.boxes_per_image)
-            if len(batch[1]):  # an image may be too small for any proposal
+            if batch.n_samples:  # an image may be too small for any proposal
                 yield batch
 
-    def held_out(self) -> Sequence[Batch]:
+    def validation(self) -> list[Batch]:
+        """The same boxes at every call."""
         random = np.random.default_rng(self.settings.seed)
-        chosen = range(min(_HELD_OUT_IMAGES, len(self.judges)))
-        batches = (_batch(self.judges, [index], random, HELD_OUT_BOXES) for index in chosen)
-        return [batch for batch in batches if len(batch[1])]
+        chosen = range(min(_VALIDATION_IMAGES, len(self.validation_images)))
+        batches = (_batch(self.validation_images, [index], random, VALIDATION_BOXES) for index in chosen)
+        return [batch for batch in batches if batch.n_samples]
 
 
 def _batch(images: RandomBoxes, chosen: Iterable[int], random: np.random.Generator, n_boxes: int) -> Batch:
     regions: list[Regions] = []
     labels = [np.zeros(0, np.int64)]
     for index in chosen:
-        maps, windows, own = images.draw(int(index), n_boxes, random)
+        maps, drawn, own = images.draw(int(index), n_boxes, random)
         if len(own):
-            (scale,) = np.unique(windows[:, 0])
+            (scale,) = np.unique(drawn[:, 0])
             # channels last, as it lies there
-            regions.append((torch.from_numpy(maps.maps[scale]).permute(2, 0, 1)[None], windows[:, 1:]))
+            regions.append((torch.from_numpy(maps.maps[scale]).permute(2, 0, 1)[None], drawn[:, 1:]))
             labels.append(own)
-    return regions, torch.from_numpy(np.concatenate(labels))
+    joined = torch.from_numpy(np.concatenate(labels))
+    return Batch(regions, joined, len(joined))

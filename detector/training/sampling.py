@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import flip
+from detector.config.detector import FineTuningConfig
 from detector.features.encoder import FeatureMaps
 from detector.training.training_set import TrainingSet
 
@@ -16,7 +17,7 @@ Features = NDArray[np.float32]
 
 def sample_boxes(
     overlaps: NDArray[np.float32],
-    truth_labels: NDArray[np.int64],
+    object_labels: NDArray[np.int64],
     n_classes: int,
     n_boxes: int,
     random: np.random.Generator,
@@ -38,7 +39,7 @@ def sample_boxes(
     others = random.permutation(others)[: n_boxes - n_objects]
     labels = np.full(len(objects) + len(others), n_classes)
     if len(objects):
-        labels[: len(objects)] = truth_labels[overlaps[objects].argmax(1)]
+        labels[: len(objects)] = object_labels[overlaps[objects].argmax(1)]
     return np.concatenate([objects, others]), labels
 
 
@@ -72,16 +73,16 @@ class RandomBoxes:
 
     def sample(self, index: int, n_boxes: int, random: np.random.Generator) -> tuple[Features, NDArray[np.int64]]:
         """Scaled features ``(n, D)`` of at most ``n_boxes`` boxes and their labels ``(n,)``, background being K."""
-        maps, windows, labels = self.draw(index, n_boxes, random)
-        return self.images.cache.encoder.apply(self.images.scale_features, maps, windows), labels
+        maps, regions, labels = self.draw(index, n_boxes, random)
+        return self.images.cache.encoder.apply(self.images.scale_features, maps, regions), labels
 
     def draw(
         self, index: int, n_boxes: int, random: np.random.Generator
     ) -> tuple[FeatureMaps, NDArray[np.int64], NDArray[np.int64]]:
-        """`sample` before pooling: the image's maps, windows ``(n, 5)`` and labels ``(n,)``."""
+        """`sample` before pooling: the image's maps, regions ``(n, 5)`` and labels ``(n,)``."""
         images, index = self.images, int(self.indices[index])
         annotation = images.annotations[index]
-        boxes, overlaps = images.judged_boxes(index)
+        boxes, overlaps = images.labelled_boxes(index)
         rows, labels = sample_boxes(
             overlaps,
             annotation.labels,
@@ -97,5 +98,24 @@ class RandomBoxes:
         maps = cached(annotation.image_id, annotation.path)
         chosen = flip(boxes[rows], maps.image_size[1]) if mirrored else boxes[rows]
         scales = random.integers(len(maps.zooms), size=1 if self.one_scale else len(rows))
-        windows = images.cache.encoder.regions(maps, chosen, np.broadcast_to(scales, len(rows)))
-        return maps, windows, labels
+        regions = images.cache.encoder.regions(maps, chosen, np.broadcast_to(scales, len(rows)))
+        return maps, regions, labels
+
+
+def validation_split(images: TrainingSet, config: FineTuningConfig) -> tuple[RandomBoxes, RandomBoxes]:
+    """The images with objects to learn from, and those to validate on, as fine-tuning sees them.
+
+    Raises ValueError for less than two images with objects.
+    """
+    usable = np.array([index for index in range(len(images)) if images.has_objects(index)])
+    if len(usable) < 2:
+        raise ValueError(f"fine-tuning needs two images with objects, one to hold out, but there is {len(usable)}")
+    order = np.random.default_rng(config.seed).permutation(usable)
+    n_validation = max(1, round(config.held_out * len(usable)))
+
+    def boxes_of(indices: NDArray[np.int64]) -> RandomBoxes:
+        return RandomBoxes(
+            images, np.sort(indices), config.foreground, config.min_iou, config.background_iou, config.flips
+        )
+
+    return boxes_of(order[n_validation:]), boxes_of(order[:n_validation])

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.heads.linear_svm import LinearSVMs
+from detector.runtime.optional import optional
 
 Samples = NDArray[np.float32] | NDArray[np.float16]
 """Features ``(N, D)``."""
@@ -84,13 +85,12 @@ def solve_liblinear(
     tolerance: float = 1e-3,
 ) -> LinearSVMs:
     """Solve class by class with scikit-learn's LinearSVC, the yardstick; ``duals`` are not used."""
-    from sklearn.svm import LinearSVC
-
+    linear_svc = optional("sklearn.svm", "train").LinearSVC
     weights = np.zeros((features.shape[1], targets.shape[1]), np.float32)
     biases = np.zeros(targets.shape[1], np.float32)
     for k in range(targets.shape[1]):
         rows = targets[:, k] != 0
-        model = LinearSVC(
+        model = linear_svc(
             loss=problem.loss,
             dual=True,
             C=problem.C,

@@ -19,7 +19,7 @@ from detector.backbones.backbone import load_backbone
 from detector.backbones.loading import load_network
 from detector.classification.model import Classifier
 from detector.classification.training import train_classifier
-from detector.classification.views import Views, multi_sides, nine_windows, resize_squeezed
+from detector.classification.views import Views, multi_sides, nine_crops, resize_squeezed
 from detector.config.classifier import ClassifierConfig, load_classifier_config, parse_classifier_config
 from detector.features.mapping import boxes_to_cells
 from detector.features.pooling import spatial_pyramid_pool
@@ -76,16 +76,16 @@ def test_the_whole_image_is_seen_at_the_size_asked_for(
     assert not np.allclose(classifier.scores(images[:1]), expected, rtol=1e-5)
 
 
-def test_many_views_are_windows_of_maps(trained: dict[str, Classifier], images: list[NDArray[np.uint8]]) -> None:
-    """Against numpy's pooling of the windows of detection."""
+def test_many_views_are_crops_of_maps(trained: dict[str, Classifier], images: list[NDArray[np.uint8]]) -> None:
+    """Against numpy's pooling of windows, as detection does it."""
     classifier, whole = trained["plain"], images[1]
     geometry = classifier.backbone.geometry
     rows = []
     for side in multi_sides(48):
         for image in (resize_squeezed(whole, side), resize_squeezed(whole, side)[:, ::-1]):
             feature_map = classifier.backbone(image).permute(1, 2, 0).numpy()
-            windows = nine_windows(image.shape[0], image.shape[1], 48)
-            cells = boxes_to_cells(windows, 1, geometry.stride, geometry.offset, feature_map.shape[:2])
+            crops = nine_crops(image.shape[0], image.shape[1], 48)
+            cells = boxes_to_cells(crops, 1, geometry.stride, geometry.offset, feature_map.shape[:2])
             rows.append(spatial_pyramid_pool(feature_map, cells, (2, 1)).reshape(len(cells), -1))
     features = np.concatenate(rows)
     assert len(features) == 96
@@ -230,7 +230,8 @@ def test_scripts_take_voc_and_all_views(
 
     def call(tool: Any, *arguments: object) -> str:
         monkeypatch.setattr(sys, "argv", [tool.__name__, *map(str, arguments)])
-        assert tool.main() == 0
+        with pytest.raises(SystemExit, match=r"^0$"):
+            tool.main()
         return str(capsys.readouterr().out)
 
     monkeypatch.chdir(tmp_path)
@@ -252,7 +253,6 @@ def test_scripts_take_voc_and_all_views(
 
 def test_wrong_options_cost_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     from detector.commands import classify, train_classifier
-    from detector.commands.console import run
 
     (tmp_path / "r.yaml").write_text("training: {epochs: 0}")
     (tmp_path / "b.yaml").write_text("network: {backbone: nothing}")
@@ -274,7 +274,7 @@ def test_wrong_options_cost_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for (tool, *arguments), message in cases.items():
         monkeypatch.setattr(sys, "argv", [tool, *arguments])
         with pytest.raises(SystemExit) as exit_:
-            run({"classify": classify.main, "train_classifier": train_classifier.main}[tool])
+            {"classify": classify.main, "train_classifier": train_classifier.main}[tool]()
         error = capsys.readouterr().err
         assert exit_.value.code == 2
         assert error.startswith("error: ") and message in error and error.count("\n") == 1, error

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from detector.classification.model import Classifier
-from detector.classification.training import classification_loss, learning_rate, split_batches, train_classifier
+from detector.classification.training import classification_loss, split_batches, train_classifier, training_schedule
 from detector.config.classifier import ClassifierConfig, load_classifier_config
 from detector.datasets.labelled import LabelledImages, exclusive_targets
 from detector.images.files import read_image
@@ -105,7 +105,7 @@ def test_kills_change_nothing(config: ClassifierConfig, stripes: LabelledImages,
     assert (tmp_path / "killed/model").read_bytes() == (tmp_path / "undisturbed/model").read_bytes()
 
 
-def test_another_recipe_or_other_data_start_anew(stripes: LabelledImages, tmp_path: Path) -> None:
+def test_another_recipe_or_other_data_start_over(stripes: LabelledImages, tmp_path: Path) -> None:
     train_classifier(SINGLE, stripes, tmp_path)
     others = (tiny(training={"seed": 1}), stripes), (SINGLE, write_stripes(tmp_path / "fewer", 16))
     for config, samples in others:
@@ -115,7 +115,7 @@ def test_another_recipe_or_other_data_start_anew(stripes: LabelledImages, tmp_pa
     assert len(list(tmp_path.glob("training-*"))) == 3
 
 
-def test_images_that_changed_in_place_start_anew(tmp_path: Path) -> None:
+def test_images_that_changed_in_place_start_over(tmp_path: Path) -> None:
     samples = write_stripes(tmp_path / "pictures", 16)
     train_classifier(SINGLE, samples, tmp_path)
     across, down = samples.paths[:2]
@@ -132,7 +132,7 @@ def test_sizes_that_the_network_cannot_take_are_refused_before_training(stripes:
         train_classifier(tiny(pictures={"sizes": [48, 8]}), stripes)
 
 
-def test_no_batch_is_a_single_sample_beside_others() -> None:
+def test_a_batch_is_a_single_sample_only_if_there_is_no_other() -> None:
     def sizes(count: int, size: int) -> list[int]:
         return [len(batch) for batch in split_batches(np.arange(count), size)]
 
@@ -206,10 +206,8 @@ def test_losses_by_hand() -> None:
 
 
 def test_learning_rate_drops_by_ten() -> None:
-    config = tiny(training={"epochs": 9, "drops": [2, 5]}).training
-    np.testing.assert_allclose(
-        [learning_rate(config, epoch) for epoch in (0, 1, 2, 4, 5)], [1e-2] * 2 + [1e-3] * 2 + [1e-4]
-    )
+    schedule = training_schedule(tiny(training={"epochs": 9, "drops": [2, 5]}).training)
+    np.testing.assert_allclose([schedule.rate(epoch) for epoch in (0, 1, 2, 4, 5)], [1e-2] * 2 + [1e-3] * 2 + [1e-4])
 
 
 def test_divergence_is_an_error(stripes: LabelledImages) -> None:
@@ -217,7 +215,7 @@ def test_divergence_is_an_error(stripes: LabelledImages) -> None:
         train_classifier(tiny(training={"learning_rate": 1e6}), stripes)
 
 
-def test_a_class_without_a_image_is_named() -> None:
+def test_a_class_without_an_image_is_named() -> None:
     targets = np.array([[1, -1, 0], [1, -1, -1]], np.int8)
     samples = LabelledImages((Path("a"), Path("b")), targets, ("cat", "dog", "cow"), False, "pets")
     with pytest.raises(ValueError, match="no image to learn from: dog, cow"):

@@ -1,4 +1,4 @@
-"""What a classifier looks at: crops and windows counted by hand, and training images of several sizes."""
+"""What a classifier looks at: crops counted by hand, and training images of several sizes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from detector.classification.views import (
     corners_and_centre,
     cut,
     multi_sides,
-    nine_windows,
+    nine_crops,
     resize_squeezed,
     view_images,
 )
@@ -35,7 +35,7 @@ def noise() -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (30, 41, 3)).astype(np.uint8)
 
 
-def test_windows_at_corners_edges_and_centre() -> None:
+def test_crops_at_corners_edges_and_centre() -> None:
     assert corners_and_centre(30, 41, 20).tolist() == [
         [0, 0, 20, 20],
         [21, 0, 41, 20],
@@ -44,24 +44,24 @@ def test_windows_at_corners_edges_and_centre() -> None:
         [10, 5, 30, 25],
     ]
     expected = {(x, y, x + 20, y + 20) for x in (0, 10, 21) for y in (0, 5, 10)}
-    windows = nine_windows(30, 41, 20)
-    assert len(windows) == 9
-    assert {tuple(box) for box in windows.tolist()} == expected
+    crops = nine_crops(30, 41, 20)
+    assert len(crops) == 9
+    assert {tuple(box) for box in crops.tolist()} == expected
 
 
-def test_windows_as_high_as_the_image_are_three() -> None:
-    assert sorted(nine_windows(30, 41, 30).tolist()) == [[0, 0, 30, 30], [5, 0, 35, 30], [11, 0, 41, 30]]
-    assert nine_windows(30, 30, 30).tolist() == [[0, 0, 30, 30]]
+def test_crops_as_high_as_the_image_are_three() -> None:
+    assert sorted(nine_crops(30, 41, 30).tolist()) == [[0, 0, 30, 30], [5, 0, 35, 30], [11, 0, 41, 30]]
+    assert nine_crops(30, 30, 30).tolist() == [[0, 0, 30, 30]]
     # 96 views in an image that is not square (paper, section 3.1.4)
-    assert sum(2 * len(nine_windows(side, side + 50, 224)) for side in multi_sides(224)) == 96
+    assert sum(2 * len(nine_crops(side, side + 50, 224)) for side in multi_sides(224)) == 96
 
 
-def test_windows_that_do_not_fit() -> None:
-    with pytest.raises(ValueError, match="windows of 31 pixels do not fit an image of 41 x 30"):
-        nine_windows(30, 41, 31)
+def test_crops_that_do_not_fit() -> None:
+    with pytest.raises(ValueError, match="crops of 31 pixels do not fit an image of 41 x 30"):
+        nine_crops(30, 41, 31)
 
 
-def test_scales_of_other_windows() -> None:
+def test_scales_of_other_crops() -> None:
     assert multi_sides(224) == MULTI_SIDES
     assert multi_sides(112) == (112, 128, 150, 180, 224, 280)
 

@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TextIO
 
+import numpy as np
 import pytest
 
-from detector.commands.console import Parser, output_file, precomputed_boxes, progress, run, write_json
+from detector import __version__
+from detector.commands.console import Parser, command, for_each_image, output_file, progress, run, write_json
+from detector.commands.options import precomputed_boxes
+from detector.images.files import write_image
+from detector.runtime.optional import MissingPackageError
 
 
 def outcome(main: Callable[[], int]) -> int | str | None:
@@ -29,12 +35,58 @@ def test_exit_codes(capfd: pytest.CaptureFixture[str]) -> None:
     assert outcome(lambda: 2) == 2
     assert outcome(raising(ValueError("boxes must\nfit"))) == 2
     assert outcome(raising(FileNotFoundError(2, "No such file or directory", "a.jpg"))) == 2
+    assert outcome(raising(MissingPackageError("timm is not installed"))) == 2
     assert outcome(raising(KeyboardInterrupt())) == 130
     assert capfd.readouterr().err.splitlines() == [
         "error: boxes must fit",
         "error: a.jpg: no such file or directory",
+        "error: timm is not installed",
         "interrupted",
     ]
+
+
+def test_a_command_ends_the_process(capfd: pytest.CaptureFixture[str]) -> None:
+    @command
+    def main() -> int:
+        raise ValueError("boxes must fit")
+
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main()
+    assert capfd.readouterr().err == "error: boxes must fit\n"
+    with pytest.raises(SystemExit, match=r"^0$"):
+        Parser(prog="spp-tool").parse_args(["--version"])
+    assert capfd.readouterr().out == f"spp-tool {__version__}\n"
+
+
+def test_an_image_that_fails_costs_itself_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    for name, width in (("narrow.png", 1), ("good.png", 5)):
+        write_image(tmp_path / name, np.zeros((4, width, 3), np.uint8))
+    prepared = []
+
+    def prepare() -> Any:
+        prepared.append(True)
+        return handle
+
+    def handle(path: Path, image: Any, lines: TextIO) -> dict[str, Any]:
+        if image.shape[1] < 2:
+            raise ValueError("is too narrow")
+        print(f"{path.name} handled", file=lines)
+        return {"found": [image.shape[1]]}
+
+    paths = [tmp_path / name for name in ("bad.png", "narrow.png", "good.png")]
+    assert for_each_image(paths, prepare, tmp_path / "found.json") == 2
+    record = {"image": str(paths[2]), "width": 5, "height": 4, "found": [5]}
+    assert json.loads((tmp_path / "found.json").read_text()) == [record]
+    said = capfd.readouterr()
+    assert said.out == "good.png handled\n"
+    first, second = said.err.splitlines()
+    assert first.startswith(f"error: {paths[0]}: ") and second == f"error: {paths[1]}: is too narrow"
+    assert prepared == [True]
+    assert for_each_image(paths[2:], prepare, Path("-")) == 0
+    said = capfd.readouterr()
+    assert (json.loads(said.out), said.err) == ([record], "good.png handled\n")
+    assert for_each_image(paths[:1], lambda: pytest.fail("nothing to handle"), None) == 2
 
 
 def test_our_own_mistakes_keep_their_traceback() -> None:

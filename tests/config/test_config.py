@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from detector.config.classifier import ClassifierConfig
+from detector.config.classifier import ClassifierConfig, load_classifier_config
 from detector.config.detector import Config, load_config, parse_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -18,7 +18,32 @@ RECIPES = sorted(path for path in CONFIGS.glob("*.yaml") if not path.name.starts
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipes_are_valid_and_open_with_their_command(path: Path) -> None:
     assert isinstance(load_config(path), Config)
-    assert path.read_text(encoding="utf-8").startswith("# python tools/train_svm.py configs/" + path.name)
+    assert path.read_text(encoding="utf-8").startswith(f"# spp-train {path.stem} --voc data/VOC2007 ")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipes_go_by_their_names(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / path.stem).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_config(path.stem) == load_config(Path(path.stem)) == load_config(path)
+
+
+def test_an_unknown_name_says_which_recipes_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    known = ", ".join(path.stem for path in RECIPES)
+    with pytest.raises(ValueError, match=f"^nothing: there is no such recipe; give a YAML file or one of {known}$"):
+        load_config("nothing")
+    with pytest.raises(ValueError, match=r"or one of classifier, classifier_paper$"):
+        load_classifier_config("nothing")
+    for name in ("default.yaml", "nowhere/default"):
+        with pytest.raises(FileNotFoundError):
+            load_config(name)
+
+
+def test_a_file_comes_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "default").write_text("svm: {C: 0.5}")
+    assert load_config("default").svm.C == 0.5
 
 
 @pytest.mark.parametrize("config", [Config(), ClassifierConfig()], ids=["detectors", "classifiers"])

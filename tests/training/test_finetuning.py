@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from detector.heads.fully_connected import FullyConnected, Softmax
-from detector.training.fine_tuning import FineTuning, FineTuningSettings
 from detector.training.imagenet_layers import imagenet_layers
+from detector.training.layer_tuning import LayerTuning
 from detector.training.sampling import sample_boxes
-from detector.training.training_set import judged
+from detector.training.training_set import without_ignored
+from detector.training.tuning_settings import FineTuningSettings
 from tests.fakes import stops_after
 
 Floats = NDArray[np.float32]
@@ -42,7 +43,7 @@ def test_layers_are_applied_in_order_with_relu_after_each() -> None:
 
 
 def test_a_row_does_not_depend_on_how_many_there_are() -> None:
-    """A training that was killed computes some rows anew, in other company, and must go on to the same bits."""
+    """A training that was killed computes some rows again, among others, and must go on to the same bits."""
     random = np.random.default_rng(0)
     weights = random.standard_normal((64, 3200)).astype(np.float16)
     layers = FullyConnected([weights], [np.zeros(64, np.float32)])
@@ -81,10 +82,10 @@ def test_boxes_are_drawn_by_their_overlap() -> None:
 
 def test_boxes_of_ignored_objects_are_left_out() -> None:
     overlaps = np.array([[0.5, 0.1], [0.2, 0.9], [0.3, 0.4], [0.6, 0.5], [0, 0]], np.float32)
-    assert judged(overlaps, np.array([False, False])).tolist() == [0, 1, 2, 3, 4]
-    assert judged(overlaps, np.array([False, True])).tolist() == [0, 3, 4]
-    assert judged(overlaps, np.array([True, False])).tolist() == [1, 2, 4]
-    assert judged(overlaps[:, :0], np.zeros(0, bool)).tolist() == [0, 1, 2, 3, 4]
+    assert without_ignored(overlaps, np.array([False, False])).tolist() == [0, 1, 2, 3, 4]
+    assert without_ignored(overlaps, np.array([False, True])).tolist() == [0, 3, 4]
+    assert without_ignored(overlaps, np.array([True, False])).tolist() == [1, 2, 4]
+    assert without_ignored(overlaps[:, :0], np.zeros(0, bool)).tolist() == [0, 1, 2, 3, 4]
 
 
 class Quadrants:
@@ -124,8 +125,8 @@ def settings(**changes: Any) -> FineTuningSettings:
     return replace(few, **changes)
 
 
-def training(checkpoint: Path, **changes: Any) -> FineTuning:
-    return FineTuning(Quadrants(0), Quadrants(1000), settings(**changes), checkpoint)
+def training(checkpoint: Path, **changes: Any) -> LayerTuning:
+    return LayerTuning(Quadrants(0), Quadrants(1000), settings(**changes), checkpoint)
 
 
 def test_layers_learn_what_no_linear_model_can(tmp_path: Path) -> None:
@@ -135,7 +136,7 @@ def test_layers_learn_what_no_linear_model_can(tmp_path: Path) -> None:
     found = np.where(scores.max(1) > 0, scores.argmax(1), 4)
     assert (found == labels).mean() > 0.85
     assert tuned.up_to("fc6").n_features == 32
-    assert tuned.held_out_loss < 0.5
+    assert tuned.validation_loss < 0.5
 
 
 def test_images_held_out_without_boxes_are_named_before_any_work(tmp_path: Path) -> None:
@@ -144,7 +145,7 @@ def test_images_held_out_without_boxes_are_named_before_any_work(tmp_path: Path)
             return super().sample(index, 0, random)
 
     with pytest.raises(ValueError, match="no boxes to choose a snapshot on in the images that are held out"):
-        FineTuning(Quadrants(0), Empty(0), settings(), tmp_path / "state.safetensors").run()
+        LayerTuning(Quadrants(0), Empty(0), settings(), tmp_path / "state.safetensors").run()
     assert not list(tmp_path.iterdir())
 
 
@@ -160,7 +161,7 @@ def test_a_killed_training_ends_with_the_same_bits(tmp_path: Path, n_rounds: int
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
 
-def test_a_finished_training_is_read_and_a_damaged_one_begins_anew(
+def test_a_finished_training_is_read_and_a_damaged_one_starts_over(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "state.safetensors"
@@ -176,18 +177,18 @@ def test_a_finished_training_is_read_and_a_damaged_one_begins_anew(
 
 def test_the_best_snapshot_is_kept(tmp_path: Path) -> None:
     """At a rate that ruins the layers later on, what they were before stays."""
-    ruined = FineTuning(Quadrants(0), Quadrants(1000), settings(lr=0.1, lr_steps=()), tmp_path / "s.safetensors")
+    ruined = LayerTuning(Quadrants(0), Quadrants(1000), settings(lr=0.1, lr_steps=()), tmp_path / "s.safetensors")
     losses: list[float] = []
 
     def progress(rounds, title):  # type: ignore[no-untyped-def]
         for number in rounds:
             if number == 24:
-                ruined.descent.schedule.__dict__["lr"] = 1e3
+                ruined.descent.schedule.__dict__["learning_rate"] = 1e3
             losses.append(ruined.descent.lowest)
             yield number
 
     tuned = ruined.run(progress)
-    assert tuned.held_out_loss == losses[-1] < losses[5]
+    assert tuned.validation_loss == losses[-1] < losses[5]
     assert np.isfinite(tuned.fc8.weights).all()
 
 
@@ -226,5 +227,5 @@ def test_imagenet_layers_fill_the_block_of_their_level(tmp_path: Path) -> None:
 
 def test_layers_to_begin_with_are_taken(tmp_path: Path) -> None:
     start = [(np.ones((8, 2), np.float32), np.zeros(8, np.float32))]
-    begun = FineTuning(Quadrants(0), Quadrants(9), settings(width=8), tmp_path / "s.safetensors", start=start)
+    begun = LayerTuning(Quadrants(0), Quadrants(9), settings(width=8), tmp_path / "s.safetensors", start=start)
     np.testing.assert_array_equal(begun.descent.network.state_dict()["0.weight"].numpy(), start[0][0])

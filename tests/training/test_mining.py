@@ -9,17 +9,16 @@ import pytest
 from numpy.typing import NDArray
 
 from detector.heads.linear_svm import LinearSVMs
-from detector.training.dual_solver import solve_dual
 from detector.training.mining import (
-    Bank,
-    Candidates,
     MiningSettings,
     MiningState,
     class_overlaps,
-    first_of_each,
     mine,
     mining_targets,
+    unique_rows,
 )
+from detector.training.sample_bank import Bank
+from detector.training.svm_dual_solver import solve_dual
 from detector.training.svm_problem import SVMProblem
 
 N_FEATURES, N_CLASSES = 12, 2
@@ -27,8 +26,22 @@ PROBLEM = SVMProblem(C=1e-2)
 
 
 @dataclass(frozen=True)
+class FakeSamples:
+    """Samples of an image whose features are known."""
+
+    targets: NDArray[np.int8]
+    known: NDArray[np.float32]
+
+    def features(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return self.known[rows]
+
+    def scores(self, svms: LinearSVMs) -> NDArray[np.float32]:
+        return svms.decision_function(self.known)
+
+
+@dataclass(frozen=True)
 class FakeImages:
-    """Images whose windows index rows of a matrix of features."""
+    """Images with a matrix of features each."""
 
     features: NDArray[np.float32]  # (images, boxes, D)
     targets: NDArray[np.int8]  # (images, boxes, K)
@@ -36,11 +49,8 @@ class FakeImages:
     def __len__(self) -> int:
         return len(self.features)
 
-    def __getitem__(self, index: int) -> Candidates:
-        windows = np.zeros((self.features.shape[1], 5), np.int64)
-        windows[:, 1] = np.arange(len(windows))
-        features = self.features[index]
-        return Candidates(windows, self.targets[index], lambda function, rows: function(features[rows[:, 1]]))
+    def __getitem__(self, index: int) -> FakeSamples:
+        return FakeSamples(self.targets[index], self.features[index])
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +87,11 @@ def test_overlaps_with_classes() -> None:
 
 def test_boxes_with_equal_cells_count_once() -> None:
     windows = np.array([[0, 5, 5, 9, 9], [0, 1, 1, 2, 2], [0, 5, 5, 9, 9], [1, 5, 5, 9, 9], [0, 1, 1, 2, 2]])
-    assert first_of_each(windows).tolist() == [0, 1, 3]
+    assert unique_rows(windows).tolist() == [0, 1, 3]
 
 
 def test_mining_finds_the_solution_of_all_samples(images: FakeImages) -> None:
-    settings = MiningSettings(start_images=3, start_samples=10, max_per_picture=60, growth=0.2)
+    settings = MiningSettings(start_images=3, start_samples=10, max_per_image=60, growth=0.2)
     mined = mine(images, PROBLEM, solve_dual, settings, fresh())
     features = images.features.reshape(-1, N_FEATURES)
     targets = images.targets.reshape(-1, N_CLASSES)
@@ -91,7 +101,7 @@ def test_mining_finds_the_solution_of_all_samples(images: FakeImages) -> None:
 
 
 def test_a_pass_can_go_on_from_any_fit(images: FakeImages) -> None:
-    settings = MiningSettings(start_images=3, start_samples=10, max_per_picture=20, growth=0.5)
+    settings = MiningSettings(start_images=3, start_samples=10, max_per_image=20, growth=0.5)
     states: list[tuple[int, NDArray[np.int64], NDArray[np.float32], LinearSVMs]] = []
 
     def keep(state: MiningState) -> None:
@@ -103,16 +113,15 @@ def test_a_pass_can_go_on_from_any_fit(images: FakeImages) -> None:
     for next_image, keys, duals, svms in states:
         bank = Bank(1000, N_FEATURES, N_CLASSES)
         for image, row in keys:
-            candidates = images[image]
             rows = np.array([row])
-            bank.add(candidates.pool(candidates.windows[rows]), candidates.targets[rows], image, rows)
+            bank.add(images[image].features(rows), images[image].targets[rows], image, rows)
         bank.duals[:] = duals
         again = mine(images, PROBLEM, solve_dual, settings, MiningState(bank, next_image, svms=svms))
         np.testing.assert_array_equal(again.weights, full.weights)
 
 
 def test_memory_is_bounded_and_no_sample_stored_twice(images: FakeImages) -> None:
-    settings = MiningSettings(start_images=2, start_samples=5, max_per_picture=30, growth=0.1)
+    settings = MiningSettings(start_images=2, start_samples=5, max_per_image=30, growth=0.1)
     sizes = []
 
     def check(state: MiningState) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from detector.heads.box_regressors import BoxRegressors
-from detector.training.box_regression import assign_boxes, fit_regressor, ridge
+from detector.training.ridge_regression import assign_boxes, fit_regressor, ridge
 
 
 @pytest.mark.parametrize(("n", "d"), [(30, 8), (8, 30), (12, 12)])

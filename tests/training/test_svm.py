@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from detector.heads.linear_svm import LinearSVMs
-from detector.training.dual_solver import solve_dual
+from detector.training.svm_dual_solver import solve_dual
 from detector.training.svm_problem import SVMProblem, solve_liblinear
 from tests.reference import svm_objective
 

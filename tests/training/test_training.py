@@ -15,16 +15,18 @@ from detector.evaluation.voc import by_class, evaluate_voc
 from detector.images.files import read_image
 from detector.pipeline import Detector
 from detector.stages import build_cache
-from detector.training.mining import Bank, MiningState
-from detector.training.mining_state import load_state, save_state
-from detector.training.train import fine_tune, train
+from detector.training.layer_tuning import tune_layers
+from detector.training.mining import MiningState
+from detector.training.mining_checkpoint import load_state, save_state
+from detector.training.sample_bank import Bank
+from detector.training.train import train
 from detector.training.training_set import TrainingSet
 from tests.fakes import CONFIG
 
 
 def test_samples_take_a_bounded_memory(train_set: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "detector.training.train._SAMPLES_BYTES", 2 * 500 * (9 + 1) * 320
+        "detector.training.svm_training._SAMPLES_BYTES", 2 * 500 * (9 + 1) * 320
     )  # 3 x 3 and 1 bins of 320 channels
     config = parse_config(CONFIG, "test")
     with pytest.raises(ValueError, match=r"samples that take 2\.5 GB are 500, but these objects need at least 24\d\d"):
@@ -78,7 +80,7 @@ def test_a_killed_training_goes_on_to_the_same_model(
         if len(saved) == fit:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("detector.training.train.save_state", save_and_die)
+    monkeypatch.setattr("detector.training.svm_training.save_state", save_and_die)
     with pytest.raises(KeyboardInterrupt):
         train(config, train_set, train_set.class_names, images.cache)
     monkeypatch.undo()
@@ -145,4 +147,4 @@ def test_layers_to_begin_with_are_checked_before_any_work(train_set: Dataset, tm
 def test_one_image_cannot_be_held_out_from_itself(images: TrainingSet, train_set: Dataset, tmp_path: Path) -> None:
     one = replace(images, annotations=train_set.annotations[:1])
     with pytest.raises(ValueError, match="needs two images with objects, one to hold out, but there is 1"):
-        fine_tune(one, FineTuningConfig(), tmp_path / "state.safetensors")
+        tune_layers(one, FineTuningConfig(), tmp_path / "state.safetensors")

@@ -1,4 +1,4 @@
-"""What training sees of a data set: candidates, difficult objects, scaled features and mirror images."""
+"""What training sees of a data set: samples, difficult objects, scaled features and mirror images."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from detector.features.feature_cache import fill_cache
 from detector.heads.fully_connected import FullyConnected
 from detector.images.files import read_image
 from detector.stages import build_cache
+from detector.training.feature_scaling import scaled
+from detector.training.regressor_training import train_regressors
 from detector.training.sampling import RandomBoxes
-from detector.training.train import train_regressors
-from detector.training.training_set import TrainingSet, scaled
+from detector.training.training_set import TrainingSet
 
 
-def test_candidates_are_truth_first_and_distinct_windows_after(images: TrainingSet, train_set: Dataset) -> None:
+def test_samples_are_ground_truth_first_and_distinct_windows_after(images: TrainingSet, train_set: Dataset) -> None:
     for index in (0, 7):
-        candidates = images[index]
+        samples = images[index]
         labels = train_set[index].labels
-        n_truths = len(labels)
-        assert (candidates.targets[np.arange(n_truths), labels] == 1).all()
-        assert (candidates.targets == 1).sum() == n_truths
-        others = candidates.windows[n_truths:]
+        n_objects = len(labels)
+        assert (samples.targets[np.arange(n_objects), labels] == 1).all()
+        assert (samples.targets == 1).sum() == n_objects
+        others = samples.regions[n_objects:]
         assert len(np.unique(others, axis=0)) == len(others)
-        features = candidates.pool(candidates.windows[:2])
+        features = samples.features(slice(0, 2))
         expected = images.features(index, train_set[index].boxes[:2])
         np.testing.assert_array_equal(features, expected)
 
@@ -38,17 +39,17 @@ def test_candidates_are_truth_first_and_distinct_windows_after(images: TrainingS
 def test_negatives_overlap_no_object_of_the_class(images: TrainingSet, train_set: Dataset) -> None:
     boxes, _ = images.boxes(3)
     overlaps = iou(boxes, train_set[3].boxes)
-    # windows are distinct, so that boxes and candidates can be matched through their windows
+    # windows are distinct, so that boxes and samples can be matched through their windows
     maps = images.cache.maps(train_set[3].image_id, train_set[3].path)
     window_of = {tuple(w): i for i, w in reversed(list(enumerate(images.cache.encoder.regions(maps, boxes))))}
-    candidates = images[3]
-    for window, targets in zip(candidates.windows[len(train_set[3].labels) :], candidates.targets, strict=False):
+    samples = images[3]
+    for window, targets in zip(samples.regions[len(train_set[3].labels) :], samples.targets, strict=False):
         assert tuple(window) in window_of
         assert set(targets) <= {-1, 0, 1}
     for label in set(train_set[3].labels):
         near = overlaps[:, train_set[3].labels == label].max(1) >= 0.3
-        rows = [window_of[tuple(w)] for w in candidates.windows]
-        ignored_or_positive = candidates.targets[:, label] >= 0
+        rows = [window_of[tuple(w)] for w in samples.regions]
+        ignored_or_positive = samples.targets[:, label] >= 0
         assert (ignored_or_positive[near[rows]]).all()
 
 
@@ -88,7 +89,7 @@ def test_difficult_objects_can_be_left_out(images: TrainingSet, train_set: Datas
 @pytest.mark.parametrize("centre", [False, True])
 def test_features_get_the_norm_asked_for(images: TrainingSet, centre: bool) -> None:
     ready = scaled(images, 20.0, centre, seed=0, max_boxes=10_000)
-    everything = [ready[i].pool(ready[i].windows) for i in range(len(ready))]
+    everything = [ready[i].features(slice(None)) for i in range(len(ready))]
     norms = np.concatenate([np.linalg.norm(each, axis=1) for each in everything])
     assert norms.mean() == pytest.approx(20, rel=1e-4)
     means = np.mean([each.mean(0) for each in everything], axis=0)
@@ -111,8 +112,8 @@ def test_features_side_by_side_get_equal_shares_of_the_norm(images: TrainingSet)
     layers = FullyConnected([weights], [np.zeros(5, np.float32)], beside_inputs=True)
     beside = scaled(replace(images, layers=layers), 20, True, seed=3)
     assert beside.n_features == n_pooled + 5
-    candidates = [beside[index] for index in range(len(beside))]
-    features = np.concatenate([each.pool(each.windows) for each in candidates])
+    samples = [beside[index] for index in range(len(beside))]
+    features = np.concatenate([each.features(slice(None)) for each in samples])
     for part in (features[:, :n_pooled], features[:, n_pooled:]):
         assert np.linalg.norm(part, axis=1).mean() == pytest.approx(20 / 2**0.5, rel=0.1)
 

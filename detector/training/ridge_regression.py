@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
-from scipy.linalg.blas import ssyrk
+
+from detector.runtime.optional import optional
+
+# here, so that a training without it ends at its start
+linalg = optional("scipy.linalg", "train")
 
 Features = NDArray[np.float32]
 
@@ -14,7 +17,7 @@ _VARIANCE_FLOOR = 1e-3
 
 
 def assign_boxes(
-    overlaps: NDArray[np.float32], truth_labels: NDArray[np.int64], min_iou: float = 0.5
+    overlaps: NDArray[np.float32], object_labels: NDArray[np.int64], min_iou: float = 0.5
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows ``(M,)`` of boxes that a regressor learns from and the object ``(M,)`` each belongs to, int64.
 
@@ -52,7 +55,7 @@ def ridge(samples: Features, targets: NDArray[np.float32], regularisation: float
     """Solution ``(D, T)`` of ``min |samples w - targets|^2 + regularisation |w|^2``, by the smaller equations."""
     n, d = samples.shape
     # the upper triangle alone, for half of the work; BLAS counts columns first and would copy what is not transposed
-    gram = np.asarray(ssyrk(1.0, samples.T, trans=n < d), np.float64)
+    gram = np.asarray(linalg.blas.ssyrk(1.0, samples.T, trans=n < d), np.float64)
     if n < d:
         dual = _solve(gram, targets.astype(np.float64), regularisation).astype(np.float32)
         return (samples.T @ dual).astype(np.float64)
@@ -61,5 +64,5 @@ def ridge(samples: Features, targets: NDArray[np.float32], regularisation: float
 
 def _solve(gram: NDArray[np.float64], right: NDArray[np.float64], regularisation: float) -> NDArray[np.float64]:
     gram[np.diag_indices_from(gram)] += regularisation
-    factor = cho_factor(gram, overwrite_a=True, check_finite=False)
-    return np.asarray(cho_solve(factor, right, check_finite=False))
+    factor = linalg.cho_factor(gram, overwrite_a=True, check_finite=False)
+    return np.asarray(linalg.cho_solve(factor, right, check_finite=False))

@@ -12,8 +12,9 @@ import numpy as np
 
 from detector.heads.linear_svm import LinearSVMs
 from detector.runtime.files import Arrays, write_arrays
-from detector.training.descent_state import read_state
-from detector.training.mining import Bank, MiningImages, MiningState
+from detector.training.checkpoints import read_state
+from detector.training.mining import MiningImages, MiningState
+from detector.training.sample_bank import Bank
 
 
 def save_state(path: Path, state: MiningState) -> None:
@@ -37,8 +38,8 @@ def load_state(path: Path, images: MiningImages, bank: Bank) -> MiningState | No
     runs = np.split(np.arange(len(keys)), np.flatnonzero(np.diff(keys[:, 0])) + 1)
     for run in runs:
         image, rows = int(keys[run[0], 0]), keys[run, 1]
-        candidates = images[image]
-        bank.add(candidates.pool(candidates.windows[rows]), candidates.targets[rows], image, rows)
+        samples = images[image]
+        bank.add(samples.features(rows), samples.targets[rows], image, rows)
     bank.duals[:] = arrays["duals"]
     svms = LinearSVMs(arrays["weights"].astype(np.float32), arrays["biases"].astype(np.float32))
     return MiningState(bank, metadata["next_picture"], svms=svms)

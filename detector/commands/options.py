@@ -1,0 +1,111 @@
+"""Options that several commands share, and what they name: data sets, networks, models, recipes, boxes."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from detector.boxes import Boxes
+from detector.commands.console import Parser
+from detector.datasets.annotation import Dataset
+
+
+def add_recipe(parser: Parser, example: str = "default", required: bool = True) -> None:
+    """The argument CONFIG of the commands that follow a recipe; ``example``: the name of one."""
+    parser.add_argument(
+        "config",
+        type=Path,
+        nargs=None if required else "?",
+        metavar="CONFIG",
+        help=f"a recipe: the name of one that comes with the program, such as {example}, or a YAML file",
+    )
+
+
+def add_data_options(parser: Parser, required: bool = True) -> None:
+    """Options of the commands that work on a data set; where it is not required, `data_source` asks for it."""
+    source = parser.add_mutually_exclusive_group(required=required)
+    source.add_argument("--voc", type=Path, metavar="ROOT", help="VOC folder, or a devkit above it")
+    source.add_argument("--coco", type=Path, metavar="JSON", help="annotations of object detection in COCO's form")
+    parser.add_argument("--split", help="of --voc: a list in ImageSets/Main, such as train")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="of --coco: the images (default: beside JSON)")
+    parser.add_argument("--classes", nargs="+", metavar="NAME", help="the classes (default: those of the data)")
+    parser.add_argument("--strict", action="store_true", help="end on any fault of the data, before any work")
+    parser.add_argument(
+        "--proposals", type=Path, metavar="FILE", help="take boxes by image id from a .npz, .json or R-CNN .mat file"
+    )
+
+
+def add_network_options(parser: Parser, tuned: bool = True) -> None:
+    """Options of the commands that run the network of a recipe; ``tuned``: also with fine-tuned layers."""
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="the backbone's weights, in place of those named")
+    if tuned:
+        parser.add_argument("--tuned", type=Path, metavar="FILE", help="its fine-tuned layers, a file of their own")
+    parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
+
+
+def add_model_options(parser: Parser) -> None:
+    """Options of the commands that detect; `ensemble.load_ensemble` takes them."""
+    parser.add_argument(
+        "--model",
+        type=Path,
+        action="append",
+        help="a model file (default: the one that comes with the package); again for a second one to go with it",
+    )
+    parser.add_argument(
+        "--weights",
+        action="append",
+        metavar="FILE",
+        help="where the backbone's weights are, if not where they were; as often as --model, '' for one without",
+    )
+    parser.add_argument(
+        "--no-mirror", dest="mirror", action="store_false", help="leave out the mirror image: faster, less precise"
+    )
+    parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
+
+
+def data_source(options: Namespace) -> dict[str, Any]:
+    """Where the data set of `add_data_options` lies and whether it may have faults, as arguments of `load_checked`.
+
+    Raises ValueError for options that do not go together.
+    """
+    if options.voc is None and options.coco is None:
+        raise ValueError("a data set is needed: --voc ROOT --split NAME, or --coco JSON")
+    if options.voc is not None and options.split is None:
+        raise ValueError("--voc needs --split, the name of a list in ImageSets/Main")
+    if options.voc is not None and options.pictures is not None:
+        raise ValueError("--pictures goes with --coco: a VOC folder has its images in JPEGImages")
+    if options.coco is not None and options.split is not None:
+        raise ValueError("--split goes with --voc: a COCO file is one list of images")
+    return {"images": options.pictures} | {name: getattr(options, name) for name in ("voc", "split", "coco", "strict")}
+
+
+def load_data(
+    options: Namespace,
+    class_names: Sequence[str] | None = None,
+    open_images: bool = True,
+    need_objects: bool = True,
+) -> Dataset:
+    """The checked data set of `add_data_options`, with the errors of `data_source` and `load_checked`.
+
+    class_names: those that may occur where ``--classes`` does not say it. open_images: whether to check images, too.
+    """
+    from detector.datasets.check import load_checked
+    from detector.images.files import image_size
+
+    return load_checked(
+        **data_source(options),
+        class_names=options.classes or class_names,
+        image_size=image_size if open_images else None,
+        need_objects=need_objects,
+    )
+
+
+def precomputed_boxes(path: Path | None) -> Mapping[str, Boxes] | None:
+    """The boxes of ``--proposals``, if given."""
+    if path is None:
+        return None
+    from detector.proposals.sources import PrecomputedBoxes
+
+    return PrecomputedBoxes(path)

@@ -1,0 +1,22 @@
+"""Packages that only an extra of the installation brings."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+
+class MissingPackageError(ImportError):
+    """A package is needed that is not installed; the message says in one line what to install."""
+
+
+def optional(module: str, extra: str) -> ModuleType:
+    """Import a module of a package that an ``extra`` of setup.cfg installs; raises MissingPackageError without it."""
+    package = module.partition(".")[0]
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != package:
+            raise
+        what = f"{package} is not installed: pip install 'spp-detector[{extra}]'"
+        raise MissingPackageError(what, name=package) from None

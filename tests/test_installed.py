@@ -1,0 +1,147 @@
+"""The wheel: what is in it, and that its commands work where there is no checkout."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from detector import __version__
+
+ROOT = Path(__file__).parents[1]
+EXTRAS = (
+    *("defusedxml", "matplotlib", "pycocotools", "pytest", "scipy", "selectivesearch"),
+    *("skimage", "sklearn", "timm", "torchvision"),
+)
+Done = subprocess.CompletedProcess[str]
+PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
+
+
+def packages() -> set[str]:
+    """The packages of the checkout, and the recipes, which lie elsewhere in it."""
+    found = {".".join(file.relative_to(ROOT).parent.parts) for file in (ROOT / "detector").rglob("__init__.py")}
+    return found | {"detector.recipes"}
+
+
+def settings() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg", encoding="utf-8")
+    return parser
+
+
+def test_every_package_is_listed() -> None:
+    assert set(settings()["options"]["packages"].split()) == packages()
+
+
+def test_every_script_but_the_benchmarks_has_a_command() -> None:
+    lines = settings()["options.entry_points"]["console_scripts"].strip().splitlines()
+    commands = dict(line.split(" = ") for line in lines)
+    scripts = [path.read_text(encoding="utf-8") for path in (ROOT / "tools").glob("*.py") if path.stem != "benchmark"]
+    modules = {module for text in scripts for module in re.findall(r"^from (\S+) import main$", text, re.MULTILINE)}
+    assert set(commands.values()) == {f"{module}:main" for module in modules}
+    assert all(name.startswith("spp-") for name in commands)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy, because setuptools leaves what it builds, and would pack it the next time."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    for name in ("detector", "configs", "tests", "tools", "benchmarks", "data/demo"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    build = (*PIP, "wheel", "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(source))
+    subprocess.run(build, check=True)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.mark.all
+def test_the_wheel_holds_the_package_alone(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    tops = {name.split("/")[0] for name in names}
+    assert len(tops) == 2 and "detector" in tops and (tops - {"detector"}).pop().endswith(".dist-info")
+    sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "detector").rglob("*") if path.is_file()}
+    recipes = {f"detector/recipes/{path.name}" for path in (ROOT / "configs").glob("*.yaml")}
+    expected = {name for name in sources if "__pycache__" not in name} | recipes
+    assert {name for name in names if name.startswith("detector/")} == expected
+    assert {"detector/py.typed", "detector/models/default.safetensors"} <= expected
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel in a folder of its own."""
+    target = tmp_path_factory.mktemp("target")
+    subprocess.run((*PIP, "install", "--no-index", "--no-deps", "--target", str(target), str(wheel)), check=True)
+    return target
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that hides what only extras and the developer's tools bring."""
+    folder = tmp_path_factory.mktemp("small")
+    for name in EXTRAS:
+        (folder / f"{name}.py").write_text(f"raise ModuleNotFoundError({name!r}, name={name!r})")
+    return folder
+
+
+def call(installed: Path, command: str, *arguments: object, cwd: Path, hide: Path | None = None) -> Done:
+    """Run a command of the installed wheel, without the checkout."""
+    path = os.pathsep.join(map(str, (hide, installed) if hide else (installed,)))
+    words = (sys.executable, str(installed / "bin" / command), *map(str, arguments))
+    environment = {**os.environ, "PYTHONPATH": path}
+    return subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.all
+def test_detection_from_elsewhere_without_any_extra(installed: Path, small: Path, tmp_path: Path) -> None:
+    image = files("skimage") / "data" / "chelsea.png"
+    done = call(installed, "spp-detect", image, "--json", "found.json", "--no-mirror", cwd=tmp_path, hide=small)
+    assert done.returncode == 0, done.stderr
+    (record,) = json.loads((tmp_path / "found.json").read_text())
+    assert record["detections"][0]["label"] == "cat"
+    assert (tmp_path / "detections" / "chelsea.png").is_file()
+
+
+@pytest.mark.all
+def test_the_installed_package_is_the_one_that_runs(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "default").mkdir()  # a folder of a recipe's name does not hide it
+    (installed / "bin" / "where").write_text("import detector; print(detector.__file__)")
+    assert Path(call(installed, "where", cwd=tmp_path).stdout.strip()).is_relative_to(installed)
+    (installed / "bin" / "where").unlink()
+    for path in (installed / "bin").glob("spp-*"):
+        assert call(installed, path.name, "--version", cwd=tmp_path).stdout == f"{path.name} {__version__}\n"
+    data = ("--voc", "x", "--split", "train", "--cache", "c", "--output", "m")
+    unknown = call(installed, "spp-train", "nothing", *data, cwd=tmp_path)
+    assert (unknown.returncode, unknown.stderr.count("\n")) == (2, 1)
+    assert "alexnet, default, fine_tuned, paper, vgg16\n" in unknown.stderr
+    assert call(installed, "spp-train", "default", *data, cwd=tmp_path).stderr == "error: x: no such folder\n"
+
+
+@pytest.mark.all
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (("--coco", ROOT / "setup.cfg"), "error: pycocotools is not installed: pip install 'spp-detector[coco]'\n"),
+        (
+            ("--voc", ROOT / "data" / "demo", "--split", "train"),
+            "error: defusedxml is not installed: pip install 'spp-detector[train]'\n",
+        ),
+    ],
+)
+def test_a_missing_extra_is_one_line(
+    installed: Path, small: Path, tmp_path: Path, source: tuple[object, ...], message: str
+) -> None:
+    options = ("default", *source, "--cache", "c", "--output", "m")
+    done = call(installed, "spp-train", *options, cwd=tmp_path, hide=small)
+    assert (done.returncode, done.stderr) == (2, message)
