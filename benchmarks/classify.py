@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from benchmarks.machine import machine
 from detector.backbones.backbone import Backbone, load_backbone
 from detector.classification.views import Views, view_images
-from detector.commands.console import output_file, progress, report, write_json
+from detector.commands.console import output_file, progress, write_json
 from detector.datasets.labelled import LabelledImages, labelled_images
 from detector.datasets.voc import load_voc
 from detector.evaluation.voc import average_precision
@@ -28,7 +28,9 @@ from detector.features.pooling import PAPER_LEVELS
 from detector.features.pyramid_layer import SpatialPyramidPooling
 from detector.heads.linear_svm import LinearSVMs
 from detector.images.files import read_image
-from detector.runtime.files import file_state, fingerprint, read_arrays, write_arrays
+from detector.runtime.array_cache import cached_arrays
+from detector.runtime.files import Arrays, file_state
+from detector.runtime.hashing import fingerprint
 from detector.training.svm_dual_solver import solve_dual
 from detector.training.svm_problem import SVMProblem
 
@@ -111,19 +113,15 @@ class FeatureStore:
         settings = {"digest": self.backbone.digest, "precision": self.backbone.precision, "view": VIEWS[view]}
         name = f"{path.stem}-{fingerprint({'picture': file_state(path)})}.safetensors"
         file = self.directory / f"features-{fingerprint(settings)}" / name
-        try:
-            return read_arrays(file)[0]["row"].astype(np.float32)
-        except FileNotFoundError:
-            pass
-        except ValueError as error:
-            report(error)
-        views, short_side = VIEWS[view]
-        (image,) = view_images(read_image(path), views, short_side, CROP)
-        with torch.inference_mode():
-            pooled = SpatialPyramidPooling(PAPER_LEVELS)(self.backbone(image)[None])
-        row = pooled[0].numpy(force=True).astype(np.float16)
-        write_arrays(file, {"row": row}, {})
-        return row.astype(np.float32)
+
+        def compute() -> Arrays:
+            views, short_side = VIEWS[view]
+            (image,) = view_images(read_image(path), views, short_side, CROP)
+            with torch.inference_mode():
+                pooled = SpatialPyramidPooling(PAPER_LEVELS)(self.backbone(image)[None])
+            return {"row": pooled[0].numpy(force=True).astype(np.float16)}
+
+        return cached_arrays(file, compute)["row"].astype(np.float32)
 
 
 def learn(

@@ -6,7 +6,7 @@ mean colour (R-CNN, appendix A; release: rcnn_im_crop). The last map, 13 x 13, i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,11 +15,15 @@ import numpy as np
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from detector.backbones.backbone import Backbone
 from detector.boxes import Boxes, as_boxes
-from detector.features.encoder import FeatureMaps, Features, RegionEncoder
+from detector.features.encoder import FeatureMaps, Features, Regions
 from detector.features.feature_cache import FeatureCache
+from detector.features.pooling import n_bins
 from detector.images.files import read_image
-from detector.runtime.files import fingerprint, read_arrays, write_arrays
+from detector.runtime.array_cache import cached_arrays
+from detector.runtime.files import Arrays
+from detector.runtime.hashing import fingerprint
 
 SIDE = 227
 CONTEXT = 16
@@ -51,8 +55,18 @@ class Rows(FeatureMaps):
 
 
 @dataclass(frozen=True)
-class CropEncoder(RegionEncoder):
-    """One forward pass a box; takes ``levels`` of `LEVELS`, so that a row holds 36 bins, channels before bins."""
+class CropEncoder:
+    """The `Encoder` of R-CNN: one forward pass a box; a row holds the 36 bins of `LEVELS`, channels before bins."""
+
+    backbone: Backbone
+    normalise: Callable[[Features], Features] = field(default=lambda pooled: pooled)
+    short_sides: Sequence[int] = (SIDE,)
+    levels: Sequence[int] = LEVELS
+
+    @property
+    def n_features(self) -> int:
+        """Length D of a feature row."""
+        return n_bins(self.levels) * self.backbone.channels
 
     def maps(self, image: NDArray[np.uint8], boxes: Boxes | None = None) -> Rows:
         """Features of all ``(R, 4)`` boxes, which must be given."""
@@ -71,33 +85,40 @@ class CropEncoder(RegionEncoder):
         maps = self.backbone.forward(pixels.reshape(-1, SIDE, SIDE, 3).permute(0, 3, 1, 2))
         return F.max_pool2d(maps, 3, 2).flatten(1).float().numpy(force=True)
 
-    def windows(self, maps: FeatureMaps, boxes: Boxes) -> NDArray[np.int64]:
-        """Which row each box has, ``(R, 5)`` int64 ``row 0 0 0 0``; ValueError for a box without features."""
+    def regions(self, maps: FeatureMaps, boxes: Boxes, scales: NDArray[np.int64] | None = None) -> Regions:
+        """Which row each box has, ``(R, 5)`` int64 ``row 0 0 0 0``; ValueError for a box without features.
+
+        There is one scale.
+        """
         assert isinstance(maps, Rows)
         row_of = {box.tobytes(): row for row, box in reversed(list(enumerate(maps.boxes)))}
-        windows = np.zeros((len(boxes), 5), np.int64)
+        regions = np.zeros((len(boxes), 5), np.int64)
         try:
-            windows[:, 0] = [row_of[box.tobytes()] for box in boxes]
+            regions[:, 0] = [row_of[box.tobytes()] for box in boxes]
         except KeyError as error:
             raise ValueError(f"no features of box {np.frombuffer(error.args[0], np.float32).tolist()}") from None
-        return windows
+        return regions
 
-    def pool(self, maps: FeatureMaps, windows: NDArray[np.int64]) -> Features:
-        """Rows ``(R, n_features)`` float32 of windows of `windows`."""
-        return self.normalise(maps.maps[0][windows[:, 0]].astype(np.float32, copy=False))
+    def pool(self, maps: FeatureMaps, regions: Regions) -> Features:
+        """Rows ``(R, n_features)`` float32 of regions of `regions`."""
+        return self.normalise(maps.maps[0][regions[:, 0]].astype(np.float32, copy=False))
 
-    def apply(
-        self, function: Callable[[Features], Features], maps: FeatureMaps, windows: NDArray[np.int64]
-    ) -> Features:
-        """``function(pool(maps, windows))``."""
-        return function(self.pool(maps, windows))
+    def apply(self, function: Callable[[Features], Features], maps: FeatureMaps, regions: Regions) -> Features:
+        """``function(pool(maps, regions))``."""
+        return function(self.pool(maps, regions))
+
+    def for_each_block(
+        self, maps: FeatureMaps, regions: Regions, use: Callable[[NDArray[np.int64], Features], None]
+    ) -> None:
+        """``use(rows, features)`` once, with all rows."""
+        use(np.arange(len(regions)), self.pool(maps, regions))
 
 
 @dataclass(frozen=True)
 class CropCache(FeatureCache):
-    """Rows of an image's ``truths`` (by image id) and proposals, float16, in a file an image."""
+    """Rows of an image's ``ground_truth`` (boxes by image id) and proposals, float16, in a file an image."""
 
-    truths: Mapping[str, Boxes] = field(default_factory=dict)
+    ground_truth: Mapping[str, Boxes] = field(default_factory=dict)
 
     @property
     def maps_directory(self) -> Path:
@@ -108,13 +129,14 @@ class CropCache(FeatureCache):
 
     def maps(self, image_id: str, path: Path) -> Rows:
         """Rows of the image at ``path``, from the cache or computed and stored."""
-        file = self.maps_directory / f"{image_id}.safetensors"
-        if not file.exists():
-            boxes = np.concatenate([self.truths[image_id], self.proposals(image_id, path)])
+
+        def compute() -> Arrays:
+            boxes = np.concatenate([self.ground_truth[image_id], self.proposals(image_id, path)])
             rows = self.encoder.maps(read_image(path), boxes)
             size = np.asarray(rows.image_size, np.int64)
-            write_arrays(file, {"rows": rows.maps[0].astype(np.float16), "boxes": boxes, "image_size": size}, {})
-        arrays, _ = read_arrays(file)
+            return {"rows": rows.maps[0].astype(np.float16), "boxes": boxes, "image_size": size}
+
+        arrays = cached_arrays(self.maps_directory / f"{image_id}.safetensors", compute)
         height, width = arrays["image_size"].tolist()
         return Rows(
             (arrays["rows"].astype(np.float16, copy=False),), (1.0,), (height, width), as_boxes(arrays["boxes"])

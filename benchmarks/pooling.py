@@ -35,20 +35,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def measure(options: argparse.Namespace) -> int:
     random = np.random.default_rng(0)
     feature_map = random.standard_normal((*MAP_SIZE, options.channels), dtype=np.float32)
-    cells = random_windows(random, options.boxes)
+    cells = random_cells(random, options.boxes)
     pooled = spatial_pyramid_pool(feature_map, cells)
     weights = random.standard_normal((pooled[0].size, options.classes), dtype=np.float32)
     svms = LinearSVMs(weights, np.zeros(options.classes, np.float32))
     backbone: Any = SimpleNamespace(channels=options.channels)
     encoder = RegionEncoder(backbone)
     maps = FeatureMaps((feature_map,), (1.0,), MAP_SIZE)
-    windows = np.column_stack([np.zeros(len(cells), np.int64), cells])
+    regions = np.column_stack([np.zeros(len(cells), np.int64), cells])
     methods: dict[str, Callable[[], Any]] = {
         "a copy of the features": lambda: pooled.copy(),
         "pooling": lambda: spatial_pyramid_pool(feature_map, cells),
         "pooling, one thread": lambda: spatial_pyramid_pool(feature_map, cells, threads=1),
-        "pooling, scored while in the cache": lambda: encoder.apply(svms.decision_function, maps, windows),
-        "pooling, then scoring": lambda: svms.decision_function(encoder.pool(maps, windows)),
+        "pooling, scored while in the cache": lambda: encoder.apply(svms.decision_function, maps, regions),
+        "pooling, then scoring": lambda: svms.decision_function(encoder.pool(maps, regions)),
         "torchvision's roi_pool, four times": four_roi_pools(feature_map, cells),
     }
     times: dict[str, list[float]] = {name: [] for name in methods}
@@ -69,8 +69,8 @@ def measure(options: argparse.Namespace) -> int:
     return 0
 
 
-def random_windows(random: np.random.Generator, count: int) -> NDArray[np.int64]:
-    """Half-open windows ``(count, 4)`` of 1 to 64 cells a side, as far as the map reaches."""
+def random_cells(random: np.random.Generator, count: int) -> NDArray[np.int64]:
+    """Cells ``(count, 4)``, half-open, 1 to 64 a side, as far as the map reaches."""
     ends = []
     for size in (MAP_SIZE[1], MAP_SIZE[0]):
         corners = np.sort(random.integers(0, size, (count, 2)), axis=1)

@@ -22,17 +22,17 @@ from benchmarks.crops import LEVELS, SIDE, CropCache, CropEncoder
 from benchmarks.crops import MEAN as NETWORKS
 from benchmarks.machine import machine
 from detector.boxes import Boxes
-from detector.cached_features import detect_cached
 from detector.commands.console import output_file, progress, write_json
 from detector.config.detector import Config, FeatureConfig, ProposalConfig, RegressionConfig, load_config
 from detector.datasets.annotation import Dataset
 from detector.datasets.voc import load_voc
 from detector.detections import Detections
 from detector.evaluation.voc import VocResult, by_class, evaluate_voc
-from detector.features.encoder import RegionEncoder
+from detector.features.encoder import Encoder
 from detector.features.feature_cache import FeatureCache
 from detector.images.files import read_image
-from detector.pipeline import Detector, build_encoder, build_proposer
+from detector.pipeline import Detector
+from detector.stages import build_encoder, build_proposer
 from detector.training.train import train
 
 RCNN = "R-CNN"
@@ -108,8 +108,8 @@ def measure(options: argparse.Namespace) -> int:
 
 def first(dataset: Dataset, count: int) -> Dataset:
     """The first images of a data set, and what they are called."""
-    annotations = dataset.annotations[:count]
-    return Dataset(annotations, dataset.class_names, f"the first {len(annotations)} images of {dataset.name}")
+    chosen = dataset[:count]
+    return replace(chosen, name=f"the first {len(chosen)} images of {dataset.name}")
 
 
 def learn(
@@ -120,10 +120,10 @@ def learn(
     encoder, propose = encoder_of(method, config.features), build_proposer(config.proposals)
     cache = FeatureCache(options.work, encoder, propose, config.proposals.model_dump())
     if method == RCNN:
-        truths = {each.image_id: each.boxes for each in (*train_set, *test_set)}
-        cache = CropCache(options.work, encoder, propose, cache.proposal_settings, truths=truths)
+        boxes = {each.image_id: each.boxes for each in (*train_set, *test_set)}
+        cache = CropCache(options.work, encoder, propose, cache.proposal_settings, ground_truth=boxes)
     detector = train(config, train_set, train_set.class_names, cache, progress)
-    return detector, detect_cached(detector, cache, test_set, progress)
+    return detector, [detector.detect_cached(cache, each) for each in progress(test_set, "detect")]
 
 
 def recipe(options: argparse.Namespace, method: str, precision: Any, max_boxes: int) -> Config:
@@ -142,11 +142,11 @@ def recipe(options: argparse.Namespace, method: str, precision: Any, max_boxes: 
     return Config(features=features, proposals=proposals, svm=given.svm, regression=RegressionConfig(enabled=False))
 
 
-def encoder_of(method: str, features: FeatureConfig) -> RegionEncoder:
+def encoder_of(method: str, features: FeatureConfig) -> Encoder:
     encoder = build_encoder(features)
     if method != RCNN:
         return encoder
-    return CropEncoder(encoder.backbone, encoder.short_sides, encoder.levels, normalise=encoder.normalise)
+    return CropEncoder(encoder.backbone, encoder.normalise)
 
 
 def compare(found: Mapping[str, list[Detections]], dataset: Dataset) -> dict[str, Any]:
@@ -172,9 +172,9 @@ def compare(found: Mapping[str, list[Detections]], dataset: Dataset) -> dict[str
 
 def evaluated(found: list[Detections], dataset: Dataset, images: NDArray[np.int64]) -> VocResult:
     """Average precisions on some images; one that is drawn twice counts as two."""
-    truths = [replace(dataset[int(index)], image_id=str(i)) for i, index in enumerate(images)]
-    detections = by_class([each.image_id for each in truths], [found[index] for index in images])
-    return evaluate_voc(detections, truths, dataset.class_names)
+    drawn = [replace(dataset[int(index)], image_id=str(i)) for i, index in enumerate(images)]
+    detections = by_class([each.image_id for each in drawn], [found[index] for index in images])
+    return evaluate_voc(detections, drawn, dataset.class_names)
 
 
 def time_all(options: argparse.Namespace, trained: Mapping[str, Detector], dataset: Dataset) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def time_all(options: argparse.Namespace, trained: Mapping[str, Detector], datas
     configs = {method: recipe(options, method, options.time_precision, options.time_boxes) for method in METHODS}
     detectors = {m: replace(trained[m], encoder=encoder_of(m, config.features)) for m, config in configs.items()}
     propose = build_proposer(configs[RCNN].proposals)
-    images = [read_image(each.path) for each in dataset.annotations[: options.time_images]]
+    images = [read_image(each.path) for each in dataset[: options.time_images]]
     for method, detector in detectors.items():  # what is compiled or allocated on first use
         stages(detector, images[0], propose(images[0])[: 64 if method == RCNN else None])
     times: dict[str, list[list[float]]] = {method: [] for method in METHODS}
@@ -214,7 +214,7 @@ def stages(detector: Detector, image: NDArray[np.uint8], boxes: Boxes) -> list[f
     maps = encoder.maps(image, boxes)
     marks.append(time.perf_counter())
     if not isinstance(encoder, CropEncoder):
-        encoder.pool(maps, encoder.windows(maps, boxes))
+        encoder.pool(maps, encoder.regions(maps, boxes))
     marks.append(time.perf_counter())
     detector.detect_in_maps(maps, boxes)
     marks.append(time.perf_counter())

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.machine import machine
-from detector.cached_features import build_cache
 from detector.commands.console import progress
 from detector.config.detector import load_config
 from detector.datasets.voc import VOC_CLASSES, load_voc
 from detector.heads.linear_svm import LinearSVMs
+from detector.stages import build_cache
 from detector.training.feature_scaling import scaled
 from detector.training.svm_dual_solver import solve_dual
 from detector.training.svm_problem import SVMProblem, solve_liblinear
@@ -41,7 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def measure(options: argparse.Namespace) -> int:
     config = load_config(options.config, options.weights)
     dataset = load_voc(options.voc, options.split, VOC_CLASSES)
-    dataset = replace(dataset, annotations=dataset.annotations[: options.images])
+    dataset = dataset[: options.images]
     cache = build_cache(config, options.cache)
     images = TrainingSet(dataset, len(VOC_CLASSES), cache, config.svm.max_negative_iou)
     images = scaled(images, config.svm.mean_norm, config.svm.centre, config.svm.seed)

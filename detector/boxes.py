@@ -2,6 +2,9 @@
 
 Boxes are ``(R, 4)`` float32 rows ``x1 y1 x2 y2`` in pixels, 0-based and half-open: the box of the whole image is
 ``0 0 width height`` and its area is ``width * height``. Nothing here adds 1 to a width.
+
+Only `from_one_based` and `to_one_based` know the corners of VOC's and MATLAB's files: 1-based, both ends inclusive.
+There x1 and y1 are greater by 1 and x2 and y2 the same, so that widths, areas and IoU are the devkit's.
 """
 
 from __future__ import annotations
@@ -31,6 +34,19 @@ def as_boxes(boxes: ArrayLike, name: str = "boxes") -> Boxes:
         row = int(np.flatnonzero(backwards)[0])
         raise ValueError(f"{name} must have x1 <= x2 and y1 <= y2, but row {row} is {array[row].tolist()}")
     return array
+
+
+_ONE_BASED = np.array([1.0, 1.0, 0.0, 0.0])
+
+
+def from_one_based(corners: ArrayLike) -> NDArray[np.float64]:
+    """``(..., 4)`` 1-based inclusive corners ``x1 y1 x2 y2`` as our 0-based half-open ones, float64."""
+    return np.asarray(corners, np.float64) - _ONE_BASED
+
+
+def to_one_based(boxes: ArrayLike) -> NDArray[np.float64]:
+    """The inverse of `from_one_based`; in float64, where the 1 costs a float32 none of its digits."""
+    return np.asarray(boxes, np.float64) + _ONE_BASED
 
 
 def area(boxes: Boxes) -> NDArray[np.float32]:

@@ -126,6 +126,14 @@ def select(
     return suppress(Detections(candidates, labels, scores[rows, labels], names), nms_iou).top(max_detections)
 
 
+def join(parts: Sequence[Detections]) -> Detections:
+    """What several detectors found in one image, class by class name; of equal scores the earlier part's are better."""
+    names = tuple(dict.fromkeys(name for part in parts for name in part.class_names))
+    labels = [np.array([names.index(name) for name in part.class_names], np.int64)[part.labels] for part in parts]
+    boxes, scores = (np.concatenate(each) for each in ([p.boxes for p in parts], [p.scores for p in parts]))
+    return Detections(boxes, np.concatenate(labels), scores, names)
+
+
 def suppress(detections: Detections, iou: float) -> Detections:
     """Non-maximum suppression (`nms`) of each class by itself."""
     kept = [np.zeros(0, np.int64)]

@@ -5,20 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.boxes import Boxes, as_boxes
-from detector.config.detector import Config
+from detector.boxes import Boxes
+from detector.datasets.annotation import Annotation
 from detector.detections import Detections
-from detector.features.encoder import FeatureMaps
-from detector.images.resizing import check_image
-from detector.pipeline import Detector, Proposer
-from detector.runtime.timing import stage
+from detector.features.feature_cache import FeatureCache
+from detector.joint_detection import detect_in_image, detect_in_inputs
+from detector.pipeline import Detector
 
 if TYPE_CHECKING:
     from detector.explanation.evidence import Evidence
@@ -31,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Detectors whose scored boxes are suppressed together, class by class name, by the recipe of the first.
+    """Detectors whose scored boxes are suppressed together, class by class name, by the settings of the first.
 
     The paper's gain came of different networks; two trainings on the same convolution gained nothing. Scores are
     compared as they are: combine SVMs with SVMs, or softmaxes with softmaxes. Raises ValueError for no detector.
@@ -49,13 +47,8 @@ class Ensemble:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Those of the first detector, then what others know beside them."""
+        """Those of the first detector, then what others know besides."""
         return tuple(dict.fromkeys(name for detector in self.detectors for name in detector.class_names))
-
-    @property
-    def config(self) -> Config:
-        """The recipe of the first detector."""
-        return self.detectors[0].config
 
     def detect(
         self,
@@ -64,21 +57,8 @@ class Ensemble:
         min_score: float | None = None,
         max_detections: int | None = None,
     ) -> Detections:
-        """`Detector.detect` by all detectors together. Those that propose by the same recipe share their boxes."""
-        return self.detect_in_maps(self.inputs(image, boxes), min_score, max_detections)
-
-    def inputs(self, image: Image, boxes: Boxes | None = None) -> list[tuple[FeatureMaps, Boxes]]:
-        """Feature maps of an image and its boxes, for each detector: what `detect_in_maps` takes."""
-        image = check_image(image)
-        proposed: dict[Any, Boxes] = {}
-        inputs = []
-        for detector in self.detectors:
-            source = _source(detector.propose)
-            if source not in proposed:
-                with stage("proposals"):
-                    proposed[source] = detector.propose(image) if boxes is None else as_boxes(boxes)
-            inputs.append((detector.maps(image, proposed[source]), proposed[source]))
-        return inputs
+        """`Detector.detect` by all detectors together. Those that propose alike share their boxes."""
+        return detect_in_image(self.detectors, image, boxes, min_score, max_detections)
 
     def explain(self, image: Image, detections: Detections) -> list[Evidence]:
         """`Detector.explain`: a detection has the score, and so the evidence, of the detector that found it."""
@@ -92,35 +72,10 @@ class Ensemble:
 
         return Explainer(self, image).explain_box(box, class_name)
 
-    def detect_in_maps(
-        self,
-        inputs: Sequence[tuple[FeatureMaps, Boxes]],
-        min_score: float | None = None,
-        max_detections: int | None = None,
-    ) -> Detections:
-        """`detect` for an image whose feature maps and ``(R, 4)`` boxes, for each detector, are there already."""
-        min_score, most = self.config.detection.limits(min_score, max_detections)
-        detectors = [detector.keeping(most) for detector in self.detectors]
-        names = self.class_names
-        parts = []
-        for detector, (maps, boxes) in zip(detectors, inputs, strict=True):
-            least = min(min_score, detector.config.detection.min_score)
-            parts.append(detector.candidates(maps, boxes, least))
-        labels = [np.array([names.index(name) for name in part.class_names], np.int64)[part.labels] for part in parts]
-        together = Detections(
-            np.concatenate([part.boxes for part in parts]),
-            np.concatenate(labels),
-            np.concatenate([part.scores for part in parts]),
-            names,
-        )
-        return detectors[0].chosen(together).above(min_score).top(most)
-
-
-def _source(propose: Proposer) -> Any:
-    """What two proposers have in common, if they are of one recipe."""
-    if isinstance(propose, partial):
-        return propose.func, repr((propose.args, sorted(propose.keywords.items())))
-    return propose
+    def detect_cached(self, caches: Sequence[FeatureCache], annotation: Annotation) -> Detections:
+        """`Detector.detect_cached` by all detectors together, each with its cache."""
+        pairs = zip(self.detectors, caches, strict=True)
+        return detect_in_inputs(self.detectors, [each.cached_inputs(cache, annotation) for each, cache in pairs])
 
 
 def load_ensemble(

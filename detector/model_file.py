@@ -1,91 +1,87 @@
-"""A trained detector as one safetensors file, with its recipe and what it was trained on; never a pickle."""
+"""A trained model as one safetensors file, with its recipe and what it was trained on; never a pickle.
+
+Detectors and classifiers are kept alike. What a file holds are plain values; `detector.pipeline` and
+`detector.classification` compose models of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib.resources import files
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
-import torch
-
-from detector.config.detector import parse_config
-from detector.heads.box_regressors import BoxRegressors
-from detector.heads.fully_connected import LAYERS, FullyConnected, Softmax
-from detector.heads.linear_svm import LinearSVMs
-from detector.pipeline import Detector, build_encoder, build_proposer
 from detector.runtime.files import Arrays, read_arrays, write_arrays
 
-_FORMAT = "spp-detector 1"
-_TUNED = "backbone."
+Model = TypeVar("Model")
+
+_KEYS = ("class_names", "config", "backbone_digest", "record")
 
 
-def write_model(detector: Detector, path: Path) -> None:
-    """Write a detector, whole or not at all; of the backbone, its digest and fine-tuned layers alone."""
-    head = "softmax" if isinstance(detector.scorer, Softmax) else "svm"
-    arrays: Arrays = {f"{head}.weights": detector.scorer.weights, f"{head}.biases": detector.scorer.biases}
-    if detector.layers is not None:
-        for name, weights, biases in zip(LAYERS, detector.layers.weights, detector.layers.biases, strict=False):
-            arrays |= {f"{name}.weights": weights, f"{name}.biases": biases}
-    if detector.regressors is not None:
-        arrays |= {
-            "regression.weights": detector.regressors.weights,
-            "regression.biases": detector.regressors.biases,
-        }
-    backbone = detector.encoder.backbone
-    arrays |= {f"{_TUNED}{name}": tensor.numpy() for name, tensor in backbone.tuned.items()}
-    description = {
-        "class_names": detector.class_names,
-        "config": detector.config.model_dump(mode="json"),
-        "backbone_digest": backbone.digest,
-        "record": dict(detector.record),
-    }
-    write_arrays(path, arrays, {"format": _FORMAT, **description})
+class Kind(NamedTuple):
+    """A kind of models: the format that its files are marked with, and what error messages call it."""
+
+    format: str
+    name: str
 
 
-def read_model(path: str | Path | None, device: str = "cpu", weights: str | Path | None = None) -> Detector:
-    """The detector of a file of `write_model`; see `Detector.load`."""
-    path = Path(str(files("detector").joinpath("models/default.safetensors"))) if path is None else Path(path)
-    arrays, metadata = read_arrays(path)
-    if metadata.get("format") != _FORMAT:
-        raise ValueError(f"{path}: is no model of this program (format {metadata.get('format')!r})")
+DETECTOR = Kind("spp-detector 1", "model")
+CLASSIFIER = Kind("spp-classifier 1", "classifier")
+
+
+@dataclass(frozen=True)
+class ModelContents:
+    """What a model file holds; all but the arrays are JSON-able values.
+
+    arrays: by name, what was learned. Frozen weights are not among them.
+    class_names: of the K classes.
+    config: the recipe that the model was made by.
+    backbone_digest: of the backbone's weights, the frozen ones included.
+    record: on what the model was trained, when, and how well it did.
+    more: what one kind of models has beyond that.
+    """
+
+    arrays: Arrays
+    class_names: tuple[str, ...]
+    config: Any
+    backbone_digest: str
+    record: Mapping[str, Any]
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def under(self, prefix: str) -> Arrays:
+        """The arrays whose names begin with a prefix and a dot, by the rest of their names."""
+        start = f"{prefix}."
+        return {name.removeprefix(start): array for name, array in self.arrays.items() if name.startswith(start)}
+
+    def check_backbone(self, name: str, digest: str) -> None:
+        """Raise ValueError when the weights that were loaded are not those that the model was trained on."""
+        if digest != self.backbone_digest:
+            raise ValueError(
+                f"was trained on other weights of {name} ({self.backbone_digest[:12]}) "
+                f"than those loaded ({digest[:12]})"
+            )
+
+
+def write_model(path: str | Path, kind: Kind, contents: ModelContents) -> None:
+    """Write a model file, whole or not at all. Raises OSError, naming the file, when it cannot be written."""
+    values = contents.class_names, contents.config, contents.backbone_digest, dict(contents.record)
+    description = {**contents.more, **dict(zip(_KEYS, values, strict=True))}
+    write_arrays(Path(path), contents.arrays, {"format": kind.format, **description})
+
+
+def read_model(path: str | Path, kind: Kind, compose: Callable[[ModelContents], Model]) -> Model:
+    """What ``compose`` makes of a file of `write_model`.
+
+    Raises OSError when it cannot be read and ValueError, naming it, when it is no such model, lacks something, or
+    ``compose`` raises ValueError or RuntimeError.
+    """
+    arrays, metadata = read_arrays(Path(path))
+    if (found := metadata.pop("format", None)) != kind.format:
+        raise ValueError(f"{path}: is no {kind.name} of this program (format {found!r})")
     try:
-        return _compose(arrays, metadata, device, weights)
+        names, config, digest, record = (metadata.pop(key) for key in _KEYS)
+        return compose(ModelContents(arrays, tuple(names), config, digest, record, metadata))
     except KeyError as error:
         raise ValueError(f"{path}: lacks {error}") from None
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def _compose(
-    arrays: Mapping[str, Any], description: Mapping[str, Any], device: str, weights: str | Path | None
-) -> Detector:
-    config = parse_config(description["config"], "its configuration")
-    features = config.features if weights is None else config.features.model_copy(update={"weights": str(weights)})
-    learned = [name for name in arrays if name.startswith(_TUNED)]
-    tuned = {name.removeprefix(_TUNED): torch.from_numpy(arrays[name]) for name in learned}
-    encoder = build_encoder(features, device, tuned)
-    if encoder.backbone.digest != description["backbone_digest"]:
-        raise ValueError(
-            f"was trained on other weights of {config.features.backbone} "
-            f"({description['backbone_digest'][:12]}) than those loaded ({encoder.backbone.digest[:12]})"
-        )
-    regressors = layers = None
-    if "regression.weights" in arrays:
-        regressors = BoxRegressors(arrays["regression.weights"], arrays["regression.biases"])
-    if names := [name for name in LAYERS if f"{name}.weights" in arrays]:
-        layer_weights, layer_biases = ([arrays[f"{name}.{kind}"] for name in names] for kind in ("weights", "biases"))
-        beside = config.fine_tuning.beside_pooled
-        layers = FullyConnected(layer_weights, layer_biases, encoder.backbone.precision, device, beside)
-    head = "softmax" if "softmax.weights" in arrays else "svm"
-    scorer = Softmax if head == "softmax" else LinearSVMs
-    return Detector(
-        build_proposer(config.proposals),
-        encoder,
-        scorer(arrays[f"{head}.weights"], arrays[f"{head}.biases"]),
-        regressors,
-        tuple(description["class_names"]),
-        config,
-        description["record"],
-        layers,
-    )

@@ -6,10 +6,10 @@ python examples/train_on_demo.py demo.safetensors cache
 import sys
 from pathlib import Path
 
-from detector.cached_features import build_cache, detect_cached
 from detector.config.detector import load_config
 from detector.datasets.voc import load_voc
 from detector.evaluation.voc import by_class, evaluate_voc
+from detector.stages import build_cache
 from detector.training.train import train
 
 DEMO = Path(__file__).parents[1] / "data" / "demo"
@@ -23,7 +23,7 @@ def main(model: str, directory: str) -> None:
     cache = build_cache(config, Path(directory))
     detector = train(config, train_set, train_set.class_names, cache)
     detector.save(model)
-    found = by_class([each.image_id for each in val_set], detect_cached(detector, cache, val_set))
+    found = by_class([each.image_id for each in val_set], [detector.detect_cached(cache, each) for each in val_set])
     print(f"mAP {100 * evaluate_voc(found, val_set, val_set.class_names).mAP:.1f} on {len(val_set)} images")
 
 

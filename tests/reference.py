@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.datasets.annotation import Annotation
 from detector.detections import Detections
-from tests.evaluation.boxes import Objects
 
 
 def overlap(a: Sequence[float], b: Sequence[float]) -> float:
@@ -84,7 +84,7 @@ def svm_objective(
 
 
 def slow_voc(
-    truths: Sequence[Objects], detections: Sequence[Detections], label: int, metric: str, min_iou: Fraction
+    truths: Sequence[Annotation], detections: Sequence[Detections], label: int, metric: str, min_iou: Fraction
 ) -> float:
     """VOCevaldet.m, read line by line, in exact fractions."""
     rows = []

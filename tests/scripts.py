@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 IMPORTED = [
     "tests.scripts",
-    "detector.cached_features",
+    "detector.stages",
     "detector.classification.training",
     "detector.images.drawing",
     "detector.ensemble",

@@ -16,9 +16,11 @@ from detector.config.detector import parse_config
 from detector.datasets.annotation import Dataset
 from detector.ensemble import Ensemble, load_ensemble
 from detector.heads.fully_connected import Softmax
+from detector.heads.heads import Heads
 from detector.heads.linear_svm import LinearSVMs
 from detector.images.files import write_image
-from detector.pipeline import Detector, build_encoder
+from detector.pipeline import Detector
+from detector.stages import build_encoder
 from tests.fakes import NAMES, PROPOSALS, coloured, fake_detector
 from tests.scripts import script
 
@@ -123,7 +125,7 @@ def test_scripts_take_two_models(detector: Detector, root: Path, test_set: Datas
     encoder = build_encoder(config.features)
     certain = LinearSVMs(np.zeros((encoder.n_features, 1), np.float32), np.full(1, 2, np.float32))
     detector.save(tmp_path / "a")
-    Detector(detector.propose, encoder, certain, None, ("thing",), config).save(tmp_path / "b")
+    Detector.by_recipe(config, detector.propose, encoder, Heads(certain), ("thing",)).save(tmp_path / "b")
     image = test_set[0].path
     rng = np.random.default_rng(0)
     write_image(tmp_path / "narrow.png", rng.integers(0, 256, (20, 2500, 3), np.uint8))

@@ -14,9 +14,11 @@ from safetensors.numpy import save_file
 from detector.boxes import as_boxes
 from detector.config.detector import Config, parse_config
 from detector.heads.box_regressors import BoxRegressors
+from detector.heads.heads import Heads
 from detector.heads.linear_svm import LinearSVMs
-from detector.pipeline import Detector, build_encoder, build_proposer
+from detector.pipeline import Detector
 from detector.runtime.files import read_arrays, write_arrays
+from detector.stages import build_encoder, build_proposer
 from tests.fakes import NAMES, PROPOSALS, coloured, fake_detector
 
 
@@ -69,7 +71,7 @@ def test_thresholds_and_limits_can_be_given() -> None:
 @pytest.mark.parametrize("refinements", [0, 1])
 def test_more_detections_than_the_recipe_keeps_can_be_asked_for(move: float | None, refinements: int) -> None:
     config = parse_config({"detection": {"max_detections": 1, "refinements": refinements}}, "test")
-    detector = replace(fake_detector(move), config=config)
+    detector = replace(fake_detector(move), settings=config.detection)
     assert len(detector.detect(coloured())) == 1
     assert len(detector.detect(coloured(), max_detections=200)) == 2
 
@@ -106,13 +108,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "test",
     )
     rng = np.random.default_rng(0)
-    detector = Detector(
+    svms = LinearSVMs(rng.standard_normal((256, 2)).astype(np.float32), np.zeros(2, np.float32))
+    shifts = rng.normal(scale=0.01, size=(2, 256, 4)).astype(np.float32)
+    detector = Detector.by_recipe(
+        config,
         build_proposer(config.proposals),
         build_encoder(config.features),
-        LinearSVMs(rng.standard_normal((256, 2)).astype(np.float32), np.zeros(2, np.float32)),
-        BoxRegressors(rng.normal(scale=0.01, size=(2, 256, 4)).astype(np.float32), np.zeros((2, 4), np.float32)),
+        Heads(svms, BoxRegressors(shifts, np.zeros((2, 4), np.float32))),
         NAMES,
-        config,
         {"trained_on": "nothing", "mAP": 0.25},
     )
     path = tmp_path_factory.mktemp("models") / "model.safetensors"

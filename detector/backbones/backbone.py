@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from detector.backbones.geometry import Geometry
 from detector.backbones.loading import Network, first_line, load_network, named_sizes
-from detector.backbones.truncation import State, digest
+from detector.backbones.truncation import State, network_digest
 from detector.images.resizing import check_image
 from detector.runtime.threads import limit_torch_threads
 
@@ -36,7 +36,7 @@ class Backbone:
         self.tuned = network.tuned
         self.channels = module.channels
         self.geometry: Geometry = module.geometry
-        self.digest = digest(module.network)
+        self.digest = network_digest(module.network)
         self.device = torch.device(device)
         self.precision = precision
         self._dtype: torch.dtype = getattr(torch, precision)

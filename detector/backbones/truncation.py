@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from detector.backbones.geometry import Geometry, network_geometry
 from detector.backbones.networks import Block
+from detector.runtime.hashing import digest
 
 State = Mapping[str, torch.Tensor]
 
@@ -28,7 +28,7 @@ class Truncated(nn.Module):
     def __init__(self, network: nn.Module, stage: str) -> None:
         super().__init__()
         self.network = network
-        self._last = [_find(network, stage)]  # in a list, lest it become a submodule a second time
+        self._last = [_find(network, stage)]  # in a list, or it would become a submodule a second time
 
         def stop(_module: nn.Module, _inputs: Any, output: Any) -> None:
             raise StageReached(output)
@@ -114,10 +114,12 @@ def fill(network: nn.Module, state: State, source: str) -> None:
     network.load_state_dict({name: state[name] for name in wanted})
 
 
-def digest(network: nn.Module) -> str:
+def network_digest(network: nn.Module) -> str:
     """SHA-256 (hexadecimal) of the names, types, shapes and values of a network's tensors, in order."""
-    result = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
-        result.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        result.update(tensor.detach().cpu().contiguous().numpy())
-    return result.hexdigest()
+
+    def parts() -> Iterator[Any]:
+        for name, tensor in network.state_dict().items():
+            yield f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode()
+            yield tensor.detach().cpu().contiguous().numpy()
+
+    return digest(parts())

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from detector.backbones.backbone import Backbone, usable_precision
 from detector.classification.network import Head, build_convolutions, build_head
-from detector.classification.views import Image, Views, flipped, multi_sides, nine_crops, resize, view_images
+from detector.classification.views import Image, Views, flipped, multi_sides, nine_crops, resize_squeezed, view_images
 from detector.config.classifier import ClassifierConfig, parse_classifier_config
 from detector.features.mapping import boxes_to_cells
 from detector.images.resizing import check_image
-from detector.runtime.files import Arrays, read_arrays, write_arrays
+from detector.model_file import CLASSIFIER, ModelContents, read_model, write_model
+from detector.runtime.files import Arrays
 
 Scores = NDArray[np.float32]
 
@@ -27,7 +28,7 @@ BATCH_PIXELS = 32 * 224 * 224
 GREATEST_SIDE = 4096
 """Pixels of the shorter side of an image."""
 
-_FORMAT = "spp-classifier 1"
+_EXCLUSIVE = "exclusive"
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Classifier:
         """Mean ``(K,)`` over crops at all scales of the image and its mirror image, taken from the feature maps."""
         rows = []
         for side in multi_sides(self.config.pictures.crop):
-            resized = resize(image, side)
+            resized = resize_squeezed(image, side)
             height, width = resized.shape[:2]
             crops = nine_crops(height, width, self.config.pictures.crop)
             for view in (resized, flipped(resized)):
@@ -121,15 +122,9 @@ class Classifier:
 
     def save(self, path: str | Path) -> None:
         """Write the model to one safetensors file, whole or not at all; weights that were frozen are not in it."""
-        metadata = {
-            "format": _FORMAT,
-            "class_names": self.class_names,
-            "exclusive": self.exclusive,
-            "config": self.config.model_dump(mode="json"),
-            "backbone_digest": self.backbone.digest,
-            "record": dict(self.record),
-        }
-        write_arrays(Path(path), self.learned, metadata)
+        recipe, more = self.config.model_dump(mode="json"), {_EXCLUSIVE: self.exclusive}
+        contents = ModelContents(self.learned, self.class_names, recipe, self.backbone.digest, self.record, more)
+        write_model(path, CLASSIFIER, contents)
 
     @classmethod
     def load(cls, path: str | Path, device: str = "cpu", weights: str | Path | None = None) -> Classifier:
@@ -138,40 +133,23 @@ class Classifier:
         ``weights`` is where frozen weights are, if not where they were in training. Raises OSError when a file cannot
         be read and ValueError, naming it, when it is no model or does not fit its backbone.
         """
-        arrays, metadata = read_arrays(Path(path))
-        if metadata.get("format") != _FORMAT:
-            raise ValueError(f"{path}: is no classifier of this program (format {metadata.get('format')!r})")
-        try:
-            return cls._from_file(arrays, metadata, device, weights)
-        except KeyError as error:
-            raise ValueError(f"{path}: lacks {error}") from None
-        except (ValueError, RuntimeError) as error:
-            raise ValueError(f"{path}: {error}") from None
+        return read_model(path, CLASSIFIER, lambda contents: cls._compose(contents, device, weights))
 
     @classmethod
-    def _from_file(
-        cls, arrays: Arrays, metadata: Mapping[str, Any], device: str, weights: str | Path | None
-    ) -> Classifier:
-        config = parse_classifier_config(metadata["config"], "its configuration")
-        network = config.network
-        state = None if network.frozen else _under(arrays, "backbone")
+    def _compose(cls, contents: ModelContents, device: str, weights: str | Path | None) -> Classifier:
+        config = parse_classifier_config(contents.config, "its configuration")
+        network, exclusive = config.network, contents.more[_EXCLUSIVE]
+        state = None if network.frozen else _tensors(contents.under("backbone"))
         if weights is not None and network.frozen:
             network = network.model_copy(update={"weights": str(weights)})
         precision = usable_precision(network.precision, device)
         backbone = Backbone(build_convolutions(network, state), device, precision if network.frozen else "float32")
-        if backbone.digest != metadata["backbone_digest"]:
-            raise ValueError(
-                f"was trained on other weights of {network.backbone} ({metadata['backbone_digest'][:12]}) "
-                f"than those loaded ({backbone.digest[:12]})"
-            )
-        head = build_head(config, backbone.maps, len(metadata["class_names"]))
-        head.load_state_dict(_under(arrays, "head"))
-        names = tuple(metadata["class_names"])
+        contents.check_backbone(network.backbone, backbone.digest)
+        head = build_head(config, backbone.maps, len(contents.class_names))
+        head.load_state_dict(_tensors(contents.under("head")))
         head = head.eval().to(device)
-        return cls(backbone, head, names, metadata["exclusive"], config, arrays, metadata["record"])
+        return cls(backbone, head, contents.class_names, exclusive, config, contents.arrays, contents.record)
 
 
-def _under(arrays: Arrays, prefix: str) -> dict[str, torch.Tensor]:
-    """Tensors whose names begin with a prefix and a dot, by the rest of their names."""
-    start = f"{prefix}."
-    return {name.removeprefix(start): torch.from_numpy(a) for name, a in arrays.items() if name.startswith(start)}
+def _tensors(arrays: Arrays) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}

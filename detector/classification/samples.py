@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,10 +12,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.classification.views import Image, cut, flipped, resize
+from detector.classification.views import Image, cut, flipped, resize_squeezed
 from detector.config.classifier import ImageConfig
 from detector.images.files import read_image
-from detector.runtime.files import file_state, fingerprint, read_arrays, write_arrays
+from detector.runtime.array_cache import cached_arrays
+from detector.runtime.files import Arrays, file_state
+from detector.runtime.hashing import digest, fingerprint
 from detector.runtime.progress import Progress, without_progress
 
 _log = logging.getLogger(__name__)
@@ -43,12 +44,15 @@ class Samples(Protocol):
 
 def samples_digest(samples: Samples) -> str:
     """SHA-256, in hexadecimal, of all that a training learns from; of images path, time and size."""
-    result = hashlib.sha256(repr((samples.class_names, samples.exclusive)).encode())
-    for path in samples.paths:
-        result.update(repr(file_state(path)).encode())
-    result.update(samples.targets.tobytes())
-    result.update(b"" if samples.boxes is None else samples.boxes.tobytes())
-    return result.hexdigest()
+
+    def parts() -> Iterator[bytes]:
+        yield repr((samples.class_names, samples.exclusive)).encode()
+        for path in samples.paths:
+            yield repr(file_state(path)).encode()
+        yield samples.targets.tobytes()
+        yield b"" if samples.boxes is None else samples.boxes.tobytes()
+
+    return digest(parts())
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class ResizedImages:
     """The images of samples, ``(h, w, 3)`` uint8 RGB with a shorter side of ``short_side`` pixels, by index.
 
     Each is kept in a file of its own under ``directory``, where there is one: 0.25 MB at 256 pixels. A file is known by
-    the path, time and size of its image; one that is damaged is reported, made again and replaced.
+    the path, time and size of its image; one that is damaged is reported, computed again and replaced.
     """
 
     samples: Samples
@@ -69,16 +73,11 @@ class ResizedImages:
     def __getitem__(self, index: int) -> Image:
         if self.directory is None:
             return self._read(index)
-        file = self._file(self.directory, index)
-        try:
-            image: Image = read_arrays(file)[0]["image"].astype(np.uint8, copy=False)
-            return image
-        except FileNotFoundError:
-            pass
-        except ValueError as error:
-            _log.warning("%s; making it again", error)
-        image = self._read(index)
-        write_arrays(file, {"image": image}, {})
+
+        def compute() -> Arrays:
+            return {"image": self._read(index)}
+
+        image: Image = cached_arrays(self._file(self.directory, index), compute)["image"].astype(np.uint8, copy=False)
         return image
 
     def fill(self, progress: Progress = without_progress) -> list[int]:
@@ -101,7 +100,7 @@ class ResizedImages:
 
     def _read(self, index: int) -> Image:
         image, box = read_image(self.samples.paths[index]), self._box(index)
-        return resize(image if box is None else cut(image, box), self.short_side)
+        return resize_squeezed(image if box is None else cut(image, box), self.short_side)
 
     def _key(self, index: int) -> str:
         box = self._box(index)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from detector.backbones.backbone import Backbone
-from detector.backbones.truncation import digest
+from detector.backbones.truncation import network_digest
 from detector.classification.model import Classifier
 from detector.classification.network import TrainableClassifier
 from detector.classification.samples import (
@@ -29,7 +29,7 @@ from detector.classification.samples import (
     training_image,
 )
 from detector.config.classifier import ClassifierConfig, TrainingConfig
-from detector.runtime.files import fingerprint
+from detector.runtime.hashing import fingerprint
 from detector.runtime.progress import Progress, without_progress
 from detector.training.checkpoints import Checkpoint, to_arrays
 from detector.training.gradient_descent import Batch, GradientDescent, Schedule
@@ -99,7 +99,7 @@ def _identity(config: ClassifierConfig, samples: Samples, network: TrainableClas
     settings: dict[str, object] = {
         "config": config.model_dump(mode="json"),
         "data": samples_digest(samples),
-        "start": digest(network),
+        "start": network_digest(network),
         "format": _CHECKPOINT_FORMAT,
     }
     if isinstance(network.convolutions, Backbone):

@@ -22,11 +22,12 @@ MULTI_CROP = 224
 MAX_ASPECT = 4
 
 
-def resize(image: Image, short_side: int) -> Image:
+def resize_squeezed(image: Image, short_side: int) -> Image:
     """An ``(H, W, 3)`` uint8 RGB image with a shorter side of so many pixels, the longer one rounded up.
 
-    An image more than `MAX_ASPECT` times as long as it is wide is squeezed to that, because a network needs some
-    pixels in both directions. Bilinear, without antialiasing, as `detector.images.image.resize_short_side`.
+    As `detector.images.resizing.resize_short_side`, but for an image more than `MAX_ASPECT` times as long as it is
+    wide: that one keeps proportions, which boxes need, and makes the shorter side smaller; here the shorter side stays,
+    which crops need, and the image is squeezed.
     """
     image = check_image(image)
     shorter = min(image.shape[:2])
@@ -77,7 +78,7 @@ def view_images(image: Image, views: Views, short_side: int, crop: int) -> list[
     ``short_side`` is that of the image when crops are taken, or that of the whole. Raises ValueError for a shorter
     side below the crop's, and for views "multi", which are parts of feature maps and no images.
     """
-    resized = resize(image, short_side)
+    resized = resize_squeezed(image, short_side)
     height, width = resized.shape[:2]
     if views == "whole":
         return [resized]

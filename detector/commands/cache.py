@@ -33,7 +33,8 @@ def main() -> int:
         raise ValueError("a CONFIG is needed, such as default")
     config = load_config(options.config, options.weights, options.tuned)
     dataset = load_data(options)
-    from detector.cached_features import build_cache, fill_cache
+    from detector.features.feature_cache import fill_cache
+    from detector.stages import build_cache
 
     cache = build_cache(config, options.cache, options.device, precomputed_boxes(options.proposals))
     readable = fill_cache(cache, dataset, progress)

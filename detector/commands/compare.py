@@ -8,7 +8,6 @@ Variants that differ from the one before in ``detection`` alone are not trained 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Iterable
@@ -21,8 +20,9 @@ import yaml
 from detector.commands.console import Parser, command, output_file, progress, write_json
 from detector.commands.options import add_data_options, add_network_options, load_data, precomputed_boxes
 from detector.config.detector import Config, load_config, parse_config
-from detector.config.recipes import load_yaml
 from detector.datasets.annotation import Dataset
+from detector.runtime.hashing import digest
+from detector.runtime.plain_yaml import load_yaml
 
 if TYPE_CHECKING:
     from detector.pipeline import Detector
@@ -100,33 +100,30 @@ def parts(dataset: Dataset, limit: int | None, every: int) -> tuple[Dataset, Dat
 
 
 def data_digest(parts: Iterable[Dataset], proposals: Path | None) -> str:
-    """Of all that results depend on beside the recipe: classes, images, objects, and boxes computed elsewhere."""
-    from detector.training.training_set import annotation_bytes
-
-    result = hashlib.sha256(b"" if proposals is None else proposals.read_bytes())
+    """Of all that results depend on next to the recipe: classes, images, objects, and boxes computed elsewhere."""
+    contents = [b"" if proposals is None else proposals.read_bytes()]
     for part in parts:
-        result.update(repr(part.class_names).encode())
-        for each in part:
-            result.update(annotation_bytes(each))
-    return result.hexdigest()[:16]
+        contents += [repr(part.class_names).encode(), *(each.to_bytes() for each in part)]
+    return digest(contents)[:16]
 
 
 def measure(
     config: Config, fit: Dataset, held_out: Dataset, options: Any, last: Detector | None
 ) -> tuple[Detector, dict[str, float]]:
     """A detector and its mAP; ``last`` is used again, in no time, where only its steps of detection differ."""
-    from detector.cached_features import build_cache, detect_cached, fill_cache
     from detector.evaluation.voc import by_class, evaluate_voc
+    from detector.features.feature_cache import fill_cache
+    from detector.stages import build_cache
     from detector.training.train import train
 
     cache = build_cache(config, options.cache, options.device, precomputed_boxes(options.proposals))
     start = time.monotonic()
     if last is not None and config == last.config.model_copy(update={"detection": config.detection}):
-        detector = replace(last, config=config)
+        detector = replace(last, settings=config.detection)
     else:
         detector = train(config, fit, fit.class_names, cache, progress)
     seconds = time.monotonic() - start
     readable = fill_cache(cache, held_out, progress)
-    found = detect_cached(detector, cache, readable, progress)
+    found = [detector.detect_cached(cache, each) for each in progress(readable, "detect")]
     detections = by_class([each.image_id for each in readable], found)
     return detector, {"mAP": evaluate_voc(detections, readable, held_out.class_names).mAP, "seconds": seconds}

@@ -95,19 +95,17 @@ def detect_all(detector: Ensemble, dataset: Dataset, options: Namespace) -> list
 
     An image that cannot be read is reported, and its objects count as missed; ValueError when none could be.
     """
-    from detector.cached_features import cache_of, cached_inputs
     from detector.detections import Detections
     from detector.images.files import read_image
 
     boxes = precomputed_boxes(options.proposals)
-    caches = [cache_of(each, options.cache, boxes) for each in detector.detectors] if options.cache else []
+    caches = [each.cache(options.cache, boxes) for each in detector.detectors] if options.cache else []
     found = []
     unreadable = 0
     for each in progress(dataset, "detect"):
         try:
             if caches:
-                pairs = zip(detector.detectors, caches, strict=True)
-                found.append(detector.detect_in_maps([cached_inputs(*pair, each) for pair in pairs]))
+                found.append(detector.detect_cached(caches, each))
             else:
                 given = None if boxes is None else boxes[each.image_id]
                 found.append(detector.detect(read_image(each.path), given))

@@ -73,7 +73,7 @@ def main() -> int:
 def from_recipe(options: Namespace) -> Detector:
     config = load_config(options.config, options.weights, options.tuned)
     dataset = load_data(options)
-    from detector.cached_features import build_cache
+    from detector.stages import build_cache
     from detector.training.train import train
 
     start = time.monotonic()
@@ -83,7 +83,6 @@ def from_recipe(options: Namespace) -> Detector:
 
 def with_class(options: Namespace) -> Detector:
     data_source(options)  # options that do not fit are told before a model is loaded
-    from detector.cached_features import cache_of
     from detector.pipeline import Detector
     from detector.training.class_changes import add_classes, check_new
     from detector.training.train import train
@@ -93,7 +92,7 @@ def with_class(options: Namespace) -> Detector:
     # objects of other classes are background to this one, whether the model knows them or not
     dataset = load_data(options).only(options.add_class)
     start = time.monotonic()
-    cache = cache_of(detector, options.cache, precomputed_boxes(options.proposals))
+    cache = detector.cache(options.cache, precomputed_boxes(options.proposals))
     added = train(detector.config, dataset, dataset.class_names, cache, progress, detector.layers)
     return add_classes(detector, recorded(added, dataset, start))
 

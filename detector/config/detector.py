@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +10,7 @@ from pydantic import Field, model_validator
 from detector.config.recipes import Count, Fraction, Positive, Section, Seed, parse_recipe, read_recipe
 from detector.features.mapping import PAPER_MARGIN, PAPER_TARGET
 from detector.features.pooling import PAPER_LEVELS
+from detector.runtime.hashing import digest
 
 
 class ProposalConfig(Section):
@@ -153,7 +153,7 @@ class Config(Section):
         """SHA-256, in hexadecimal, of each file that the recipe names: another one may come to lie at the same path."""
         named = (self.features.weights, self.features.tuned, self.fine_tuning.initial)
         paths = [Path(name) for name in named if name is not None and Path(name).is_file()]
-        return {str(path): sha256(path.read_bytes()).hexdigest() for path in paths}
+        return {str(path): digest([path.read_bytes()]) for path in paths}
 
 
 def load_config(path: str | Path, weights: str | Path | None = None, tuned: str | Path | None = None) -> Config:

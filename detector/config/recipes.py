@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from detector.runtime.plain_yaml import load_yaml
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -22,20 +23,6 @@ class Section(BaseModel):
 
 
 Recipe = TypeVar("Recipe", bound=Section)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1, but 1e-3 is a number as in YAML 1.2, and not a string for want of a point."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-
-
-def load_yaml(text: str) -> Any:
-    """Plain values, lists and dictionaries of a YAML document; raises yaml.YAMLError."""
-    return yaml.load(text, _Loader)
 
 
 def shipped_recipes() -> dict[str, Path]:

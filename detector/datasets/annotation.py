@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,10 +41,15 @@ class Annotation:
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "difficult", difficult)
 
+    def to_bytes(self) -> bytes:
+        """All that it says of the image but the path, for digests."""
+        parts = (self.image_id.encode(), self.boxes, self.labels, self.difficult)
+        return b"".join(bytes(part) for part in parts)
+
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
-    """A sequence of annotations that share their class names.
+class Dataset(Sequence[Annotation]):
+    """A sequence of annotations that share their class names; a slice of it is a data set, too.
 
     annotations: one for each image, in the order of the data set's list.
     class_names: names of the labels 0..K-1.
@@ -58,7 +63,14 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.annotations)
 
-    def __getitem__(self, index: int) -> Annotation:
+    @overload
+    def __getitem__(self, index: int) -> Annotation: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Dataset": ...
+
+    def __getitem__(self, index: int | slice) -> "Annotation | Dataset":
+        if isinstance(index, slice):
+            return replace(self, annotations=self.annotations[index])
         return self.annotations[index]
 
     def __iter__(self) -> Iterator[Annotation]:

@@ -63,6 +63,7 @@ def load_coco(
 
 def _read_file(path: Path) -> Any:
     """pycocotools' index of a file whose lists and ids are there."""
+
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     pycocotools = optional("pycocotools.coco", "coco")

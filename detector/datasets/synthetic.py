@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.datasets.annotation import Dataset
-from detector.datasets.voc import load_voc
+from detector.datasets.voc import load_voc, object_xml
 
 SYNTHETIC_CLASSES = ("circle", "square", "triangle")
 
@@ -41,7 +41,8 @@ def write_synthetic_voc(
         path = root / "JPEGImages" / f"{image_id}{suffixes[number % len(suffixes)]}"
         if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
             raise OSError(f"{path}: could not be written")
-        objects = "".join(map(_object_xml, boxes, labels, difficult))
+        names = [SYNTHETIC_CLASSES[label] for label in labels]
+        objects = "".join(object_xml(*each) for each in zip(names, boxes, difficult.tolist(), strict=True))
         xml = f"<annotation>\n<filename>{path.name}</filename>\n{objects}</annotation>\n"
         (root / "Annotations" / f"{image_id}.xml").write_text(xml, encoding="utf-8")
     lines = "".join(f"{image_id}\n" for image_id in image_ids)
@@ -93,12 +94,3 @@ def _draw_object(
     colour = _COLOURS[label] + generator.normal(0, 15, 3)
     texture = colour * np.where(pattern, 1.0, 0.55)[:, :, None] + generator.normal(0, 4, (side, side, 1))
     return texture, mask
-
-
-def _object_xml(box: NDArray[np.int64], label: int, difficult: np.bool_) -> str:
-    x1, y1, x2, y2 = box
-    bndbox = f"<xmin>{x1 + 1}</xmin><ymin>{y1 + 1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax>"
-    return (
-        f"<object><name>{SYNTHETIC_CLASSES[label]}</name><difficult>{int(difficult)}</difficult>"
-        f"<bndbox>{bndbox}</bndbox></object>\n"
-    )

@@ -1,14 +1,13 @@
-"""Data sets in the folder layout of the PASCAL VOC devkit.
-
-The only place, beside the devkit's result files, where VOC's own corners exist: 1-based, both ends inclusive.
-Here x1 and y1 lose 1 and x2 and y2 stay, so that widths, areas and IoU are the devkit's without any `+ 1`.
-"""
+"""Data sets in the folder layout of the PASCAL VOC devkit."""
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
+from numpy.typing import ArrayLike
+
+from detector.boxes import from_one_based, to_one_based
 from detector.datasets.annotation import Dataset, Object, annotate, labels_by_name
 from detector.datasets.faults import Fault, Kind, Report, raise_fault
 from detector.runtime.optional import optional
@@ -36,6 +35,7 @@ VOC_CLASSES = (
     "tvmonitor",
 )
 
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _IMAGE_SUFFIXES = tuple(
     suffix
     for lower in (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
@@ -70,6 +70,15 @@ def load_voc(
         if objects is not None
     )
     return Dataset(annotations, tuple(class_names), f"{folder.resolve().name} {split}")
+
+
+def object_xml(class_name: str, box: ArrayLike, difficult: bool) -> str:
+    """The element of an annotation file for an object with whole corners, as `load_voc` reads it."""
+    tags = zip(_CORNERS, to_one_based(box).tolist(), strict=True)
+    bndbox = "".join(f"<{tag}>{corner:.10g}</{tag}>" for tag, corner in tags)
+    return (
+        f"<object><name>{class_name}</name><difficult>{int(difficult)}</difficult><bndbox>{bndbox}</bndbox></object>\n"
+    )
 
 
 def _find_folder(root: Path) -> Path:
@@ -133,7 +142,8 @@ def _read_objects(path: Path, report: Report) -> list[Object] | None:
         if x1 < x2 and y1 < y2:
             objects.append(each)
         else:
-            report(Fault(Kind.EMPTY_BOX, f"{path}: bndbox is empty: {x1 + 1:g}, {y1 + 1:g}, {x2:g}, {y2:g}"))
+            corners = ", ".join(f"{corner:g}" for corner in to_one_based(each.box))
+            report(Fault(Kind.EMPTY_BOX, f"{path}: bndbox is empty: {corners}"))
     return objects
 
 
@@ -149,7 +159,7 @@ def _read_box(element: Element) -> tuple[float, float, float, float]:
     if bndbox is None:
         raise ValueError("object without a bndbox")
     corners = []
-    for tag in ("xmin", "ymin", "xmax", "ymax"):
+    for tag in _CORNERS:
         text = (bndbox.findtext(tag) or "").strip()
         try:
             corners.append(float(text))
@@ -157,7 +167,8 @@ def _read_box(element: Element) -> tuple[float, float, float, float]:
             corners.append(math.nan)
         if not math.isfinite(corners[-1]):
             raise ValueError(f"{tag} must be a number, but got {text!r}")
-    return corners[0] - 1, corners[1] - 1, corners[2], corners[3]
+    x1, y1, x2, y2 = from_one_based(corners).tolist()
+    return x1, y1, x2, y2
 
 
 def _is_difficult(element: Element) -> bool:

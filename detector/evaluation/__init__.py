@@ -1,1 +1,1 @@
-"""Detections and truth become numbers."""
+"""Detections and ground truth become numbers."""

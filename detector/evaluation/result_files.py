@@ -1,6 +1,6 @@
 """The devkit's result files comp4_det_<split>_<class>.txt: a line ``image_id score x1 y1 x2 y2`` a detection.
 
-Corners in the files are 1-based and inclusive: x1 and y1 gain 1 when written and lose it when read.
+Corners in the files are 1-based and inclusive (see `detector.boxes.to_one_based`).
 """
 
 from __future__ import annotations
@@ -11,12 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from detector.boxes import from_one_based, to_one_based
 from detector.detections import Detections
 from detector.evaluation.voc import ClassDetections
 from detector.runtime.files import replacing
-
-# From 0-based half-open corners to 1-based inclusive ones.
-_TO_FILE = np.array([1.0, 1.0, 0.0, 0.0])
 
 
 def write_detections(
@@ -38,8 +36,7 @@ def write_detections(
     Path(directory).mkdir(parents=True, exist_ok=True)
     lines: list[list[str]] = [[] for _ in class_names]
     for image_id, each in zip(image_ids, detections, strict=True):
-        # The 1 is added in float64, where it costs a float32 none of its digits.
-        corners = (each.boxes.astype(np.float64) + _TO_FILE).tolist()
+        corners = to_one_based(each.boxes).tolist()
         for label, score, (x1, y1, x2, y2) in zip(each.labels, each.scores, corners, strict=True):
             lines[label].append(f"{image_id} {score!s} {x1!r} {y1!r} {x2!r} {y2!r}\n")
     for path, of_class in zip(paths, lines, strict=True):
@@ -91,7 +88,7 @@ def _read_file(path: Path) -> ClassDetections:
                 raise ValueError(f"{path}:{number}: {error}") from error
             image_ids.append(fields[0])
     numbers = np.array(rows, np.float64).reshape(-1, 5)
-    return ClassDetections(image_ids, (numbers[:, 1:] - _TO_FILE).astype(np.float32), numbers[:, 0])
+    return ClassDetections(image_ids, from_one_based(numbers[:, 1:]).astype(np.float32), numbers[:, 0])
 
 
 def _parse(fields: list[str]) -> list[float]:
@@ -100,8 +97,8 @@ def _parse(fields: list[str]) -> list[float]:
     numbers = [float(field) for field in fields[1:]]
     if not all(map(math.isfinite, numbers)):
         raise ValueError(f"numbers must be finite, but got {' '.join(fields[1:])}")
-    _, x1, y1, x2, y2 = numbers
-    # Inclusive corners of a box less than a pixel wide cross by less than 1: only farther apart is an error.
-    if x2 < x1 - 1 or y2 < y1 - 1:
+    # inclusive corners may cross in the file: those of a box less than a pixel wide do, by less than 1
+    x1, y1, x2, y2 = from_one_based(numbers[1:])
+    if x2 < x1 or y2 < y1:
         raise ValueError(f"a box must have x1 <= x2 and y1 <= y2, but got {' '.join(fields[2:])}")
     return numbers

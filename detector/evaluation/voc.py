@@ -10,28 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, as_boxes
+from detector.datasets.annotation import Annotation
 from detector.detections import Detections
+from detector.evaluation.matching import gather_objects, image_indices, match
 
 Metric = Literal["voc07", "area"]
-
-
-class Truth(Protocol):
-    """The objects of one image: its id, boxes ``(N, 4)``, labels ``(N,)`` and difficult flags ``(N,)``."""
-
-    @property
-    def image_id(self) -> str: ...
-    @property
-    def boxes(self) -> Boxes: ...
-    @property
-    def labels(self) -> NDArray[np.int64]: ...
-    @property
-    def difficult(self) -> NDArray[np.bool_]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +109,7 @@ def by_class(image_ids: Sequence[str], detections: Sequence[Detections]) -> dict
 
 def evaluate_voc(
     detections: Mapping[str, ClassDetections],
-    truths: Iterable[Truth],
+    ground_truth: Iterable[Annotation],
     class_names: Sequence[str],
     metric: Metric = "voc07",
     min_iou: float = 0.5,
@@ -128,41 +117,41 @@ def evaluate_voc(
     """Average precision of each class over all images.
 
     detections: by class name; a class that is missing has none, names outside class_names are not evaluated.
-    truths: one for each image, labels as indices into class_names; such as a data set's annotations.
+    ground_truth: one annotation for each image, labels as indices into class_names; such as a data set.
     metric: "voc07", the mean of the best precision at recalls 0, .1 .. 1; or "area" under the whole curve.
 
     A detection, in order of falling scores (equal ones stay in order), belongs to the object of its class and
     image that it overlaps most, difficult and found ones included. Below min_iou it is false; else it does
     not count when the object is difficult, is true when it is the object's first, and false when it is not.
     Classes without objects are left out of the mean; a class with objects and no detection has AP 0.
-    Raises ValueError for detections of images outside truths, an image twice in truths, labels out of range,
+    Raises ValueError for detections of images that have no annotation, an image with two, labels out of range,
     and detections of which no class is among class_names.
     """
     if not 0 < min_iou <= 1:
         raise ValueError(f"min_iou must be above 0 and at most 1, but got {min_iou}")
     if detections and not set(detections) & set(class_names):
         raise ValueError(f"none of the detected classes ({', '.join(detections)}) is among those to evaluate")
-    truths = list(truths)
-    image_index = {truth.image_id: index for index, truth in enumerate(truths)}
-    if len(image_index) < len(truths):
-        raise ValueError("truths must hold each image once")
-    objects = _gather(truths, len(class_names))
+    annotations = list(ground_truth)
+    image_index = {each.image_id: index for index, each in enumerate(annotations)}
+    if len(image_index) < len(annotations):
+        raise ValueError("ground_truth must hold each image once")
+    objects = gather_objects(annotations, len(class_names))
     precisions: dict[str, float] = {}
     curves: dict[str, Curve] = {}
     for label, name in enumerate(class_names):
-        of_class = _Objects(*(column[objects.labels == label] for column in objects))
+        of_class = objects.of_class(label)
         n_objects = int((~of_class.difficult).sum())
         hits = np.zeros(0, np.bool_)
         if name in detections:
             found = detections[name]
-            images = _image_indices(found.image_ids, image_index, name)
+            images = image_indices(found.image_ids, image_index, name)
             order = np.argsort(-found.scores, kind="stable")
-            hits = _match(images[order], found.boxes[order].astype(np.float64), of_class, min_iou)
+            hits = match(images[order], found.boxes[order].astype(np.float64), of_class, min_iou)
         precisions[name] = average_precision(hits, n_objects, metric)
         if n_objects:
             n_hits = np.cumsum(hits)
             curves[name] = Curve(n_hits / n_objects, n_hits / np.arange(1, len(hits) + 1))
-    return VocResult(precisions, metric, len(truths), curves)
+    return VocResult(precisions, metric, len(annotations), curves)
 
 
 def average_precision(hits: NDArray[np.bool_], n_objects: int, metric: Metric = "voc07") -> float:
@@ -185,75 +174,6 @@ def average_precision(hits: NDArray[np.bool_], n_objects: int, metric: Metric = 
         first = np.searchsorted(10 * n_hits, np.arange(11) * n_objects)
         return float(best[first].mean())
     return float(best[:-1][hits].sum() / n_objects)
-
-
-class _Objects(NamedTuple):
-    images: NDArray[np.int64]  # (N,) ascending
-    boxes: NDArray[np.float64]  # (N, 4)
-    labels: NDArray[np.int64]  # (N,)
-    difficult: NDArray[np.bool_]  # (N,)
-
-
-def _gather(truths: Sequence[Truth], n_classes: int) -> _Objects:
-    """Objects of all images in one table, in the order of the images."""
-    labels = np.concatenate([np.zeros(0, np.int64), *(truth.labels for truth in truths)])
-    wrong = (labels < 0) | (labels >= n_classes)
-    if wrong.any():
-        raise ValueError(f"labels must be in 0..{n_classes - 1}, but got {labels[wrong][0]}")
-    return _Objects(
-        np.repeat(np.arange(len(truths)), [len(truth.boxes) for truth in truths]),
-        np.concatenate([np.zeros((0, 4)), *(truth.boxes for truth in truths)]),
-        labels,
-        np.concatenate([np.zeros(0, np.bool_), *(truth.difficult for truth in truths)]),
-    )
-
-
-def _match(
-    images: NDArray[np.int64], boxes: NDArray[np.float64], objects: _Objects, min_iou: float
-) -> NDArray[np.bool_]:
-    """Whether each detection is true, for those that count: (M,) bool, M at most N, order kept.
-
-    images (N,) and boxes (N, 4) are of the detections of one class, best first; objects are of that class.
-    """
-    # All pairs of a detection and an object of its image, grouped by detection.
-    starts = np.searchsorted(objects.images, images)
-    counts = np.searchsorted(objects.images, images, side="right") - starts
-    pair_detection = np.repeat(np.arange(len(images)), counts)
-    first_pair = np.cumsum(counts) - counts
-    pair_object = np.arange(len(pair_detection)) - np.repeat(first_pair - starts, counts)
-    pair_iou = _paired_iou(boxes[pair_detection], objects.boxes[pair_object])
-
-    best_iou = np.full(len(images), -1.0)
-    np.maximum.at(best_iou, pair_detection, pair_iou)
-    # Of objects overlapped equally the first one listed counts: written in reverse, it is written last.
-    best_object = np.zeros(len(images), np.int64)
-    is_best = np.flatnonzero(pair_iou == best_iou[pair_detection])[::-1]
-    best_object[pair_detection[is_best]] = pair_object[is_best]
-
-    overlapping = np.flatnonzero(best_iou >= min_iou)
-    counted = np.ones(len(images), np.bool_)
-    counted[overlapping] = ~objects.difficult[best_object[overlapping]]
-    hits = np.zeros(len(images), np.bool_)
-    _, firsts = np.unique(best_object[overlapping], return_index=True)
-    hits[overlapping[firsts]] = True
-    return hits[counted]
-
-
-def _paired_iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    # In float64 and by one division, so that an overlap of exactly one half of whole pixels is exactly 0.5.
-    sides = np.maximum(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0)
-    intersection = sides[:, 0] * sides[:, 1]
-    union = np.prod(a[:, 2:] - a[:, :2], axis=1) + np.prod(b[:, 2:] - b[:, :2], axis=1) - intersection
-    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
-
-
-def _image_indices(image_ids: Sequence[str], image_index: dict[str, int], name: str) -> NDArray[np.int64]:
-    try:
-        return np.array([image_index[image_id] for image_id in image_ids], np.int64)
-    except KeyError as error:
-        raise ValueError(
-            f"{name!r} is detected in image {error.args[0]!r}, not one of the {len(image_index)} evaluated"
-        ) from error
 
 
 def _none_for_nan(value: float) -> float | None:

@@ -45,7 +45,7 @@ class Candidates:
 
 def score_boxes(detector: Detector, maps: FeatureMaps, boxes: Boxes) -> Features:
     """Scores ``(n, K)`` of ``(n, 4)`` boxes where they are."""
-    return detector.encoder.apply(detector.decision_function, maps, detector.encoder.windows(maps, boxes))
+    return detector.encoder.apply(detector.decision_function, maps, detector.encoder.regions(maps, boxes))
 
 
 def make_candidates(
@@ -55,13 +55,13 @@ def make_candidates(
 
     ``scores`` ``(n,)``: what they score where they are.
     """
-    labels, rounds = np.full(len(boxes), label, np.int64), detector.config.detection.refinements
+    labels, rounds = np.full(len(boxes), label, np.int64), detector.settings.refinements
     if detector.regressors is None:
         return Candidates(boxes, boxes[:, None], boxes, scores)
     if rounds:
-        refiner = Refiner(detector.encoder, detector.move, detector.score, rounds)
+        refiner = Refiner(detector.encoder, detector.heads.move, detector.heads.score, rounds)
         positions, scores = refiner.refine(maps, boxes, labels, scores)
         return Candidates(boxes, np.stack(positions, axis=1), positions[-1], scores)
-    pooled = detector.encoder.pool(maps, detector.encoder.windows(maps, boxes))
-    moved = clip(decode_deltas(boxes, detector.move(pooled, labels)), *maps.image_size)
+    pooled = detector.encoder.pool(maps, detector.encoder.regions(maps, boxes))
+    moved = clip(decode_deltas(boxes, detector.heads.move(pooled, labels)), *maps.image_size)
     return Candidates(boxes, boxes[:, None], moved, scores)

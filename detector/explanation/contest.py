@@ -68,16 +68,14 @@ def hold_contest(inputs: Sequence[Input], nms_iou: float, min_score: float) -> C
     """The contest of the proposals of all ``inputs``, which are of one class."""
     parts: list[tuple[Any, ...]] = []
     for detector, maps, proposals, label, first_scores in inputs:
-        running = first_scores >= min(min_score, detector.config.detection.min_score)
+        running = first_scores >= min(min_score, detector.settings.min_score)
         candidates = make_candidates(detector, maps, proposals[running], label, first_scores[running])
         boxes, scores = proposals.copy(), first_scores.copy()
         boxes[running], scores[running] = candidates.boxes, candidates.scores
         parts.append((np.full(len(proposals), len(parts)), proposals, first_scores, running, boxes, scores))
     models, proposals, first, running, boxes, scores = (np.concatenate(each) for each in zip(*parts, strict=True))
     early = [
-        None
-        if detector.regressors is None or detector.config.detection.refinements
-        else detector.config.detection.nms_iou
+        None if detector.regressors is None or detector.settings.refinements else detector.settings.nms_iou
         for detector, *_ in inputs
     ]
     return Contest(models, proposals, first, running, boxes, scores, early, nms_iou, min_score)

@@ -18,6 +18,7 @@ from detector.explanation.evidence import Evidence
 from detector.explanation.shares import looks
 from detector.explanation.verdict import Verdict, judge
 from detector.features.encoder import FeatureMaps, Features
+from detector.joint_detection import detect_in_inputs, inputs_in_image
 from detector.pipeline import Detector
 
 _NEAR = 0.2
@@ -44,11 +45,15 @@ class Explainer:
     def __init__(self, ensemble: Ensemble, image: NDArray[np.uint8], boxes: Boxes | None = None) -> None:
         self.ensemble = ensemble
         self.image = image
-        self.inputs = ensemble.inputs(image, boxes)
+        self.inputs = inputs_in_image(ensemble.detectors, image, boxes)
+        self._detections: dict[tuple[float | None, int | None], Detections] = {}
 
     def detect(self, min_score: float | None = None, max_detections: int | None = None) -> Detections:
-        """`Ensemble.detect`."""
-        return self.ensemble.detect_in_maps(self.inputs, min_score, max_detections)
+        """`Ensemble.detect`, once for the same limits."""
+        limits = min_score, max_detections
+        if limits not in self._detections:
+            self._detections[limits] = detect_in_inputs(self.ensemble.detectors, self.inputs, *limits)
+        return self._detections[limits]
 
     def explain(self, detections: Detections) -> list[Evidence]:
         """Why each of the ``detections`` in the image scores what it does, in their order.
@@ -84,12 +89,12 @@ class Explainer:
         score, negative_model, alone, found = max(tries, key=lambda each: each[:2])
         evidence = Evidence(asked, class_name, score, found, (height, width), -negative_model)
         detections = self.detect(min_score, max_detections)
-        least, most = self.ensemble.config.detection.limits(min_score, max_detections)
+        least, most = self.ensemble.detectors[0].settings.limits(min_score, max_detections)
         inputs = [
             (detector, *self.inputs[model], label, self._scores[model][:, label])
             for model, detector, label in self._knowing(class_name)
         ]
-        contest = hold_contest(inputs, self.ensemble.config.detection.nms_iou, least)
+        contest = hold_contest(inputs, self.ensemble.detectors[0].settings.nms_iou, least)
         return judge(evidence, alone.boxes[0], contest, detections, most)
 
     def _knowing(self, class_name: str) -> Iterator[tuple[int, Detector, int]]:
@@ -132,7 +137,7 @@ class Explainer:
             near = proposals[iou(proposals, box[None])[:, 0] >= least_iou]
             scores = score_boxes(detector, maps, near)[:, label]
             if least_iou:
-                likely = scores >= min(score, detector.config.detection.min_score)
+                likely = scores >= min(score, detector.settings.min_score)
                 near, scores = near[likely], scores[likely]
             nearest = make_candidates(detector, maps, near, label, scores).nearest(score, box)
             if nearest is not None:

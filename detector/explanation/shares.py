@@ -14,24 +14,9 @@ from numpy.typing import NDArray
 
 from detector.boxes import Boxes, flip
 from detector.explanation.evidence import Look
-from detector.features.encoder import FeatureMaps, Features
+from detector.features.encoder import FeatureMaps
 from detector.features.pooling import largest_cells
 from detector.pipeline import Detector
-
-
-def affine_at(
-    detector: Detector, pooled: Features, labels: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weights ``(R, D)`` and constants ``(R,)`` that make the scores of ``(R, D)`` pooled features.
-
-    Each row is scored in the class of its label ``(R,)``: its score is ``pooled @ weights + constant``.
-    """
-    features = pooled if detector.layers is None else detector.layers(pooled)
-    weights, constants = detector.scorer.affine_at(features, labels)
-    if detector.layers is not None:
-        weights, more = detector.layers.affine_at(pooled, weights)
-        constants = constants + more
-    return weights.astype(np.float64), constants.astype(np.float64)
 
 
 def looks(detector: Detector, maps: FeatureMaps, positions: Boxes, label: int) -> tuple[Look, ...]:
@@ -47,24 +32,24 @@ def looks(detector: Detector, maps: FeatureMaps, positions: Boxes, label: int) -
 
 def _looks_at(detector: Detector, maps: FeatureMaps, positions: Boxes, label: int, mirrored: bool) -> list[Look]:
     encoder = detector.encoder
-    windows = encoder.windows(maps, flip(positions, maps.image_size[1]) if mirrored else positions)
-    pooled = encoder.pool(maps, windows)
-    weights, constants = affine_at(detector, pooled, np.full(len(positions), label, np.int64))
+    regions = encoder.regions(maps, flip(positions, maps.image_size[1]) if mirrored else positions)
+    pooled = encoder.pool(maps, regions)
+    weights, constants = detector.heads.affine_at(pooled, np.full(len(positions), label, np.int64))
     shares = pooled * weights
     return [
         Look(
             box,
             mirrored,
-            encoder.short_sides[window[0]],
-            maps.zooms[window[0]],
-            window[1:],
+            encoder.short_sides[region[0]],
+            maps.zooms[region[0]],
+            region[1:],
             float(row.sum() + constant),
             float(constant),
             _by_level(row.reshape(-1, encoder.backbone.channels).sum(1), encoder.levels, mirrored),
-            _by_cell(row, maps.maps[window[0]], window[1:], encoder.levels),
+            _by_cell(row, maps.maps[region[0]], region[1:], encoder.levels),
             encoder.backbone.geometry,
         )
-        for box, window, row, constant in zip(positions, windows, shares, constants, strict=True)
+        for box, region, row, constant in zip(positions, regions, shares, constants, strict=True)
     ]
 
 

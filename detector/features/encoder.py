@@ -1,9 +1,14 @@
-"""Image and boxes to features: convolution once per scale, best scale per box, pyramid pooling per box."""
+"""Image and boxes to features: convolution once per scale, best scale per box, pyramid pooling per box.
+
+In between, a box is a *region*: the row ``scale x1 y1 x2 y2`` of an ``(R, 5)`` int64 array, which says on the map of
+which scale it is read, and from which cells, half-open. Boxes of one region have the same features.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +22,7 @@ from detector.runtime.threads import in_threads, products_on_one_thread, thread_
 from detector.runtime.timing import stage
 
 Features = NDArray[np.float32]
+Regions = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -34,9 +40,48 @@ class FeatureMaps:
     mirrored: FeatureMaps | None = field(default=None, kw_only=True)
 
 
+class Encoder(Protocol):
+    """What a detector, its training and the cache need of that which makes features of an image and its boxes.
+
+    ``backbone`` is the network; ``short_sides`` and ``levels`` are the scales and the pyramid; ``n_features`` is the
+    length D of a feature row.
+    """
+
+    @property
+    def backbone(self) -> Backbone: ...
+    @property
+    def short_sides(self) -> Sequence[int]: ...
+    @property
+    def levels(self) -> Sequence[int]: ...
+    @property
+    def n_features(self) -> int: ...
+
+    def maps(self, image: NDArray[np.uint8], boxes: Boxes | None = None) -> FeatureMaps:
+        """What the network makes of an ``(H, W, 3)`` uint8 RGB image, as far as ``(R, 4)`` boxes need it."""
+        ...
+
+    def regions(self, maps: FeatureMaps, boxes: Boxes, scales: NDArray[np.int64] | None = None) -> Regions:
+        """Where ``(R, 4)`` boxes are read from, ``(R, 5)``; each at a given scale, ``(R,)`` int64, or at its best."""
+        ...
+
+    def pool(self, maps: FeatureMaps, regions: Regions) -> Features:
+        """Features ``(R, n_features)`` float32 of ``(R, 5)`` regions."""
+        ...
+
+    def apply(self, function: Callable[[Features], Features], maps: FeatureMaps, regions: Regions) -> Features:
+        """``function(pool(maps, regions))`` for a function of rows; ``(R, ...)``."""
+        ...
+
+    def for_each_block(
+        self, maps: FeatureMaps, regions: Regions, use: Callable[[NDArray[np.int64], Features], None]
+    ) -> None:
+        """``use(rows, features)`` for blocks of ascending rows ``(n,)`` of the regions, together all of them."""
+        ...
+
+
 @dataclass(frozen=True)
 class RegionEncoder:
-    """Callable from an image and its boxes to features.
+    """The `Encoder` of SPP-net, and a callable from an image and its boxes to features.
 
     ``short_sides`` are the lengths in pixels to which the shorter side of the image is resized (paper, section
     4.1), ``levels`` the pyramid, ``margin`` the pixels by which a box is grown before its cells are looked up,
@@ -79,26 +124,19 @@ class RegionEncoder:
                 maps[scale] = np.ascontiguousarray(self.backbone(resized).permute(1, 2, 0).numpy(force=True))
         return FeatureMaps(tuple(maps), zooms, (height, width))
 
-    def windows(self, maps: FeatureMaps, boxes: Boxes) -> NDArray[np.int64]:
-        """Where ``(R, 4)`` boxes are read from: scale and cells, ``(R, 5)`` int64 ``scale x1 y1 x2 y2``.
+    def regions(self, maps: FeatureMaps, boxes: Boxes, scales: NDArray[np.int64] | None = None) -> Regions:
+        """Where ``(R, 4)`` boxes are read from, ``(R, 5)`` int64 ``scale x1 y1 x2 y2``.
 
-        Scales that were left out are passed over.
+        Each is read at its scale, ``(R,)`` int64, if given, or else at its best one of those that were not left out.
         """
-        computed = np.flatnonzero([each.size for each in maps.maps])
-        if len(boxes):
-            scales = computed[self._scales(boxes, [maps.zooms[scale] for scale in computed])]
-        else:
-            scales = np.zeros(0, np.int64)
-        return self.windows_at(maps, boxes, scales)
-
-    def windows_at(self, maps: FeatureMaps, boxes: Boxes, scales: NDArray[np.int64]) -> NDArray[np.int64]:
-        """`windows` of boxes each at a given scale, ``(R,)`` int64, instead of its best."""
+        if scales is None:
+            scales = self._best_scales(maps, boxes)
         geometry = self.backbone.geometry
-        windows = np.empty((len(boxes), 5), np.int64)
-        windows[:, 0] = scales
+        regions = np.empty((len(boxes), 5), np.int64)
+        regions[:, 0] = scales
         for scale in np.unique(scales):
             rows = scales == scale
-            windows[rows, 1:] = boxes_to_cells(
+            regions[rows, 1:] = boxes_to_cells(
                 boxes[rows],
                 maps.zooms[scale],
                 geometry.stride,
@@ -106,48 +144,52 @@ class RegionEncoder:
                 maps.maps[scale].shape[:2],
                 self.margin,
             )
-        return windows
+        return regions
+
+    def _best_scales(self, maps: FeatureMaps, boxes: Boxes) -> NDArray[np.int64]:
+        if len(boxes) == 0:
+            return np.zeros(0, np.int64)
+        computed = np.flatnonzero([each.size for each in maps.maps])
+        return computed[self._scales(boxes, [maps.zooms[scale] for scale in computed])]
 
     def _scales(self, boxes: Boxes, zooms: Sequence[float]) -> NDArray[np.int64]:
         return choose_scales(boxes, zooms, self.target, self.scale_rule)
 
-    def pool(self, maps: FeatureMaps, windows: NDArray[np.int64]) -> Features:
-        """Features ``(R, n_features)`` float32 of ``(R, 5)`` windows of `windows`; bins before channels in a row."""
-        pooled = np.empty((len(windows), self.n_features), np.float32)
-        self.for_each_block(maps, windows, pooled.__setitem__)
+    def pool(self, maps: FeatureMaps, regions: Regions) -> Features:
+        """Features ``(R, n_features)`` float32 of ``(R, 5)`` regions; bins before channels in a row."""
+        pooled = np.empty((len(regions), self.n_features), np.float32)
+        self.for_each_block(maps, regions, pooled.__setitem__)
         return pooled
 
-    def apply(
-        self, function: Callable[[Features], Features], maps: FeatureMaps, windows: NDArray[np.int64]
-    ) -> Features:
-        """``function(pool(maps, windows))`` for a function of rows, a block of them at a time: ``(R, ...)``.
+    def apply(self, function: Callable[[Features], Features], maps: FeatureMaps, regions: Regions) -> Features:
+        """``function(pool(maps, regions))`` for a function of rows, a block of them at a time: ``(R, ...)``.
 
         Features are forgotten while they are in the processor's cache, so memory does not grow with their number.
         The function gets ``(n, n_features)`` float32, which it may overwrite, and is called from several threads.
         """
         example = function(np.empty((0, self.n_features), np.float32))
-        results = np.empty((len(windows), *example.shape[1:]), example.dtype)
-        self.for_each_block(maps, windows, lambda rows, features: results.__setitem__(rows, function(features)))
+        results = np.empty((len(regions), *example.shape[1:]), example.dtype)
+        self.for_each_block(maps, regions, lambda rows, features: results.__setitem__(rows, function(features)))
         return results
 
     def for_each_block(
-        self, maps: FeatureMaps, windows: NDArray[np.int64], use: Callable[[NDArray[np.int64], Features], None]
+        self, maps: FeatureMaps, regions: Regions, use: Callable[[NDArray[np.int64], Features], None]
     ) -> None:
-        """``use(rows, features)`` for all ``(R, 5)`` windows: `apply` for what depends on which rows ``(n,)`` they are.
+        """``use(rows, features)`` for all ``(R, 5)`` regions: `apply` for what depends on which rows ``(n,)`` they are.
 
         Rows of a block ascend.
         """
 
         def work(rows: NDArray[np.int64]) -> None:
             pooled = np.empty((len(rows), n_bins(self.levels), self.backbone.channels), np.float32)
-            pool_into(pooled, np.arange(len(rows)), maxima[windows[rows[0], 0]], windows[rows, 1:], self.levels)
+            pool_into(pooled, np.arange(len(rows)), maxima[regions[rows[0], 0]], regions[rows, 1:], self.levels)
             use(rows, self.normalise(pooled).reshape(len(rows), self.n_features))
 
-        scales = np.unique(windows[:, 0])
+        scales = np.unique(regions[:, 0])
         maxima = {scale: block_maxima(maps.maps[scale]) for scale in scales}
         blocks = []
         for scale in scales:
-            rows = np.flatnonzero(windows[:, 0] == scale)
+            rows = np.flatnonzero(regions[:, 0] == scale)
             blocks += np.split(rows, range(BLOCK, len(rows), BLOCK))
         with products_on_one_thread():
             in_threads(work, blocks, thread_count())
@@ -155,4 +197,4 @@ class RegionEncoder:
     def __call__(self, image: NDArray[np.uint8], boxes: Boxes) -> Features:
         """Features ``(R, n_features)`` float32 of ``(R, 4)`` boxes of an ``(H, W, 3)`` uint8 RGB image."""
         maps = self.maps(image, boxes)
-        return self.pool(maps, self.windows(maps, boxes))
+        return self.pool(maps, self.regions(maps, boxes))

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import logging
-import zlib
-from collections.abc import Callable, Mapping
+import random
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, as_boxes
-from detector.features.encoder import FeatureMaps, RegionEncoder
+from detector.datasets.annotation import Annotation
+from detector.features.encoder import Encoder, FeatureMaps
 from detector.images.files import read_image
-from detector.runtime.files import Arrays, fingerprint, read_arrays, write_arrays, write_json
+from detector.runtime.array_cache import cached_arrays
+from detector.runtime.files import Arrays, write_json
+from detector.runtime.hashing import fingerprint
+from detector.runtime.progress import Progress, without_progress
 
 _FORMAT = 1
 _SETTINGS = "settings.json"
@@ -41,7 +45,7 @@ class FeatureCache:
     """
 
     directory: Path
-    encoder: RegionEncoder
+    encoder: Encoder
     propose: Callable[[NDArray[np.uint8]], Boxes]
     proposal_settings: Mapping[str, object]
     precomputed: Mapping[str, Boxes] | None = None
@@ -152,27 +156,47 @@ def _file_name(image_id: str) -> str:
 def _get(
     file: Path, image_path: Path, settings: Mapping[str, object], compute: Callable[[NDArray[np.uint8]], Arrays]
 ) -> Arrays:
-    try:
-        arrays, metadata = read_arrays(file)
-        # a cache may outlive its images
-        if not image_path.exists() or metadata.get("picture") == _checksum(image_path):
-            return arrays
-        _log.warning("%s: belongs to another image than %s; computing it again", file, image_path)
-    except FileNotFoundError:
-        pass
-    except ValueError as error:
-        _log.warning("%s; computing it again", error)
-    image = read_image(image_path)
-    try:
-        arrays = compute(image)
-    except ValueError as error:  # such as an image too narrow for the network
-        raise ValueError(f"{image_path}: {error}") from error
-    description = file.with_name(_SETTINGS)
-    if not description.exists():
-        write_json(description, settings)
-    write_arrays(file, arrays, {"picture": _checksum(image_path)})
-    return arrays
+    def compute_from_file() -> Arrays:
+        image = read_image(image_path)
+        try:
+            arrays = compute(image)
+        except ValueError as error:  # such as an image too narrow for the network
+            raise ValueError(f"{image_path}: {error}") from error
+        description = file.with_name(_SETTINGS)
+        if not description.exists():
+            write_json(description, settings)
+        return arrays
+
+    return cached_arrays(file, compute_from_file, image_path)
 
 
-def _checksum(image_path: Path) -> str:
-    return f"{zlib.crc32(image_path.read_bytes()):08x}"
+def fill_cache(
+    cache: FeatureCache,
+    annotations: Iterable[Annotation],
+    progress: Progress = without_progress,
+    mirrored: bool = False,
+) -> list[Annotation]:
+    """Compute what the cache lacks of the images, or of their mirror images; return those that could be read.
+
+    The others are logged. Killed and started again, it goes on where it was. Several processes may fill one cache at a
+    time. Raises ValueError when none could be read.
+    """
+    annotations = list(annotations)
+    missing = [each for each in annotations if not cache.is_complete(each.image_id, mirrored)]
+    unreadable: set[str] = set()
+    # begin anywhere, or two processes would compute the same images side by side
+    start = random.randrange(len(missing)) if missing else 0
+    title = "features of mirror images" if mirrored else "features"
+    for each in progress(missing[start:] + missing[:start], title):
+        if cache.is_complete(each.image_id, mirrored):
+            continue
+        try:
+            cache.proposals(each.image_id, each.path)
+            (cache.mirrored_maps if mirrored else cache.maps)(each.image_id, each.path)
+        except ValueError as error:
+            _log.warning("%s; going on without it", error)
+            unreadable.add(each.image_id)
+    readable = [each for each in annotations if each.image_id not in unreadable]
+    if not readable:
+        raise ValueError("none of the images could be read")
+    return readable

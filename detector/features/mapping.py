@@ -53,11 +53,11 @@ def boxes_to_cells(
     map_size: tuple[int, int],
     margin: float = PAPER_MARGIN,
 ) -> NDArray[np.int64]:
-    """Half-open windows ``(R, 4)`` int64 ``x1 y1 x2 y2`` of cells that ``(R, 4)`` boxes cover on a feature map.
+    """Cells ``(R, 4)`` int64, half-open ``x1 y1 x2 y2``, that ``(R, 4)`` boxes cover on a feature map.
 
     ``boxes`` are in pixels of the original image, ``zoom`` is resized over original, ``stride``, ``offset`` and
     ``margin`` are in pixels of the resized one, ``map_size`` is (h, w) in cells. A box that covers no centre
-    collapses to the cell in the middle; then both ends are clamped to the map, so that every window holds at
+    collapses to the cell in the middle; then both ends are clamped to the map, so that every box covers at
     least one cell (release: spm_pool; paper: appendix A).
     """
     resized = boxes.astype(np.float64) * zoom

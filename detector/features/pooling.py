@@ -1,6 +1,6 @@
-"""Spatial pyramid pooling of windows of a feature map (paper, section 2.3 and appendix A).
+"""Spatial pyramid pooling of boxes on a feature map (paper, section 2.3 and appendix A).
 
-Bin ``i`` of a level of ``n`` bins over a window of ``size`` cells spans ``floor(i * size / n)`` up to, not
+Bin ``i`` of a level of ``n`` bins over ``size`` cells spans ``floor(i * size / n)`` up to, not
 including, ``ceil((i + 1) * size / n)``. Bins overlap where ``n`` does not divide ``size`` and are never empty.
 It follows that every bin of a level that divides another level is an exact union of that level's bins: 6 x 6 is
 pooled from the map, 3, 2 and 1 are maxima over blocks of its bins, with equal bits. Bins of the map itself are unions
@@ -40,13 +40,13 @@ def spatial_pyramid_pool(
     levels: Sequence[int] = PAPER_LEVELS,
     threads: int | None = None,
 ) -> Features:
-    """Max-pool windows of a feature map into the bins of a pyramid.
+    """Max-pool rectangles of cells of a feature map into the bins of a pyramid.
 
     ``feature_map`` is ``(h, w, C)`` float32 or float16, channels last, so that a cell's channels lie together in
-    memory; ``cells`` is ``(R, 4)`` int64, half-open windows ``x1 y1 x2 y2`` inside the map, none empty. Returns
+    memory; ``cells`` is ``(R, 4)`` int64, half-open ``x1 y1 x2 y2`` inside the map, none empty. Returns
     ``(R, n_bins, C)`` float32: levels in the order given, rows before columns inside a level. Values may have any
     sign. ``threads``: how many to use; None for the environment variable DETECTOR_THREADS and, where that is not
-    set, all cores. Raises ValueError for wrong shapes or a window that is empty or leaves the map.
+    set, all cores. Raises ValueError for wrong shapes and cells that are none or leave the map.
     """
     if feature_map.ndim != 3 or cells.ndim != 2 or cells.shape[1] != 4:
         raise ValueError(
@@ -77,18 +77,18 @@ def pool_into(
     pooled: Features, rows: NDArray[np.int64], maxima: Maxima, cells: NDArray[np.int64], levels: Sequence[int]
 ) -> None:
     """`spatial_pyramid_pool` on this thread alone, into ``rows`` ``(R,)`` of an array that is there already."""
-    _check_windows(cells, maxima[0].shape[:2])
+    _check_cells(cells, maxima[0].shape[:2])
     _pool(maxima, cells, _plan(tuple(levels)), pooled, rows)
 
 
-def _check_windows(cells: NDArray[np.int64], map_size: tuple[int, ...]) -> None:
+def _check_cells(cells: NDArray[np.int64], map_size: tuple[int, ...]) -> None:
     height, width = map_size
     bad = (cells[:, :2] < 0).any(1) | (cells[:, 2:] <= cells[:, :2]).any(1)
     bad |= (cells[:, 2] > width) | (cells[:, 3] > height)
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         raise ValueError(
-            f"cells must be windows inside the {height} x {width} map, but row {row} is {cells[row].tolist()}"
+            f"cells must be rectangles inside the {height} x {width} map, but row {row} is {cells[row].tolist()}"
         )
 
 
@@ -139,8 +139,8 @@ def _edges(start: int, end: int, level: int, index: int) -> tuple[int, int]:
 
 
 @kernel
-def _pool_level(maxima: Maxima, window: Array, level: int, bins: Array) -> None:
-    x1, y1, x2, y2 = window
+def _pool_level(maxima: Maxima, box: Array, level: int, bins: Array) -> None:
+    x1, y1, x2, y2 = box
     for i in range(level):
         top, bottom = _edges(y1, y2, level, i)
         for j in range(level):
@@ -176,9 +176,9 @@ def largest_cells(
 ) -> NDArray[np.int64]:
     """Where `spatial_pyramid_pool` finds its maxima, ``(R, n_bins, C)`` int64: ``y * w + x``, the first in that order.
 
-    Raises what it does for windows.
+    Raises what it does for cells.
     """
-    _check_windows(cells, feature_map.shape[:2])
+    _check_cells(cells, feature_map.shape[:2])
     found = np.empty((len(cells), n_bins(levels), feature_map.shape[2]), np.int64)
     rows = np.array_split(np.arange(len(cells)), thread_count())
     in_threads(lambda part: _find_largest(feature_map, cells, np.array(levels), found, part), rows, thread_count())

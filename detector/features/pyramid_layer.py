@@ -28,7 +28,7 @@ class SpatialPyramidPooling(nn.Module):
     ``levels``: bins a side of each level. ``mode``: what a bin keeps of its cells, "max" or "average". The attribute
     ``n_bins`` is the number of all bins, 50 for levels 6, 3, 2, 1.
 
-    A row is that of ``spatial_pyramid_pool`` on the window of the whole map, flattened: levels in the order given,
+    A row is that of ``spatial_pyramid_pool`` on all cells of the map, flattened: levels in the order given,
     inside a level rows of bins before columns, inside a bin all channels. So channel ``c`` of bin ``(i, j)`` of a
     level ``n`` is at ``(first + i * n + j) * C + c``, where ``first`` counts the bins of the levels before. Fully
     connected weights therefore fit features of whole maps and of regions alike. (The authors' release puts channels
@@ -73,16 +73,16 @@ class SpatialPyramidPooling(nn.Module):
         return f"levels={self.levels}, mode={self.mode!r}"
 
 
-def pool_windows(feature_map: Tensor, cells: NDArray[np.int64], levels: Sequence[int] = PAPER_LEVELS) -> Tensor:
-    """`SpatialPyramidPooling` of windows of one map, for training: ``(C, h, w)`` -> ``(R, n_bins * C)``.
+def pool_regions(feature_map: Tensor, cells: NDArray[np.int64], levels: Sequence[int] = PAPER_LEVELS) -> Tensor:
+    """`SpatialPyramidPooling` of regions of one map, for training: ``(C, h, w)`` -> ``(R, n_bins * C)``.
 
-    ``cells`` are ``(R, 4)`` half-open windows ``x1 y1 x2 y2`` inside the map, none empty. Where several cells of a bin
+    ``cells`` are ``(R, 4)``, half-open ``x1 y1 x2 y2`` inside the map, none empty. Where several cells of a bin
     are largest, one of them gets the whole gradient.
     """
     rows = feature_map.permute(1, 2, 0)
     found = largest_cells(rows.numpy(force=True), cells, levels)
     largest = torch.from_numpy(found).to(feature_map.device).flatten(0, 1)
-    # gathered at once, so that gradients are summed up in one map, not in one a window
+    # gathered at once, so that gradients are summed up in one map, not in one a region
     return rows.flatten(0, 1).gather(0, largest).unflatten(0, found.shape[:2]).flatten(1)
 
 

@@ -1,20 +1,20 @@
 """Fully connected layers between pooled features and scores, as they are used once trained (paper, section 4.1).
 
-`finetuning` trains them. Features for linear SVMs are the values of fc6 or fc7 after ReLU; the softmax over the classes
+Features for linear SVMs are the values of fc6 or fc7 after ReLU; the softmax over the classes
 and background, fc8, may score boxes itself.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from detector.runtime.hashing import digest
 
 Features = NDArray[np.float32]
 Half = NDArray[np.float16]
@@ -70,11 +70,7 @@ class FullyConnected:
     @property
     def digest(self) -> str:
         """SHA-256, in hexadecimal, of all weights and biases."""
-        result = hashlib.sha256()
-        arrays: list[NDArray[Any]] = [*self.weights, *self.biases]
-        for array in arrays:
-            result.update(array.tobytes())
-        return result.hexdigest()
+        return digest([*(each.tobytes() for each in self.weights), *(each.tobytes() for each in self.biases)])
 
     def __call__(self, features: Features) -> Features:
         if features.ndim != 2 or features.shape[1] != self.n_inputs:

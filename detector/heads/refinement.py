@@ -1,4 +1,4 @@
-"""Boxes moved and scored anew before suppression, and survivors placed by all boxes that agree with them.
+"""Boxes moved and scored again before suppression, and survivors placed by all boxes that agree with them.
 
 Not in the paper; both steps are those of Gidaris & Komodakis (ICCV 2015, section 5: iterative localisation, bounding
 box voting), with the one-shot regressors and SVMs of SPP-net in place of their networks.
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from detector.boxes import Boxes, clip, decode_deltas, flip, iou
 from detector.detections import Detections
-from detector.features.encoder import FeatureMaps, Features, RegionEncoder
+from detector.features.encoder import Encoder, FeatureMaps, Features
 
 HALF = np.float32(0.5)
 SAME_OBJECT = 0.5
@@ -30,7 +30,7 @@ class Refiner:
     ``(n,)`` of these classes.
     """
 
-    encoder: RegionEncoder
+    encoder: Encoder
     move: Callable[[Features, NDArray[np.int64]], Boxes]
     score: Callable[[Features, NDArray[np.int64]], NDArray[np.float32]]
     rounds: int
@@ -82,7 +82,7 @@ class Refiner:
             if scores:
                 found[rows] = self.score(features, labels[rows])
 
-        self.encoder.for_each_block(maps, self.encoder.windows(maps, boxes), use)
+        self.encoder.for_each_block(maps, self.encoder.regions(maps, boxes), use)
         return deltas, found
 
 

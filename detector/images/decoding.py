@@ -88,7 +88,7 @@ def decoded_size(file: BinaryIO, *, max_pixels: int) -> tuple[int, int]:
 def silenced_stderr() -> Iterator[None]:
     """Discard what decoders print: libpng and libjpeg write to descriptor 2 and cannot be told not to.
 
-    One thread at a time, lest one restores what another has redirected.
+    One thread at a time: another one would restore what this one has redirected.
     """
     with _stderr_lock, warnings.catch_warnings(), Path(os.devnull).open("wb") as nowhere:
         warnings.simplefilter("ignore")

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.boxes import Boxes, as_boxes
+from detector.boxes import Boxes, as_boxes, from_one_based
 from detector.images.resizing import check_image
 from detector.runtime.optional import optional
 
@@ -167,7 +167,7 @@ def _read_mat(path: Path) -> dict[str, Boxes]:
     if len(ids) != len(cells):
         raise ValueError(f"holds {len(ids)} images but boxes of {len(cells)}")
     boxes = {image_id: _checked(cell, image_id)[:, [1, 0, 3, 2]] for image_id, cell in zip(ids, cells, strict=True)}
-    return {image_id: each - np.array([1, 1, 0, 0], np.float32) for image_id, each in boxes.items()}
+    return {image_id: from_one_based(each).astype(np.float32) for image_id, each in boxes.items()}
 
 
 def _checked(boxes: Any, image_id: str) -> Boxes:

@@ -16,8 +16,8 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 def kernel(function: Kernel) -> Kernel:
     """Compile `function` on first use, without the GIL, and keep the machine code on disk.
 
-    numba keeps the code beside the source, or in the user's cache directory where the source is read-only, or
-    in NUMBA_CACHE_DIR. Where none of them can be written, the code is compiled anew in every process.
+    numba keeps the code next to the source, or in the user's cache directory where the source is read-only, or
+    in NUMBA_CACHE_DIR. Where none of them can be written, the code is compiled again in every process.
     """
     return _compiled(function)
 

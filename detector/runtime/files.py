@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +14,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from detector.runtime.hashing import checksum
+
 _METADATA = "spp-detector"
 
 Arrays = dict[str, NDArray[np.generic]]
@@ -23,7 +23,7 @@ Arrays = dict[str, NDArray[np.generic]]
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path``, for the block to write to.
+    """A temporary name next to ``path``, for the block to write to.
 
     When the block ends well the file is renamed to ``path``, else it is removed: a reader, a crash or a second writer
     never meets a half-written file. Raises OSError, naming ``path``, when it cannot be written.
@@ -45,11 +45,6 @@ def file_state(path: Path) -> tuple[str, int, int]:
     return str(path.resolve()), status.st_mtime_ns, status.st_size
 
 
-def fingerprint(settings: Mapping[str, object]) -> str:
-    """First 16 hexadecimal digits of the SHA-256 of ``settings`` as JSON with sorted keys."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` as JSON, whole or not at all. Folders are made where they are missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +61,7 @@ def write_arrays(path: Path, arrays: Arrays, metadata: Mapping[str, Any]) -> Non
     # safetensors writes the memory of an array as it lies there, whatever its order
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     # one key: safetensors writes several in random order, and equal contents shall be equal files
-    description = json.dumps({**metadata, "crc32": _checksum(arrays)}, sort_keys=True)
+    description = json.dumps({**metadata, "crc32": checksum(_contents(arrays))}, sort_keys=True)
     with replacing(path) as temporary:
         temporary.write_bytes(save(arrays, {_METADATA: description}))
 
@@ -82,7 +77,7 @@ def read_arrays(path: Path) -> tuple[Arrays, dict[str, Any]]:
         if not isinstance(metadata, dict) or "crc32" not in metadata:
             raise ValueError(f"{path}: is no file of this program")
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    if metadata.pop("crc32") != _checksum(arrays):
+    if metadata.pop("crc32") != checksum(_contents(arrays)):
         raise ValueError(f"{path}: is damaged: the checksum does not fit the contents")
     return arrays, metadata
 
@@ -98,15 +93,13 @@ def reading(path: str | Path) -> Iterator[None]:
         # such as a folder; the library names no file then
         raise OSError(f"{path}: cannot be read as a file: {error}") from error
     except (SafetensorError, json.JSONDecodeError, TypeError) as error:
-        # TypeError: of a type, such as bfloat16, that numpy has not
+        # TypeError: of a type, such as bfloat16, that numpy does not have
         raise ValueError(f"{path}: is damaged or no safetensors file: {error}") from None
 
 
-def _checksum(arrays: Arrays) -> str:
-    crc = 0
+def _contents(arrays: Arrays) -> Iterator[bytes | memoryview]:
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
-        crc = zlib.crc32(f"{name}{array.dtype.str}{array.shape}".encode(), crc)
+        yield f"{name}{array.dtype.str}{array.shape}".encode()
         # as bytes: there are types, such as bfloat16, that no buffer may be of
-        crc = zlib.crc32(array.reshape(-1).view(np.uint8).data, crc)
-    return f"{crc:08x}"
+        yield array.reshape(-1).view(np.uint8).data

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from detector.runtime.files import Arrays, read_arrays
-
-_log = logging.getLogger(__name__)
+from detector.runtime.files import Arrays
 
 
 @dataclass(frozen=True)
@@ -27,20 +23,6 @@ class Checkpoint:
 
     path: Path
     seconds: float = float("inf")
-
-
-def read_state(path: Path) -> tuple[Arrays, dict[str, Any]] | None:
-    """Arrays and metadata of a state written by `write_arrays`, or None where there is none.
-
-    A damaged file is logged as a warning and counts as none. Raises OSError when it cannot be read.
-    """
-    try:
-        return read_arrays(path)
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        _log.warning("%s; starting over", error)
-        return None
 
 
 def to_arrays(tensors: Mapping[str, torch.Tensor]) -> Arrays:

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import nn
 
+from detector.runtime.array_cache import stored_arrays
 from detector.runtime.files import Arrays, write_arrays
 from detector.runtime.progress import Progress, without_progress
-from detector.training.checkpoints import Checkpoint, read_state, restore_training, to_arrays, training_arrays
+from detector.training.checkpoints import Checkpoint, restore_training, to_arrays, training_arrays
 
 StateDict = dict[str, torch.Tensor]
 
@@ -176,7 +177,7 @@ class GradientDescent:
         self._saved = time.monotonic()
 
     def _load(self) -> None:
-        if self.checkpoint is None or (state := read_state(self.checkpoint.path)) is None:
+        if self.checkpoint is None or (state := stored_arrays(self.checkpoint.path, "starting over")) is None:
             return
         arrays, metadata = state
         best = {name: arrays.get(f"best.{name}") for name in self.network.state_dict()}

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from detector.config.detector import FineTuningConfig
-from detector.features.encoder import Features, RegionEncoder
+from detector.features.encoder import Encoder, Features
 from detector.heads.fully_connected import FullyConnected, Softmax
 from detector.runtime.progress import Progress, without_progress
 from detector.training.checkpoints import Checkpoint
@@ -92,7 +92,7 @@ def tune_layers(
     return replace(tuned, fc6=(np.ascontiguousarray(weights.T).astype(np.float16), biases))
 
 
-def initial_layers(config: FineTuningConfig, encoder: RegionEncoder) -> list[Layer]:
+def initial_layers(config: FineTuningConfig, encoder: Encoder) -> list[Layer]:
     """The layers that fine-tuning begins with, on plain features, if the recipe names some.
 
     Raises OSError and ValueError as `imagenet_layers` does, and for layers of another width than the recipe's.

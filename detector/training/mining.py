@@ -73,9 +73,9 @@ def mining_targets(
     return targets
 
 
-def unique_rows(windows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Ascending indices of the first row of every distinct window: boxes that read the same cells are one sample."""
-    return np.sort(np.unique(windows, axis=0, return_index=True)[1])
+def unique_rows(regions: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Ascending indices of the first row of every distinct region: boxes that read the same cells are one sample."""
+    return np.sort(np.unique(regions, axis=0, return_index=True)[1])
 
 
 @dataclass(frozen=True)

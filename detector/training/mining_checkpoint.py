@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from detector.heads.linear_svm import LinearSVMs
+from detector.runtime.array_cache import stored_arrays
 from detector.runtime.files import Arrays, write_arrays
-from detector.training.checkpoints import read_state
 from detector.training.mining import MiningImages, MiningState
 from detector.training.sample_bank import Bank
 
@@ -31,7 +31,7 @@ def load_state(path: Path, images: MiningImages, bank: Bank) -> MiningState | No
 
     A damaged file is reported and counts as none.
     """
-    if (stored := read_state(path)) is None:
+    if (stored := stored_arrays(path, "starting over")) is None:
         return None
     arrays, metadata = stored
     keys = arrays["keys"].astype(np.int64)

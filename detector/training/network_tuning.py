@@ -18,20 +18,21 @@ from torch import nn
 
 from detector.backbones.loading import Network, load_network
 from detector.backbones.splitting import split_network
-from detector.backbones.truncation import digest
+from detector.backbones.truncation import network_digest
 from detector.boxes import Boxes
-from detector.cached_features import build_cache, fill_cache
 from detector.config.detector import Config
-from detector.features.feature_cache import FeatureCache
+from detector.datasets.annotation import Annotation
+from detector.features.feature_cache import FeatureCache, fill_cache
 from detector.features.pooling import n_bins
-from detector.features.pyramid_layer import pool_windows
+from detector.features.pyramid_layer import pool_regions
 from detector.runtime.progress import Progress, without_progress
+from detector.stages import build_cache
 from detector.training.checkpoints import Checkpoint
 from detector.training.gradient_descent import Batch, GradientDescent, Validation, parameter_groups, sgd, softmax_loss
 from detector.training.layer_tuning import build_layers
 from detector.training.sampling import RandomBoxes, validation_split
 from detector.training.state_files import data_digest, state_file
-from detector.training.training_set import Annotations, TrainingSet
+from detector.training.training_set import TrainingSet
 from detector.training.tuning_settings import VALIDATION_BOXES, FineTuningSettings, fine_tuning_settings
 
 Regions = tuple[torch.Tensor, NDArray[np.int64]]
@@ -46,7 +47,7 @@ _SCALE_BATCHES = 25
 
 def tune_network(
     config: Config,
-    annotations: Annotations,
+    annotations: Sequence[Annotation],
     n_classes: int,
     first: str,
     directory: Path,
@@ -99,7 +100,7 @@ def tune_network(
 
 
 def _checkpoint_file(
-    config: Config, first: str, network: Network, annotations: Annotations, cache: FeatureCache
+    config: Config, first: str, network: Network, annotations: Sequence[Annotation], cache: FeatureCache
 ) -> Path:
     changes = {
         "features": config.features.model_dump(mode="json"),
@@ -108,7 +109,7 @@ def _checkpoint_file(
         ),
         "difficult": config.svm.difficult,
         "first": first,
-        "network": digest(network.module.network),
+        "network": network_digest(network.module.network),
     }
     return state_file("network", changes, data_digest(annotations, cache), cache)
 
@@ -140,7 +141,7 @@ class _ScoredRegions(nn.Module):
         pooled = []
         for maps, cells in regions:
             last = self.last(maps.to(device, torch.float32))[0]
-            pooled.append(pool_windows(last.float(), cells, self.levels))
+            pooled.append(pool_regions(last.float(), cells, self.levels))
         return torch.cat(pooled)
 
     def measure(self, batches: Iterable[Sequence[Regions]]) -> None:
@@ -192,11 +193,11 @@ def _batch(images: RandomBoxes, chosen: Iterable[int], random: np.random.Generat
     regions: list[Regions] = []
     labels = [np.zeros(0, np.int64)]
     for index in chosen:
-        maps, windows, own = images.draw(int(index), n_boxes, random)
+        maps, drawn, own = images.draw(int(index), n_boxes, random)
         if len(own):
-            (scale,) = np.unique(windows[:, 0])
+            (scale,) = np.unique(drawn[:, 0])
             # channels last, as it lies there
-            regions.append((torch.from_numpy(maps.maps[scale]).permute(2, 0, 1)[None], windows[:, 1:]))
+            regions.append((torch.from_numpy(maps.maps[scale]).permute(2, 0, 1)[None], drawn[:, 1:]))
             labels.append(own)
     joined = torch.from_numpy(np.concatenate(labels))
     return Batch(regions, joined, len(joined))

@@ -73,13 +73,13 @@ class RandomBoxes:
 
     def sample(self, index: int, n_boxes: int, random: np.random.Generator) -> tuple[Features, NDArray[np.int64]]:
         """Scaled features ``(n, D)`` of at most ``n_boxes`` boxes and their labels ``(n,)``, background being K."""
-        maps, windows, labels = self.draw(index, n_boxes, random)
-        return self.images.cache.encoder.apply(self.images.scale_features, maps, windows), labels
+        maps, regions, labels = self.draw(index, n_boxes, random)
+        return self.images.cache.encoder.apply(self.images.scale_features, maps, regions), labels
 
     def draw(
         self, index: int, n_boxes: int, random: np.random.Generator
     ) -> tuple[FeatureMaps, NDArray[np.int64], NDArray[np.int64]]:
-        """`sample` before pooling: the image's maps, windows ``(n, 5)`` and labels ``(n,)``."""
+        """`sample` before pooling: the image's maps, regions ``(n, 5)`` and labels ``(n,)``."""
         images, index = self.images, int(self.indices[index])
         annotation = images.annotations[index]
         boxes, overlaps = images.labelled_boxes(index)
@@ -98,8 +98,8 @@ class RandomBoxes:
         maps = cached(annotation.image_id, annotation.path)
         chosen = flip(boxes[rows], maps.image_size[1]) if mirrored else boxes[rows]
         scales = random.integers(len(maps.zooms), size=1 if self.one_scale else len(rows))
-        windows = images.cache.encoder.windows_at(maps, chosen, np.broadcast_to(scales, len(rows)))
-        return maps, windows, labels
+        regions = images.cache.encoder.regions(maps, chosen, np.broadcast_to(scales, len(rows)))
+        return maps, regions, labels
 
 
 def validation_split(images: TrainingSet, config: FineTuningConfig) -> tuple[RandomBoxes, RandomBoxes]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from detector.datasets.annotation import Annotation
 from detector.features.feature_cache import FeatureCache
-from detector.runtime.files import fingerprint
-from detector.training.training_set import Annotations, annotation_bytes
+from detector.runtime.hashing import digest, fingerprint
 
 
 def state_file(kind: str, settings: Mapping[str, Any], data: str, cache: FeatureCache) -> Path:
@@ -21,10 +20,12 @@ def state_file(kind: str, settings: Mapping[str, Any], data: str, cache: Feature
     return cache.directory / f"{kind}-{fingerprint(changes)}.safetensors"
 
 
-def data_digest(annotations: Annotations, cache: FeatureCache) -> str:
+def data_digest(annotations: Sequence[Annotation], cache: FeatureCache) -> str:
     """SHA-256, in hexadecimal, of all objects and proposals."""
-    result = hashlib.sha256()
-    for each in annotations:
-        result.update(annotation_bytes(each))
-        result.update(bytes(cache.proposals(each.image_id, each.path)))
-    return result.hexdigest()
+
+    def parts() -> Iterator[bytes]:
+        for each in annotations:
+            yield each.to_bytes()
+            yield bytes(cache.proposals(each.image_id, each.path))
+
+    return digest(parts())

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from detector.cached_features import fill_cache
 from detector.config.detector import Config
-from detector.features.feature_cache import FeatureCache
+from detector.datasets.annotation import Annotation
+from detector.features.feature_cache import FeatureCache, fill_cache
 from detector.heads.fully_connected import FullyConnected, Softmax
+from detector.heads.heads import Heads
 from detector.pipeline import Detector
 from detector.runtime.progress import Progress, without_progress
 from detector.training.feature_scaling import scaled
@@ -20,12 +21,12 @@ from detector.training.regressor_training import train_regressors
 from detector.training.sampling import validation_split
 from detector.training.state_files import data_digest, state_file
 from detector.training.svm_training import sample_capacity, train_svms
-from detector.training.training_set import Annotations, TrainingSet
+from detector.training.training_set import TrainingSet
 
 
 def train(
     config: Config,
-    annotations: Annotations,
+    annotations: Sequence[Annotation],
     class_names: Sequence[str],
     cache: FeatureCache,
     progress: Progress = without_progress,
@@ -50,7 +51,8 @@ def train(
     if config.regression.enabled:
         regressors = train_regressors(for_regressors, config.regression, config.svm.seed, progress)
     checkpoints.svms.unlink(missing_ok=True)
-    return Detector(cache.propose, cache.encoder, scorer, regressors, stages.class_names, config, layers=tuned.layers)
+    heads = Heads(scorer, regressors, tuned.layers, config.regression.features)
+    return Detector.by_recipe(config, cache.propose, cache.encoder, heads, stages.class_names)
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, iou
-from detector.evaluation.voc import Truth
-from detector.features.encoder import FeatureMaps, RegionEncoder
+from detector.datasets.annotation import Annotation
+from detector.features.encoder import Encoder, FeatureMaps, Regions
 from detector.features.feature_cache import FeatureCache
 from detector.heads.fully_connected import FullyConnected
 from detector.heads.linear_svm import LinearSVMs
@@ -21,48 +19,27 @@ from detector.training.mining import class_overlaps, mining_targets, unique_rows
 Features = NDArray[np.float32]
 
 
-class Annotation(Truth, Protocol):
-    """An image and its objects, as evaluation knows them, with the path of its file."""
-
-    @property
-    def path(self) -> Path: ...
-
-
-def annotation_bytes(annotation: Truth) -> bytes:
-    """All that an annotation says, for digests."""
-    parts = (annotation.image_id.encode(), annotation.boxes, annotation.labels, annotation.difficult)
-    return b"".join(bytes(part) for part in parts)
-
-
-class Annotations(Protocol):
-    """A data set: annotations by index."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int) -> Annotation: ...
-    def __iter__(self) -> Iterator[Annotation]: ...
-
-
 @dataclass(frozen=True)
 class ImageSamples:
     """The boxes of one image as mining sees them: `detector.training.mining.RegionSamples`.
 
-    windows: ``(R, 5)`` int64, of `RegionEncoder.windows`: where features come from.
+    regions: ``(R, 5)``, of `Encoder.regions`: where features come from.
     prepare: pooled features ``(n, D)``, which it may overwrite, to those that are learned from.
     """
 
     targets: NDArray[np.int8]
-    windows: NDArray[np.int64]
+    regions: Regions
     maps: FeatureMaps
-    encoder: RegionEncoder
+    encoder: Encoder
     prepare: Callable[[Features], Features]
 
     def features(self, rows: NDArray[np.int64] | slice) -> Features:
         """Features ``(n, D)`` float32 of some boxes."""
-        return self.encoder.apply(self.prepare, self.maps, self.windows[rows])
+        return self.encoder.apply(self.prepare, self.maps, self.regions[rows])
 
     def scores(self, svms: LinearSVMs) -> Features:
         """Scores ``(R, K)`` float32 of all boxes, which are pooled and scored a block at a time."""
-        return self.encoder.apply(lambda pooled: svms.decision_function(self.prepare(pooled)), self.maps, self.windows)
+        return self.encoder.apply(lambda pooled: svms.decision_function(self.prepare(pooled)), self.maps, self.regions)
 
 
 @dataclass(frozen=True)
@@ -74,7 +51,7 @@ class TrainingSet:
     `unscaled` takes both back out of what was learned.
     """
 
-    annotations: Annotations
+    annotations: Sequence[Annotation]
     n_classes: int
     cache: FeatureCache
     max_negative_iou: float = 0.3
@@ -98,12 +75,12 @@ class TrainingSet:
         overlaps = class_overlaps(iou(boxes, annotation.boxes), annotation.labels, self.n_classes)
         targets = mining_targets(overlaps, labels, self.max_negative_iou)
         maps = self.cache.maps(annotation.image_id, annotation.path)
-        windows = self.cache.encoder.windows(maps, boxes)
+        regions = self.cache.encoder.regions(maps, boxes)
         # ground truth stays whatever it shares its cells with; negatives that read the same cells are one sample
         n_objects = len(labels)
-        kept = unique_rows(windows)
+        kept = unique_rows(regions)
         kept = np.concatenate([np.arange(n_objects), kept[kept >= n_objects]])
-        return ImageSamples(targets[kept], windows[kept], maps, self.cache.encoder, self.scale_features)
+        return ImageSamples(targets[kept], regions[kept], maps, self.cache.encoder, self.scale_features)
 
     def boxes(self, index: int) -> tuple[Boxes, NDArray[np.int64]]:
         """Boxes ``(R, 4)`` of an image, those of its positive objects first, and these objects' labels."""
@@ -142,7 +119,7 @@ class TrainingSet:
         """Features ``(R, D)`` of ``(R, 4)`` boxes of an image."""
         annotation = self.annotations[index]
         maps = self.cache.maps(annotation.image_id, annotation.path)
-        return self.cache.encoder.apply(self.scale_features, maps, self.cache.encoder.windows(maps, boxes))
+        return self.cache.encoder.apply(self.scale_features, maps, self.cache.encoder.regions(maps, boxes))
 
     def scale_features(self, features: Features) -> Features:
         """Those ``(R, D)`` that are learned from, of pooled ones, float32, which are overwritten."""

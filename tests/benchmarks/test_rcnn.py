@@ -9,9 +9,9 @@ import pytest
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from benchmarks.crops import LEVELS, MEAN, SIDE, CropCache, CropEncoder, warp
+from benchmarks.crops import MEAN, SIDE, CropCache, CropEncoder, warp
 from detector.backbones.backbone import load_backbone
-from detector.boxes import as_boxes
+from detector.boxes import Boxes, as_boxes
 from detector.images.files import write_image
 
 FILL = (1, 2, 3)
@@ -19,7 +19,12 @@ FILL = (1, 2, 3)
 
 @pytest.fixture(scope="module")
 def encoder() -> CropEncoder:
-    return CropEncoder(load_backbone("alexnet", weights="random"), (SIDE,), LEVELS)
+    return CropEncoder(load_backbone("alexnet", weights="random"))
+
+
+def encode(encoder: CropEncoder, image: NDArray[np.uint8], boxes: Boxes) -> NDArray[np.float32]:
+    maps = encoder.maps(image, boxes)
+    return encoder.pool(maps, encoder.regions(maps, boxes))
 
 
 @pytest.fixture
@@ -52,7 +57,7 @@ def test_each_side_is_stretched_by_itself() -> None:
 
 def test_features_are_those_of_the_network_on_the_crop(encoder: CropEncoder, noise: NDArray[np.uint8]) -> None:
     boxes = as_boxes([[50, 40, 245, 235], [0, 0, 80, 300]])
-    features = encoder(noise, boxes)
+    features = encode(encoder, noise, boxes)
     crops = [noise[24:251, 34:261], warp(noise, boxes[1], MEAN["alexnet"])]
     expected = [F.max_pool2d(encoder.backbone(crop), 3, 2).flatten().numpy() for crop in crops]
     assert features.shape == (2, encoder.n_features) == (2, 9216)
@@ -62,12 +67,12 @@ def test_features_are_those_of_the_network_on_the_crop(encoder: CropEncoder, noi
 def test_stored_rows_are_found_by_their_boxes(encoder: CropEncoder, noise: NDArray[np.uint8], tmp_path: Path) -> None:
     write_image(tmp_path / "noise.png", noise)
     truths, proposals = as_boxes([[5, 5, 60, 60]]), as_boxes([[0, 0, 100, 100], [5, 5, 60, 60]])
-    cache = CropCache(tmp_path, encoder, lambda image: proposals, {}, truths={"noise": truths})
+    cache = CropCache(tmp_path, encoder, lambda image: proposals, {}, ground_truth={"noise": truths})
     for _ in range(2):
         rows = cache.maps("noise", tmp_path / "noise.png")
-        windows = encoder.windows(rows, proposals)
-        assert windows[:, 0].tolist() == [1, 0]  # a proposal that is a true box is the same sample
-        np.testing.assert_allclose(encoder.pool(rows, windows), encoder(noise, proposals), rtol=2e-3, atol=1e-4)
+        regions = encoder.regions(rows, proposals)
+        assert regions[:, 0].tolist() == [1, 0]  # a proposal that is a true box is the same sample
+        np.testing.assert_allclose(encoder.pool(rows, regions), encode(encoder, noise, proposals), rtol=2e-3, atol=1e-4)
     assert cache.is_complete("noise")
     with pytest.raises(ValueError, match=r"no features of box \[1.0"):
-        encoder.windows(rows, as_boxes([[1, 1, 2, 2]]))
+        encoder.regions(rows, as_boxes([[1, 1, 2, 2]]))

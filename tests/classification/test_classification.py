@@ -19,7 +19,7 @@ from detector.backbones.backbone import load_backbone
 from detector.backbones.loading import load_network
 from detector.classification.model import Classifier
 from detector.classification.training import train_classifier
-from detector.classification.views import Views, multi_sides, nine_crops, resize
+from detector.classification.views import Views, multi_sides, nine_crops, resize_squeezed
 from detector.config.classifier import ClassifierConfig, load_classifier_config, parse_classifier_config
 from detector.features.mapping import boxes_to_cells
 from detector.features.pooling import spatial_pyramid_pool
@@ -70,7 +70,7 @@ def test_the_whole_image_is_seen_at_the_size_asked_for(
     trained: dict[str, Classifier], images: list[NDArray[np.uint8]]
 ) -> None:
     classifier = trained["plain"]
-    maps = classifier.backbone(resize(images[0], 70))[None]
+    maps = classifier.backbone(resize_squeezed(images[0], 70))[None]
     expected = classifier.head(maps).softmax(1).detach().numpy()
     np.testing.assert_allclose(classifier.scores(images[:1], "whole", 70), expected, rtol=1e-5)
     assert not np.allclose(classifier.scores(images[:1]), expected, rtol=1e-5)
@@ -82,7 +82,7 @@ def test_many_views_are_crops_of_maps(trained: dict[str, Classifier], images: li
     geometry = classifier.backbone.geometry
     rows = []
     for side in multi_sides(48):
-        for image in (resize(whole, side), resize(whole, side)[:, ::-1]):
+        for image in (resize_squeezed(whole, side), resize_squeezed(whole, side)[:, ::-1]):
             feature_map = classifier.backbone(image).permute(1, 2, 0).numpy()
             crops = nine_crops(image.shape[0], image.shape[1], 48)
             cells = boxes_to_cells(crops, 1, geometry.stride, geometry.offset, feature_map.shape[:2])

@@ -21,7 +21,7 @@ from detector.classification.views import (
     cut,
     multi_sides,
     nine_crops,
-    resize,
+    resize_squeezed,
     view_images,
 )
 from detector.config.classifier import ImageConfig
@@ -82,9 +82,9 @@ def test_crops_are_pixels_of_the_resized_image(noise: NDArray[np.uint8]) -> None
 
 
 def test_very_long_images_are_squeezed_to_four_to_one() -> None:
-    assert resize(np.zeros((3, 300, 3), np.uint8), 20).shape == (20, 80, 3)
-    assert resize(np.zeros((1000, 10, 3), np.uint8), 20).shape == (80, 20, 3)
-    assert resize(np.zeros((10, 40, 3), np.uint8), 20).shape == (20, 80, 3)
+    assert resize_squeezed(np.zeros((3, 300, 3), np.uint8), 20).shape == (20, 80, 3)
+    assert resize_squeezed(np.zeros((1000, 10, 3), np.uint8), 20).shape == (80, 20, 3)
+    assert resize_squeezed(np.zeros((10, 40, 3), np.uint8), 20).shape == (20, 80, 3)
 
 
 def test_parts_have_whole_pixels_and_at_least_one(noise: NDArray[np.uint8]) -> None:
@@ -135,7 +135,7 @@ def test_resized_images_are_kept_and_belong_to_their_image(tmp_path: Path, noise
     samples = LabelledImages((path, path), exclusive_targets(np.arange(2), 2), ("a", "b"), True, "noise", boxes)
     kept = ResizedImages(samples, 20, tmp_path / "cache")
     for _ in range(2):
-        np.testing.assert_array_equal(kept[0], resize(noise, 20))
+        np.testing.assert_array_equal(kept[0], resize_squeezed(noise, 20))
         np.testing.assert_array_equal(kept[1], noise[:20, 10:30])
     files = sorted((tmp_path / "cache").rglob("*.safetensors"))
     assert len(files) == 2
@@ -143,4 +143,4 @@ def test_resized_images_are_kept_and_belong_to_their_image(tmp_path: Path, noise
         file.write_bytes(file.read_bytes()[:-1])
     np.testing.assert_array_equal(kept[1], ResizedImages(samples, 20)[1])
     write_image(path, noise[:, :, ::-1])
-    np.testing.assert_array_equal(kept[0], resize(noise[:, :, ::-1], 20))
+    np.testing.assert_array_equal(kept[0], resize_squeezed(noise[:, :, ::-1], 20))

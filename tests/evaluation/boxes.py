@@ -1,10 +1,10 @@
 """Ground truth and detections of images, written out in a line."""
 
-from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detector.datasets.annotation import Annotation
 from detector.detections import Detections
 
 NAMES = ("cat", "dog", "sheep")
@@ -12,17 +12,10 @@ Box = tuple[float, float, float, float]
 A, B, FAR = (0.0, 0.0, 10.0, 10.0), (20.0, 0.0, 30.0, 10.0), (80.0, 80.0, 90.0, 90.0)
 
 
-@dataclass(frozen=True)
-class Objects:
-    image_id: str
-    boxes: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    difficult: NDArray[np.bool_]
-
-
-def objects(image_id: str, *rows: tuple[Box, int, bool]) -> Objects:
-    return Objects(
+def objects(image_id: str, *rows: tuple[Box, int, bool]) -> Annotation:
+    return Annotation(
         image_id,
+        Path(f"{image_id}.jpg"),
         np.array([box for box, _, _ in rows], np.float32).reshape(-1, 4),
         np.array([label for _, label, _ in rows], np.int64),
         np.array([difficult for _, _, difficult in rows], np.bool_),

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from detector.datasets.annotation import Annotation
 from detector.detections import Detections
 from detector.evaluation.voc import ClassDetections, Metric, average_precision, by_class, evaluate_voc
-from tests.evaluation.boxes import FAR, NAMES, A, B, Objects, found, objects
+from tests.evaluation.boxes import FAR, NAMES, A, B, found, objects
 
 
-def ap_of_cat(truths: Sequence[Objects], detections: Sequence[Detections], metric: Metric = "voc07") -> float:
+def ap_of_cat(truths: Sequence[Annotation], detections: Sequence[Detections], metric: Metric = "voc07") -> float:
     image_ids = [truth.image_id for truth in truths]
     return evaluate_voc(by_class(image_ids, detections), truths, NAMES, metric).AP["cat"]
 
@@ -109,7 +110,7 @@ def test_evaluate_rejects_bad_input() -> None:
     truths = [objects("000012", (A, 0, False))]
     with pytest.raises(ValueError, match="'cat' is detected in image '000013', not one of the 1 evaluated"):
         evaluate_voc(by_class(["000013"], [found((A, 0, 1.0))]), truths, NAMES)
-    with pytest.raises(ValueError, match="truths must hold each image once"):
+    with pytest.raises(ValueError, match="ground_truth must hold each image once"):
         evaluate_voc({}, truths * 2, NAMES)
     with pytest.raises(ValueError, match=r"labels must be in 0\.\.2, but got 3"):
         evaluate_voc({}, [objects("1", (A, 3, False))], NAMES)

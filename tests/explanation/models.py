@@ -95,4 +95,4 @@ def random_detector(
         layers=layers,
     )
     config = parse_config({"detection": {"min_score": -0.5, **detection}}, "test")
-    return replace(detector, config=config)
+    return replace(detector, settings=config.detection)

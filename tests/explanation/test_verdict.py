@@ -145,10 +145,10 @@ def test_verdicts_agree_with_what_is_detected(kind: str) -> None:
                     assert verdict.other.iou > 0.3
                 if kind == "fc7":
                     scores = [
-                        model.decision_function(model.encoder(explainer.image, asked[None]))[0, label]
-                        for model in models
+                        model.decision_function(model.encoder.pool(maps, model.encoder.regions(maps, asked[None])))
+                        for model, (maps, _) in zip(models, explainer.inputs, strict=True)
                     ]
-                    assert verdict.evidence.score == pytest.approx(max(scores), abs=1e-4)
+                    assert verdict.evidence.score == pytest.approx(max(each[0, label] for each in scores), abs=1e-4)
     assert outcomes >= {"found", "no proposal", "low score", "suppressed"}
 
 

@@ -59,7 +59,7 @@ def test_features_equal_pooling_step_by_step(cat: NDArray[np.uint8]) -> None:
 def test_boxes_are_read_from_their_best_scale(cat: NDArray[np.uint8]) -> None:
     encoder = fake_encoder(short_sides=(96, 480))
     maps = encoder.maps(cat)
-    windows = encoder.windows(maps, BOXES)
+    windows = encoder.regions(maps, BOXES)
     # 480 / 300 makes the 190 x 160 box 304 x 256, far from 224^2; 96 / 300 makes it 61 x 51, farther
     assert windows[:, 0].tolist() == [1, 0, 1]
     alone = fake_encoder(short_sides=(480,))
@@ -123,11 +123,11 @@ def test_scales_that_no_box_is_read_from_are_not_computed(cat: NDArray[np.uint8]
     backbone: Any = encoder.backbone
     assert [min(size) for size in backbone.sizes] == [160, 480]
     maps = encoder.maps(cat)
-    np.testing.assert_array_equal(features, encoder.pool(maps, encoder.windows(maps, BOXES)))
+    np.testing.assert_array_equal(features, encoder.pool(maps, encoder.regions(maps, BOXES)))
     # another box, which would be read from 96 if that were there
     whole = as_boxes([[0, 0, 451, 300]])
     few = fake_encoder(short_sides=(96, 160, 480))
-    assert few.windows(few.maps(cat, BOXES[[0]]), whole)[:, 0].tolist() == [2]
+    assert few.regions(few.maps(cat, BOXES[[0]]), whole)[:, 0].tolist() == [2]
 
 
 def test_blocks_give_what_all_rows_at_once_give(cat: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +135,7 @@ def test_blocks_give_what_all_rows_at_once_give(cat: NDArray[np.uint8], monkeypa
     boxes = as_boxes(np.concatenate([corners, corners + 150], axis=1))
     encoder = fake_encoder(short_sides=(96, 480), levels=(3, 1))
     maps = encoder.maps(cat)
-    windows = encoder.windows(maps, boxes)
+    windows = encoder.regions(maps, boxes)
     weights = np.random.default_rng(1).standard_normal((30, 4)).astype(np.float32)
     expected = encoder.pool(maps, windows) @ weights
     for threads in ("1", "3"):
@@ -147,7 +147,7 @@ def test_blocks_give_what_all_rows_at_once_give(cat: NDArray[np.uint8], monkeypa
 def test_memory_of_scoring_does_not_grow_with_the_boxes(cat: NDArray[np.uint8]) -> None:
     encoder = fake_encoder(short_sides=(480,), levels=(6, 3, 2, 1))
     maps = encoder.maps(cat)
-    windows = encoder.windows(maps, np.repeat(BOXES, 5000, axis=0))
+    windows = encoder.regions(maps, np.repeat(BOXES, 5000, axis=0))
     tracemalloc.start()
     try:
         encoder.apply(lambda rows: rows.sum(1), maps, windows)

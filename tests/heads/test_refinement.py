@@ -1,4 +1,4 @@
-"""Candidates moved and scored anew, and the vote on the corners, by hand."""
+"""Candidates moved and scored again, and the vote on the corners, by hand."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from detector.boxes import as_boxes, flip, iou
 from detector.config.detector import parse_config
 from detector.detections import Detections
+from detector.features.encoder import RegionEncoder
 from detector.heads.refinement import Refiner, vote
 from detector.pipeline import Detector
 from tests.fakes import NAMES, coloured, fake_detector
@@ -19,7 +20,7 @@ from tests.fakes import NAMES, coloured, fake_detector
 
 def refining(move: float, **detection: Any) -> Detector:
     config = parse_config({"detection": {"refinements": 1, "min_score": 0.0, **detection}}, "test")
-    return replace(fake_detector(move=move), config=config)
+    return replace(fake_detector(move=move), settings=config.detection)
 
 
 def refined(
@@ -33,10 +34,10 @@ def refined(
     detector = fake_detector(move=move)
     assert detector.regressors is not None
     maps = detector.encoder.maps(coloured())
-    scores = detector.decision_function(detector.encoder.pool(maps, detector.encoder.windows(maps, as_boxes(boxes))))
+    scores = detector.decision_function(detector.encoder.pool(maps, detector.encoder.regions(maps, as_boxes(boxes))))
     if mirrored:
         maps = replace(maps, mirrored=detector.encoder.maps(coloured()[:, ::-1] if mirror is None else mirror))
-    refiner = Refiner(detector.encoder, detector.move, detector.score, rounds)
+    refiner = Refiner(detector.encoder, detector.heads.move, detector.heads.score, rounds)
     return refiner(maps, as_boxes(boxes), scores, NAMES, least)
 
 
@@ -119,6 +120,7 @@ def test_boxes_may_move_to_a_scale_that_no_proposal_needed() -> None:
     assert detector.regressors is not None
     widths = np.array([[0, 0, np.log(0.1), np.log(0.1)], [0, 0, 0, 0]], np.float32)
     shrinking = replace(detector.regressors, biases=widths)
+    assert isinstance(detector.encoder, RegionEncoder)
     encoder = replace(detector.encoder, short_sides=(160, 1600), target=160.0)
     found = replace(detector, regressors=shrinking, encoder=encoder).detect(coloured(), as_boxes([[0, 0, 160, 160]]))
     # a tenth of the box is black, where red scores -100; at 1600 it would be read from, but that was not computed

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from detector.boxes import Boxes, as_boxes, iou
 from detector.config.detector import ProposalConfig
-from detector.pipeline import build_proposer
 from detector.proposals.reduction import propose_reduced
 from detector.proposals.selective_search import selective_search
+from detector.stages import build_proposer
 
 
 def test_boxes_by_hand() -> None:

@@ -7,10 +7,10 @@ import signal
 import time
 from pathlib import Path
 
-from detector.cached_features import build_cache
 from detector.config.detector import parse_config
 from detector.datasets.synthetic import SYNTHETIC_CLASSES, write_synthetic_voc
 from detector.datasets.voc import load_voc
+from detector.stages import build_cache
 from detector.training.train import train
 from tests.scripts import forking
 

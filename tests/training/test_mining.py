@@ -86,8 +86,8 @@ def test_overlaps_with_classes() -> None:
 
 
 def test_boxes_with_equal_cells_count_once() -> None:
-    windows = np.array([[0, 5, 5, 9, 9], [0, 1, 1, 2, 2], [0, 5, 5, 9, 9], [1, 5, 5, 9, 9], [0, 1, 1, 2, 2]])
-    assert unique_rows(windows).tolist() == [0, 1, 3]
+    regions = np.array([[0, 5, 5, 9, 9], [0, 1, 1, 2, 2], [0, 5, 5, 9, 9], [1, 5, 5, 9, 9], [0, 1, 1, 2, 2]])
+    assert unique_rows(regions).tolist() == [0, 1, 3]
 
 
 def test_mining_finds_the_solution_of_all_samples(images: FakeImages) -> None:

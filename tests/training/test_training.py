@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from detector.cached_features import build_cache
 from detector.config.detector import Config, FineTuningConfig, parse_config
 from detector.datasets.annotation import Dataset
 from detector.evaluation.voc import by_class, evaluate_voc
 from detector.images.files import read_image
 from detector.pipeline import Detector
+from detector.stages import build_cache
 from detector.training.layer_tuning import tune_layers
 from detector.training.mining import MiningState
 from detector.training.mining_checkpoint import load_state, save_state

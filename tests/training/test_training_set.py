@@ -9,26 +9,27 @@ import numpy as np
 import pytest
 
 from detector.boxes import Boxes, flip, iou
-from detector.cached_features import build_cache, fill_cache
 from detector.config.detector import Config, RegressionConfig
 from detector.datasets.annotation import Dataset
 from detector.features.encoder import FeatureMaps
+from detector.features.feature_cache import fill_cache
 from detector.heads.fully_connected import FullyConnected
 from detector.images.files import read_image
+from detector.stages import build_cache
 from detector.training.feature_scaling import scaled
 from detector.training.regressor_training import train_regressors
 from detector.training.sampling import RandomBoxes
 from detector.training.training_set import TrainingSet
 
 
-def test_samples_are_ground_truth_first_and_distinct_windows_after(images: TrainingSet, train_set: Dataset) -> None:
+def test_samples_are_ground_truth_first_and_distinct_regions_after(images: TrainingSet, train_set: Dataset) -> None:
     for index in (0, 7):
         samples = images[index]
         labels = train_set[index].labels
         n_objects = len(labels)
         assert (samples.targets[np.arange(n_objects), labels] == 1).all()
         assert (samples.targets == 1).sum() == n_objects
-        others = samples.windows[n_objects:]
+        others = samples.regions[n_objects:]
         assert len(np.unique(others, axis=0)) == len(others)
         features = samples.features(slice(0, 2))
         expected = images.features(index, train_set[index].boxes[:2])
@@ -38,16 +39,16 @@ def test_samples_are_ground_truth_first_and_distinct_windows_after(images: Train
 def test_negatives_overlap_no_object_of_the_class(images: TrainingSet, train_set: Dataset) -> None:
     boxes, _ = images.boxes(3)
     overlaps = iou(boxes, train_set[3].boxes)
-    # windows are distinct, so that boxes and samples can be matched through their windows
+    # regions are distinct, so that boxes and samples can be matched through their regions
     maps = images.cache.maps(train_set[3].image_id, train_set[3].path)
-    window_of = {tuple(w): i for i, w in reversed(list(enumerate(images.cache.encoder.windows(maps, boxes))))}
+    region_of = {tuple(w): i for i, w in reversed(list(enumerate(images.cache.encoder.regions(maps, boxes))))}
     samples = images[3]
-    for window, targets in zip(samples.windows[len(train_set[3].labels) :], samples.targets, strict=False):
-        assert tuple(window) in window_of
+    for region, targets in zip(samples.regions[len(train_set[3].labels) :], samples.targets, strict=False):
+        assert tuple(region) in region_of
         assert set(targets) <= {-1, 0, 1}
     for label in set(train_set[3].labels):
         near = overlaps[:, train_set[3].labels == label].max(1) >= 0.3
-        rows = [window_of[tuple(w)] for w in samples.windows]
+        rows = [region_of[tuple(w)] for w in samples.regions]
         ignored_or_positive = samples.targets[:, label] >= 0
         assert (ignored_or_positive[near[rows]]).all()
 
@@ -153,5 +154,5 @@ def test_mirror_images_are_cached_and_learned_from(train_set: Dataset, config: C
 
 
 def sums_of_objects(images: TrainingSet, boxes: Boxes, maps: FeatureMaps) -> set[float]:
-    pooled = images.cache.encoder.pool(maps, images.cache.encoder.windows(maps, boxes))
+    pooled = images.cache.encoder.pool(maps, images.cache.encoder.regions(maps, boxes))
     return {round(float(each.sum()), 1) for each in pooled}

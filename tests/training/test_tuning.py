@@ -15,7 +15,7 @@ from detector.backbones.loading import load_network
 from detector.backbones.splitting import split_network
 from detector.config.detector import Config, parse_config
 from detector.datasets.annotation import Dataset
-from detector.features.pyramid_layer import SpatialPyramidPooling, pool_windows
+from detector.features.pyramid_layer import SpatialPyramidPooling, pool_regions
 from detector.pipeline import Detector
 from detector.runtime.files import read_arrays
 from detector.runtime.progress import Progress
@@ -39,7 +39,7 @@ def recipe(**sections: Any) -> Config:
 
 def test_windows_are_pooled_as_whole_maps_are() -> None:
     maps = torch.randn(3, 7, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    pooled = pool_windows(maps, CELLS, LEVELS)
+    pooled = pool_regions(maps, CELLS, LEVELS)
     layer = SpatialPyramidPooling(LEVELS)
     expected = torch.cat([layer(maps[None, :, y1:y2, x1:x2]) for x1, y1, x2, y2 in CELLS.tolist()])
     assert torch.equal(pooled, expected)
@@ -47,8 +47,8 @@ def test_windows_are_pooled_as_whole_maps_are() -> None:
     (found,) = torch.autograd.grad((pooled * directions).sum(), maps)
     (slow,) = torch.autograd.grad((expected * directions).sum(), maps)
     torch.testing.assert_close(found, slow)
-    assert torch.autograd.gradcheck(lambda each: pool_windows(each, CELLS, (3, 2)), maps)
-    assert pool_windows(maps, CELLS[:0], LEVELS).shape == (0, 150)
+    assert torch.autograd.gradcheck(lambda each: pool_regions(each, CELLS, (3, 2)), maps)
+    assert pool_regions(maps, CELLS[:0], LEVELS).shape == (0, 150)
 
 
 @pytest.mark.parametrize(

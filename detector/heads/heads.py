@@ -1,0 +1,112 @@
+"""Everything after the pooling together: layers, scores and box regressors, as arrays by name and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.boxes import Boxes
+from detector.heads.box_regressors import BoxRegressors
+from detector.heads.fully_connected import LAYERS, FullyConnected, Softmax
+from detector.heads.linear_svm import LinearSVMs
+from detector.runtime.files import Arrays
+
+Features = NDArray[np.float32]
+Scorer = LinearSVMs | Softmax
+RegressorInput = Literal["pooled", "layer"]
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The learned parts of a detector after the pooling.
+
+    scorer: scores of what comes out of the layers or, without any, of pooled features.
+    regressors: may be missing; they take pooled features or, with regressors_read "layer", those of the layers.
+    """
+
+    scorer: Scorer
+    regressors: BoxRegressors | None = None
+    layers: FullyConnected | None = None
+    regressors_read: RegressorInput = "pooled"
+
+    def check(self, n_pooled: int, n_classes: int) -> None:
+        """Raise ValueError unless the parts fit each other, so many pooled features and so many classes."""
+        if self.layers is not None and self.layers.n_inputs != n_pooled:
+            raise ValueError(f"fc6 must take {n_pooled} features, but takes {self.layers.n_inputs}")
+        n_features = n_pooled if self.layers is None else self.layers.n_features
+        expected = (n_features, n_classes + isinstance(self.scorer, Softmax))
+        if self.scorer.weights.shape != expected:
+            raise ValueError(f"weights of the scores must have shape {expected}, but got {self.scorer.weights.shape}")
+        shape = (n_classes, n_features if self.regressors_read == "layer" else n_pooled, 4)
+        if self.regressors is not None and self.regressors.weights.shape != shape:
+            raise ValueError(f"regressor weights must have shape {shape}, but got {self.regressors.weights.shape}")
+
+    def decision_function(self, pooled: Features) -> Features:
+        """Scores ``(R, K)`` float32 of ``(R, D)`` float32 pooled features: margins, or log odds of a softmax."""
+        return self.scorer.decision_function(pooled if self.layers is None else self.layers(pooled))
+
+    def score(self, pooled: Features, labels: NDArray[np.int64]) -> Features:
+        """Scores ``(R,)`` float32 of ``(R, D)`` pooled features, each in the class of its label ``(R,)`` alone."""
+        return self.decision_function(pooled)[np.arange(len(labels)), labels]
+
+    def affine_at(self, pooled: Features, labels: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Weights ``(R, D)`` and constants ``(R,)`` that make up `score` where it stands.
+
+        The score of a row of ``(R, D)`` pooled features in the class of its label ``(R,)`` is the sum of these features
+        times its weights, and its constant; exactly, up to rounding.
+        """
+        features = pooled if self.layers is None else self.layers(pooled)
+        weights, constants = self.scorer.affine_at(features, labels)
+        if self.layers is not None:
+            weights, more = self.layers.affine_at(pooled, weights)
+            constants = constants + more
+        return weights.astype(np.float64), constants.astype(np.float64)
+
+    def move(self, pooled: Features, labels: NDArray[np.int64]) -> Boxes:
+        """Deltas ``(R, 4)`` float32 of ``(R, D)`` pooled features, each by the regressor of its label ``(R,)``."""
+        assert self.regressors is not None
+        if self.layers is not None and self.regressors_read == "layer":
+            pooled = self.layers(pooled)
+        return self.regressors.predict(pooled, labels)
+
+    def to_arrays(self) -> Arrays:
+        """All weights and biases by name, as model files hold them."""
+        head = _name(type(self.scorer))
+        arrays: Arrays = {f"{head}.weights": self.scorer.weights, f"{head}.biases": self.scorer.biases}
+        if self.layers is not None:
+            for name, weights, biases in zip(LAYERS, self.layers.weights, self.layers.biases, strict=False):
+                arrays |= {f"{name}.weights": weights, f"{name}.biases": biases}
+        if self.regressors is not None:
+            arrays |= {"regression.weights": self.regressors.weights, "regression.biases": self.regressors.biases}
+        return arrays
+
+    @classmethod
+    def from_arrays(
+        cls,
+        arrays: Mapping[str, Any],
+        precision: str = "float32",
+        device: str = "cpu",
+        beside_inputs: bool = False,
+        regressors_read: RegressorInput = "pooled",
+    ) -> Heads:
+        """The inverse of `to_arrays`; precision, device and beside_inputs are those of `FullyConnected`.
+
+        Raises KeyError for an array that is missing.
+        """
+        regressors = layers = None
+        if "regression.weights" in arrays:
+            regressors = BoxRegressors(arrays["regression.weights"], arrays["regression.biases"])
+        if names := [name for name in LAYERS if f"{name}.weights" in arrays]:
+            weights, biases = ([arrays[f"{name}.{kind}"] for name in names] for kind in ("weights", "biases"))
+            layers = FullyConnected(weights, biases, precision, device, beside_inputs)
+        kind: type[Scorer] = Softmax if f"{_name(Softmax)}.weights" in arrays else LinearSVMs
+        scorer = kind(arrays[f"{_name(kind)}.weights"], arrays[f"{_name(kind)}.biases"])
+        return cls(scorer, regressors, layers, regressors_read)
+
+
+def _name(kind: type[Scorer]) -> str:
+    return "softmax" if kind is Softmax else "svm"
