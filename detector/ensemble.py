@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from detector.boxes import Boxes
 from detector.datasets.annotation import Annotation
@@ -13,7 +14,12 @@ from detector.detections import Detections
 from detector.features.feature_cache import FeatureCache
 from detector.heads.calibration import Calibration
 from detector.images.files import ImageLike
-from detector.pipeline import Detector, detect_in_image, detect_in_inputs
+from detector.joint_detection import detect_in_image, detect_in_inputs
+from detector.pipeline import Detector
+
+if TYPE_CHECKING:
+    from detector.explanation.evidence import Evidence
+    from detector.explanation.verdict import Verdict
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +61,18 @@ class Ensemble:
     ) -> Detections:
         """`Detector.detect` by all detectors together. Those that propose alike share their boxes."""
         return detect_in_image(self.detectors, image, boxes, min_score, max_detections)
+
+    def explain(self, image: Image, detections: Detections) -> list[Evidence]:
+        """`Detector.explain`: a detection has the score, and so the evidence, of the detector that found it."""
+        from detector.explanation.explainer import Explainer
+
+        return Explainer(self, image).explain(detections)
+
+    def explain_box(self, image: Image, box: Boxes, class_name: str) -> Verdict:
+        """`Detector.explain_box`, by the detector that scores the box best."""
+        from detector.explanation.explainer import Explainer
+
+        return Explainer(self, image).explain_box(box, class_name)
 
     def detect_cached(self, caches: Sequence[FeatureCache], annotation: Annotation) -> Detections:
         """`Detector.detect_cached` by all detectors together, each with its cache."""

@@ -29,7 +29,7 @@ def add_data_options(parser: Parser, required: bool = True) -> None:
     source.add_argument("--voc", type=Path, metavar="ROOT", help="VOC folder, or a devkit above it")
     source.add_argument("--coco", type=Path, metavar="JSON", help="annotations of object detection in COCO's form")
     parser.add_argument("--split", help="of --voc: a list in ImageSets/Main, such as train")
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="of --coco: the images (default: beside JSON)")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="of --coco: the images (default: where JSON lies)")
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="the classes (default: those of the data)")
     parser.add_argument("--strict", action="store_true", help="end on any fault of the data, before any work")
     parser.add_argument(

@@ -85,14 +85,14 @@ def _draw_box(canvas: NDArray[np.uint8], corners: list[int], colour: Colour) -> 
     rim = (line + 2) // 4
     first, last = (x1, y1), (max(x2 - 1, x1), max(y2 - 1, y1))
     if rim:
-        cv2.rectangle(canvas, first, last, _contrast(colour), line + 2 * rim)
+        cv2.rectangle(canvas, first, last, contrast(colour), line + 2 * rim)
     cv2.rectangle(canvas, first, last, colour, line)
 
 
 def _draw_label(canvas: NDArray[np.uint8], corner: list[int], text: str, colour: Colour) -> None:
     """Draw text on a filled background above the corner, moved inside the image where it would leave it."""
     height, width = canvas.shape[:2]
-    text = _to_ascii(text)
+    text = to_ascii(text)
     scale = max(0.4, min(height, width) / 900)
     stroke = max(1, round(scale * 1.5))
     pad = 1 + _line_width(canvas)
@@ -107,15 +107,16 @@ def _draw_label(canvas: NDArray[np.uint8], corner: list[int], text: str, colour:
     top = max(0, min(corner[1], height) - needed_height)
     cv2.rectangle(canvas, (left, top), (left + needed_width - 1, top + needed_height - 1), colour, cv2.FILLED)
     origin = (left + pad, top + pad + text_height)
-    cv2.putText(canvas, text, origin, _FONT, scale, _contrast(colour), stroke, cv2.LINE_AA)
+    cv2.putText(canvas, text, origin, _FONT, scale, contrast(colour), stroke, cv2.LINE_AA)
 
 
-def _contrast(background: Colour) -> Colour:
+def contrast(background: Colour) -> Colour:
+    """Black or white, whichever can be read on a colour."""
     red, green, blue = background
     return _BLACK if 0.299 * red + 0.587 * green + 0.114 * blue > 127 else _WHITE
 
 
-def _to_ascii(text: str) -> str:
+def to_ascii(text: str) -> str:
     """OpenCV's fonts are ASCII: drop accents, and show what is left as question marks, one a character."""
     letters = (c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     return "".join(letters).encode("ascii", "replace").decode()

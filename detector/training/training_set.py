@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from detector.boxes import Boxes, iou
 from detector.datasets.annotation import Annotation
-from detector.features.encoder import Encoder, FeatureMaps
+from detector.features.encoder import Encoder, FeatureMaps, Regions
 from detector.features.feature_cache import FeatureCache
 from detector.heads.fully_connected import FullyConnected
 from detector.heads.linear_svm import LinearSVMs
@@ -23,12 +23,12 @@ Features = NDArray[np.float32]
 class ImageSamples:
     """The boxes of one image as mining sees them: `detector.training.mining.RegionSamples`.
 
-    regions: ``(R, 5)`` int64, of `Encoder.regions`: where features come from.
+    regions: ``(R, 5)``, of `Encoder.regions`: where features come from.
     prepare: pooled features ``(n, D)``, which it may overwrite, to those that are learned from.
     """
 
     targets: NDArray[np.int8]
-    regions: NDArray[np.int64]
+    regions: Regions
     maps: FeatureMaps
     encoder: Encoder
     prepare: Callable[[Features], Features]

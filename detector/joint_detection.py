@@ -1,0 +1,70 @@
+"""Detection by one detector or by several together, of which `pipeline.Detector` is one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from detector.boxes import Boxes, as_boxes
+from detector.detections import Detections
+from detector.features.encoder import FeatureMaps
+from detector.heads.suppression import join
+from detector.images.files import ImageLike, as_image
+from detector.runtime.timing import stage
+from detector.stages import proposer_key
+
+if TYPE_CHECKING:
+    from detector.pipeline import Detector
+
+Inputs = tuple[FeatureMaps, Boxes]
+"""What a detector sees of an image: its feature maps and the ``(R, 4)`` boxes that are read from them."""
+
+
+def detect_in_image(
+    detectors: Sequence[Detector],
+    image: ImageLike,
+    boxes: Boxes | None = None,
+    min_score: float | None = None,
+    max_detections: int | None = None,
+) -> Detections:
+    """`Detector.detect` by several detectors together; those that propose alike share their boxes."""
+    return detect_in_inputs(detectors, inputs_in_image(detectors, image, boxes), min_score, max_detections)
+
+
+def inputs_in_image(detectors: Sequence[Detector], image: ImageLike, boxes: Boxes | None = None) -> list[Inputs]:
+    """What each detector sees of an image; ``boxes`` take the place of their proposals."""
+    image = as_image(image)
+    proposed: dict[Any, Boxes] = {}
+    inputs = []
+    for detector in detectors:
+        key = proposer_key(detector.propose)
+        if key not in proposed:
+            with stage("proposals"):
+                proposed[key] = detector.propose(image) if boxes is None else as_boxes(boxes)
+        inputs.append((detector.maps(image, proposed[key]), proposed[key]))
+    return inputs
+
+
+def detect_in_inputs(
+    detectors: Sequence[Detector],
+    inputs: Sequence[Inputs],
+    min_score: float | None = None,
+    max_detections: int | None = None,
+) -> Detections:
+    """`detect_in_image` for an image of which each detector has its inputs already.
+
+    What all of them find is suppressed together, class by class name, by the settings of the first. One alone tells
+    probabilities, if it has a calibration.
+    """
+    min_score, most = detectors[0].settings.limits(min_score, max_detections)
+    # a setting that keeps fewer detections than are asked for gives way
+    detectors = [
+        each.detecting(max_detections=most) if most > each.settings.max_detections else each for each in detectors
+    ]
+    parts = [
+        detector.candidates(maps, boxes, min(min_score, detector.settings.min_score))
+        for detector, (maps, boxes) in zip(detectors, inputs, strict=True)
+    ]
+    found = detectors[0].chosen(join(parts)).above(min_score).top(most)
+    calibration = detectors[0].calibration
+    return found if calibration is None or len(detectors) > 1 else calibration(found)
