@@ -62,13 +62,13 @@ class Ensemble:
         """`Detector.detect` by all detectors together. Those that propose alike share their boxes."""
         return detect_in_image(self.detectors, image, boxes, min_score, max_detections)
 
-    def explain(self, image: Image, detections: Detections) -> list[Evidence]:
+    def explain(self, image: ImageLike, detections: Detections) -> list[Evidence]:
         """`Detector.explain`: a detection has the score, and so the evidence, of the detector that found it."""
         from detector.explanation.explainer import Explainer
 
         return Explainer(self, image).explain(detections)
 
-    def explain_box(self, image: Image, box: Boxes, class_name: str) -> Verdict:
+    def explain_box(self, image: ImageLike, box: Boxes, class_name: str) -> Verdict:
         """`Detector.explain_box`, by the detector that scores the box best."""
         from detector.explanation.explainer import Explainer
 

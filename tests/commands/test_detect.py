@@ -1,4 +1,4 @@
-"""The command that detects, with a detector that takes no time: formats, thresholds, names, what it must not replace."""
+"""The command that detects, with a detector that takes no time: formats, thresholds, what it must not replace."""
 
 from __future__ import annotations
 
@@ -145,8 +145,16 @@ def test_every_format_in_one_folder(call: Call, tmp_path: Path) -> None:
     rows = [*csv.DictReader(io.StringIO((out / "detections.csv").read_text()))]
     assert len(rows) == 4
     assert rows[0] == {
-        "image": str(first), "width": "160", "height": "160", "label": "red", "score": "150.0", "probability": "",
-        "x1": "0.0", "y1": "0.0", "x2": "64.0", "y2": "64.0",
+        "image": str(first),
+        "width": "160",
+        "height": "160",
+        "label": "red",
+        "score": "150.0",
+        "probability": "",
+        "x1": "0.0",
+        "y1": "0.0",
+        "x2": "64.0",
+        "y2": "64.0",
     }
     dataset = load_coco(out / "coco.json", None, NAMES)
     assert [each.boxes.tolist() for each in dataset] == [[RED, GREEN], [RED, GREEN], []]

@@ -11,13 +11,14 @@ from typing import Any
 from detector.config.detector import FineTuningConfig, SVMConfig, parse_config
 from detector.config.recipes import Section
 from detector.datasets.annotation import Dataset
+from detector.training.calibration import held_out_parts
 from detector.training.svm_training import mining_settings, svm_problem
 from detector.training.train import train
 from detector.training.training_set import TrainingSet
 from detector.training.tuning_settings import fine_tuning_settings
 from tests.fakes import CONFIG
 
-SECTIONS = ("fine_tuning", "svm", "regression")
+SECTIONS = ("fine_tuning", "svm", "regression", "calibration")
 
 
 def recording(section: Section, read: set[str]) -> Any:
@@ -37,10 +38,12 @@ def test_training_reads_every_key(train_set: Dataset, images: TrainingSet, tmp_p
     cache = replace(images.cache, directory=tmp_path / "cache")  # of its own, for the states that it leaves there
     copytree(images.cache.directory, cache.directory)
     tuned = {"enabled": True, "width": 16, "iterations": 64, "batch_size": 64, "held_out": 0.2}
-    config = parse_config({**CONFIG, "fine_tuning": tuned}, "test")
+    config = parse_config({**CONFIG, "fine_tuning": tuned, "calibration": {"enabled": True}}, "test")
     read: dict[str, set[str]] = defaultdict(set)
     watched = {name: recording(getattr(config, name), read[name]) for name in SECTIONS}
     train(config.model_copy(update=watched), train_set, train_set.class_names, cache)
+    # fine-tuning holds images out itself
+    held_out_parts(images, recording(config.calibration, read["calibration"]))
     assert read == {name: set(type(getattr(config, name)).model_fields) for name in SECTIONS}
 
 
