@@ -15,7 +15,7 @@ from detector.boxes import Boxes
 from detector.datasets.annotation import Annotation
 from detector.detections import Detections
 from detector.features.feature_cache import FeatureCache
-from detector.joint_detection import detect_in_image, detect_in_inputs
+from detector.joint_detection import detect_in_image, detect_in_inputs, joint_class_names
 from detector.pipeline import Detector
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Ensemble:
     @property
     def class_names(self) -> tuple[str, ...]:
         """Those of the first detector, then what others know besides."""
-        return tuple(dict.fromkeys(name for detector in self.detectors for name in detector.class_names))
+        return joint_class_names(self.detectors)
 
     def detect(
         self,
@@ -64,13 +64,13 @@ class Ensemble:
         """`Detector.explain`: a detection has the score, and so the evidence, of the detector that found it."""
         from detector.explanation.explainer import Explainer
 
-        return Explainer(self, image).explain(detections)
+        return Explainer(self.detectors, image).explain(detections)
 
     def explain_box(self, image: Image, box: Boxes, class_name: str) -> Verdict:
         """`Detector.explain_box`, by the detector that scores the box best."""
         from detector.explanation.explainer import Explainer
 
-        return Explainer(self, image).explain_box(box, class_name)
+        return Explainer(self.detectors, image).explain_box(box, class_name)
 
     def detect_cached(self, caches: Sequence[FeatureCache], annotation: Annotation) -> Detections:
         """`Detector.detect_cached` by all detectors together, each with its cache."""
