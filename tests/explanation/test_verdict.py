@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from detector.boxes import as_boxes, iou
-from detector.ensemble import Ensemble
 from detector.explanation.explainer import Explainer
 from detector.explanation.verdict import Place, Verdict
 from tests.explanation.models import KINDS, NAMES, boxes, random_detector, random_image
