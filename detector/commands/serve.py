@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 def parser() -> Parser:
     parser = Parser(description="Serve a page, and a JSON API, that detect objects in images. Ctrl-C ends it.")
-    parser.add_argument("--host", default="127.0.0.1", help="address to bind to (default: 127.0.0.1, this machine alone)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to bind to (default: 127.0.0.1, this machine alone)"
+    )
     parser.add_argument("--port", type=port, default=8000, help="port to bind to; 0 for any free one (default: 8000)")
     add_model_options(parser)
     return parser

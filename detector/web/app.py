@@ -19,7 +19,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from detector.web.guards import MAX_BODY_BYTES, OwnOriginOnly, Queue, trusted_hosts
-from detector.web.remote import RemoteSession, SessionFault, SessionLost
+from detector.web.remote import RemoteSession, SessionFaultError, SessionLostError
 
 if TYPE_CHECKING:
     from detector.web.session import Session
@@ -49,8 +49,8 @@ def create_app(session: Session | RemoteSession, host: str = "127.0.0.1", queue:
         exception_handlers={
             HTTPException: _in_one_line,
             ValueError: _refused,
-            SessionLost: _lost,
-            SessionFault: _fault,
+            SessionLostError: _lost,
+            SessionFaultError: _fault,
             ClientDisconnect: _gone,
         },
         max_body_size=MAX_BODY_BYTES,
@@ -68,18 +68,19 @@ class _Api:
 
     async def detect(self, request: Request) -> Response:
         query = _Query(request, {"name", "min_score", "max_detections", "proposals"})
-        options = {
-            "name": query.text("name", ""),
-            "min_score": query.number("min_score", 0.0),
-            "max_detections": query.count("max_detections", None, 1, MAX_DETECTIONS),
-            "proposals": query.count("proposals", 0, 0, MAX_PROPOSALS),
-        }
-        return JSONResponse(await self._answer(request, partial(self.session.detect, **options)))
+        method = partial(
+            self.session.detect,
+            name=query.text("name", ""),
+            min_score=query.number("min_score", 0.0),
+            max_detections=query.count("max_detections", None, 1, MAX_DETECTIONS),
+            proposals=query.count("proposals", 0, 0, MAX_PROPOSALS) or 0,
+        )
+        return JSONResponse(await self._answer(request, method))
 
     async def explain(self, request: Request) -> Response:
         query = _Query(request, {"box", "class"})
-        options = {"box": query.box("box"), "label": query.text("class")}
-        return JSONResponse(await self._answer(request, partial(self.session.explain, **options)))
+        method = partial(self.session.explain, box=query.box("box"), label=query.text("class"))
+        return JSONResponse(await self._answer(request, method))
 
     async def render(self, request: Request) -> Response:
         _Query(request, set())

@@ -17,11 +17,11 @@ if TYPE_CHECKING:  # the server's process imports neither torch nor numba
 _log = logging.getLogger(__name__)
 
 
-class SessionLost(Exception):
+class SessionLostError(Exception):
     """The session's process ended in the middle of a call; another one has been started."""
 
 
-class SessionFault(Exception):
+class SessionFaultError(Exception):
     """A call ended in an error that is not the user's; the session's process has told it on standard error."""
 
 
@@ -61,7 +61,7 @@ class RemoteSession:
         self._loaded.set()
 
     def stop(self) -> None:
-        """End the process at once, whatever it is doing; the call that waits for it raises SessionLost."""
+        """End the process at once, whatever it is doing; the call that waits for it raises SessionLostError."""
         self._stopped = True
         self._process.kill()
 
@@ -91,7 +91,7 @@ class RemoteSession:
                 if not self._stopped:
                     _log.error("the detector's process ended in mid-work; starting another one")
                     self._start()
-                raise SessionLost("the detector broke off at this image and is starting again") from None
+                raise SessionLostError("the detector broke off at this image and is starting again") from None
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -119,5 +119,5 @@ def _work(pipe: Connection, load: Callable[[], Session]) -> None:
             outcome = ValueError(str(error))
         except Exception:
             _log.exception("a fault in %s", method)
-            outcome = SessionFault("the detector failed at this image")
+            outcome = SessionFaultError("the detector failed at this image")
         pipe.send(outcome)

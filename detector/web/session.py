@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,28 +13,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.boxes import Boxes, as_boxes
 from detector.ensemble import Ensemble, load_ensemble
-from detector.features.encoder import FeatureMaps
 from detector.images.decoding import decode_image
 from detector.images.files import DEFAULT_MAX_PIXELS
 from detector.runtime.timing import stage, stage_times
-from detector.web.explaining import explain_box
+from detector.web.evidence_record import AskedImage
 
 KEPT_IMAGES = 2
 """Images whose feature maps stay in memory: the page may show two next to each other."""
 
 Answer = dict[str, Any]
-Inputs = Sequence[tuple[FeatureMaps, Boxes]]
-Explain = Callable[[Ensemble, NDArray[np.uint8], Inputs, Boxes, str], Answer]
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """An image with what its evidence is computed from: maps and proposals for each detector."""
-
-    image: NDArray[np.uint8]
-    inputs: Inputs
 
 
 class Session:
@@ -45,10 +32,9 @@ class Session:
     in one line, for bytes that are no such image, for an image that the network cannot take, and for wrong options.
     """
 
-    def __init__(self, detector: Ensemble, explain: Explain = explain_box) -> None:
+    def __init__(self, detector: Ensemble) -> None:
         self.detector = detector
-        self._explain = explain
-        self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._kept: OrderedDict[bytes, AskedImage] = OrderedDict()
 
     def status(self) -> Answer:
         """What `GET /health` answers."""
@@ -67,9 +53,9 @@ class Session:
         with stage_times() as times:
             with stage("decoding"):
                 image = decode_image(body, max_pixels=DEFAULT_MAX_PIXELS)
-            kept = self._keep(body, image)
-            found = self.detector.detect_in_maps(kept.inputs, min_score, max_detections)
-        boxes = kept.inputs[0][1]
+            asked = self._keep(body, image)
+            found = asked.explainer.detect(min_score, max_detections)
+        boxes = asked.explainer.inputs[0][1]
         answer: Answer = {
             "image": name,
             "width": image.shape[1],
@@ -85,17 +71,11 @@ class Session:
         return answer
 
     def explain(self, body: bytes, box: Sequence[float], label: str) -> Answer:
-        """Why a box ``x1 y1 x2 y2`` scores what it does in a class, found or not."""
-        if label not in self.detector.class_names:
-            raise ValueError(f"unknown class {label!r}")
-        kept = self._kept.get(_digest(body))
-        if kept is None:
-            kept = self._keep(body, decode_image(body, max_pixels=DEFAULT_MAX_PIXELS))
-        height, width = kept.image.shape[:2]
-        x1, y1, x2, y2 = box
-        if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
-            raise ValueError(f"the box must lie in the {width} x {height} image and have an area")
-        return self._explain(self.detector, kept.image, kept.inputs, as_boxes([box]), label)
+        """Why a box ``x1 y1 x2 y2`` scores what it does in a class, found or not; see `AskedImage.evidence`."""
+        asked = self._kept.get(_digest(body))
+        if asked is None:
+            asked = self._keep(body, decode_image(body, max_pixels=DEFAULT_MAX_PIXELS))
+        return asked.evidence(box, label)
 
     def render(self, body: bytes) -> bytes:
         """The image as a PNG file, for browsers that cannot show its format; smaller where it is very large."""
@@ -103,20 +83,19 @@ class Session:
         zoom = 2048 / max(image.shape[:2])
         if zoom < 1:
             image = cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
-        encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
-        return encoded.tobytes()
+        return cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
 
     def warm_up(self) -> None:
         """Detect in a sample, so that the first image of a user does not wait for what happens only once."""
         self.detect(files("detector.web").joinpath("static/samples/cat.jpg").read_bytes())
+        self._kept.clear()
 
-    def _keep(self, body: bytes, image: NDArray[np.uint8]) -> _Kept:
-        kept = _Kept(image, self.detector.inputs(image))
-        self._kept[_digest(body)] = kept
+    def _keep(self, body: bytes, image: NDArray[np.uint8]) -> AskedImage:
+        asked = self._kept[_digest(body)] = AskedImage(self.detector, image)
         self._kept.move_to_end(_digest(body))
         while len(self._kept) > KEPT_IMAGES:
             self._kept.popitem(last=False)
-        return kept
+        return asked
 
 
 def _digest(body: bytes) -> bytes:

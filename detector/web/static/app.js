@@ -1,8 +1,8 @@
 // The page: opened images, what is shown of them, and what the user asks for.
 
 import { ApiError, detect, health } from "./api.js";
-import { byId, element } from "./elements.js";
-import { bitmapOf, takeImages } from "./images.js";
+import { byId, complain, element } from "./elements.js";
+import { bitmapOf, ownBitmap, takeImages } from "./images.js";
 import { Filter, drawList, drawTimes } from "./results.js";
 import { saveImage, saveJson } from "./saving.js";
 import { addThumbnails, markThumbnails, paintThumbnail } from "./strip.js";
@@ -44,8 +44,7 @@ async function watchModel() {
 // ---- images come in; one after the other goes to the server
 
 function open(files) {
-  byId("error").textContent = files.length ? "" : "There is no image among these files.";
-  if (!files.length) return;
+  if (!files.length) return complain("There is no image among these files.");
   const first = items.length;
   items.push(...files.map((file) => ({ name: file.name || "pasted image", file, state: "waiting", evidence: new Map() })));
   byId("welcome").hidden = true;
@@ -72,7 +71,7 @@ async function process(item) {
   const start = performance.now();
   const clock = setInterval(() => tell(item, (performance.now() - start) / 1000), 100);
   try {
-    item.bitmap ??= await bitmapOf(item.file).catch(() => null);
+    item.bitmap ??= await ownBitmap(item.file);
     redraw(item);
     item.result = await detect(item.file, { name: item.name, min_score: leastScore, proposals: MOST_PROPOSALS });
     const { width, height } = item.result;
@@ -104,7 +103,8 @@ function tell(item, seconds) {
 function announce(item) {
   const waiting = items.filter(({ state }) => state === "waiting").length;
   const rest = waiting ? `${items.length - waiting} of ${items.length} images done. ` : "";
-  if (item.error) byId("error").textContent = `${item.name}: ${item.error}`;
+  // of an image that is looked at, it is to be seen in the image's place
+  if (item.error) complain(`${item.name}: ${item.error}`, viewed().includes(item));
   const names = item.error ? [] : filter.shown(item.result).map(({ label }) => label);
   const outcome = names.length ? `Found in ${item.name}: ${names.join(", ")}.` : `Found nothing in ${item.name} above the least score.`;
   byId("status").textContent = item.error ? rest : rest + outcome;
@@ -146,6 +146,7 @@ async function select(item, viewer = desk.active) {
   const before = viewer.item;
   viewer.show(item);
   why.forget();
+  complain("");
   if (before) release(before);
   fillClasses();
   refresh();

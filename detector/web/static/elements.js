@@ -31,3 +31,9 @@ export function bar(colour, start, width, name = "i") {
 }
 
 export const number = (value, digits = 2) => value.toFixed(digits).replace("-", "−");
+
+// A line about what went wrong; `unseen` is for screen readers alone, where it is to be seen elsewhere.
+export function complain(line, unseen = false) {
+  byId("error").textContent = line;
+  byId("error").classList.toggle("unseen", unseen);
+}

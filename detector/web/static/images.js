@@ -55,14 +55,14 @@ export function takeImages({ drop, files, folder, open }) {
   });
 }
 
-// A bitmap of a file: by the browser, or by the server where the browser does not know the format or turns it otherwise.
-export async function bitmapOf(file, result) {
-  let bitmap = null;
-  try {
-    bitmap = await createImageBitmap(file);
-  } catch {
-    bitmap = null;
-  }
-  if (bitmap && (!result || (bitmap.width === result.width && bitmap.height === result.height))) return bitmap;
+// What the browser makes of a file; null for a format that it does not know.
+export function ownBitmap(file) {
+  return createImageBitmap(file).catch(() => null);
+}
+
+// The image that the detector saw: the browser's, unless it does not know the format or turns it in another way.
+export async function bitmapOf(file, { width, height }) {
+  const bitmap = await ownBitmap(file);
+  if (bitmap?.width === width && bitmap.height === height) return bitmap;
   return createImageBitmap(await render(file));
 }

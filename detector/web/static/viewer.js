@@ -42,6 +42,8 @@ export class Viewer {
     this.sheet.hidden = !item.bitmap || Boolean(item.error);
     this.marks.replaceChildren();
     this.hideHeat();
+    this.pixel = null; // of the screen, in pixels of the image
+    this.drawBoxes([]);
     if (!item.bitmap) return;
     this.width = item.result?.width ?? item.bitmap.width;
     this.height = item.result?.height ?? item.bitmap.height;
@@ -57,12 +59,12 @@ export class Viewer {
 
   // As large as the frame allows: all of the image is seen at once.
   fit() {
-    if (!this.item?.bitmap) return;
+    if (!this.item?.bitmap || !this.frame.clientWidth) return;
     const room = Math.max(280, window.innerHeight * 0.72);
     const zoom = Math.min(this.frame.clientWidth / this.width, room / this.height, 4);
     this.sheet.style.width = `${Math.round(this.width * zoom)}px`;
     this.sheet.style.height = `${Math.round(this.height * zoom)}px`;
-    this.pixel = 1 / zoom; // of the screen, in pixels of the image
+    this.pixel = 1 / zoom;
     this.drawBoxes(this.drawn);
   }
 
@@ -73,6 +75,7 @@ export class Viewer {
   // Detections {label, score, box, index}: large ones first, so that small ones can be pointed at.
   drawBoxes(detections) {
     this.drawn = detections;
+    if (!this.pixel) detections = []; // there is no image to draw them on yet
     const area = ({ box: [x1, y1, x2, y2] }) => (x2 - x1) * (y2 - y1);
     const groups = [...detections].sort((a, b) => area(b) - area(a)).map((detection) => this.group(detection));
     this.boxes.replaceChildren(...groups);

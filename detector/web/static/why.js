@@ -1,7 +1,7 @@
 // What the user points at or asks about: lights a box, shows its heat map, and fills the evidence panel.
 
 import { explain } from "./api.js";
-import { byId } from "./elements.js";
+import { byId, complain } from "./elements.js";
 import { showEvidence, showFault, showWaiting } from "./evidence.js";
 import { same } from "./results.js";
 
@@ -42,7 +42,7 @@ export class Why {
       const { heat } = await evidenceOf(viewer.item, detection, signal);
       if (!signal.aborted) viewer.showHeat(heat);
     } catch (error) {
-      if (error.name !== "AbortError") byId("error").textContent = error.message;
+      if (error.name !== "AbortError") complain(error.message);
     }
   }
 
