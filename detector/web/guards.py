@@ -6,8 +6,8 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from contextlib import asynccontextmanager, suppress
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from anyio import to_thread
@@ -50,29 +50,22 @@ def trusted_hosts(host: str) -> list[str]:
 
     A page of another site can have a name of its own lead to this machine; its browser then sends that name.
     """
-    names = ["localhost", "127.0.0.1", "::1"]
-    if is_loopback(host):
-        return [*names, host]
-    machine = socket.gethostname()
-    addresses = {str(each[4][0]) for each in _addresses(machine)}
-    return [*names, host, machine, f"{machine}.local", socket.getfqdn(), _outward_address(), *sorted(addresses)]
+    names = {"localhost", "127.0.0.1", "::1", host}
+    if not is_loopback(host):
+        machine = socket.gethostname()
+        names |= {machine, f"{machine}.local", socket.getfqdn(), *_addresses(machine)}
+    return sorted(f"[{name}]" if ":" in name else name for name in names)
 
 
-def _addresses(machine: str) -> list[Any]:
-    try:
-        return socket.getaddrinfo(machine, None)
-    except OSError:
-        return []
-
-
-def _outward_address() -> str:
-    """The address of this machine on the way to others; nothing is sent."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))
-        except OSError:
-            return "127.0.0.1"
-        return str(probe.getsockname()[0])
+def _addresses(machine: str) -> set[str]:
+    """Addresses of this machine: those of its name, and that on its way to others; nothing is sent."""
+    found = set()
+    with suppress(OSError):
+        found |= {str(each[4][0]).partition("%")[0] for each in socket.getaddrinfo(machine, None)}
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # an address for documentation
+        found.add(str(probe.getsockname()[0]))
+    return found
 
 
 class OwnOriginOnly:

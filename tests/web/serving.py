@@ -1,0 +1,45 @@
+"""A real server in a process of its own, for tests that need sockets or signals."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+_SERVE = """
+import sys
+from detector.commands.serve import address, listen
+from detector.web import server
+from detector.web.remote import RemoteSession
+from tests.web import sessions
+if __name__ == "__main__":
+    server.HEADER_SECONDS = 0.3
+    listener = listen("127.0.0.1", 0)
+    print(address(listener), flush=True)
+    server.serve(RemoteSession(getattr(sessions, sys.argv[1])), listener, "127.0.0.1")
+"""
+
+
+@contextmanager
+def serving(session: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Address and process of a server whose session is that function of `tests.web.sessions`."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", _SERVE, session]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip(), process
+        finally:
+            process.kill()
+
+
+def memory(process: int) -> int:
+    """Resident kilobytes of a process and of its children."""
+    status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
+    own = int(status.split("VmRSS:")[1].split()[0])
+    children = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii").split()
+    return own + sum(memory(int(child)) for child in children)
