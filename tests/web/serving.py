@@ -12,24 +12,27 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 _SERVE = """
 import sys
+from detector.commands.console import run
 from detector.commands.serve import address, listen
 from detector.web import server
 from detector.web.remote import RemoteSession
 from tests.web import sessions
 if __name__ == "__main__":
-    server.HEADER_SECONDS = 0.3
+    server.HEADER_SECONDS = float(sys.argv[2])
     listener = listen("127.0.0.1", 0)
     print(address(listener), flush=True)
-    server.serve(RemoteSession(getattr(sessions, sys.argv[1])), listener, "127.0.0.1")
+    session = RemoteSession(getattr(sessions, sys.argv[1]))
+    run(lambda: server.serve(session, listener, "127.0.0.1") or 0)
 """
 
 
 @contextmanager
-def serving(session: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def serving(session: str, header_seconds: float = 10) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Address and process of a server whose session is that function of `tests.web.sessions`."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", _SERVE, session]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-c", _SERVE, session, str(header_seconds)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout is not None
         try:
             yield process.stdout.readline().strip(), process

@@ -1,4 +1,4 @@
-"""Sessions for tests of the page: one that needs no detector, and one of a fake detector; made in other processes, too."""
+"""Sessions for tests of the page: without a detector and with a fake one, made in other processes, too."""
 
 from __future__ import annotations
 

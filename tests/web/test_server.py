@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,15 +18,16 @@ import pytest
 pytest.importorskip("starlette", reason="the page needs the extra [web]")
 pytest.importorskip("uvicorn", reason="the page needs the extra [web]")
 
+from detector.commands.console import run
+from detector.commands.serve import main
 from tests.fakes import coloured
 from tests.images.encoded import encode
-from tests.scripts import script
-from tests.web.serving import memory, serving
+from tests.web.serving import ROOT, memory, serving
 
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[tuple[str, int]]:
-    with serving("light_session") as (url, _):
+    with serving("light_session", header_seconds=0.3) as (url, _):
         host, port = url.removeprefix("http://").split(":")
         yield host, int(port)
 
@@ -111,27 +113,52 @@ def test_ctrl_c_ends_it_in_mid_work_with_its_session() -> None:
             os.kill(worker, 0)
 
 
-def test_mistakes_of_the_user_cost_one_line(tmp_path: Path) -> None:
+def test_a_session_that_cannot_be_made_ends_it() -> None:
+    with serving("missing_model") as (_, process):
+        assert process.wait(60) == 2
+        assert process.stderr is not None
+        assert process.stderr.read().splitlines() == ["error: missing.safetensors: no such file or directory"]
+
+
+def test_mistakes_of_the_user_cost_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for arguments, line in (
-            (("--port", port), f"error: cannot listen on 127.0.0.1, port {port}: address already in use"),
-            (("--port", 65536), "serve.py: argument --port: must be 0 to 65535, but is 65536; see --help"),
+            (("--port", str(port)), f"error: cannot listen on 127.0.0.1, port {port}: address already in use"),
+            (("--port", "65536"), "serve.py: argument --port: must be 0 to 65535, but is 65536; see --help"),
             (("--host", "192.0.2.1"), "error: cannot listen on 192.0.2.1, port 8000: cannot assign requested address"),
         ):
-            outcome = script("serve.py", *arguments, cwd=tmp_path)
-            assert outcome.returncode == 2
-            assert outcome.stderr.splitlines() == [line]
+            monkeypatch.setattr("sys.argv", ["serve.py", *arguments])
+            with pytest.raises(SystemExit) as exit_:
+                run(main)
+            assert exit_.value.code == 2
+            assert capsys.readouterr().err.splitlines() == [line]
 
 
-def test_a_model_that_cannot_be_read_ends_it(tmp_path: Path) -> None:
-    outcome = script("serve.py", "--port", 0, "--host", "0.0.0.0", "--model", "missing.safetensors", cwd=tmp_path)
-    assert outcome.returncode == 2
-    assert outcome.stderr.splitlines() == [
-        "warning: other machines can reach this page, and nobody has to log in",
-        "error: No such file or directory: missing.safetensors",
-    ]
-    assert outcome.stdout.startswith("http://localhost:")
+@pytest.mark.all
+def test_the_command(tmp_path: Path) -> None:
+    """The page is there before the model is; an image may be sent all the same; Ctrl-C ends both."""
+    command = [sys.executable, ROOT / "tools" / "serve.py", "--port", "0", "--host", "0.0.0.0"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        url = process.stdout.readline().split()[0]
+        assert url.startswith("http://localhost:")
+        assert process.stderr.readline() == "warning: other machines can reach this page, and nobody has to log in\n"
+        connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=300)
+        connection.request("GET", "/health")
+        assert json.loads(connection.getresponse().read()) == {"status": "loading"}
+        cat = (ROOT / "detector/web/static/samples/cat.jpg").read_bytes()
+        connection.request("POST", "/detect", cat)
+        found = json.loads(connection.getresponse().read())["detections"]
+        assert found[0]["label"] == "cat"
+        connection.request("GET", "/health")
+        assert json.loads(connection.getresponse().read())["status"] == "ready"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
 
 
 @pytest.mark.all

@@ -22,7 +22,7 @@ export class Filter {
   range(least, most) {
     const value = this.slider.value;
     this.slider.min = least;
-    this.slider.max = Math.max(1, Math.ceil(most * 10) / 10);
+    this.slider.max = Math.max(1, Math.ceil(most * 10 + 1) / 10);
     this.slider.value = value;
   }
 
