@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 _SERVE = """
 import sys
 from detector.commands.console import run
@@ -29,10 +30,9 @@ if __name__ == "__main__":
 @contextmanager
 def serving(session: str, header_seconds: float = 10) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Address and process of a server whose session is that function of `tests.web.sessions`."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", _SERVE, session, str(header_seconds)]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
+    with subprocess.Popen(command, env=ENVIRONMENT, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout is not None
         try:
             yield process.stdout.readline().strip(), process

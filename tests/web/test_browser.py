@@ -181,6 +181,7 @@ def test_several_images_and_one_that_cannot_be_read(page: Any, files: dict[str, 
     page.keyboard.press("ArrowRight")
     assert page.inner_text("#count") == "0 of 0"
     page.keyboard.press("ArrowRight")
+    page.wait_for_selector(".box")
     assert boxes(page) == [RED, GREEN]
     page.click("#side-by-side")
     page.click("#thumbnails li:nth-child(3) button")

@@ -22,7 +22,7 @@ from detector.commands.console import run
 from detector.commands.serve import main
 from tests.fakes import coloured
 from tests.images.encoded import encode
-from tests.web.serving import ROOT, memory, serving
+from tests.web.serving import ENVIRONMENT, ROOT, memory, serving
 
 
 @pytest.fixture(scope="module")
@@ -140,9 +140,9 @@ def test_mistakes_of_the_user_cost_one_line(
 @pytest.mark.all
 def test_the_command(tmp_path: Path) -> None:
     """The page is there before the model is; an image may be sent all the same; Ctrl-C ends both."""
-    command = [sys.executable, ROOT / "tools" / "serve.py", "--port", "0", "--host", "0.0.0.0"]
+    command = [sys.executable, str(ROOT / "tools" / "serve.py"), "--port", "0", "--host", "0.0.0.0"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=tmp_path) as process:
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=tmp_path, env=ENVIRONMENT) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         url = process.stdout.readline().split()[0]
