@@ -9,7 +9,9 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
-from detector.commands.console import Parser, add_model_options
+from detector.commands.console import Parser, command
+from detector.commands.options import add_model_options
+from detector.runtime.optional import optional
 
 if TYPE_CHECKING:
     from detector.web.session import Session
@@ -32,6 +34,7 @@ def port(text: str) -> int:
     return int(text)
 
 
+@command
 def main() -> int:
     options = parser().parse_args()
     # in this order: the model loads in its own process while this one imports its server
@@ -39,11 +42,10 @@ def main() -> int:
     from detector.web.remote import RemoteSession
 
     session = RemoteSession(partial(_load, options.model, options.device, options.weights, options.mirror))
-    try:
-        from detector.web.server import serve
-    except ModuleNotFoundError as error:
-        session.stop()
-        raise ValueError(f"the page needs {error.name}: pip install 'spp-detector[web]'") from None
+    for package in ("starlette", "uvicorn"):
+        optional(package, "web")
+    from detector.web.server import serve
+
     print(f"{address(listener)} (Ctrl-C ends it)", flush=True)
     if not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
         print("warning: other machines can reach this page, and nobody has to log in", file=sys.stderr)

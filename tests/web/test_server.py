@@ -18,7 +18,6 @@ import pytest
 pytest.importorskip("starlette", reason="the page needs the extra [web]")
 pytest.importorskip("uvicorn", reason="the page needs the extra [web]")
 
-from detector.commands.console import run
 from detector.commands.serve import main
 from tests.fakes import coloured
 from tests.images.encoded import encode
@@ -132,7 +131,7 @@ def test_mistakes_of_the_user_cost_one_line(
         ):
             monkeypatch.setattr("sys.argv", ["serve.py", *arguments])
             with pytest.raises(SystemExit) as exit_:
-                run(main)
+                main()
             assert exit_.value.code == 2
             assert capsys.readouterr().err.splitlines() == [line]
 
