@@ -48,7 +48,9 @@ class AskedImage:
 
 
 def _shown(evidence: Evidence) -> dict[str, Any]:
-    return {"looks": [_look_record(look) for look in evidence.looks], "heat": heat_record(evidence.heat_map())}
+    # a cell sees more of the image than its square, over which its share is spread
+    side = float(np.mean([look.geometry.stride / look.zoom for look in evidence.looks]))
+    return {"looks": [_look_record(look) for look in evidence.looks], "heat": heat_record(evidence.heat_map(), side)}
 
 
 def _look_record(look: Look) -> dict[str, Any]:
@@ -61,15 +63,17 @@ def _look_record(look: Look) -> dict[str, Any]:
     }
 
 
-def heat_record(heat: NDArray[np.float32]) -> dict[str, Any]:
+def heat_record(heat: NDArray[np.float32], blur: float) -> dict[str, Any]:
     """An ``(H, W)`` float32 heat map, smaller, as ``{"width", "height", "limit", "data"}`` for JSON.
 
+    ``blur`` is the standard deviation, in pixels of the heat map, by which it is blurred.
     ``data`` is base64 of int8, row by row: 127 stands for ``limit``, the largest share for or against.
     """
     height, width = heat.shape
     zoom = min(1.0, _HEAT_SIDE / max(height, width))
     size = max(1, round(width * zoom)), max(1, round(height * zoom))
     small = cv2.resize(heat, size, interpolation=cv2.INTER_AREA)
+    small = cv2.GaussianBlur(small, (0, 0), max(blur * zoom, 0.01))
     limit = float(np.abs(small).max())
     values = np.rint(small * (127 / limit if limit else 0)).astype(np.int8)
     return {"width": size[0], "height": size[1], "limit": limit, "data": base64.b64encode(values.tobytes()).decode()}

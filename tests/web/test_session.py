@@ -134,10 +134,13 @@ def test_images_for_the_browser() -> None:
 def test_heat_maps_are_small_numbers() -> None:
     heat = np.zeros((400, 800), np.float32)
     heat[:200, :400], heat[200:, 400:] = 2, -1
-    record = heat_record(heat)
+    record = heat_record(heat, 0)
     assert (record["width"], record["height"], record["limit"]) == (160, 80, 2.0)
     values = np.frombuffer(base64.b64decode(record["data"]), np.int8).reshape(80, 160)
     np.testing.assert_array_equal(values, cv2.resize(heat / 2 * 127, (160, 80), interpolation=cv2.INTER_AREA).round())
     assert (values.max(), values.min()) == (127, -64)
-    nothing = heat_record(np.zeros((3, 2), np.float32))
+    blurred = np.frombuffer(base64.b64decode(heat_record(heat, 50)["data"]), np.int8).reshape(80, 160)
+    assert blurred[20, 20] == 127
+    assert abs(blurred[20, 80] - 64) <= 2
+    nothing = heat_record(np.zeros((3, 2), np.float32), 1)
     assert base64.b64decode(nothing["data"]) == bytes(6)

@@ -1,8 +1,9 @@
 // The page: opened images, what is shown of them, and what the user asks for.
 
-import { ApiError, detect, health } from "./api.js";
+import { ApiError, detect } from "./api.js";
 import { byId, complain, element } from "./elements.js";
 import { bitmapOf, ownBitmap, takeImages } from "./images.js";
+import { model, watchModel } from "./model.js";
 import { Filter, drawList, drawTimes } from "./results.js";
 import { saveImage, saveJson } from "./saving.js";
 import { addThumbnails, markThumbnails, paintThumbnail } from "./strip.js";
@@ -20,26 +21,9 @@ const why = new Why(desk);
 const filter = new Filter(refresh);
 const ownForm = byId("own-card");
 let mode = "detections";
-let leastScore = -0.8;
 let busy = false;
 
 const viewed = () => viewers.filter(({ root }) => root.isConnected).map(({ item }) => item);
-
-// ---- the model
-
-async function watchModel() {
-  const state = byId("model");
-  try {
-    const answer = await health();
-    state.dataset.state = answer.status;
-    state.textContent = answer.status === "ready" ? `Ready, ${answer.class_names.length} classes` : "Model is loading …";
-    if (answer.status === "ready") leastScore = answer.min_score;
-  } catch {
-    state.dataset.state = "lost";
-    state.textContent = "Server is gone";
-  }
-  setTimeout(watchModel, state.dataset.state === "loading" ? 300 : 5000);
-}
 
 // ---- images come in; one after the other goes to the server
 
@@ -73,7 +57,7 @@ async function process(item) {
   try {
     item.bitmap ??= await ownBitmap(item.file);
     redraw(item);
-    item.result = await detect(item.file, { name: item.name, min_score: leastScore, proposals: MOST_PROPOSALS });
+    item.result = await detect(item.file, { name: item.name, min_score: model.leastScore, proposals: MOST_PROPOSALS });
     const { width, height } = item.result;
     if (item.bitmap?.width !== width || item.bitmap?.height !== height) item.bitmap = await bitmapOf(item.file, item.result);
     item.state = "done";
@@ -96,18 +80,22 @@ function release(item) {
 }
 
 function tell(item, seconds) {
-  const what = byId("model").dataset.state === "loading" ? "The model is still loading" : "Looking for objects";
+  const what = model.state === "loading" ? "The model is still loading" : "Looking for objects";
   for (const viewer of viewers) if (viewer.item === item) viewer.progress(`${what} … ${seconds.toFixed(1)} s`);
 }
 
 function announce(item) {
-  const waiting = items.filter(({ state }) => state === "waiting").length;
-  const rest = waiting ? `${items.length - waiting} of ${items.length} images done. ` : "";
   // of an image that is looked at, it is to be seen in the image's place
   if (item.error) complain(`${item.name}: ${item.error}`, viewed().includes(item));
-  const names = item.error ? [] : filter.shown(item.result).map(({ label }) => label);
-  const outcome = names.length ? `Found in ${item.name}: ${names.join(", ")}.` : `Found nothing in ${item.name} above the least score.`;
-  byId("status").textContent = item.error ? rest : rest + outcome;
+  const waiting = items.filter(({ state }) => state === "waiting").length;
+  const rest = items.length > 1 ? `${items.length - waiting} of ${items.length} images done. ` : "";
+  byId("status").textContent = rest + outcome(desk.active.item);
+}
+
+function outcome({ name, result }) {
+  if (!result) return "";
+  const names = filter.shown(result).map(({ label }) => label);
+  return names.length ? `Found in ${name}: ${names.join(", ")}.` : `Found nothing in ${name} above the least score.`;
 }
 
 // ---- what is shown
@@ -115,7 +103,7 @@ function announce(item) {
 function redraw(item) {
   for (const viewer of viewers) if (viewer.item === item) viewer.show(item);
   if (item.bitmap) paintThumbnail(item);
-  filter.range(leastScore, Math.max(0, ...items.flatMap(({ result }) => result?.detections[0]?.score ?? [])));
+  filter.range(model.leastScore, Math.max(0, ...items.flatMap(({ result }) => result?.detections[0]?.score ?? [])));
   fillClasses();
   refresh();
 }
@@ -147,6 +135,7 @@ async function select(item, viewer = desk.active) {
   viewer.show(item);
   why.forget();
   complain("");
+  byId("status").textContent = outcome(item);
   if (before) release(before);
   fillClasses();
   refresh();

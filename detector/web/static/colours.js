@@ -45,7 +45,7 @@ export function paintHeat(canvas, heat) {
   const values = new Int8Array(Uint8Array.from(atob(heat.data), (character) => character.charCodeAt(0)).buffer);
   values.forEach((value, i) => {
     pixels.data.set(value < 0 ? AGAINST : FOR, 4 * i);
-    pixels.data[4 * i + 3] = Math.round(215 * Math.sqrt(Math.abs(value) / 127));
+    pixels.data[4 * i + 3] = Math.round(220 * (Math.abs(value) / 127) ** 0.75);
   });
   context.putImageData(pixels, 0, 0);
 }

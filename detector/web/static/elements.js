@@ -30,7 +30,7 @@ export function bar(colour, start, width, name = "i") {
   return part;
 }
 
-export const number = (value, digits = 2) => value.toFixed(digits).replace("-", "−");
+export const number = (value) => value.toFixed(2).replace(/^-(?=.*[1-9])/, "−").replace(/^-/, "");
 
 // A line about what went wrong; `unseen` is for screen readers alone, where it is to be seen elsewhere.
 export function complain(line, unseen = false) {

@@ -65,6 +65,7 @@ export class Why {
       if (this.chosen !== target) return;
       showEvidence(target.evidence, canvas);
       this.highlight();
+      byId("status").textContent = `${byId("evidence-title").textContent} The evidence stands next to the image.`;
       byId("evidence").scrollIntoView({ block: "nearest", behavior: "smooth" });
     } catch (error) {
       if (this.chosen === target) showFault(error.message);
