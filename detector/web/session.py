@@ -38,7 +38,7 @@ class Session:
 
     def status(self) -> Answer:
         """What `GET /health` answers."""
-        least = self.detector.config.detection.min_score
+        least = self.detector.detectors[0].settings.min_score
         return {"status": "ready", "class_names": list(self.detector.class_names), "min_score": least}
 
     def detect(
