@@ -141,6 +141,6 @@ def test_heat_maps_are_small_numbers() -> None:
     assert (values.max(), values.min()) == (127, -64)
     blurred = np.frombuffer(base64.b64decode(heat_record(heat, 50)["data"]), np.int8).reshape(80, 160)
     assert blurred[20, 20] > 120
-    assert abs(blurred[20, 80] - 64) <= 2
+    assert 50 < blurred[20, 80] < 70
     nothing = heat_record(np.zeros((3, 2), np.float32), 1)
     assert base64.b64decode(nothing["data"]) == bytes(6)
