@@ -10,6 +10,8 @@ async function ask(path, options = {}) {
     response = await fetch(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
+    const readable = await options.body?.slice(0, 1).arrayBuffer().catch(() => null);
+    if (readable === null) throw new ApiError("This file has changed or is gone. Open it again.");
     throw new ApiError("The server cannot be reached. Is it still running?");
   }
   if (!response.ok) {
