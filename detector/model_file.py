@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,6 +17,8 @@ from detector.runtime.files import Arrays, read_arrays, write_arrays
 Model = TypeVar("Model")
 
 _KEYS = ("class_names", "config", "backbone_digest", "record")
+
+DEFAULT_MODEL = files("detector") / "models" / "default.safetensors"
 
 
 class Kind(NamedTuple):

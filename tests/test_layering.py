@@ -19,7 +19,8 @@ ROOMS = {
     "boxes": "",
     "images": "runtime boxes",
     "datasets": "runtime boxes images",
-    "detections": "runtime boxes",
+    "detections": "runtime boxes images",
+    "results": "runtime boxes images detections",
     "proposals": "runtime boxes images",
     "backbones": "runtime images",
     "features": "runtime boxes images datasets backbones",
@@ -29,13 +30,14 @@ ROOMS = {
     "stages": "boxes proposals backbones features heads config model_file",
     "joint_detection": "runtime boxes images detections features heads config stages",
     "explanation": "boxes images detections backbones features heads joint_detection",
-    "pipeline": "runtime boxes datasets detections features heads config model_file stages joint_detection explanation",
-    "ensemble": "boxes datasets detections features joint_detection explanation pipeline",
+    "pipeline": "runtime boxes images datasets detections features heads config model_file stages joint_detection "
+    "explanation",
+    "ensemble": "boxes images datasets detections features heads joint_detection explanation pipeline",
     "evaluation": "runtime boxes datasets detections",
-    "training": "runtime boxes images datasets detections backbones features heads config stages pipeline",
+    "training": "runtime boxes images datasets detections backbones features heads config stages pipeline evaluation",
     "classification": "runtime boxes images backbones features config model_file training",
     "web": "runtime boxes images detections features pipeline ensemble explanation",
-    "commands": "runtime boxes images datasets detections proposals features config stages pipeline ensemble "
+    "commands": "runtime boxes images datasets detections results proposals features config stages pipeline ensemble "
     "training evaluation explanation classification web",
 }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from dataclasses import replace
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,12 @@ from detector.commands.options import (
     load_data,
     precomputed_boxes,
 )
+from detector.commands.thresholds import add_threshold_options, check_thresholds, thresholds
 from detector.datasets.annotation import Dataset
+from detector.evaluation.calibration_error import calibration_error
+from detector.evaluation.coco_metric import CocoResult, evaluate_coco
 from detector.evaluation.result_files import check_image_ids, read_detections, write_detections
-from detector.evaluation.voc import by_class, evaluate_voc
+from detector.evaluation.voc import VocResult, by_class, evaluate_voc
 
 if TYPE_CHECKING:
     from detector.detections import Detections
@@ -28,13 +32,19 @@ if TYPE_CHECKING:
 
 
 def parser() -> Parser:
-    parser = Parser(description="Average precision a class and its mean, as the VOC devkit counts.")
+    parser = Parser(description="Average precision a class and its mean, as the VOC devkit or COCO counts.")
     add_data_options(parser)
     add_model_options(parser)
+    add_threshold_options(parser, "that of the recipe")
     parser.add_argument(
         "--detections", type=Path, metavar="DIR", help="score comp4_det_<split or JSON>_<class>.txt files"
     )
-    parser.add_argument("--metric", choices=("voc07", "area"), default="voc07", help="11 points (default) or area")
+    parser.add_argument(
+        "--metric",
+        choices=("voc07", "area", "coco"),
+        default="voc07",
+        help="VOC's 11 points (default) or area, or COCO's",
+    )
     parser.add_argument("--json", type=output_file, metavar="FILE", help="write the numbers to FILE; - is stdout")
     parser.add_argument("--save-detections", type=Path, metavar="DIR", help="write comp4_det files to DIR")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="keep feature maps and proposals, as in training")
@@ -52,7 +62,11 @@ def main() -> int:
         raise ValueError("--record notes what the model itself reaches, and goes without --no-mirror")
     if options.model and options.detections:
         raise ValueError("--detections are scored without a --model")
-    detector = None
+    check_thresholds(options)
+    limited = any(each is not None for each in (options.min_score, options.min_probability, options.precision))
+    if limited and (options.detections or options.record):
+        raise ValueError("thresholds go without --detections, which are scored as they are, and without --record")
+    detector, found = None, []
     if options.detections is None:
         from detector.ensemble import load_ensemble
 
@@ -66,17 +80,32 @@ def main() -> int:
         detections = read_detections(options.detections, split, dataset.class_names)
     else:
         image_ids = [annotation.image_id for annotation in dataset]
+        least = thresholds(options, detector)
         if options.save_detections is not None:
             check_image_ids(image_ids)
         found = detect_all(detector, dataset, options)
+        found = found if least is None else [each.reaching(least) for each in found]
         if options.save_detections is not None:
             write_detections(options.save_detections, split, image_ids, found)
         detections = by_class(image_ids, found)
-    result = evaluate_voc(detections, dataset, dataset.class_names, options.metric)
+    result: VocResult | CocoResult
+    if options.metric == "coco":
+        result = evaluate_coco(detections, dataset, dataset.class_names)
+    else:
+        result = evaluate_voc(detections, dataset, dataset.class_names, options.metric)
+    numbers = result.to_json()
+    if detector is not None and detector.calibration is not None:
+        error = calibration_error(found, dataset, dataset.class_names)
+        numbers["calibration_error"] = None if isnan(error) else error
     if str(options.json) != "-":
         for name, value in result.AP.items():
             print(f"{name:<12} {100 * value:5.1f}")
         print(f"{'mAP':<12} {100 * result.mAP:5.1f}   ({options.metric}, {result.images} images of {dataset.name})")
+        for name, value in numbers.items():
+            if name in ("AP50", "AP75", "AP_small", "AP_medium", "AP_large") and isinstance(value, float):
+                print(f"{name:<12} {100 * value:5.1f}")
+        if isinstance(error := numbers.get("calibration_error"), float):
+            print(f"expected calibration error {error:.3f}")
     if options.record and detector is not None:
         note = {
             "mAP": result.mAP,
@@ -87,7 +116,7 @@ def main() -> int:
         (only,), (path,) = detector.detectors, options.model
         replace(only, record={**only.record, **note}).save(path)
     if options.json is not None:
-        write_json(options.json, result.to_json())
+        write_json(options.json, numbers)
     return 0
 
 

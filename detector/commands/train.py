@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import time
 from argparse import Namespace
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +24,6 @@ from detector.commands.options import (
 )
 from detector.commands.training_data import dry_run, write_held_out
 from detector.config.detector import load_config
-from detector.datasets.annotation import Dataset
 
 if TYPE_CHECKING:
     from detector.pipeline import Detector
@@ -85,6 +82,7 @@ def from_recipe(options: Namespace) -> Detector:
     config = load_config(options.config, options.weights, options.tuned)
     dataset = load_data(options)
     from detector.stages import build_cache
+    from detector.training.one_call import recorded
     from detector.training.train import train
 
     start = time.monotonic()
@@ -99,6 +97,7 @@ def with_class(options: Namespace) -> Detector:
     data_source(options)  # options that do not fit are told before a model is loaded
     from detector.pipeline import Detector
     from detector.training.class_changes import add_classes, check_new
+    from detector.training.one_call import recorded
     from detector.training.train import train
 
     detector = Detector.load(options.model, options.device, options.weights)
@@ -116,14 +115,3 @@ def without_class(options: Namespace) -> Detector:
     from detector.training.class_changes import remove_class
 
     return remove_class(Detector.load(options.model, options.device, options.weights), options.remove_class)
-
-
-def recorded(detector: Detector, dataset: Dataset, start: float) -> Detector:
-    """The detector with a note of what it was trained on, when, and in how many seconds."""
-    record = {
-        "trained_on": dataset.name,
-        "images": len(dataset),
-        "date": datetime.now(UTC).date().isoformat(),
-        "seconds": round(time.monotonic() - start),
-    }
-    return replace(detector, record=record)
