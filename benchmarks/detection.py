@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.other_work import busy_processes, convolution, convolution_on_one_thread, detections, two_at_once
 from benchmarks.machine import machine
+from benchmarks.other_work import busy_processes, convolution, convolution_on_one_thread, detections, two_at_once
 from detector.datasets.voc import VOC_CLASSES, load_voc
 from detector.features.encoder import RegionEncoder
 from detector.images.files import read_image
@@ -53,9 +53,7 @@ def measure(options: argparse.Namespace) -> int:
             runs = detections(detector, images)
             print_stages(runs)
         meanwhile = float(np.median([convolution(times) for times in runs]))
-        print(
-            f"\nconvolution meanwhile {meanwhile:.3f} s, alone on one thread {alone:.3f} s: {meanwhile / alone:.2f} times"
-        )
+        print(f"\nconvolution {meanwhile:.3f} s, alone on one thread {alone:.3f} s: {meanwhile / alone:.2f} times")
         ratio = at_once / in_sequence
         print(f"two detections in sequence {in_sequence:.3f} s, at once {at_once:.3f} s: {ratio:.2f} times")
     return 0

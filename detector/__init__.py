@@ -3,7 +3,7 @@
     import detector as spp
 
     found = spp.load().detect("dog.jpg")
-    mine = spp.train("my_export/annotations.json")
+    mine = spp.train("my_export.zip")
 
 What takes long to import is imported when it is first asked for.
 """

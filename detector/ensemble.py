@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from detector.boxes import Boxes
 from detector.datasets.annotation import Annotation
 from detector.detections import Detections
 from detector.features.feature_cache import FeatureCache
 from detector.heads.calibration import Calibration
 from detector.images.files import ImageLike
-from detector.joint_detection import detect_in_image, detect_in_inputs
+from detector.joint_detection import detect_in_image, detect_in_inputs, joint_class_names
 from detector.pipeline import Detector
 
 if TYPE_CHECKING:
@@ -45,7 +48,7 @@ class Ensemble:
     @property
     def class_names(self) -> tuple[str, ...]:
         """Those of the first detector, then what others know besides."""
-        return tuple(dict.fromkeys(name for detector in self.detectors for name in detector.class_names))
+        return joint_class_names(self.detectors)
 
     @property
     def calibration(self) -> Calibration | None:
@@ -62,17 +65,17 @@ class Ensemble:
         """`Detector.detect` by all detectors together. Those that propose alike share their boxes."""
         return detect_in_image(self.detectors, image, boxes, min_score, max_detections)
 
-    def explain(self, image: ImageLike, detections: Detections) -> list[Evidence]:
+    def explain(self, image: NDArray[np.uint8], detections: Detections) -> list[Evidence]:
         """`Detector.explain`: a detection has the score, and so the evidence, of the detector that found it."""
         from detector.explanation.explainer import Explainer
 
-        return Explainer(self, image).explain(detections)
+        return Explainer(self.detectors, image).explain(detections)
 
-    def explain_box(self, image: ImageLike, box: Boxes, class_name: str) -> Verdict:
+    def explain_box(self, image: NDArray[np.uint8], box: Boxes, class_name: str) -> Verdict:
         """`Detector.explain_box`, by the detector that scores the box best."""
         from detector.explanation.explainer import Explainer
 
-        return Explainer(self, image).explain_box(box, class_name)
+        return Explainer(self.detectors, image).explain_box(box, class_name)
 
     def detect_cached(self, caches: Sequence[FeatureCache], annotation: Annotation) -> Detections:
         """`Detector.detect_cached` by all detectors together, each with its cache."""

@@ -184,15 +184,15 @@ class Detector:
 
         Raises ValueError for detections that it did not make of this image.
         """
-        from detector.ensemble import Ensemble
+        from detector.explanation.explainer import Explainer
 
-        return Ensemble([self]).explain(image, detections)
+        return Explainer([self], image).explain(detections)
 
     def explain_box(self, image: NDArray[np.uint8], box: Boxes, class_name: str) -> Verdict:
         """Why a box ``(4,)`` of an image was found as an object of a class, or why not; see `Verdict`."""
-        from detector.ensemble import Ensemble
+        from detector.explanation.explainer import Explainer
 
-        return Ensemble([self]).explain_box(image, box, class_name)
+        return Explainer([self], image).explain_box(box, class_name)
 
     def save(self, path: str | Path) -> None:
         """Write the model to one safetensors file, whole or not at all.

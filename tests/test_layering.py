@@ -28,12 +28,13 @@ ROOMS = {
     "config": "runtime features",
     "model_file": "runtime",
     "stages": "boxes proposals backbones features heads config model_file",
-    "pipeline": "runtime boxes images datasets detections features heads config model_file stages",
-    "ensemble": "boxes images datasets detections features heads pipeline",
+    "joint_detection": "runtime boxes images detections features heads config stages",
+    "explanation": "boxes images detections backbones features heads joint_detection",
+    "pipeline": "runtime boxes images datasets detections features heads config model_file stages joint_detection "
+    "explanation",
+    "ensemble": "boxes images datasets detections features heads joint_detection explanation pipeline",
     "evaluation": "runtime boxes datasets detections",
     "training": "runtime boxes images datasets detections backbones features heads config stages pipeline evaluation",
-    "explanation": "runtime boxes images datasets detections backbones features heads config stages pipeline ensemble "
-    "evaluation",
     "classification": "runtime boxes images backbones features config model_file training",
     "web": "runtime boxes images detections features pipeline ensemble explanation",
     "commands": "runtime boxes images datasets detections results proposals features config stages pipeline ensemble "

@@ -73,7 +73,7 @@ def explain_one(
     """
     from detector.explanation.explainer import Explainer
 
-    explainer = Explainer(ensemble, image)
+    explainer = Explainer(ensemble.detectors, image)
     record: dict[str, Any] = {}
     panels: list[tuple[str, Evidence, str]] = []
     if options.box is not None:

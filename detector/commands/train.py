@@ -1,6 +1,7 @@
 """Train a detector on cached features, or one class of a trained detector.
 
-python tools/train_svm.py CONFIG (--voc ROOT --split train | --coco JSON) --cache DIR --output MODEL
+python tools/train_svm.py CONFIG (--data PATH | --voc ROOT --split train | --coco JSON) --cache DIR --output MODEL
+python tools/train_svm.py CONFIG --data PATH --dry-run
 python tools/train_svm.py --add-class NAME (--voc ROOT --split train | --coco JSON) --cache DIR --output MODEL
 python tools/train_svm.py --remove-class NAME --output MODEL
 """
@@ -21,6 +22,7 @@ from detector.commands.options import (
     load_data,
     precomputed_boxes,
 )
+from detector.commands.training_data import dry_run, write_held_out
 from detector.config.detector import load_config
 
 if TYPE_CHECKING:
@@ -33,7 +35,10 @@ def parser() -> Parser:
     add_data_options(parser, required=False)
     add_network_options(parser)
     parser.add_argument("--cache", type=Path, metavar="DIR", help="folder of the cached files")
-    parser.add_argument("--output", type=output_file, required=True, metavar="MODEL", help="the model file to write")
+    parser.add_argument("--output", type=output_file, metavar="MODEL", help="the model file to write")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="read and check everything, write nothing, and tell what there is"
+    )
     change = parser.add_mutually_exclusive_group()
     change.add_argument("--add-class", metavar="NAME", help="train this class alone and add it to the model")
     change.add_argument("--remove-class", metavar="NAME", help="take this class out of the model")
@@ -51,6 +56,12 @@ def main() -> int:
         raise ValueError("--model goes with --add-class and --remove-class")
     if options.tuned and changes:
         raise ValueError("--tuned goes with CONFIG: a model has its fine-tuned layers in it")
+    if options.dry_run:
+        if changes:
+            raise ValueError("--dry-run goes with a CONFIG to train by")
+        return dry_run(options)
+    if options.output is None:
+        raise ValueError("--output is needed: the model file to write")
     if options.cache is None and not options.remove_class:
         raise ValueError("--cache is needed: the folder of the cached files")
     if options.remove_class:
@@ -76,7 +87,10 @@ def from_recipe(options: Namespace) -> Detector:
 
     start = time.monotonic()
     cache = build_cache(config, options.cache, options.device, precomputed_boxes(options.proposals))
-    return recorded(train(config, dataset, dataset.class_names, cache, progress), dataset, start)
+    detector = recorded(train(config, dataset, dataset.class_names, cache, progress), dataset, start)
+    for path in write_held_out(options, dataset):
+        print(path)
+    return detector
 
 
 def with_class(options: Namespace) -> Detector:

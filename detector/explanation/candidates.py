@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from detector.boxes import Boxes, clip, decode_deltas, iou
 from detector.features.encoder import FeatureMaps, Features
 from detector.heads.refinement import Refiner
-from detector.pipeline import Detector
+from detector.joint_detection import AnyDetector
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,13 +43,13 @@ class Candidates:
         return float(distances[best]), self.positions[possible[best]]
 
 
-def score_boxes(detector: Detector, maps: FeatureMaps, boxes: Boxes) -> Features:
+def score_boxes(detector: AnyDetector, maps: FeatureMaps, boxes: Boxes) -> Features:
     """Scores ``(n, K)`` of ``(n, 4)`` boxes where they are."""
     return detector.encoder.apply(detector.decision_function, maps, detector.encoder.regions(maps, boxes))
 
 
 def make_candidates(
-    detector: Detector, maps: FeatureMaps, boxes: Boxes, label: int, scores: NDArray[np.float32]
+    detector: AnyDetector, maps: FeatureMaps, boxes: Boxes, label: int, scores: NDArray[np.float32]
 ) -> Candidates:
     """What `Detector.candidates` makes of ``(n, 4)`` proposals in one class, whatever they score.
 

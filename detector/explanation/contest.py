@@ -13,9 +13,9 @@ from detector.boxes import Boxes, area, iou
 from detector.explanation.candidates import make_candidates
 from detector.features.encoder import FeatureMaps
 from detector.heads.suppression import nms
-from detector.pipeline import Detector
+from detector.joint_detection import AnyDetector
 
-Input = tuple[Detector, FeatureMaps, Boxes, int, NDArray[np.float32]]
+Input = tuple[AnyDetector, FeatureMaps, Boxes, int, NDArray[np.float32]]
 """A detector, the maps of the image, proposals ``(R, 4)``, the label of the class, its scores ``(R,)`` of these."""
 
 

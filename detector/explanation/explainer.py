@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -11,15 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from detector.boxes import Boxes, area, as_boxes, clip, iou
 from detector.detections import Detections
-from detector.ensemble import Ensemble
 from detector.explanation.candidates import make_candidates, score_boxes
 from detector.explanation.contest import hold_contest
 from detector.explanation.evidence import Evidence
 from detector.explanation.shares import looks
 from detector.explanation.verdict import Verdict, judge
 from detector.features.encoder import FeatureMaps, Features
-from detector.joint_detection import detect_in_inputs, inputs_in_image
-from detector.pipeline import Detector
+from detector.joint_detection import AnyDetector, detect_in_inputs, inputs_in_image, joint_class_names
 
 _NEAR = 0.2
 _EQUAL = 1e-4
@@ -39,20 +37,22 @@ class _Trace(NamedTuple):
 class Explainer:
     """Detects in one image and explains what it found and what not; feature maps are computed once for all of it.
 
-    ``image`` is ``(H, W, 3)`` uint8 RGB; ``boxes`` ``(R, 4)`` take the place of the proposals.
+    ``detectors`` are one or several that detect together. ``image`` is ``(H, W, 3)`` uint8 RGB; ``boxes`` ``(R, 4)``
+    take the place of the proposals.
     """
 
-    def __init__(self, ensemble: Ensemble, image: NDArray[np.uint8], boxes: Boxes | None = None) -> None:
-        self.ensemble = ensemble
+    def __init__(self, detectors: Sequence[AnyDetector], image: NDArray[np.uint8], boxes: Boxes | None = None) -> None:
+        self.detectors = detectors
+        self.class_names = joint_class_names(detectors)
         self.image = image
-        self.inputs = inputs_in_image(ensemble.detectors, image, boxes)
+        self.inputs = inputs_in_image(detectors, image, boxes)
         self._detections: dict[tuple[float | None, int | None], Detections] = {}
 
     def detect(self, min_score: float | None = None, max_detections: int | None = None) -> Detections:
-        """`Ensemble.detect`, once for the same limits."""
+        """What the detectors find together, once for the same limits."""
         limits = min_score, max_detections
         if limits not in self._detections:
-            self._detections[limits] = detect_in_inputs(self.ensemble.detectors, self.inputs, *limits)
+            self._detections[limits] = detect_in_inputs(self.detectors, self.inputs, *limits)
         return self._detections[limits]
 
     def explain(self, detections: Detections) -> list[Evidence]:
@@ -75,8 +75,8 @@ class Explainer:
         image.
         """
         (asked,) = as_boxes(np.asarray(box, np.float32).reshape(1, -1), "box")
-        if class_name not in self.ensemble.class_names:
-            raise ValueError(f"unknown class {class_name!r}; the model knows {', '.join(self.ensemble.class_names)}")
+        if class_name not in self.class_names:
+            raise ValueError(f"unknown class {class_name!r}; the model knows {', '.join(self.class_names)}")
         height, width = self.image.shape[:2]
         if not area(clip(asked[None], height, width))[0]:
             raise ValueError(f"box must have an area inside the image of {width} x {height}, but is {asked.tolist()}")
@@ -89,31 +89,31 @@ class Explainer:
         score, negative_model, alone, found = max(tries, key=lambda each: each[:2])
         evidence = Evidence(asked, class_name, score, found, (height, width), -negative_model)
         detections = self.detect(min_score, max_detections)
-        least, most = self.ensemble.detectors[0].settings.limits(min_score, max_detections)
+        least, most = self.detectors[0].settings.limits(min_score, max_detections)
         inputs = [
             (detector, *self.inputs[model], label, self._scores[model][:, label])
             for model, detector, label in self._knowing(class_name)
         ]
-        contest = hold_contest(inputs, self.ensemble.detectors[0].settings.nms_iou, least)
+        contest = hold_contest(inputs, self.detectors[0].settings.nms_iou, least)
         return judge(evidence, alone.boxes[0], contest, detections, most)
 
-    def _knowing(self, class_name: str) -> Iterator[tuple[int, Detector, int]]:
+    def _knowing(self, class_name: str) -> Iterator[tuple[int, AnyDetector, int]]:
         """The detectors that know a class, with their numbers and their labels of it."""
-        for model, detector in enumerate(self.ensemble.detectors):
+        for model, detector in enumerate(self.detectors):
             if class_name in detector.class_names:
                 yield model, detector, detector.class_names.index(class_name)
 
     def _maps(self, model: int, box: Boxes) -> FeatureMaps:
         """Maps to read a box from: where there are no proposals, none have been computed."""
         maps, proposals = self.inputs[model]
-        return maps if len(proposals) else self.ensemble.detectors[model].maps(self.image, box[None])
+        return maps if len(proposals) else self.detectors[model].maps(self.image, box[None])
 
     @cached_property
     def _scores(self) -> list[Features]:
         """Scores ``(R, K)`` of all proposals where they are, by detector."""
         return [
             score_boxes(detector, maps, boxes)
-            for detector, (maps, boxes) in zip(self.ensemble.detectors, self.inputs, strict=True)
+            for detector, (maps, boxes) in zip(self.detectors, self.inputs, strict=True)
         ]
 
     def _explain_one(self, box: Boxes, class_name: str, score: float) -> Evidence:
@@ -122,7 +122,7 @@ class Explainer:
             traces = [trace for trace in self._traces(box, class_name, score, least_iou) if trace.distance <= tolerance]
             if traces:
                 best = min(traces, key=lambda trace: trace.distance)
-                detector, (maps, _) = self.ensemble.detectors[best.model], self.inputs[best.model]
+                detector, (maps, _) = self.detectors[best.model], self.inputs[best.model]
                 found = looks(detector, maps, best.positions, best.label)
                 return Evidence(box, class_name, score, found, maps.image_size, best.model)
         raise ValueError(

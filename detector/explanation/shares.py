@@ -16,10 +16,10 @@ from detector.boxes import Boxes, flip
 from detector.explanation.evidence import Look
 from detector.features.encoder import FeatureMaps
 from detector.features.pooling import largest_cells
-from detector.pipeline import Detector
+from detector.joint_detection import AnyDetector
 
 
-def looks(detector: Detector, maps: FeatureMaps, positions: Boxes, label: int) -> tuple[Look, ...]:
+def looks(detector: AnyDetector, maps: FeatureMaps, positions: Boxes, label: int) -> tuple[Look, ...]:
     """What the mean score of a box in a class is made of: a look at each of its ``(P, 4)`` positions.
 
     Where the detector uses the mirror image there are as many looks at that.
@@ -30,7 +30,7 @@ def looks(detector: Detector, maps: FeatureMaps, positions: Boxes, label: int) -
     return tuple(found)
 
 
-def _looks_at(detector: Detector, maps: FeatureMaps, positions: Boxes, label: int, mirrored: bool) -> list[Look]:
+def _looks_at(detector: AnyDetector, maps: FeatureMaps, positions: Boxes, label: int, mirrored: bool) -> list[Look]:
     encoder = detector.encoder
     regions = encoder.regions(maps, flip(positions, maps.image_size[1]) if mirrored else positions)
     pooled = encoder.pool(maps, regions)

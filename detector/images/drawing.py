@@ -45,31 +45,29 @@ def draw_detections(
     image: NDArray[np.uint8],
     boxes: NDArray[np.float32],
     labels: NDArray[np.int64],
-    scores: NDArray[np.float32],
+    scores: NDArray[np.float32] | None,
     class_names: Sequence[str],
 ) -> NDArray[np.uint8]:
     """Return a copy of the image with every box and its name and score ("dog 0.83"), the best score on top.
 
     ``image`` (H, W, 3) uint8 RGB, ``boxes`` (N, 4) pixels, ``labels`` (N,) indices into ``class_names``,
-    ``scores`` (N,). Lines and letters grow with the image, and labels never leave it. Raises ValueError for
-    arrays of other shapes or labels without a name.
+    ``scores`` (N,), or None for objects that have none, of which the last is on top. Lines and letters grow with
+    the image, and labels never leave it. Raises ValueError for arrays of other shapes or labels without a name.
     """
     canvas = check_image(image).copy()
     height, width = canvas.shape[:2]
     boxes = as_boxes(boxes)
-    labels, scores = np.asarray(labels), np.asarray(scores)
-    if labels.shape != (len(boxes),) or scores.shape != (len(boxes),):
-        raise ValueError(
-            f"labels and scores must have shape ({len(boxes)},), but got {labels.shape} and {scores.shape}"
-        )
+    labels, ranks = np.asarray(labels), np.arange(len(boxes)) if scores is None else np.asarray(scores)
+    if labels.shape != (len(boxes),) or ranks.shape != (len(boxes),):
+        raise ValueError(f"labels and scores must have shape ({len(boxes)},), but got {labels.shape} and {ranks.shape}")
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
         raise ValueError(f"labels must be in 0..{len(class_names) - 1}, but got {labels.min()}..{labels.max()}")
     corners = np.rint(clip(boxes, height, width)).astype(int)
-    order = np.argsort(scores, kind="stable")
+    order = np.argsort(ranks, kind="stable")
     for i in order:
         _draw_box(canvas, corners[i].tolist(), class_colour(int(labels[i])))
     for i in order:  # after all boxes, whose lines would cross the letters
-        text = f"{class_names[labels[i]]} {scores[i]:.2f}"
+        text = class_names[labels[i]] if scores is None else f"{class_names[labels[i]]} {scores[i]:.2f}"
         _draw_label(canvas, corners[i, :2].tolist(), text, class_colour(int(labels[i])))
     return canvas
 

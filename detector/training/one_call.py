@@ -29,7 +29,7 @@ def train_on(
     device: str = "cpu",
     progress: Progress = without_progress,
 ) -> Detector:
-    """Train a detector on a data set, a COCO file, or the ``split`` (default: train) of a VOC folder.
+    """Train a detector on a data set, or on the ``split`` (default: train) of data as labelling tools write them.
 
     recipe: what `detector.config.detector.parse_config` gives, a YAML file, or the name of one that comes with the
         package. output: a file to save the model to. cache: a folder of features, which a second training finds there;
@@ -37,7 +37,10 @@ def train_on(
         `detector.training.train.train`.
     """
     config = recipe if isinstance(recipe, Config) else load_config(recipe)
-    dataset = data if isinstance(data, Dataset) else _read(Path(data), split)
+    if isinstance(data, Dataset):
+        dataset = data
+    else:
+        dataset = load_checked(data=Path(data), split=split, image_size=image_size)
     start = time.monotonic()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if cache is None else cache)
@@ -57,11 +60,3 @@ def recorded(detector: Detector, dataset: Dataset, start: float) -> Detector:
         "seconds": round(time.monotonic() - start),
     }
     return replace(detector, record=record)
-
-
-def _read(path: Path, split: str | None) -> Dataset:
-    if path.is_dir():
-        return load_checked(voc=path, split=split or "train", image_size=image_size)
-    if split is not None:
-        raise ValueError(f"{path}: a COCO file is one list of images, and has no split {split!r}")
-    return load_checked(coco=path, image_size=image_size)

@@ -182,7 +182,7 @@ def test_detections_of_others_are_refused() -> None:
 
 def test_the_default_model_explains_the_cat(cat: NDArray[np.uint8]) -> None:
     ensemble = load_ensemble()
-    explainer = Explainer(ensemble, cat)
+    explainer = Explainer(ensemble.detectors, cat)
     found = explainer.detect(min_score=0.0)
     (first, *_) = explainer.explain(found)
     check(first, float(found.scores[0]))

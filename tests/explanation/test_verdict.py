@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from detector.boxes import as_boxes, iou
-from detector.ensemble import Ensemble
 from detector.explanation.explainer import Explainer
 from detector.explanation.verdict import Place, Verdict
 from tests.explanation.models import KINDS, NAMES, boxes, random_detector, random_image
@@ -27,7 +26,7 @@ def ask(
 ) -> Verdict:
     """Red is at the upper left, 64 x 64, and scores 150; green at the upper right scores 100; all else scores -100."""
     detector = fake_detector(move, lambda image: as_boxes(proposals)).detecting(**detection)
-    return Explainer(Ensemble([detector]), coloured()).explain_box(box, class_name, *limits)
+    return Explainer([detector], coloured()).explain_box(box, class_name, *limits)
 
 
 def record(place: Place | None) -> Any:
@@ -128,7 +127,7 @@ def test_verdicts_agree_with_what_is_detected(kind: str) -> None:
     outcomes = set()
     for seed in range(2):
         models = [random_detector(each, **KINDS[kind]) for each in (seed, seed + 10)]
-        explainer = Explainer(Ensemble(models), random_image(seed))
+        explainer = Explainer(models, random_image(seed))
         found = explainer.detect(0.1)
         proposals = np.concatenate([proposals for _, proposals in explainer.inputs])
         for asked in (*boxes(np.random.default_rng(seed), 5), *proposals[::15]):
@@ -154,6 +153,6 @@ def test_verdicts_agree_with_what_is_detected(kind: str) -> None:
 
 def test_of_several_models_those_answer_that_know_the_class() -> None:
     one = replace(random_detector(0), class_names=("fig", "pear", "plum"))
-    explainer = Explainer(Ensemble([random_detector(1), one]), random_image())
+    explainer = Explainer([random_detector(1), one], random_image())
     assert explainer.explain_box([0, 0, 50, 50], "apple").evidence.model == 0
     assert explainer.explain_box([0, 0, 50, 50], "fig").evidence.model == 1
