@@ -39,7 +39,7 @@ def main() -> int:
     detector = replace(Detector.load(options.model, options.device, options.weights), calibration=None)
     if options.classes:
         raise ValueError("a calibration is of all classes of a model: leave out --classes")
-    dataset = load_data(options, detector.class_names, need_objects=False)
+    dataset = load_data(options, detector.class_names, need_objects=False, default_split="val")
     found = detect_all(Ensemble([detector]), dataset, options)
     calibration = fit_calibration(found, dataset, dataset.class_names)
     options.output.parent.mkdir(parents=True, exist_ok=True)

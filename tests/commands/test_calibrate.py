@@ -68,7 +68,7 @@ def test_a_model_is_calibrated_without_training(
     assert made.calibration.best_f1.tolist() == [100, 100]
     assert made.detect(coloured()).probabilities is not None
     out = capsys.readouterr().out
-    assert "red          best F1 from a score of 150.00 on\n" in out
+    assert "red          best F1 from a score of 100.00 on\n" in out
     assert f"{tmp_path / 'new' / 'model'}: expected calibration error 0." in out
     assert call(calibrate.main, "model", "--coco", coco, "--output", tmp_path / "x", "--classes", "red") == 2
     assert "leave out --classes" in capsys.readouterr().err
@@ -132,7 +132,7 @@ def test_training_in_one_call(coco: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert made.record["images"] == 3 and made.record["trained_on"] == dataset.name
     spp.train(dataset)
     assert called[-1][1] is dataset and not Path(str(called[-1][3])).exists()
-    with pytest.raises(ValueError, match="has no split 'val'"):
+    with pytest.raises(ValueError, match="there is no split 'val'"):
         spp.train(coco, split="val")
     with pytest.raises(ValueError, match="there is no such recipe"):
         spp.train(coco, "nope")
