@@ -101,11 +101,11 @@ def main() -> int:
         for name, value in result.AP.items():
             print(f"{name:<12} {100 * value:5.1f}")
         print(f"{'mAP':<12} {100 * result.mAP:5.1f}   ({options.metric}, {result.images} images of {dataset.name})")
-        for name, value in numbers.items():
-            if name in ("AP50", "AP75", "AP_small", "AP_medium", "AP_large") and isinstance(value, float):
-                print(f"{name:<12} {100 * value:5.1f}")
-        if isinstance(error := numbers.get("calibration_error"), float):
-            print(f"expected calibration error {error:.3f}")
+        for name in ("AP50", "AP75", "AP_small", "AP_medium", "AP_large"):
+            if isinstance(number := numbers.get(name), float):
+                print(f"{name:<12} {100 * number:5.1f}")
+        if isinstance(number := numbers.get("calibration_error"), float):
+            print(f"expected calibration error {number:.3f}")
     if options.record and detector is not None:
         note = {
             "mAP": result.mAP,

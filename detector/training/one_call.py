@@ -37,10 +37,7 @@ def train_on(
         `detector.training.train.train`.
     """
     config = recipe if isinstance(recipe, Config) else load_config(recipe)
-    if isinstance(data, Dataset):
-        dataset = data
-    else:
-        dataset = load_checked(data=Path(data), split=split, image_size=image_size)
+    dataset = data if isinstance(data, Dataset) else load_checked(data=Path(data), split=split, image_size=image_size)
     start = time.monotonic()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if cache is None else cache)

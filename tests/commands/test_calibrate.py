@@ -27,7 +27,7 @@ Call = Callable[..., int]
 @pytest.fixture
 def coco(tmp_path: Path) -> Path:
     """Three images, each with a red and a green square; the green one of the last is not labelled."""
-    boxes = np.float32([[0, 0, 64, 64], [96, 0, 160, 64]])
+    boxes = np.array([[0, 0, 64, 64], [96, 0, 160, 64]], np.float32)
     annotations = []
     for number in range(3):
         path = tmp_path / f"{number}.png"
@@ -143,6 +143,7 @@ def test_the_package_brings_what_users_ask_for_first() -> None:
     assert {"Detector", "Detections", "load", "train"} <= set(dir(spp))
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
         spp.Nothing  # noqa: B018
-    code = "import sys, detector; detector.load, detector.train; print([*{'torch', 'numba', 'cv2', 'numpy'} & {*sys.modules}])"
+    loaded = "print([*{'torch', 'numba', 'cv2', 'numpy'} & {*sys.modules}])"
+    code = f"import sys, detector; detector.load, detector.train; {loaded}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

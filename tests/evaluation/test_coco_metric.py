@@ -44,7 +44,7 @@ def test_equals_the_files_of_pycocotools(tmp_path: Path) -> None:
     coco = pytest.importorskip("pycocotools.coco")
     cocoeval = pytest.importorskip("pycocotools.cocoeval")
     truths, detections = random_images(0)
-    content = {
+    content: dict[str, list[dict[str, object]]] = {
         "images": [{"id": number} for number in range(len(truths))],
         "categories": [{"id": 7 + label, "name": name} for label, name in enumerate(NAMES)],
         "annotations": [],
@@ -91,7 +91,7 @@ def test_calibration_error_by_hand() -> None:
         # what lies on a difficult object does not count
         place, chance = A if number % 2 else FAR, 0.75 if number < 10 else 0.25
         each = found((place, 0, float(number)), (B, 0, 50.0))
-        detections.append(Detections(each.boxes, each.labels, each.scores, NAMES, np.float32([0.9, chance])))
+        detections.append(Detections(each.boxes, each.labels, each.scores, NAMES, np.array([0.9, chance], np.float32)))
     assert calibration_error(detections, truths, NAMES) == pytest.approx(0.25)
     assert calibration_error(detections, truths, NAMES, min_probability=0.5) == pytest.approx(0.25)
     perfect = [Detections(d.boxes, d.labels, d.scores, NAMES, np.full(2, 0.5, np.float32)) for d in detections]
