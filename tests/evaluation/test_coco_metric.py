@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,14 +45,14 @@ def test_equals_the_files_of_pycocotools(tmp_path: Path) -> None:
     coco = pytest.importorskip("pycocotools.coco")
     cocoeval = pytest.importorskip("pycocotools.cocoeval")
     truths, detections = random_images(0)
-    content: dict[str, list[dict[str, object]]] = {
+    content: dict[str, list[dict[str, Any]]] = {
         "images": [{"id": number} for number in range(len(truths))],
         "categories": [{"id": 7 + label, "name": name} for label, name in enumerate(NAMES)],
         "annotations": [],
     }
     for number, each in enumerate(truths):
         for (x1, y1, x2, y2), label, crowd in zip(each.boxes.tolist(), each.labels, each.difficult, strict=True):
-            row = {"image_id": number, "category_id": 7 + int(label), "iscrowd": int(crowd)}
+            row: dict[str, Any] = {"image_id": number, "category_id": 7 + int(label), "iscrowd": int(crowd)}
             row |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)}
             content["annotations"].append(row | {"id": 1 + len(content["annotations"])})
     ids = {name: 7 + label for label, name in enumerate(NAMES)}
