@@ -30,13 +30,14 @@ ROOMS = {
     "pipeline": "runtime boxes images datasets detections features heads config model_file stages",
     "ensemble": "boxes datasets detections features pipeline",
     "evaluation": "runtime boxes datasets detections",
+    "report": "runtime boxes images datasets detections evaluation",
     "training": "runtime boxes images datasets detections backbones features heads config stages pipeline",
     "explanation": "runtime boxes images datasets detections backbones features heads config stages pipeline ensemble "
     "evaluation",
     "classification": "runtime boxes images backbones features config model_file training",
     "web": "runtime boxes images detections features pipeline ensemble explanation",
     "commands": "runtime boxes images datasets detections proposals features config stages pipeline ensemble "
-    "training evaluation explanation classification web",
+    "training evaluation explanation classification report web",
 }
 
 # What takes long to import, or is not installed everywhere, and the rooms that may do so before a function needs it.
@@ -44,6 +45,7 @@ AT_TOP = {
     "torch": "backbones features heads stages training explanation classification",
     "pycocotools": "",
     "matplotlib": "",
+    "jinja2": "",
     "sklearn": "",
     "timm": "",
     "torchvision": "",

@@ -1,6 +1,6 @@
 """Mean average precision by VOC's rules on a VOC list or a COCO file.
 
-python tools/evaluate_voc.py (--voc ROOT --split val | --coco JSON) [--model M | --detections DIR]
+python tools/evaluate_voc.py (--voc ROOT --split val | --coco JSON) [--model M | --detections DIR] [--report DIR]
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ from detector.commands.options import (
     load_data,
     precomputed_boxes,
 )
+from detector.commands.report import known_coverage, make_report, output_folder, prepare_report
+from detector.commands.watching import Watch
 from detector.datasets.annotation import Dataset
+from detector.evaluation.outcomes import gather_outcomes
 from detector.evaluation.result_files import check_image_ids, read_detections, write_detections
 from detector.evaluation.voc import by_class, evaluate_voc
+from detector.runtime.timing import stage_times
 
 if TYPE_CHECKING:
     from detector.detections import Detections
@@ -37,6 +41,8 @@ def parser() -> Parser:
     parser.add_argument("--metric", choices=("voc07", "area"), default="voc07", help="11 points (default) or area")
     parser.add_argument("--json", type=output_file, metavar="FILE", help="write the numbers to FILE; - is stdout")
     parser.add_argument("--save-detections", type=Path, metavar="DIR", help="write comp4_det files to DIR")
+    parser.add_argument("--report", type=output_folder, metavar="DIR", help="write a report to look at, and its numbers, to DIR")
+    parser.add_argument("--baseline", type=Path, metavar="FILE", help="of --report: the metrics.json of another run")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="keep feature maps and proposals, as in training")
     parser.add_argument("--record", action="store_true", help="note the result in the file of --model")
     return parser
@@ -52,7 +58,11 @@ def main() -> int:
         raise ValueError("--record notes what the model itself reaches, and goes without --no-mirror")
     if options.model and options.detections:
         raise ValueError("--detections are scored without a --model")
+    if options.baseline is not None and options.report is None:
+        raise ValueError("--baseline goes with --report, which tells the difference")
     detector = None
+    # boxes that were computed elsewhere need no watching
+    watch = Watch() if options.report is not None and options.proposals is None else None
     if options.detections is None:
         from detector.ensemble import load_ensemble
 
@@ -60,6 +70,7 @@ def main() -> int:
     # a model need not find all its classes in the data, and result files are scored without the images
     known = detector.class_names if detector else None
     dataset = load_data(options, known, open_images=detector is not None, need_objects=options.classes is not None)
+    baseline = prepare_report(options, dataset) if options.report is not None else None
     split = options.split or options.coco.stem
     if detector is None:
         detections = read_detections(options.detections, split, dataset.class_names)
@@ -67,7 +78,8 @@ def main() -> int:
         image_ids = [annotation.image_id for annotation in dataset]
         if options.save_detections is not None:
             check_image_ids(image_ids)
-        found = detect_all(detector, dataset, options)
+        with stage_times() as times:
+            found = detect_all(watch.over(detector) if watch else detector, dataset, options, watch)
         if options.save_detections is not None:
             write_detections(options.save_detections, split, image_ids, found)
         detections = by_class(image_ids, found)
@@ -87,10 +99,22 @@ def main() -> int:
         replace(only, record={**only.record, **note}).save(path)
     if options.json is not None:
         write_json(options.json, result.to_json())
+    if options.report is not None:
+        made = {"detections": str(options.detections)}
+        if detector is not None:
+            spent = ", ".join(f"{name} {seconds / len(dataset):.3f}" for name, seconds in times.items())
+            models = ", ".join(map(str, options.model or ["the one that comes with the package"]))
+            made = {"model": models, "seconds an image": spent}
+        coverage = watch.coverage() if watch and detector else known_coverage(options.proposals, dataset)
+        outcomes = gather_outcomes(detections, dataset, dataset.class_names)
+        explain = detector.explain if detector is not None else None
+        make_report(options.report, [outcomes], dataset, options, coverage, made, baseline, explain=explain)
     return 0
 
 
-def detect_all(detector: Ensemble, dataset: Dataset, options: Namespace) -> list[Detections]:
+def detect_all(
+    detector: Ensemble, dataset: Dataset, options: Namespace, watch: Watch | None = None
+) -> list[Detections]:
     """Detections of every image; with a cache, a run that was killed finds its features there.
 
     An image that cannot be read is reported, and its objects count as missed; ValueError when none could be.
@@ -109,10 +133,14 @@ def detect_all(detector: Ensemble, dataset: Dataset, options: Namespace) -> list
             else:
                 given = None if boxes is None else boxes[each.image_id]
                 found.append(detector.detect(read_image(each.path), given))
+            if watch is not None:
+                watch.see(each, caches)
         except ValueError as error:
             report(error if str(each.path) in str(error) else ValueError(f"{each.path}: {error}"))
             unreadable += 1
             found.append(Detections.empty(detector.class_names))
+            if watch is not None:
+                watch.skip(each)
     if unreadable == len(dataset):
         raise ValueError("none of the images could be read")
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,24 +34,22 @@ def write_tables(directory: Path, analysis: Analysis) -> None:
         temporary.write_text(json.dumps(found) + "\n", encoding="utf-8")
 
 
-def read_baseline(path: Path) -> dict[str, Any]:
-    """The metrics.json of a report, or what ``spp-evaluate --json`` wrote. Raises OSError and ValueError."""
+def read_baseline(path: Path, metric: str, n_images: int) -> dict[str, Any]:
+    """The metrics.json of a report, or what ``spp-evaluate --json`` wrote, of a run by this rule on so many images.
+
+    Raises OSError when it cannot be read and ValueError, naming it, when it is no such file or of another kind of run.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a readable JSON file ({error})") from error
     known = isinstance(content, dict) and isinstance(content.get("AP"), dict)
-    if not known or not isinstance(content.get("mAP"), int | float) or not isinstance(content.get("metric"), str):
-        raise ValueError(f"{path}: not the metrics of a run: it must have metric, mAP and AP")
+    if not known or not isinstance(content.get("mAP"), int | float):
+        raise ValueError(f"{path}: not the numbers of a run: it must have mAP and AP")
+    for key, value in (("metric", metric), ("images", n_images)):
+        if content.get(key) != value:
+            raise ValueError(f"{path}: {key} must be {value}, as in this run, but is {content.get(key)!r}")
     return content
-
-
-def check_baseline(baseline: Mapping[str, Any], analysis: Analysis, path: Path) -> None:
-    """Raise ValueError where the numbers of a baseline cannot be set against those of a run."""
-    mine = {"metric": analysis.run.metric, "images": len(analysis.run.outcomes.image_ids)}
-    for key, value in mine.items():
-        if baseline.get(key) != value:
-            raise ValueError(f"{path}: {key} must be {value} as in this run, but is {baseline.get(key)}")
 
 
 def _write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
