@@ -41,7 +41,9 @@ def parser() -> Parser:
     parser.add_argument("--metric", choices=("voc07", "area"), default="voc07", help="11 points (default) or area")
     parser.add_argument("--json", type=output_file, metavar="FILE", help="write the numbers to FILE; - is stdout")
     parser.add_argument("--save-detections", type=Path, metavar="DIR", help="write comp4_det files to DIR")
-    parser.add_argument("--report", type=output_folder, metavar="DIR", help="write a report to look at, and its numbers, to DIR")
+    parser.add_argument(
+        "--report", type=output_folder, metavar="DIR", help="write a report to look at, and its numbers, to DIR"
+    )
     parser.add_argument("--baseline", type=Path, metavar="FILE", help="of --report: the metrics.json of another run")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="keep feature maps and proposals, as in training")
     parser.add_argument("--record", action="store_true", help="note the result in the file of --model")

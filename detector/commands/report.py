@@ -1,7 +1,7 @@
 """A report to look at, from saved detections: python tools/report.py A [B] (--voc ROOT --split val | --coco JSON).
 
-A and B are folders of comp4 files, ours or anybody's, COCO result files, or folders of earlier reports. Of two runs, the
-report is on the second one, and shows what changed.
+A and B are folders of comp4 files, ours or anybody's, COCO result files, or folders of earlier reports. Of two runs,
+the report is on the second one, and shows what changed.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def main() -> int:
     baseline = prepare_report(options, dataset)
     split = options.split or options.coco.stem
     ids = ids_of(options, dataset)
-    found = [gather_outcomes(read_run(path, split, ids, dataset), dataset, dataset.class_names) for path in options.runs]
+    found = [
+        gather_outcomes(read_run(path, split, ids, dataset), dataset, dataset.class_names) for path in options.runs
+    ]
     names = tuple(map(str, options.runs))
     coverage = known_coverage(options.proposals, dataset)
     path = make_report(options.output, found, dataset, options, coverage, {"detections": names[-1]}, baseline, names)
@@ -119,9 +121,7 @@ def make_report(
     analysis = analyse(Run(runs[-1], options.metric, dataset.name, paths, ids_of(options, dataset), coverage, made))
     if len(runs) < 2:
         return write_report(directory, analysis, explain, baseline)
-    return write_report(
-        directory, analysis, explain, baseline, compare(*runs, options.metric), (names[0], names[1])
-    )
+    return write_report(directory, analysis, explain, baseline, compare(*runs, options.metric), (names[0], names[1]))
 
 
 def machine() -> dict[str, str]:

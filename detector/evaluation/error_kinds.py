@@ -51,7 +51,7 @@ class ErrorKinds:
     neighbours: Neighbours
 
     def about(self) -> tuple[Rows, NDArray[np.float64]]:
-        """The object that each false detection is about, (N,), -1 for none, and their IoU: its target or the nearest."""
+        """The object that each false detection is about, (N,): its target or the nearest, -1 for none; and their IoU."""
         near = self.neighbours
         own_first = near.own_ious >= near.other_ious
         rows = np.where(self.targets >= 0, self.targets, np.where(own_first, near.own, near.other))
@@ -114,7 +114,9 @@ def lost_precision(outcomes: Outcomes, errors: ErrorKinds, metric: Metric) -> di
     lost = {}
     for number, kind in enumerate(FALSE_KINDS):
         repaired = _repair(outcomes, errors, number)
-        lost[kind] = mean_of(precisions_of(repaired, repaired.true, repaired.counted, outcomes.n_wanted(), metric)) - base
+        lost[kind] = (
+            mean_of(precisions_of(repaired, repaired.true, repaired.counted, outcomes.n_wanted(), metric)) - base
+        )
     lost[KINDS[-1]] = lost_by_missing(outcomes, errors.missed, metric)
     return {kind: max(value, 0.0) if value == value else 0.0 for kind, value in lost.items()}
 
@@ -142,7 +144,9 @@ def _repair(outcomes: Outcomes, errors: ErrorKinds, kind: int) -> Outcomes:
         true[repaired] = True
         labels[repaired] = outcomes.objects.labels[errors.targets[repaired]]
     order = np.lexsort([-outcomes.scores, labels])
-    return replace(outcomes, labels=labels[order], scores=outcomes.scores[order], true=true[order], counted=counted[order])
+    return replace(
+        outcomes, labels=labels[order], scores=outcomes.scores[order], true=true[order], counted=counted[order]
+    )
 
 
 def _best_of_targets(outcomes: Outcomes, errors: ErrorKinds) -> Rows:

@@ -76,9 +76,6 @@ def render_page(
         galleries=_galleries(samples),
         never_found=[int((group.objects & analysis.run.outcomes.missed).sum()) for group in analysis.groups],
         plots={name: jinja2.utils.markupsafe.Markup(svg) for name, svg in _plots(analysis).items()},
-        class_plots=[
-            {name: jinja2.utils.markupsafe.Markup(svg) for name, svg in each.items()} for each in _class_plots(analysis)
-        ],
         comparison=comparison and _comparison(analysis, comparison),
         names=names,
         most=MOST,
@@ -121,8 +118,7 @@ def _data(samples: Samples, evidence: Mapping[int, tuple[Embedded, str]]) -> dic
     return content | {
         "classes": outcomes.class_names,
         "images": {
-            image: [outcomes.image_ids[image], int(sizes[image, 1]), int(sizes[image, 0])]
-            for image in sorted(used)
+            image: [outcomes.image_ids[image], int(sizes[image, 1]), int(sizes[image, 0])] for image in sorted(used)
         },
         "evidence": {sample: text for sample, (_, text) in evidence.items()},
     }
@@ -169,7 +165,13 @@ def _kind_rows(analysis: Analysis) -> list[dict[str, Any]]:
     for index, reason in enumerate(analysis.reasons):
         count = int(reason.objects.sum())
         rows.append(
-            {"key": f"reason-{index}", "name": reason.name, "text": "of those missed", "count": count, "lost": reason.lost}
+            {
+                "key": f"reason-{index}",
+                "name": reason.name,
+                "text": "of those missed",
+                "count": count,
+                "lost": reason.lost,
+            }
         )
     most = max(row["lost"] for row in rows) or 1.0
     return [row | {"width": 100 * row["lost"] / most} for row in rows]
@@ -192,14 +194,10 @@ def _plots(analysis: Analysis) -> dict[str, str]:
     if coverage is not None:
         found["coverage_number"] = plots.plot_coverage_by_number(coverage, wanted)
         found["coverage_iou"] = plots.plot_coverage_by_iou(coverage, wanted)
-    return found
-
-
-def _class_plots(analysis: Analysis) -> list[dict[str, str]]:
-    return [
-        {"pr": plots.plot_precision_recall(analysis.run.outcomes, label), "f1": plots.plot_f1(curve)}
-        for label, curve in enumerate(analysis.curves)
-    ]
+    for label, curve in enumerate(analysis.curves):
+        found[f"pr-{label}"] = plots.plot_precision_recall(analysis.run.outcomes, label)
+        found[f"f1-{label}"] = plots.plot_f1(curve)
+    return {name: plots.with_ids(svg, name) for name, svg in found.items()}
 
 
 def _comparison(analysis: Analysis, comparison: Comparison) -> dict[str, Any]:

@@ -58,7 +58,9 @@ def plot_precision_recall(outcomes: Outcomes, label: int) -> str:
     def draw(axes: Axes) -> None:
         if len(true):
             # the envelope holds from the recall before on
-            axes.fill_between(np.append(0, recall[few]), np.append(best[0], best[:-1][few]), step="pre", color="#d5e8f4")
+            axes.fill_between(
+                np.append(0, recall[few]), np.append(best[0], best[:-1][few]), step="pre", color="#d5e8f4"
+            )
             axes.plot(recall[few], precision[few], color=BLUE, linewidth=1.2)
         axes.plot(tenths, at_tenths, ".", color=ORANGE, markersize=3.5, clip_on=False)
         axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision", xticks=_HALVES, yticks=_HALVES)
@@ -123,7 +125,8 @@ def plot_scores(bins: ScoreBins) -> str:
             heights = np.sign(counts) * np.log10(1 + np.abs(counts))
             bars = axes.bar(bins.edges[:-1], heights, widths * 0.92, align="edge", color=colour, label=name)
             for number, bar in enumerate(bars):
-                bar.set_gid(f"show-{name}-bin-{number}")
+                if counts[number]:
+                    bar.set_gid(f"show-{name}-bin-{number}")
         ticks = np.arange(-6, 7)
         low, high = axes.get_ylim()
         ticks = ticks[(ticks >= np.floor(low)) & (ticks <= np.ceil(high))]
@@ -165,6 +168,11 @@ def to_svg(draw: Callable[[Axes], None], size: tuple[float, float]) -> str:
     svg = re.sub(r' id="show-([\w-]+)"', r' data-set="\1"', svg)
     svg = re.sub(r' id="(?!m[0-9a-f]{9}|p[0-9a-f]{9})[^"]*"', "", svg)
     return re.sub(r"<!--.*?-->\s*|\n\s*", lambda found: "" if found[0].startswith("<!") else "\n", svg, flags=re.DOTALL)
+
+
+def with_ids(svg: str, prefix: str) -> str:
+    """The plot with ids of its own: equal parts of several plots have equal ones."""
+    return re.sub(r'(id="|url\(#|href="#)([mp][0-9a-f]{9})', rf"\1{prefix}-\2", svg)
 
 
 def _few(values: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -113,7 +113,9 @@ def gather_samples(analysis: Analysis, comparison: Comparison | None = None) -> 
 
 def _both(a: Behind, b: Behind) -> Behind:
     half = MOST // 2
-    return Behind(a.pairs[: max(half, MOST - len(b.pairs))] + b.pairs[: max(half, MOST - len(a.pairs))], a.total + b.total)
+    return Behind(
+        a.pairs[: max(half, MOST - len(b.pairs))] + b.pairs[: max(half, MOST - len(a.pairs))], a.total + b.total
+    )
 
 
 def _add_galleries(samples: Samples) -> None:
@@ -174,7 +176,9 @@ def _add_cells(samples: Samples) -> None:
         cells.setdefault((true, predicted), []).append((detection, target))
     for (true, predicted), pairs in cells.items():
         pairs.sort(key=lambda pair: -outcomes.scores[pair[0]] if pair[0] >= 0 else 0.0)
-        samples.add(f"cell-{true}-{predicted}", f"{names[true]}, taken for {names[predicted]}", Behind(pairs, len(pairs)), most)
+        samples.add(
+            f"cell-{true}-{predicted}", f"{names[true]}, taken for {names[predicted]}", Behind(pairs, len(pairs)), most
+        )
 
 
 def _add_groups(samples: Samples) -> None:

@@ -9,18 +9,12 @@ from detector.datasets.annotation import Annotation
 from detector.detections import Detections
 from detector.evaluation.coverage import cover, gather_coverage, missed_reasons
 from detector.evaluation.error_kinds import FALSE_KINDS, KINDS, find_error_kinds, lost_precision
-from detector.evaluation.outcomes import Outcomes, gather_outcomes, mean_of
+from detector.evaluation.outcomes import mean_of
 from detector.evaluation.voc import Metric, by_class, evaluate_voc
-from tests.evaluation.boxes import FAR, NAMES, A, B, Box, found, objects
-from tests.evaluation.test_evaluation_files import random_images
+from tests.evaluation.boxes import CAT, DOG, FAR, NAMES, A, B, Box, found, objects, outcomes_of, random_images
 
-CAT, DOG = 0, 1
 POOR: Box = (0.0, 0.0, 10.0, 4.0)  # IoU 0.4 with A
 NONE = dict.fromkeys(KINDS, 0)
-
-
-def outcomes_of(truths: list[Annotation], detections: list[Detections]) -> Outcomes:
-    return gather_outcomes(by_class([truth.image_id for truth in truths], detections), truths, NAMES)
 
 
 def errors(*rows: tuple[Box, int, float], truth: Annotation | None = None) -> tuple[dict[str, int], dict[str, float]]:

@@ -13,11 +13,7 @@ from detector.evaluation.label_faults import find_label_faults
 from detector.evaluation.scores import are_probabilities, bin_scores
 from detector.evaluation.thresholds import find_confusion, threshold_curve
 from detector.evaluation.voc import Metric, average_precision
-from tests.evaluation.boxes import FAR, A, B, Box, found, objects
-from tests.evaluation.test_error_kinds import CAT, DOG, outcomes_of
-from tests.evaluation.test_evaluation_files import random_images
-
-SHEEP = 2
+from tests.evaluation.boxes import CAT, DOG, FAR, SHEEP, A, B, Box, found, objects, outcomes_of, random_images
 
 
 def test_f1_by_hand() -> None:
@@ -38,7 +34,11 @@ def test_f1_by_hand() -> None:
 
 
 def test_confusion_by_hand() -> None:
-    truths = [objects("1", (A, CAT, False), (B, DOG, False), (FAR, CAT, True)), objects("2"), objects("3", (A, DOG, False))]
+    truths = [
+        objects("1", (A, CAT, False), (B, DOG, False), (FAR, CAT, True)),
+        objects("2"),
+        objects("3", (A, DOG, False)),
+    ]
     detections = [
         found((A, CAT, 0.9), (A, CAT, 0.8), (B, SHEEP, 0.7), (FAR, CAT, 0.9), (B, DOG, 0.1)),
         found((A, DOG, 0.6)),
@@ -70,7 +70,9 @@ def test_weights_of_one_change_nothing_and_weights_repeat(metric: Metric) -> Non
     dropped = ones.copy()
     dropped[0, ::3] = 0
     left = np.delete(true, np.arange(0, 40, 3))
-    assert weighted_precisions(true, dropped, np.array([n]), metric) == pytest.approx(average_precision(left, n, metric))
+    assert weighted_precisions(true, dropped, np.array([n]), metric) == pytest.approx(
+        average_precision(left, n, metric)
+    )
     assert np.isnan(weighted_precisions(true, ones, np.array([0]), metric)).all()
 
 
@@ -103,7 +105,9 @@ def test_groups_by_hand() -> None:
     large: Box = (100.0, 0.0, 200.0, 100.0)
     truths = [objects("1", (A, CAT, False), (large, CAT, False))]
     detections = [found((large, CAT, 0.9), ((300.0, 0.0, 310.0, 10.0), CAT, 0.95), (A, CAT, 0.5))]
-    groups = {group.name: group for group in find_groups(outcomes_of(truths, detections), "area", np.array([[400, 400]]))}
+    groups = {
+        group.name: group for group in find_groups(outcomes_of(truths, detections), "area", np.array([[400, 400]]))
+    }
     assert groups["small"].mean_precision == 0.5  # a small false one stands before the small true one
     assert groups["large"].mean_precision == 1.0
     assert np.isnan(groups["medium"].mean_precision) and np.isnan(groups["medium"].recall)
@@ -138,7 +142,11 @@ def test_likely_faults_of_labels() -> None:
 
 
 def test_two_runs_by_hand() -> None:
-    truths = [objects("1", (A, CAT, False)), objects("2", (A, CAT, False), (B, DOG, False)), objects("3", (A, DOG, False))]
+    truths = [
+        objects("1", (A, CAT, False)),
+        objects("2", (A, CAT, False), (B, DOG, False)),
+        objects("3", (A, DOG, False)),
+    ]
     before = outcomes_of(truths, [found((A, CAT, 0.9)), found((B, DOG, 0.9)), found((A, DOG, 0.9))])
     after = outcomes_of(truths, [found((A, CAT, 0.9)), found((A, CAT, 0.9), (B, DOG, 0.9)), found((FAR, DOG, 0.8))])
     change = compare(before, after, "area", resamples=200)
