@@ -121,7 +121,9 @@ def make_report(
     analysis = analyse(Run(runs[-1], options.metric, dataset.name, paths, ids_of(options, dataset), coverage, made))
     if len(runs) < 2:
         return write_report(directory, analysis, explain, baseline)
-    return write_report(directory, analysis, explain, baseline, compare(*runs, options.metric), (names[0], names[1]))
+    return write_report(
+        directory, analysis, explain, baseline, compare(runs[0], runs[1], options.metric), (names[0], names[1])
+    )
 
 
 def machine() -> dict[str, str]:

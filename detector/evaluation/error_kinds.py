@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.evaluation.matching import Objects, overlapping_pairs
+from detector.evaluation.matching import overlapping_pairs
 from detector.evaluation.outcomes import Mask, Outcomes, Rows, mean_of, precisions_of
 from detector.evaluation.voc import Metric
 
@@ -51,7 +51,7 @@ class ErrorKinds:
     neighbours: Neighbours
 
     def about(self) -> tuple[Rows, NDArray[np.float64]]:
-        """The object that each false detection is about, (N,): its target or the nearest, -1 for none; and their IoU."""
+        """The object that each false detection is about, its target or the nearest, -1 for none; and their IoU."""
         near = self.neighbours
         own_first = near.own_ious >= near.other_ious
         rows = np.where(self.targets >= 0, self.targets, np.where(own_first, near.own, near.other))
@@ -89,18 +89,19 @@ def find_error_kinds(outcomes: Outcomes) -> ErrorKinds:
 def find_neighbours(outcomes: Outcomes) -> Neighbours:
     """What each detection overlaps, of objects that are not difficult."""
     wanted = np.flatnonzero(outcomes.wanted)
-    objects = Objects(*(column[wanted] for column in outcomes.objects))
+    objects = outcomes.objects.take(wanted)
     detection, row, iou = overlapping_pairs(outcomes.images, outcomes.boxes, objects)
     same = outcomes.labels[detection] == objects.labels[row]
-    found = []
-    for chosen in (same, ~same):
+
+    def nearest_of(chosen: Mask) -> tuple[Rows, NDArray[np.float64]]:
         ious = np.zeros(len(outcomes.images))
         np.maximum.at(ious, detection[chosen], iou[chosen])
         nearest = np.full(len(outcomes.images), -1, np.int64)
         best = np.flatnonzero(chosen & (iou == ious[detection]) & (iou > 0))[::-1]
         nearest[detection[best]] = wanted[row[best]]
-        found += [nearest, ious]
-    return Neighbours(*found)
+        return nearest, ious
+
+    return Neighbours(*nearest_of(same), *nearest_of(~same))
 
 
 def lost_precision(outcomes: Outcomes, errors: ErrorKinds, metric: Metric) -> dict[str, float]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.evaluation.matching import Objects, overlapping_pairs
+from detector.evaluation.matching import overlapping_pairs
 from detector.evaluation.outcomes import Outcomes, Rows
 
 Values = NDArray[np.float64]
@@ -88,7 +88,7 @@ def threshold_curve(outcomes: Outcomes, label: int | None = None) -> ThresholdCu
     counted = outcomes.counted[rows]
     scores, true = outcomes.scores[rows][counted], outcomes.true[rows][counted]
     order = np.argsort(-scores, kind="stable")
-    scores, n_true = scores[order], np.cumsum(true[order])
+    scores, n_true = scores[order], np.cumsum(true[order], dtype=np.int64)
     # equal scores are taken together
     last = np.flatnonzero(np.diff(scores, append=-np.inf))
     n_objects = int(n_wanted.sum() if label is None else n_wanted[label])
@@ -126,7 +126,7 @@ def find_confusion(outcomes: Outcomes, threshold: float, min_iou: float = 0.5) -
     others = np.flatnonzero(taken & ~outcomes.true)
     candidates = np.flatnonzero(left_objects)
     detection, row, iou = overlapping_pairs(
-        outcomes.images[others], outcomes.boxes[others], Objects(*(each[candidates] for each in outcomes.objects))
+        outcomes.images[others], outcomes.boxes[others], outcomes.objects.take(candidates)
     )
     pairs = [(outcomes.nearest[hits], hits)]
     left_detections = np.zeros(len(taken), np.bool_)

@@ -158,7 +158,7 @@ def _class_rows(analysis: Analysis) -> list[dict[str, Any]]:
 def _kind_rows(analysis: Analysis) -> list[dict[str, Any]]:
     """Error kinds with the width of their bars: the costliest has all."""
     counts = analysis.kinds.counts()
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"key": f"kind-{kind}", "name": kind, "text": text, "count": counts[kind], "lost": analysis.lost[kind]}
         for kind, text in KIND_TEXTS.items()
     ]
