@@ -53,8 +53,7 @@ def find_groups(outcomes: Outcomes, metric: Metric, image_sizes: NDArray[np.int6
 def at_border(boxes: Values, sizes: NDArray[np.int64]) -> Mask:
     """Whether (N, 4) boxes come within two pixels of the border of their images, (N, 2) as height and width."""
     distances = np.concatenate([boxes[:, :2], sizes[:, ::-1] - boxes[:, 2:]], axis=1)
-    near: Mask = (distances <= _NEAR_BORDER).any(axis=1)
-    return near
+    return np.asarray((distances <= _NEAR_BORDER).any(axis=1))
 
 
 def _shape(boxes: Values) -> tuple[Values, Values]:

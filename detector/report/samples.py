@@ -14,7 +14,8 @@ from detector.report.run import Analysis
 
 MOST = 24
 """Samples of a set."""
-_MOST_CELLS = 600
+_MOST_IN_GALLERIES, _MOST_IN_CELLS = 2100, 12_000
+"""Samples of all classes in a gallery, and in all cells: with more classes each has fewer, for the page's sake."""
 
 Pair = tuple[int, int]
 """Rows of a detection and of an object; -1 for none."""
@@ -50,6 +51,7 @@ class Samples:
     def add(self, key: str, title: str, behind: Behind, most: int = MOST) -> None:
         """Add a set; nothing where there are no pairs."""
         if behind.pairs:
+            most = min(most, max(4, _MOST_IN_GALLERIES // len(self.analysis.run.outcomes.class_names)))
             items = [self.pairs.setdefault(pair, len(self.pairs)) for pair in behind.pairs[:most]]
             self.sets[key] = SampleSet(title, behind.total, items)
 
@@ -169,11 +171,11 @@ def _add_kinds(samples: Samples) -> None:
 def _add_cells(samples: Samples) -> None:
     confusion, outcomes = samples.analysis.confusion, samples.analysis.run.outcomes
     names = [*outcomes.class_names, "background"]
-    most = min(MOST, max(4, _MOST_CELLS // len(names)))
     cells: dict[Pair, list[Pair]] = {}
     columns = (confusion.true_labels, confusion.predicted_labels, confusion.detections, confusion.objects)
     for true, predicted, detection, target in zip(*(column.tolist() for column in columns), strict=True):
         cells.setdefault((true, predicted), []).append((detection, target))
+    most = min(MOST, max(1, _MOST_IN_CELLS // max(len(cells), 1)))
     for (true, predicted), pairs in cells.items():
         pairs.sort(key=lambda pair: -outcomes.scores[pair[0]] if pair[0] >= 0 else 0.0)
         samples.add(

@@ -15,14 +15,14 @@ from detector.images.files import read_image
 from detector.report.images import Embedded, draw_heat, embed_images
 from detector.report.page import IMAGES_HERE, image_elements, render_page
 from detector.report.run import Analysis
-from detector.report.samples import Samples, gather_samples
+from detector.report.samples import Pair, Samples, gather_samples
 from detector.report.tables import write_tables
 from detector.runtime.files import replacing
 
 MOST_BYTES = 10_000_000
 _RESERVE = 200_000
-EXPLAINED = 48
-"""False detections whose evidence is in a report: it takes some tenths of a second each."""
+EXPLAINED_IMAGES, EXPLAINED = 20, 120
+"""Images, and false detections in them, whose evidence is in a report: the network has to run again on each image."""
 
 
 class Evidence(Protocol):
@@ -78,15 +78,17 @@ def images_in_turn(samples: Samples) -> list[int]:
     return list(dict.fromkeys(samples.image_of(numbers[item]) for item in turns))
 
 
-def explain_samples(samples: Samples, explain: Explain, most: int = EXPLAINED) -> dict[int, tuple[Embedded, str]]:
-    """Heat maps, with a line, of false detections by the number of their sample: the worst of every class in turn."""
+def explain_samples(samples: Samples, explain: Explain) -> dict[int, tuple[Embedded, str]]:
+    """Heat maps, with a line, of false detections by the number of their sample, the worst of every class in turn."""
     outcomes = samples.analysis.run.outcomes
     false = [pair for pair in samples.pairs if pair[0] >= 0 and outcomes.false[pair[0]]]
     ranks = {pair[0]: pair[0] - outcomes.of_class(int(outcomes.labels[pair[0]])).start for pair in false}
-    chosen = sorted(false, key=lambda pair: ranks[pair[0]])[:most]
-    by_image: dict[int, list[tuple[int, int]]] = {}
-    for pair in chosen:
-        by_image.setdefault(samples.image_of(pair), []).append(pair)
+    by_image: dict[int, list[Pair]] = {}
+    for pair in sorted(false, key=lambda pair: ranks[pair[0]]):
+        if samples.image_of(pair) in by_image or len(by_image) < EXPLAINED_IMAGES:
+            by_image.setdefault(samples.image_of(pair), []).append(pair)
+            if sum(map(len, by_image.values())) == EXPLAINED:
+                break
     found = {}
     for image_number, pairs in by_image.items():
         rows = np.array([detection for detection, _ in pairs])
