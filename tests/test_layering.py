@@ -30,7 +30,7 @@ ROOMS = {
     "pipeline": "runtime boxes images datasets detections features heads config model_file stages",
     "ensemble": "boxes datasets detections features pipeline",
     "evaluation": "runtime boxes datasets detections",
-    "training": "runtime boxes images datasets detections backbones features heads config stages pipeline",
+    "training": "runtime boxes images datasets detections backbones features heads config stages pipeline evaluation",
     "explanation": "runtime boxes images datasets detections backbones features heads config stages pipeline ensemble "
     "evaluation",
     "classification": "runtime boxes images backbones features config model_file training",

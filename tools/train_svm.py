@@ -1,7 +1,7 @@
 """Train a detector on cached features, or one class of a trained detector.
 
-python tools/train_svm.py CONFIG (--voc ROOT --split train | --coco JSON) --cache DIR --output MODEL
-python tools/train_svm.py --add-class NAME (--voc ROOT --split train | --coco JSON) --cache DIR --output MODEL
+python tools/train_svm.py [CONFIG] (--voc ROOT --split train | --coco JSON) [--output DIR | --output MODEL]
+python tools/train_svm.py --add-class NAME (--voc ROOT --split train | --coco JSON) --output MODEL
 python tools/train_svm.py --remove-class NAME --output MODEL
 """
 

@@ -38,33 +38,55 @@ def gather_objects(annotations: Sequence[Annotation], n_classes: int) -> Objects
     )
 
 
+class Assignment(NamedTuple):
+    """What became of detections, one row each."""
+
+    objects: NDArray[np.int64]  # (N,) row of the object that is overlapped most; -1 where there is no object
+    ious: NDArray[np.float64]  # (N,) with that object; 0 where there is none
+    true: NDArray[np.bool_]  # (N,) the first that finds its object
+    counted: NDArray[np.bool_]  # (N,) False where the object is difficult
+
+
 def match(images: NDArray[np.int64], boxes: NDArray[np.float64], objects: Objects, min_iou: float) -> NDArray[np.bool_]:
     """Whether each detection is true, for those that count: (M,) bool, M at most N, order kept.
 
     images (N,) and boxes (N, 4) are of the detections of one class, best first; objects are of that class.
     """
-    # All pairs of a detection and an object of its image, grouped by detection.
-    starts = np.searchsorted(objects.images, images)
-    counts = np.searchsorted(objects.images, images, side="right") - starts
-    pair_detection = np.repeat(np.arange(len(images)), counts)
-    first_pair = np.cumsum(counts) - counts
-    pair_object = np.arange(len(pair_detection)) - np.repeat(first_pair - starts, counts)
-    pair_iou = _paired_iou(boxes[pair_detection], objects.boxes[pair_object])
+    found = assign(images, boxes, objects, min_iou)
+    return found.true[found.counted]
 
+
+def assign(images: NDArray[np.int64], boxes: NDArray[np.float64], objects: Objects, min_iou: float) -> Assignment:
+    """Give each detection the object that it overlaps most, of objects overlapped equally the first one listed.
+
+    images (N,) and boxes (N, 4) are of the detections of one class, best first; objects are of that class.
+    """
+    detection, row, iou = overlapping_pairs(images, boxes, objects)
     best_iou = np.full(len(images), -1.0)
-    np.maximum.at(best_iou, pair_detection, pair_iou)
-    # Of objects overlapped equally the first one listed counts: written in reverse, it is written last.
-    best_object = np.zeros(len(images), np.int64)
-    is_best = np.flatnonzero(pair_iou == best_iou[pair_detection])[::-1]
-    best_object[pair_detection[is_best]] = pair_object[is_best]
+    np.maximum.at(best_iou, detection, iou)
+    # written in reverse, the first of equal ones is written last
+    best_object = np.full(len(images), -1, np.int64)
+    is_best = np.flatnonzero(iou == best_iou[detection])[::-1]
+    best_object[detection[is_best]] = row[is_best]
 
     overlapping = np.flatnonzero(best_iou >= min_iou)
     counted = np.ones(len(images), np.bool_)
     counted[overlapping] = ~objects.difficult[best_object[overlapping]]
-    hits = np.zeros(len(images), np.bool_)
+    true = np.zeros(len(images), np.bool_)
     _, firsts = np.unique(best_object[overlapping], return_index=True)
-    hits[overlapping[firsts]] = True
-    return hits[counted]
+    true[overlapping[firsts]] = True
+    return Assignment(best_object, np.maximum(best_iou, 0), true & counted, counted)
+
+
+def overlapping_pairs(
+    images: NDArray[np.int64], boxes: NDArray[np.float64], objects: Objects
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """All pairs of a detection and an object of its image, grouped by detection: rows (P,), rows (P,), IoU (P,)."""
+    starts = np.searchsorted(objects.images, images)
+    counts = np.searchsorted(objects.images, images, side="right") - starts
+    detection = np.repeat(np.arange(len(images)), counts)
+    row = np.arange(len(detection)) - np.repeat(np.cumsum(counts) - counts - starts, counts)
+    return detection, row, _paired_iou(boxes[detection], objects.boxes[row])
 
 
 def _paired_iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
