@@ -16,6 +16,9 @@ def without_progress(items: Iterable[Any], title: str) -> Iterable[Any]:
     return items
 
 
+_TRUST = 5.0  # seconds of work as planned that measurements must outweigh
+
+
 @dataclass(frozen=True)
 class Stage:
     """A loop that is ahead: its title, how many items it goes over, and about how many seconds an item takes."""
@@ -27,13 +30,18 @@ class Stage:
 
 @dataclass
 class _Loop:
-    """The loop that runs. n_items: None where nobody knows. seconds: an item, as planned; None where it was not."""
+    """The loop that runs. n_items: None where nobody knows. seconds: an item, as planned; None where it was not.
+
+    first: seconds of its first item, which often takes longer: kernels are compiled, files are opened. spent: those of
+    the others.
+    """
 
     title: str
     n_items: int | None
     seconds: float | None
     last: float
     done: int = 0
+    first: float = 0.0
     spent: float = 0.0
 
 
@@ -48,8 +56,8 @@ class Estimate:
         self._ahead = list(plan)
         self._clock = clock
         self._loop: _Loop | None = None
-        self._planned = 0.0  # seconds of the plan for what is done of it
-        self._spent = 0.0  # seconds that it took
+        # seconds of the plan for what is done of it, without first items, and seconds that this took
+        self._planned = self._spent = _TRUST
 
     def begin(self, title: str, n_items: int | None) -> None:
         """A loop begins."""
@@ -66,6 +74,9 @@ class Estimate:
         assert loop is not None
         took, loop.last = now - loop.last, now
         loop.done += 1
+        if loop.done == 1:
+            loop.first = took
+            return
         loop.spent += took
         if loop.seconds is not None:
             self._planned += loop.seconds
@@ -75,7 +86,7 @@ class Estimate:
         """The loop has ended: how many items it did, in how many seconds."""
         assert self._loop is not None
         loop, self._loop = self._loop, None
-        return loop.done, loop.spent
+        return loop.done, loop.first + loop.spent
 
     @property
     def runs(self) -> bool:
@@ -85,14 +96,21 @@ class Estimate:
     def left(self) -> float | None:
         """About how many seconds the loop still takes; None where nothing tells it."""
         loop = self._loop
-        if loop is None or loop.n_items is None or (loop.seconds is None and not loop.done):
+        if loop is None or loop.n_items is None:
             return None
-        if loop.seconds is None:
-            seconds = loop.spent / loop.done
+        under_way = self._clock() - loop.last
+        known = [] if loop.seconds is None else [loop.seconds * self._pace]
+        if loop.done > 1:
+            # the plan counts like one more item
+            seconds = (loop.spent + sum(known)) / (loop.done - 1 + len(known))
+        elif loop.done:
+            seconds = (loop.first + sum(known)) / (1 + len(known))
+        elif known:
+            # the first item takes as long as it has taken, at least
+            seconds = (max(under_way, known[0]) + known[0]) / 2
         else:
-            # the plan counts like one more item: the first ones may take much longer than the others
-            seconds = (loop.spent + loop.seconds * self._pace) / (loop.done + 1)
-        return max(seconds * (loop.n_items - loop.done) - (self._clock() - loop.last), 0.0)
+            return None
+        return max(seconds * (loop.n_items - loop.done) - min(under_way, seconds), 0.0)
 
     def left_in_all(self) -> float | None:
         """About how many seconds this loop and the planned ones still take; None where there are no others."""
@@ -103,7 +121,7 @@ class Estimate:
 
     @property
     def _pace(self) -> float:
-        return self._spent / self._planned if self._planned and self._spent else 1.0
+        return self._spent / self._planned
 
     def __str__(self) -> str:
         """Title, share done and time left in a line."""

@@ -66,7 +66,7 @@ def precision_lines(counts: list[ClassCounts], result: HeldOutResult) -> list[st
         learned, held_out = counts[label].objects, int(result.objects[label])
         value = _percent(float(result.AP[label]), float(result.errors[label]))
         lines.append(f"{result.class_names[label]:<{width}}  {value}   {learned} objects learned, {held_out} held out")
-    return [*lines, f"{'mAP':<{width}}  {_percent(result.mAP, result.mAP_error)}"]
+    return [*lines, f"{'mAP':<{width}}  {_percent(result.mAP, result.mAP_error)}".rstrip()]
 
 
 def weakest(counts: list[ClassCounts], result: HeldOutResult | None) -> ClassCounts:
