@@ -35,8 +35,8 @@ ROOMS = {
     "evaluation",
     "classification": "runtime boxes images backbones features config model_file training",
     "web": "runtime boxes images detections features pipeline ensemble explanation",
-    "commands": "runtime boxes images datasets detections proposals features config stages pipeline ensemble "
-    "training evaluation explanation classification web",
+    "commands": "runtime boxes images datasets detections proposals features config model_file stages pipeline "
+    "ensemble training evaluation explanation classification web",
 }
 
 # What takes long to import, or is not installed everywhere, and the rooms that may do so before a function needs it.

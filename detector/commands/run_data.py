@@ -28,11 +28,10 @@ def data_path(options: Namespace) -> Path:
 
 def cache_directory(options: Namespace) -> Path:
     """Where a training keeps its features; a place that the user did not name is said in a line."""
-    if options.cache is not None:
-        named: Path = options.cache
-        return named
-    directory = cache_of(data_path(options))
-    _log.info("features are kept in %s; spp-cache --clean frees the space", directory)
+    if options.cache is None:
+        options.cache = cache_of(data_path(options))
+        _log.info("features are kept in %s; spp-cache --clean frees the space", options.cache)
+    directory: Path = options.cache
     return directory
 
 

@@ -18,6 +18,7 @@ import yaml
 from detector import __version__
 from detector.config.detector import Config
 from detector.runtime.files import write_text
+from detector.training.summary import FEW_OBJECTS
 
 if TYPE_CHECKING:
     from detector.evaluation.held_out import HeldOutResult
@@ -99,8 +100,9 @@ def write_card(card: Card) -> None:
         f"Trained on {record['date']} by spp-detector {__version__} on {record['images']} images of "
         f"{plain(str(record['trained_on']))}, in {record['seconds']} s.",
         "## Use",
-        f"```sh\nspp-detect photo.jpg --model {model}\nspp-train {shlex.quote(str(card.folder / 'config.yaml'))} "
-        "--voc ROOT --split train   # the same recipe on other images\n```",
+        f"```sh\nspp-detect photo.jpg --model {model}\nspp-evaluate --voc ROOT --split val --model {model}\n```\n\n"
+        "`config.yaml` is the recipe, for `spp-train`; `metrics.json` holds the numbers, `log.txt` what happened, "
+        "`environment.json` the versions and the command.",
         "## Data",
         "\n".join(f"- {plain(str(each))}" for each in card.counts),
         "## Numbers",
@@ -134,11 +136,12 @@ def _numbers(card: Card) -> str:
 def _limits(card: Card) -> str:
     limits = [
         "It knows the classes above and nothing else: other things are background, or taken for one of them.",
-        "Scores are margins, not probabilities, and those of different classes are not compared.",
         "Images unlike those that it learned from (other light, distance, camera) are not covered by the numbers.",
     ]
-    if small := [plain(each.name) for each in card.counts if each.objects < 50]:
-        limits.append(f"Learned from fewer than 50 objects: {', '.join(small)}.")
+    if getattr(card.detector, "calibration", None) is None:
+        limits.append("Scores are margins, not probabilities, and those of different classes are not compared.")
+    if small := [plain(each.name) for each in card.counts if each.objects < FEW_OBJECTS]:
+        limits.append(f"Learned from fewer than {FEW_OBJECTS} objects: {', '.join(small)}.")
     return "\n".join(f"- {each}" for each in limits)
 
 

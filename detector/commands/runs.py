@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -20,6 +21,7 @@ from detector.runtime.places import slug
 RUNS = Path("runs")
 MARKER = "unfinished.json"
 CONFIG, ENVIRONMENT, LOG = "config.yaml", "environment.json", "log.txt"
+_MOST_RECORDS = 10_000
 _OF_RUN = {MODEL_NAME, CONFIG, ENVIRONMENT}
 _log = logging.getLogger(__name__)
 
@@ -137,8 +139,21 @@ def _read(marker: Path) -> tuple[dict[str, str], list[str]]:
 
 
 @contextmanager
-def started(run: Run) -> Iterator[Callable[[str], None]]:
-    """Make the folder, for the block to train in, and keep all that is logged in its log.txt.
+def remembered() -> Iterator[MemoryHandler]:
+    """Keep all that is logged in the block, until it is known where to write it; see `started`."""
+    memory = MemoryHandler(_MOST_RECORDS, logging.CRITICAL + 1, flushOnClose=False)
+    root = logging.getLogger()
+    root.addHandler(memory)
+    try:
+        yield memory
+    finally:
+        root.removeHandler(memory)
+        memory.close()
+
+
+@contextmanager
+def started(run: Run, memory: MemoryHandler) -> Iterator[Callable[[str], None]]:
+    """Make the folder, for the block to train in, and write all that was and is logged to its log.txt.
 
     Gives a function that notes a text there alone. ValueError, before any model was trained, leaves no trace of it.
     """
@@ -149,8 +164,9 @@ def started(run: Run) -> Iterator[Callable[[str], None]]:
     formatter = logging.Formatter("%(asctime)s %(levelname)s: %(message)s", "%Y-%m-%dT%H:%M:%SZ")
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
-    root = logging.getLogger()
-    root.addHandler(handler)
+    memory.setTarget(handler)
+    memory.flush()
+    memory.flushLevel = logging.NOTSET
 
     def note(text: str) -> None:
         handler.handle(logging.makeLogRecord({"msg": text, "levelname": "INFO"}))
@@ -167,5 +183,5 @@ def started(run: Run) -> Iterator[Callable[[str], None]]:
         _log.info("interrupted; the same command goes on in %s", run.folder)
         raise
     finally:
-        root.removeHandler(handler)
+        memory.setTarget(None)
         handler.close()

@@ -77,7 +77,8 @@ class Telling:
         finally:
             with self._lock:
                 done, seconds = self._estimate.end()
-            _log.debug("%s: %d in %.1f s", title, done, seconds)
+            if n_items != 0:
+                _log.debug("%s: %d in %.1f s", title, done, seconds)
 
     def tell(self) -> None:
         """Write a line if one is due."""

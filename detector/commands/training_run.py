@@ -22,7 +22,7 @@ from detector.commands.run_files import (
     write_card,
     write_report,
 )
-from detector.commands.runs import CONFIG, ENVIRONMENT, Run, choose_run, started
+from detector.commands.runs import CONFIG, ENVIRONMENT, Run, choose_run, remembered, started
 from detector.commands.telling import Telling, verbosity
 from detector.config.detector import Config, load_config
 from detector.datasets.annotation import Annotation, Dataset
@@ -55,23 +55,24 @@ class Steps:
 
 def train_in_folder(options: Namespace, build_steps: Callable[[Namespace, Config], Steps]) -> str:
     """Train by the options of `spp-train` into a folder; the line that says what came of it."""
-    config = load_config(options.config, options.weights, options.tuned)
-    dataset = load_data(options)
-    held_out = load_held_out(options, dataset)
-    if options.learning_curve and held_out is None:
-        raise ValueError("--learning-curve needs held-out images: a list val next to that of --voc")
-    settings = settings_of(config, options, dataset, held_out)
-    run = choose_run(options.output, data_path(options), settings, options.overwrite)
-    steps = build_steps(options, config)  # what cannot be built is told before anything is written
-    with started(run) as note:
-        if not run.fresh:
-            _log.info("going on with the training in %s", run.folder)
-        write_text(run.folder / CONFIG, recipe_text(config))
-        write_json(run.folder / ENVIRONMENT, describe_environment())
-        detector, result, curve = train_and_measure(run, steps, dataset, held_out, options.learning_curve)
-        summary = write_results(run, options, detector, dataset, result, curve)
-        note(summary)
-        run.finish()
+    with remembered() as memory:
+        config = load_config(options.config, options.weights, options.tuned)
+        dataset = load_data(options)
+        held_out = load_held_out(options, dataset)
+        if options.learning_curve and held_out is None:
+            raise ValueError("--learning-curve needs held-out images: a list val next to that of --voc")
+        settings = settings_of(config, options, dataset, held_out)
+        run = choose_run(options.output, data_path(options), settings, options.overwrite)
+        steps = build_steps(options, config)  # what cannot be built is told before anything is written
+        with started(run, memory) as note:
+            if not run.fresh:
+                _log.info("going on with the training in %s", run.folder)
+            write_text(run.folder / CONFIG, recipe_text(config))
+            write_json(run.folder / ENVIRONMENT, describe_environment())
+            detector, result, curve = train_and_measure(run, steps, dataset, held_out, options.learning_curve)
+            summary = write_results(run, options, detector, dataset, result, curve)
+            note(summary)
+            run.finish()
     if not verbosity.quiet:
         print(summary, file=sys.stderr)
     record = detector.record

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
 import pytest
 
-from detector.commands.runs import MARKER, Run, choose_run, is_model_file, started
+from detector.commands.runs import MARKER, Run, choose_run, is_model_file, remembered, started
 
 SETTINGS = {"recipe": "1", "data": "2"}
 TODAY = date.today().isoformat()
@@ -36,8 +38,14 @@ def choose(output: str | None = None, overwrite: bool = False, data: str = "my d
     return choose_run(output and Path(output), Path(data), SETTINGS | settings, overwrite)  # type: ignore[arg-type]
 
 
+@contextmanager
+def begun(run: Run) -> Iterator[Callable[[str], None]]:
+    with remembered() as memory, started(run, memory) as note:
+        yield note
+
+
 def finish(run: Run, text: str = "model") -> Run:
-    with started(run):
+    with begun(run):
         for name in ("config.yaml", "environment.json"):
             (run.folder / name).write_text(text)
         run.model("model.safetensors", lambda: Model(text), load)
@@ -60,7 +68,7 @@ def test_runs_are_named_by_data_and_date_and_never_overwritten() -> None:
 
 
 def test_what_was_interrupted_goes_on_whatever_the_day(folder: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), started(choose()) as _:
+    with pytest.raises(KeyboardInterrupt), begun(choose()) as _:
         raise KeyboardInterrupt
     (folder / "runs" / f"my-data-{TODAY}").rename(folder / "runs" / "my-data-2001-02-03")
     run = choose()
@@ -75,14 +83,14 @@ def test_a_model_that_was_trained_is_not_trained_again(caplog: pytest.LogCapture
     finish(choose("out"), "old")
     run = choose("out", overwrite=True, recipe="3")
     assert run.fresh
-    with pytest.raises(KeyboardInterrupt), started(run):
+    with pytest.raises(KeyboardInterrupt), begun(run):
         run.model("model.safetensors", lambda: Model("new"), load)
         run.model("part.safetensors", lambda: Model("part"), load)
         raise KeyboardInterrupt
     again = choose("out", recipe="3")
     assert again.trained == ["model.safetensors", "part.safetensors"]
     assert again.model("model.safetensors", lambda: Model("newer"), load).text == "new"
-    with started(again):
+    with begun(again):
         again.finish()
     assert {path.name for path in Path("out").iterdir()} == {
         *("model.safetensors", "config.yaml", "environment.json", "log.txt")
@@ -93,7 +101,7 @@ def test_a_model_that_was_trained_is_not_trained_again(caplog: pytest.LogCapture
 def test_an_old_model_is_not_taken_for_the_new_one() -> None:
     finish(choose("out"), "old")
     run = choose("out", overwrite=True)
-    with pytest.raises(KeyboardInterrupt), started(run):
+    with pytest.raises(KeyboardInterrupt), begun(run):
         raise KeyboardInterrupt
     assert Path("out/model.safetensors").read_text() == "old"  # until there is another
     assert choose("out").model("model.safetensors", lambda: Model("new"), load).text == "new"
@@ -104,7 +112,7 @@ def test_a_model_that_cannot_be_read_is_trained_again(caplog: pytest.LogCaptureF
         raise ValueError(f"{path}: is damaged")
 
     run = choose("out")
-    with started(run):
+    with begun(run):
         run.model("model.safetensors", lambda: Model("one"), damaged)
         assert run.model("model.safetensors", lambda: Model("two"), damaged).text == "two"
     assert "is damaged; training it again" in caplog.text
@@ -112,7 +120,7 @@ def test_a_model_that_cannot_be_read_is_trained_again(caplog: pytest.LogCaptureF
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"settings": 3, "trained": []}', '{"settings": {}}'])
 def test_a_damaged_marker_belongs_to_no_training(content: str) -> None:
-    with pytest.raises(KeyboardInterrupt), started(choose("out")):
+    with pytest.raises(KeyboardInterrupt), begun(choose("out")):
         raise KeyboardInterrupt
     (Path("out") / MARKER).write_text(content)
     with pytest.raises(ValueError, match="holds an unfinished training"):
@@ -122,7 +130,7 @@ def test_a_damaged_marker_belongs_to_no_training(content: str) -> None:
 
 def test_folders_that_are_not_to_be_written_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     finish(choose("done"))
-    with pytest.raises(KeyboardInterrupt), started(choose("begun")):
+    with pytest.raises(KeyboardInterrupt), begun(choose("begun")):
         raise KeyboardInterrupt
     (folder / "mine").mkdir()
     (folder / "mine" / "README.md").write_text("mine")
@@ -136,11 +144,11 @@ def test_folders_that_are_not_to_be_written_to(folder: Path, monkeypatch: pytest
         ("file/below", True, "file is not a folder that may be written to"),
     ]:
         with pytest.raises(ValueError, match=message):
-            choose(output, overwrite, **{"data": "my data.zip"}, boxes="4") if output != "begun" else choose_run(
+            choose(output, overwrite, data="my data.zip", boxes="4") if output != "begun" else choose_run(
                 Path(output), Path("x"), {"recipe": "1", "data": "5", "boxes": "4"}, overwrite
             )
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    with pytest.raises(ValueError, match="new/run cannot be written: .* is not a folder that may be written to"):
+    with pytest.raises(ValueError, match=r"new/run cannot be written: .* is not a folder that may be written to"):
         choose("new/run")
     assert not (folder / "new").exists()
 
@@ -148,7 +156,7 @@ def test_folders_that_are_not_to_be_written_to(folder: Path, monkeypatch: pytest
 def test_a_training_that_cannot_be_leaves_no_trace(folder: Path) -> None:
     (folder / "there").mkdir()
     for output in (None, "new/run", "there"):
-        with pytest.raises(ValueError, match="no object"), started(choose(output)):
+        with pytest.raises(ValueError, match="no object"), begun(choose(output)):
             raise ValueError("no object to learn from")
     assert [path.name for path in folder.rglob("*")] == ["there"]
 
@@ -156,8 +164,11 @@ def test_a_training_that_cannot_be_leaves_no_trace(folder: Path) -> None:
 def test_the_log_holds_what_is_logged_with_its_time() -> None:
     log = logging.getLogger("detector.test")
     log.setLevel(logging.DEBUG)
-    with started(choose("out")) as note:
-        log.warning("an image is missing")
-        note("two\nlines")
+    with remembered() as memory:
+        log.info("before")
+        with started(choose("out"), memory) as note:
+            log.warning("an image is missing")
+            note("two\nlines")
+        log.warning("after")
     lines = Path("out/log.txt").read_text().splitlines()
-    assert [line[21:] for line in lines] == ["WARNING: an image is missing", "INFO: two", ""]
+    assert [line[21:] for line in lines] == ["INFO: before", "WARNING: an image is missing", "INFO: two", ""]

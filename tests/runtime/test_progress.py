@@ -81,8 +81,10 @@ def test_skipped_stages_and_other_loops_do_no_harm() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0, "about 10 s"), (44, "about 40 s"), (89, "about 90 s"), (90, "about 2 min"), (480, "about 8 min")]
-    + [(5399, "about 90 min"), (5400, "about 1.5 h")],
+    [
+        *((0, "about 10 s"), (44, "about 40 s"), (89, "about 90 s"), (90, "about 2 min"), (480, "about 8 min")),
+        *((5399, "about 90 min"), (5400, "about 1.5 h")),
+    ],
 )
 def test_durations_are_no_finer_than_they_are_known(seconds: float, words: str) -> None:
     assert about(seconds) == words
