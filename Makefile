@@ -9,9 +9,9 @@ RUFF_FORMAT := --line-length 120
 RUFF_CHECK := $(RUFF_FORMAT) --select E,F,W,I,B,UP,SIM,RUF,N,PTH,PIE,RET --ignore N812
 SOURCES := detector tools benchmarks examples tests
 # extras of setup.cfg, parted by commas, that only tests marked `all` need; the lock says the versions of what it has
-TEST_ALL_EXTRAS :=
+TEST_ALL_EXTRAS := web-test
 
-.PHONY: help setup detect test test-all lint types format lock clean
+.PHONY: help setup detect web test test-all lint types format lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -30,6 +30,9 @@ $(READY): requirements.lock setup.cfg pyproject.toml
 
 detect: $(READY) ## name and box the objects of IMAGE=image.jpg (default: a cat that ships with scikit-image)
 	@$(BIN)/python tools/detect.py $(if $(IMAGE),"$(IMAGE)","$$($(BIN)/python -c 'from importlib.resources import files; print(files("skimage") / "data" / "chelsea.png")')")
+
+web: $(READY) ## try the detector in the browser, on http://127.0.0.1:8000 (Ctrl-C ends it)
+	@$(BIN)/python tools/serve.py
 
 # a core for each process: threads inside of them would only wait for each other
 test: $(READY) ## run the tests

@@ -1,7 +1,7 @@
 """A warm detection with the default model, stage by stage.
 
 Medians over the images of a split, in seconds of wall time, with the model loaded and all code compiled. With --beside,
-the same again beside busy processes, and two detections at once against two in sequence.
+the same again while other processes compute, and two detections at once against two in sequence.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.beside import busy_processes, convolution, convolution_on_one_thread, detections, two_at_once
 from benchmarks.machine import machine
+from benchmarks.other_work import busy_processes, convolution, convolution_on_one_thread, detections, two_at_once
 from detector.datasets.voc import VOC_CLASSES, load_voc
 from detector.features.encoder import RegionEncoder
 from detector.images.files import read_image
@@ -28,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scales", type=int, nargs="+", metavar="S", help="short sides other than the model's")
     parser.add_argument("--no-mirror", dest="mirror", action="store_false", help="leave out the mirror image")
     parser.add_argument("--model", type=Path, help="a model file (default: the one that comes with the package)")
-    parser.add_argument("--beside", type=int, metavar="N", help="measure again beside N busy processes")
+    parser.add_argument("--beside", type=int, metavar="N", help="measure again while N processes compute")
 
 
 def measure(options: argparse.Namespace) -> int:
@@ -49,13 +49,11 @@ def measure(options: argparse.Namespace) -> int:
         alone = convolution_on_one_thread(detector, images)
         in_sequence, at_once = two_at_once(detector, images)
         with busy_processes(options.beside):
-            print(f"\nbeside {options.beside} busy processes")
+            print(f"\nwhile {options.beside} other processes compute")
             runs = detections(detector, images)
             print_stages(runs)
-        beside = float(np.median([convolution(times) for times in runs]))
-        print(
-            f"\nconvolution beside them {beside:.3f} s, alone on one thread {alone:.3f} s: {beside / alone:.2f} times"
-        )
+        meanwhile = float(np.median([convolution(times) for times in runs]))
+        print(f"\nconvolution {meanwhile:.3f} s, alone on one thread {alone:.3f} s: {meanwhile / alone:.2f} times")
         ratio = at_once / in_sequence
         print(f"two detections in sequence {in_sequence:.3f} s, at once {at_once:.3f} s: {ratio:.2f} times")
     return 0

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,12 @@ from detector.boxes import Boxes
 from detector.datasets.annotation import Annotation
 from detector.detections import Detections
 from detector.features.feature_cache import FeatureCache
-from detector.pipeline import Detector, detect_in_image, detect_in_inputs
+from detector.joint_detection import detect_in_image, detect_in_inputs, joint_class_names
+from detector.pipeline import Detector
+
+if TYPE_CHECKING:
+    from detector.explanation.evidence import Evidence
+    from detector.explanation.verdict import Verdict
 
 Image = NDArray[np.uint8]
 
@@ -42,7 +48,7 @@ class Ensemble:
     @property
     def class_names(self) -> tuple[str, ...]:
         """Those of the first detector, then what others know besides."""
-        return tuple(dict.fromkeys(name for detector in self.detectors for name in detector.class_names))
+        return joint_class_names(self.detectors)
 
     def detect(
         self,
@@ -53,6 +59,18 @@ class Ensemble:
     ) -> Detections:
         """`Detector.detect` by all detectors together. Those that propose alike share their boxes."""
         return detect_in_image(self.detectors, image, boxes, min_score, max_detections)
+
+    def explain(self, image: Image, detections: Detections) -> list[Evidence]:
+        """`Detector.explain`: a detection has the score, and so the evidence, of the detector that found it."""
+        from detector.explanation.explainer import Explainer
+
+        return Explainer(self.detectors, image).explain(detections)
+
+    def explain_box(self, image: Image, box: Boxes, class_name: str) -> Verdict:
+        """`Detector.explain_box`, by the detector that scores the box best."""
+        from detector.explanation.explainer import Explainer
+
+        return Explainer(self.detectors, image).explain_box(box, class_name)
 
     def detect_cached(self, caches: Sequence[FeatureCache], annotation: Annotation) -> Detections:
         """`Detector.detect_cached` by all detectors together, each with its cache."""

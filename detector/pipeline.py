@@ -5,7 +5,7 @@ One way leads from an image to its detections, for one detector (`Detector`) as 
     image --propose--> boxes --maps--> Inputs          or from a cache: Detector.cached_inputs
     Inputs --candidates--> scored boxes, of all detectors together --chosen--> Detections
 
-`detect_in_image` walks all of it, `detect_in_inputs` its second line.
+`joint_detection.detect_in_image` walks all of it, `joint_detection.detect_in_inputs` its second line.
 """
 
 from __future__ import annotations
@@ -14,28 +14,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.boxes import Boxes, as_boxes, clip, decode_deltas, flip
+from detector.boxes import Boxes, clip, decode_deltas, flip
 from detector.config.detector import Config, DetectionConfig, parse_config
 from detector.datasets.annotation import Annotation
-from detector.detections import Detections, join, select, suppress
+from detector.detections import Detections, select, suppress
 from detector.features.encoder import Encoder, FeatureMaps, Features
 from detector.features.feature_cache import FeatureCache
 from detector.heads.box_regressors import BoxRegressors
 from detector.heads.fully_connected import FullyConnected
 from detector.heads.heads import Heads, RegressorInput, Scorer
 from detector.heads.refinement import SAME_OBJECT, Refiner, vote
-from detector.images.resizing import check_image
+from detector.joint_detection import Inputs, detect_in_image, detect_in_inputs
 from detector.model_file import DETECTOR, ModelContents, read_model, write_model
 from detector.runtime.timing import stage
-from detector.stages import TUNED, Proposer, proposer_key, stages_of
+from detector.stages import TUNED, Proposer, stages_of
 
-Inputs = tuple[FeatureMaps, Boxes]
-"""What a detector sees of an image: its feature maps and the ``(R, 4)`` boxes that are read from them."""
+if TYPE_CHECKING:
+    from detector.explanation.evidence import Evidence
+    from detector.explanation.verdict import Verdict
 
 DEFAULT_MODEL = files("detector") / "models" / "default.safetensors"
 
@@ -180,6 +181,21 @@ class Detector:
                 return survivors
             return suppress(vote(survivors, candidates, settings.vote_iou, settings.min_score), SAME_OBJECT)
 
+    def explain(self, image: NDArray[np.uint8], detections: Detections) -> list[Evidence]:
+        """Why each of the ``detections`` that this detector made of an image scores what it does, in their order.
+
+        Raises ValueError for detections that it did not make of this image.
+        """
+        from detector.explanation.explainer import Explainer
+
+        return Explainer([self], image).explain(detections)
+
+    def explain_box(self, image: NDArray[np.uint8], box: Boxes, class_name: str) -> Verdict:
+        """Why a box ``(4,)`` of an image was found as an object of a class, or why not; see `Verdict`."""
+        from detector.explanation.explainer import Explainer
+
+        return Explainer([self], image).explain_box(box, class_name)
+
     def save(self, path: str | Path) -> None:
         """Write the model to one safetensors file, whole or not at all.
 
@@ -203,45 +219,3 @@ class Detector:
             return cls.by_recipe(*stages, contents.class_names, contents.record)
 
         return read_model(str(DEFAULT_MODEL) if path is None else path, DETECTOR, compose)
-
-
-def detect_in_image(
-    detectors: Sequence[Detector],
-    image: NDArray[np.uint8],
-    boxes: Boxes | None = None,
-    min_score: float | None = None,
-    max_detections: int | None = None,
-) -> Detections:
-    """`Detector.detect` by several detectors together; those that propose alike share their boxes."""
-    image = check_image(image)
-    proposed: dict[Any, Boxes] = {}
-    inputs = []
-    for detector in detectors:
-        key = proposer_key(detector.propose)
-        if key not in proposed:
-            with stage("proposals"):
-                proposed[key] = detector.propose(image) if boxes is None else as_boxes(boxes)
-        inputs.append((detector.maps(image, proposed[key]), proposed[key]))
-    return detect_in_inputs(detectors, inputs, min_score, max_detections)
-
-
-def detect_in_inputs(
-    detectors: Sequence[Detector],
-    inputs: Sequence[Inputs],
-    min_score: float | None = None,
-    max_detections: int | None = None,
-) -> Detections:
-    """`detect_in_image` for an image of which each detector has its inputs already.
-
-    What all of them find is suppressed together, class by class name, by the settings of the first.
-    """
-    min_score, most = detectors[0].settings.limits(min_score, max_detections)
-    # a setting that keeps fewer detections than are asked for gives way
-    detectors = [
-        each.detecting(max_detections=most) if most > each.settings.max_detections else each for each in detectors
-    ]
-    parts = [
-        detector.candidates(maps, boxes, min(min_score, detector.settings.min_score))
-        for detector, (maps, boxes) in zip(detectors, inputs, strict=True)
-    ]
-    return detectors[0].chosen(join(parts)).above(min_score).top(most)

@@ -92,6 +92,6 @@ def stages_of(
     tuned = {name: torch.from_numpy(array) for name, array in contents.under(TUNED).items()}
     encoder = build_encoder(features, device, tuned)
     contents.check_backbone(features.backbone, encoder.backbone.digest)
-    precision, beside = encoder.backbone.precision, config.fine_tuning.beside_pooled
-    heads = Heads.from_arrays(contents.arrays, precision, device, beside, config.regression.features)
+    precision, beside_pooled = encoder.backbone.precision, config.fine_tuning.beside_pooled
+    heads = Heads.from_arrays(contents.arrays, precision, device, beside_pooled, config.regression.features)
     return config, build_proposer(config.proposals), encoder, heads

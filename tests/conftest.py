@@ -15,7 +15,7 @@ from skimage.data import chelsea
 from detector.datasets.annotation import Dataset
 from detector.datasets.synthetic import write_synthetic_voc
 
-if TYPE_CHECKING:  # fixtures import the detector themselves, lest every test wait for torch and numba
+if TYPE_CHECKING:  # fixtures import the detector themselves, so that not every test waits for torch and numba
     from detector.config.detector import Config
     from detector.pipeline import Detector
     from detector.training.training_set import TrainingSet
@@ -27,7 +27,7 @@ settings.load_profile("detector")
 
 @pytest.fixture(scope="session")
 def voc_root() -> Path:
-    """VOC2007 from DETECTOR_VOC, or from a folder shared/voc2007 beside the repository."""
+    """VOC2007 from DETECTOR_VOC, or from a folder shared/voc2007 next to the repository."""
     default = Path(__file__).resolve().parents[2] / "shared" / "voc2007"
     root = Path(os.environ.get("DETECTOR_VOC", default))
     if not (root / "JPEGImages").is_dir():

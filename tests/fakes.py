@@ -51,6 +51,8 @@ class MeanOfCells:
 
     def __call__(self, image: NDArray[np.uint8]) -> torch.Tensor:
         self.sizes.append(image.shape[:2])
+        if min(image.shape[:2]) < 16:
+            raise ValueError("the image is too narrow")  # as real ones do
         pixels = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)
         return torch.nn.functional.avg_pool2d(pixels, 16)
 

@@ -20,7 +20,7 @@ from detector import __version__
 ROOT = Path(__file__).parents[1]
 EXTRAS = (
     *("defusedxml", "matplotlib", "pycocotools", "pytest", "scipy", "selectivesearch"),
-    *("skimage", "sklearn", "timm", "torchvision"),
+    *("skimage", "sklearn", "starlette", "timm", "torchvision", "uvicorn"),
 )
 Done = subprocess.CompletedProcess[str]
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")

@@ -27,12 +27,12 @@ ROOMS = {
     "config": "runtime features",
     "model_file": "runtime",
     "stages": "boxes proposals backbones features heads config model_file",
-    "pipeline": "runtime boxes images datasets detections features heads config model_file stages",
-    "ensemble": "boxes datasets detections features pipeline",
+    "joint_detection": "runtime boxes images detections features heads config stages",
+    "explanation": "boxes images detections backbones features heads joint_detection",
+    "pipeline": "runtime boxes datasets detections features heads config model_file stages joint_detection explanation",
+    "ensemble": "boxes datasets detections features joint_detection explanation pipeline",
     "evaluation": "runtime boxes datasets detections",
     "training": "runtime boxes images datasets detections backbones features heads config stages pipeline evaluation",
-    "explanation": "runtime boxes images datasets detections backbones features heads config stages pipeline ensemble "
-    "evaluation",
     "classification": "runtime boxes images backbones features config model_file training",
     "web": "runtime boxes images detections features pipeline ensemble explanation",
     "commands": "runtime boxes images datasets detections proposals features config model_file stages pipeline "

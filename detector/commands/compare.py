@@ -33,7 +33,7 @@ def parser() -> Parser:
     parser.add_argument(
         "config", type=Path, metavar="CONFIG", help="the recipe to begin with, name or file; measured, too"
     )
-    add_data_options(parser)
+    add_data_options(parser, hold_out=False)
     add_network_options(parser)
     parser.add_argument("--cache", type=Path, required=True, metavar="DIR", help="folder of the cached files")
     parser.add_argument(

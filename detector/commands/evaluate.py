@@ -59,8 +59,9 @@ def main() -> int:
         detector = load_ensemble(options.model, options.device, options.weights, options.mirror)
     # a model need not find all its classes in the data, and result files are scored without the images
     known = detector.class_names if detector else None
-    dataset = load_data(options, known, open_images=detector is not None, need_objects=options.classes is not None)
-    split = options.split or options.coco.stem
+    checked = {"open_images": detector is not None, "need_objects": options.classes is not None}
+    dataset = load_data(options, known, **checked, default_split="val")
+    split = Path(options.split).name.removesuffix(".txt") if options.split else (options.coco or options.data).stem
     if detector is None:
         detections = read_detections(options.detections, split, dataset.class_names)
     else:

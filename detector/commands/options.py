@@ -10,6 +10,7 @@ from typing import Any
 from detector.boxes import Boxes
 from detector.commands.console import Parser
 from detector.datasets.annotation import Dataset
+from detector.datasets.records import FORMATS
 
 
 def add_recipe(parser: Parser, example: str = "default", required: bool = True) -> None:
@@ -23,18 +24,40 @@ def add_recipe(parser: Parser, example: str = "default", required: bool = True) 
     )
 
 
-def add_data_options(parser: Parser, required: bool = True) -> None:
-    """Options of the commands that work on a data set; where it is not required, `data_source` asks for it."""
+def add_data_options(parser: Parser, required: bool = True, hold_out: bool = True) -> None:
+    """Options of the commands that work on a data set; where it is not required, `data_source` asks for it.
+
+    hold_out: with that option; a command that has another of this name goes without.
+    """
     source = parser.add_mutually_exclusive_group(required=required)
+    source.add_argument(
+        "--data", type=Path, metavar="PATH", help="data as a labelling tool wrote them: a folder, a zip file, ..."
+    )
     source.add_argument("--voc", type=Path, metavar="ROOT", help="VOC folder, or a devkit above it")
     source.add_argument("--coco", type=Path, metavar="JSON", help="annotations of object detection in COCO's form")
-    parser.add_argument("--split", help="of --voc: a list in ImageSets/Main, such as train")
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="of --coco: the images (default: beside JSON)")
+    parser.add_argument("--split", help="of --data: train, val or test; of --voc: a list in ImageSets/Main")
+    add_layout_options(parser, hold_out)
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="of --coco: the images (default: where JSON lies)")
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="the classes (default: those of the data)")
     parser.add_argument("--strict", action="store_true", help="end on any fault of the data, before any work")
     parser.add_argument(
         "--proposals", type=Path, metavar="FILE", help="take boxes by image id from a .npz, .json or R-CNN .mat file"
     )
+
+
+def add_layout_options(parser: Parser, hold_out: bool = True, layout: str = "--format") -> None:
+    """Options that say how --data are read; ``layout`` is what that of the layout is called."""
+    parser.add_argument(layout, dest="format", choices=FORMATS, help="of --data: its layout, if not recognised")
+    parser.add_argument(
+        "--unlabelled",
+        choices=("skip", "background"),
+        default="skip",
+        help="of --data: leave out images without annotation (default), or learn them as images without objects",
+    )
+    if hold_out:
+        parser.add_argument(
+            "--hold-out", type=float, metavar="PART", help="of --data without val: the part of train to keep for it"
+        )
 
 
 def add_network_options(parser: Parser, tuned: bool = True) -> None:
@@ -70,15 +93,30 @@ def data_source(options: Namespace) -> dict[str, Any]:
 
     Raises ValueError for options that do not go together.
     """
-    if options.voc is None and options.coco is None:
-        raise ValueError("a data set is needed: --voc ROOT --split NAME, or --coco JSON")
+    if options.data is None and options.voc is None and options.coco is None:
+        raise ValueError("a data set is needed: --data PATH, --voc ROOT --split NAME, or --coco JSON")
     if options.voc is not None and options.split is None:
         raise ValueError("--voc needs --split, the name of a list in ImageSets/Main")
     if options.voc is not None and options.pictures is not None:
         raise ValueError("--pictures goes with --coco: a VOC folder has its images in JPEGImages")
     if options.coco is not None and options.split is not None:
         raise ValueError("--split goes with --voc: a COCO file is one list of images")
-    return {"images": options.pictures} | {name: getattr(options, name) for name in ("voc", "split", "coco", "strict")}
+    source = {name: getattr(options, name) for name in ("data", "voc", "split", "coco", "strict")}
+    return {"images": options.pictures, **source, **layout_options(options)}
+
+
+def layout_options(options: Namespace) -> dict[str, Any]:
+    """The options of `add_layout_options` as keyword arguments; ValueError where they do not go together."""
+    # of compare_settings.py, whose --hold-out is a whole number, it is the script's own
+    hold_out = getattr(options, "hold_out", None)
+    hold_out = hold_out if isinstance(hold_out, float) else None
+    if options.data is None and (options.format or hold_out is not None or options.unlabelled != "skip"):
+        raise ValueError("--format, --hold-out and --unlabelled go with --data")
+    if options.data is not None and getattr(options, "pictures", None) is not None:
+        raise ValueError("--pictures goes with --coco: images of --data are found by their names")
+    if hold_out is not None and not 0 < hold_out < 1:
+        raise ValueError(f"--hold-out must be between 0 and 1, but is {hold_out:g}")
+    return {"format_name": options.format, "unlabelled": options.unlabelled, "hold_out": hold_out}
 
 
 def load_data(
@@ -86,10 +124,12 @@ def load_data(
     class_names: Sequence[str] | None = None,
     open_images: bool = True,
     need_objects: bool = True,
+    default_split: str = "train",
 ) -> Dataset:
     """The checked data set of `add_data_options`, with the errors of `data_source` and `load_checked`.
 
     class_names: those that may occur where ``--classes`` does not say it. open_images: whether to check images, too.
+    default_split: of --data, where --split does not say it.
     """
     from detector.datasets.check import load_checked
     from detector.images.files import image_size
@@ -99,6 +139,7 @@ def load_data(
         class_names=options.classes or class_names,
         image_size=image_size if open_images else None,
         need_objects=need_objects,
+        default_split=default_split,
     )
 
 

@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 def data_path(options: Namespace) -> Path:
     """Where the data of a command lie."""
-    path: Path = options.voc or options.coco
+    path: Path = options.data or options.voc or options.coco
     return path
 
 
@@ -36,7 +36,7 @@ def cache_directory(options: Namespace) -> Path:
 
 
 def load_held_out(options: Namespace, dataset: Dataset) -> Dataset | None:
-    """The images of the list val next to the one that is trained on, some of them if there are many; None without.
+    """The images of the split val next to the one that is trained on, some of them if there are many; None without.
 
     Nor where it shares an image with the training.
     """
@@ -45,14 +45,14 @@ def load_held_out(options: Namespace, dataset: Dataset) -> Dataset | None:
     from detector.images.files import image_size
 
     source = data_source(options)
-    if source["voc"] is None or source["split"] == "val" or not has_split(source["voc"], "val"):
+    no_list = source["voc"] is not None and not has_split(source["voc"], "val")
+    if source["coco"] is not None or source["split"] == "val" or no_list:
         return None
+    source |= {"split": "val", "class_names": dataset.class_names}
     try:
-        held_out = load_checked(
-            **source | {"split": "val"}, class_names=dataset.class_names, image_size=image_size, need_objects=False
-        )
+        held_out = load_checked(**source, image_size=image_size, need_objects=False)
     except ValueError as error:
-        _log.warning("%s: nothing is held out", error)
+        _log.info("nothing is held out: %s", error)
         return None
     if {each.image_id for each in held_out} & {each.image_id for each in dataset}:
         _log.warning("%s shares images with %s: nothing is held out", held_out.name, dataset.name)

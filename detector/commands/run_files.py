@@ -6,7 +6,7 @@ import os
 import platform
 import shlex
 import sys
-from argparse import Namespace
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,13 +18,13 @@ import yaml
 from detector import __version__
 from detector.config.detector import Config
 from detector.runtime.files import write_text
-from detector.training.summary import FEW_OBJECTS
+from detector.training.summary import FEW_OBJECTS, describe
 
 if TYPE_CHECKING:
+    from detector.datasets.inspection import ClassCounts
     from detector.evaluation.held_out import HeldOutResult
     from detector.pipeline import Detector
     from detector.training.learning_curve import LearningCurve
-    from detector.training.summary import ClassCounts
 
 _PACKAGES = ("torch", "numpy", "numba", "opencv-python", "safetensors", "scikit-learn", "timm", "torchvision")
 
@@ -44,7 +44,7 @@ class Card:
 
     folder: Path
     detector: Detector
-    counts: list[ClassCounts]
+    counts: Mapping[str, ClassCounts]
     result: HeldOutResult | None
     curve: LearningCurve | None
 
@@ -104,7 +104,7 @@ def write_card(card: Card) -> None:
         "`config.yaml` is the recipe, for `spp-train`; `metrics.json` holds the numbers, `log.txt` what happened, "
         "`environment.json` the versions and the command.",
         "## Data",
-        "\n".join(f"- {plain(str(each))}" for each in card.counts),
+        "\n".join(f"- {plain(describe(*each))}" for each in card.counts.items()),
         "## Numbers",
         _numbers(card),
         "## Limits",
@@ -140,7 +140,7 @@ def _limits(card: Card) -> str:
     ]
     if getattr(card.detector, "calibration", None) is None:
         limits.append("Scores are margins, not probabilities, and those of different classes are not compared.")
-    if small := [plain(each.name) for each in card.counts if each.objects < FEW_OBJECTS]:
+    if small := [plain(name) for name, each in card.counts.items() if each.objects < FEW_OBJECTS]:
         limits.append(f"Learned from fewer than {FEW_OBJECTS} objects: {', '.join(small)}.")
     return "\n".join(f"- {each}" for each in limits)
 
@@ -164,7 +164,3 @@ def plain(text: str) -> str:
     """A name from data as text that Markdown shows as it is, on one line."""
     escaped = "".join(f"\\{char}" if char in "\\`*_{}[]<>()#|!~&" else char for char in text)
     return " ".join(escaped.split())
-
-
-def write_report(folder: Path, options: Namespace) -> None:
-    """Where a report of the held-out images goes; nothing without a package that writes one."""

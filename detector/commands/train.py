@@ -1,7 +1,8 @@
 """Train a detector on cached features, or one class of a trained detector.
 
-python tools/train_svm.py [CONFIG] (--voc ROOT --split train | --coco JSON) [--output DIR | --output MODEL]
-python tools/train_svm.py --add-class NAME (--voc ROOT --split train | --coco JSON) --output MODEL
+python tools/train_svm.py [CONFIG] (--data PATH | --voc ROOT --split train | --coco JSON) [--output PATH]
+python tools/train_svm.py [CONFIG] --data PATH --dry-run
+python tools/train_svm.py --add-class NAME (--data PATH | --voc ROOT --split train | --coco JSON) --output MODEL
 python tools/train_svm.py --remove-class NAME --output MODEL
 """
 
@@ -23,6 +24,7 @@ from detector.commands.options import (
 )
 from detector.commands.runs import is_model_file
 from detector.commands.telling import verbosity
+from detector.commands.training_data import dry_run, write_held_out
 from detector.commands.training_record import recorded
 from detector.commands.training_run import build_steps, cache_directory, train_in_folder
 from detector.config.detector import load_config
@@ -49,6 +51,9 @@ def parser() -> Parser:
     parser.add_argument(
         "--learning-curve", action="store_true", help="also learn from a quarter and a half: would more images help?"
     )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="read and check everything, write nothing, and tell what there is"
+    )
     change = parser.add_mutually_exclusive_group()
     change.add_argument("--add-class", metavar="NAME", help="train this class alone and add it to the model")
     change.add_argument("--remove-class", metavar="NAME", help="take this class out of the model")
@@ -63,6 +68,8 @@ def main() -> int:
     check_options(options)
     if not changes:
         options.config = options.config or Path("default")
+        if options.dry_run:
+            return dry_run(options)
         if not is_model_file(options.output):
             line = train_in_folder(options, build_steps)
             if not verbosity.quiet:
@@ -92,13 +99,15 @@ def model_or_folder(text: str) -> Path:
 def check_options(options: Namespace) -> None:
     """Raise ValueError for options that do not go together."""
     changes = options.add_class or options.remove_class
-    no_data = options.voc is None and options.coco is None
+    no_data = options.data is None and options.voc is None and options.coco is None
     if bool(changes) == bool(options.config) and (changes or no_data):
         raise ValueError("give a CONFIG to train by, or data, or the class to add or remove")
     if options.model and not changes:
         raise ValueError("--model goes with --add-class and --remove-class")
     if options.tuned and changes:
         raise ValueError("--tuned goes with CONFIG: a model has its fine-tuned layers in it")
+    if changes and options.dry_run:
+        raise ValueError("--dry-run goes with a CONFIG to train by")
     if changes and options.output is None:
         raise ValueError("--output is needed: the model file to write")
     if (changes or is_model_file(options.output)) and (options.overwrite or options.learning_curve):
@@ -113,7 +122,10 @@ def from_recipe(options: Namespace) -> Detector:
 
     start = time.monotonic()
     cache = build_cache(config, cache_directory(options), options.device, precomputed_boxes(options.proposals))
-    return recorded(train(config, dataset, dataset.class_names, cache, progress), dataset, start)
+    detector = recorded(train(config, dataset, dataset.class_names, cache, progress), dataset, start)
+    for path in write_held_out(options, dataset, options.output.with_name(f"{options.output.name}-lists")):
+        print(path)
+    return detector
 
 
 def with_class(options: Namespace) -> Detector:

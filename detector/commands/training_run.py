@@ -20,10 +20,10 @@ from detector.commands.run_files import (
     recipe_text,
     thresholds_of,
     write_card,
-    write_report,
 )
 from detector.commands.runs import CONFIG, ENVIRONMENT, Run, choose_run, remembered, started
 from detector.commands.telling import Telling, verbosity
+from detector.commands.training_data import write_held_out
 from detector.config.detector import Config, load_config
 from detector.datasets.annotation import Annotation, Dataset
 from detector.model_file import MODEL_NAME
@@ -60,7 +60,9 @@ def train_in_folder(options: Namespace, build_steps: Callable[[Namespace, Config
         dataset = load_data(options)
         held_out = load_held_out(options, dataset)
         if options.learning_curve and held_out is None:
-            raise ValueError("--learning-curve needs held-out images: a list val next to that of --voc")
+            raise ValueError(
+                "--learning-curve needs held-out images: --hold-out 0.2 with --data, a list val with --voc"
+            )
         settings = settings_of(config, options, dataset, held_out)
         run = choose_run(options.output, data_path(options), settings, options.overwrite)
         steps = build_steps(options, config)  # what cannot be built is told before anything is written
@@ -70,7 +72,8 @@ def train_in_folder(options: Namespace, build_steps: Callable[[Namespace, Config
             write_text(run.folder / CONFIG, recipe_text(config))
             write_json(run.folder / ENVIRONMENT, describe_environment())
             detector, result, curve = train_and_measure(run, steps, dataset, held_out, options.learning_curve)
-            summary = write_results(run, options, detector, dataset, result, curve)
+            write_held_out(options, dataset, run.folder / "lists")
+            summary = write_results(run, detector, dataset, result, curve)
             note(summary)
             run.finish()
     if not verbosity.quiet:
@@ -108,16 +111,16 @@ def train_and_measure(
 
 def write_results(
     run: Run,
-    options: Namespace,
     detector: Detector,
     dataset: Dataset,
     result: HeldOutResult | None,
     curve: LearningCurve | None,
 ) -> str:
     """Write numbers, thresholds, model card and report into the folder of a run; give the summary."""
-    from detector.training.summary import count_objects, next_steps, precision_lines, weakest
+    from detector.datasets.inspection import count_classes
+    from detector.training.summary import describe, next_steps, precision_lines, weakest
 
-    counts = count_objects(dataset)
+    counts = count_classes(dataset)
     metrics: dict[str, Any] = (
         {"metric": None, "mAP": None, "AP": {}, "images": 0} if result is None else result.to_json()
     )
@@ -128,8 +131,8 @@ def write_results(
     write_json(run.folder / "thresholds.json", thresholds_of(detector))
     card = Card(run.folder, detector, counts, result, curve)
     write_card(card)
-    write_report(run.folder, options)
-    weak = weakest(counts, result)
+    name = weakest(counts, result)
+    weak = describe(name, counts[name])
     lines = [f"{len(dataset)} images of {dataset.name}, trained in {detector.record['seconds']} s"]
     if result is None:
         lines += ["no image was held out: nothing says how good the model is", f"fewest objects: {weak}"]

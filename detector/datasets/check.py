@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from detector.datasets.annotation import Annotation, Dataset
+from detector.datasets.assembling import MAX_OUTSIDE, Unlabelled
 from detector.datasets.coco import load_coco
 from detector.datasets.faults import Fault, Kind, Report
+from detector.datasets.opening import open_dataset, open_splits
 from detector.datasets.voc import load_voc
 
 ImageSize = Callable[[Path], tuple[int, int]]
 
 _MAX_LINES = 20  # of each kind
-_MAX_OUTSIDE = 1.0  # pixels: what rounding, or counting from the wrong end, may add to a box
 _log = logging.getLogger(__name__)
 
 
@@ -26,13 +27,20 @@ def load_checked(
     split: str | None = None,
     coco: Path | None = None,
     images: Path | None = None,
+    data: Path | None = None,
+    format_name: str | None = None,
+    hold_out: float | None = None,
+    unlabelled: Unlabelled = "skip",
+    default_split: str = "train",
     class_names: Sequence[str] | None = None,
     strict: bool = False,
     image_size: ImageSize | None = None,
     need_objects: bool = True,
 ) -> Dataset:
-    """Load a VOC list or a COCO file as `load_voc` and `load_coco` do, without the images and objects at fault.
+    """Load a VOC list, a COCO file or any tool's ``data`` without the images and objects at fault.
 
+    voc, split, coco, images: as `load_voc` and `load_coco` take them.
+    data, split, format_name, hold_out, unlabelled, default_split: as `open_dataset` takes them.
     class_names: the classes that may occur. None: those of the data that have objects.
     strict: whether a fault is an error.
     image_size: height and width of an image, see `check_images`. None: images are not opened.
@@ -41,25 +49,83 @@ def load_checked(
     is no such data set, where strict is set and a fault is found, and where no object is left.
     """
     faults: list[Fault] = []
-    if coco is not None:
+    notes: list[str] = []
+    if data is not None:
+        dataset = open_dataset(
+            data,
+            split,
+            format_name=format_name,
+            hold_out=hold_out,
+            unlabelled=unlabelled,
+            class_names=class_names,
+            default_split=default_split,
+            report=faults.append,
+            tell=notes.append,
+        )
+    elif coco is not None:
         dataset = load_coco(coco, images, class_names, faults.append)
     elif voc is not None and split is not None:
         dataset = load_voc(voc, split, class_names, faults.append)
     else:
-        raise ValueError("a data set must be a VOC folder and a split, or a COCO file")
-    if image_size is not None:
+        raise ValueError("a data set must be data, a VOC folder and a split, or a COCO file")
+    if image_size is not None and data is None:  # there, images have been opened
         dataset = check_images(dataset, image_size, faults.append)
     if need_objects:
         dataset = check_classes(dataset, class_names is None, faults.append)
-    summary = log_faults(dataset.name, faults, strict)
+    _conclude(dataset, faults, strict, notes)
+    return dataset
+
+
+def load_checked_splits(
+    *,
+    data: Path,
+    format_name: str | None = None,
+    hold_out: float | None = None,
+    unlabelled: Unlabelled = "skip",
+    class_names: Sequence[str] | None = None,
+    strict: bool = False,
+) -> list[Dataset]:
+    """`load_checked` of all splits of ``data``, that to learn from first: train, or all where there is no split.
+
+    Raises also ValueError where there are splits, but none of that name.
+    """
+    faults: list[Fault] = []
+    notes: list[str] = []
+    datasets = open_splits(
+        data,
+        format_name=format_name,
+        hold_out=hold_out,
+        unlabelled=unlabelled,
+        class_names=class_names,
+        report=faults.append,
+        tell=notes.append,
+    )
+    first = next((name for name in ("", "train") if name in datasets), None)
+    if first is None:
+        raise ValueError(f"{data}: there is no split 'train', there are: {', '.join(datasets)}")
+    train = check_classes(datasets.pop(first), class_names is None, faults.append)
+    _conclude(train, faults, strict, notes)
+    return [train, *datasets.values()]
+
+
+def _conclude(dataset: Dataset, faults: Sequence[Fault], strict: bool, notes: Sequence[str]) -> None:
+    """Log what was found and how it goes on; raise ValueError where it does not.
+
+    notes: of data that were recognised. Their faults are then told by `spp-data check`: an error names the first.
+    """
     n_objects = sum(len(each.labels) for each in dataset)
+    if notes and ((faults and strict) or not n_objects):
+        what = "strict allows no fault" if n_objects else f"no object is left in {len(dataset)} images"
+        raise ValueError("; ".join([f"{dataset.name}: {what}", *(fault.line for fault in faults[:1]), *notes[1:]]))
+    for note in notes:
+        _log.info("%s", note)
+    summary = log_faults(dataset.name, faults, strict)
     if not n_objects:
         raise ValueError(f"{dataset.name}: no object is left in {len(dataset)} images")
     if faults:
         _log.warning(
             "%s: found %s; going on with %d images, %d objects", dataset.name, summary, len(dataset), n_objects
         )
-    return dataset
 
 
 def log_faults(name: str, faults: Sequence[Fault], strict: bool) -> str:
@@ -114,7 +180,7 @@ def _cut_to_image(
     if (inside == boxes).all():
         return annotation
     gone = np.any(inside[:, 2:] <= inside[:, :2], axis=1)
-    far = np.abs(boxes - inside).max(axis=1) > _MAX_OUTSIDE
+    far = np.abs(boxes - inside).max(axis=1) > MAX_OUTSIDE
     for row in np.flatnonzero(gone | far):
         corners = " ".join(f"{corner:g}" for corner in boxes[row])
         what = f"{class_names[annotation.labels[row]]} at {corners} {'lies' if gone[row] else 'reaches'} out"

@@ -38,11 +38,11 @@ def load_coco(
     folder = path.parent if images is None else Path(images)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
-    coco = _read_file(path)
-    category_names = _category_names(coco, path)
+    coco = read_file(path)
+    category_names = names_of_categories(coco, path)
     names = tuple(category_names.values() if class_names is None else class_names)
     label_of = labels_by_name(names)
-    file_names = [_file_name(image, path) for image in coco.dataset["images"]]
+    file_names = [name_of_image(image, path) for image in coco.dataset["images"]]
     for each in coco.dataset["annotations"]:
         if each["image_id"] not in coco.imgs:
             report(Fault(Kind.BAD_OBJECT, f"{_source(each, path)}: there is no image {each['image_id']!r}"))
@@ -50,7 +50,7 @@ def load_coco(
         annotate(
             image_id,
             folder / file_name,
-            _read_objects(coco.imgToAnns.get(image["id"], ()), category_names, path, report),
+            objects_of_image(coco.imgToAnns.get(image["id"], ()), category_names, path, report),
             label_of,
             report,
         )
@@ -61,7 +61,7 @@ def load_coco(
     return Dataset(annotations, names, f"{path.resolve().parent.name} {path.stem}")
 
 
-def _read_file(path: Path) -> Any:
+def read_file(path: Path) -> Any:
     """pycocotools' index of a file whose lists and ids are there."""
 
     if not path.is_file():
@@ -87,7 +87,7 @@ def _read_file(path: Path) -> Any:
     return coco
 
 
-def _category_names(coco: Any, path: Path) -> dict[Any, str]:
+def names_of_categories(coco: Any, path: Path) -> dict[Any, str]:
     """The names of the categories by id, in the order of the ids."""
     try:
         names = {number: coco.cats[number].get("name") for number in sorted(coco.cats)}
@@ -102,7 +102,7 @@ def _category_names(coco: Any, path: Path) -> dict[Any, str]:
     return names
 
 
-def _file_name(image: dict[str, Any], path: Path) -> str:
+def name_of_image(image: dict[str, Any], path: Path) -> str:
     name = image.get("file_name")
     # programs on Windows part folders by a backslash
     name = name.replace("\\", "/") if isinstance(name, str) else ""
@@ -119,7 +119,7 @@ def _image_ids(file_names: Sequence[str], path: Path) -> list[str]:
     return stems if len(set(stems)) == len(stems) else whole
 
 
-def _read_objects(
+def objects_of_image(
     entries: Sequence[dict[str, Any]], category_names: dict[Any, str], path: Path, report: Report
 ) -> list[Object]:
     """The objects of an image, the faulty ones left out."""

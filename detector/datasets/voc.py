@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
+from xml.sax.saxutils import escape
 
 from numpy.typing import ArrayLike
 
@@ -78,12 +79,11 @@ def has_split(root: Path | str, split: str) -> bool:
 
 
 def object_xml(class_name: str, box: ArrayLike, difficult: bool) -> str:
-    """The element of an annotation file for an object with whole corners, as `load_voc` reads it."""
+    """The element of an annotation file for an object, as `load_voc` reads it: to the last bit of the corners."""
     tags = zip(_CORNERS, to_one_based(box).tolist(), strict=True)
-    bndbox = "".join(f"<{tag}>{corner:.10g}</{tag}>" for tag, corner in tags)
-    return (
-        f"<object><name>{class_name}</name><difficult>{int(difficult)}</difficult><bndbox>{bndbox}</bndbox></object>\n"
-    )
+    bndbox = "".join(f"<{tag}>{repr(corner).removesuffix('.0')}</{tag}>" for tag, corner in tags)
+    name = f"<name>{escape(class_name)}</name><difficult>{int(difficult)}</difficult>"
+    return f"<object>{name}<bndbox>{bndbox}</bndbox></object>\n"
 
 
 def _find_folder(root: Path) -> Path:
@@ -130,29 +130,47 @@ def _read_split(folder: Path, split: str, class_names: Sequence[str]) -> list[st
 
 def _read_objects(path: Path, report: Report) -> list[Object] | None:
     """The objects of an annotation file, the faulty ones left out; None where the file cannot be read."""
+    tree = read_xml(path, report)
+    return None if tree is None else objects_of(tree, path, report)
+
+
+def read_xml(path: Path, report: Report) -> Element | None:
+    """The root of an annotation file; None, and a report, where it is missing or cannot be read."""
     if not path.is_file():
         report(Fault(Kind.MISSING_ANNOTATION, f"{path}: no such annotation"))
         return None
     xml = optional("defusedxml.ElementTree", "train")
     try:
-        tree = xml.parse(path)
+        root: Element = xml.parse(path).getroot()
     except (ParseError, ValueError, LookupError, OSError) as error:
         report(Fault(Kind.BAD_ANNOTATION, f"{path}: not a readable XML file ({error})"))
         return None
+    return root
+
+
+def objects_of(
+    tree: Element, path: Path, report: Report, one_based: bool = True, numbered: bool = False
+) -> list[Object]:
+    """The objects of an annotation, the faulty ones reported and left out.
+
+    one_based: whether corners are VOC's; else they are ours, as programs write them that count pixels from 0.
+    numbered: whether sources and reports say which object of the file, from 1, they mean.
+    """
     objects = []
     # Direct children alone, here and below: the <part> of a person has a name and a bndbox of its own.
-    for element in tree.findall("object"):
+    for number, element in enumerate(tree.findall("object"), 1):
+        source = f"{path}: object {number}" if numbered else str(path)
         try:
-            each = Object(str(path), _read_name(element), _read_box(element), _is_difficult(element))
+            name, written, difficult = _read_name(element), _read_corners(element), _is_difficult(element)
         except ValueError as error:
-            report(Fault(Kind.BAD_OBJECT, f"{path}: {error}"))
+            report(Fault(Kind.BAD_OBJECT, f"{source}: {error}"))
             continue
-        x1, y1, x2, y2 = each.box
+        x1, y1, x2, y2 = from_one_based(written).tolist() if one_based else written
         if x1 < x2 and y1 < y2:
-            objects.append(each)
+            objects.append(Object(source, name, (x1, y1, x2, y2), difficult))
         else:
-            corners = ", ".join(f"{corner:g}" for corner in to_one_based(each.box))
-            report(Fault(Kind.EMPTY_BOX, f"{path}: bndbox is empty: {corners}"))
+            corners = ", ".join(f"{corner:g}" for corner in written)
+            report(Fault(Kind.EMPTY_BOX, f"{source}: bndbox is empty: {corners}"))
     return objects
 
 
@@ -163,7 +181,7 @@ def _read_name(element: Element) -> str:
     return name
 
 
-def _read_box(element: Element) -> tuple[float, float, float, float]:
+def _read_corners(element: Element) -> list[float]:
     bndbox = element.find("bndbox")
     if bndbox is None:
         raise ValueError("object without a bndbox")
@@ -176,8 +194,7 @@ def _read_box(element: Element) -> tuple[float, float, float, float]:
             corners.append(math.nan)
         if not math.isfinite(corners[-1]):
             raise ValueError(f"{tag} must be a number, but got {text!r}")
-    x1, y1, x2, y2 = from_one_based(corners).tolist()
-    return x1, y1, x2, y2
+    return corners
 
 
 def _is_difficult(element: Element) -> bool:

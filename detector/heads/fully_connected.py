@@ -86,6 +86,32 @@ class FullyConnected:
             result: Features = values[: len(features)].float().numpy(force=True)
         return np.concatenate([features, result], axis=1) if self.beside_inputs else result
 
+    def affine_at(
+        self, features: Features, weights: NDArray[np.floating]
+    ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """``self(features) @ weights`` as an affine function of each row: weights ``(R, D)`` and constants ``(R,)``.
+
+        ``features`` are ``(R, D)`` and ``weights`` ``(R, n_features)``, each row's own. A network of ReLU is affine
+        where it stands, by the units that are active there. Products are computed in float32, of weights as they are
+        rounded to ``precision``: the functions leave out how the values between the layers are rounded.
+        """
+        active = []
+        with torch.inference_mode():
+            values = torch.from_numpy(features).to(self.device, self._layers[0][0].dtype)
+            for layer_weights, layer_biases in self._layers:
+                values = torch.nn.functional.linear(values, layer_weights, layer_biases).relu_()
+                active.append(values > 0)
+            back = torch.from_numpy(weights[:, self.parts[-1]].astype(np.float32)).to(self.device)
+            constants = torch.zeros(len(features), device=self.device)
+            for (layer_weights, layer_biases), mask in zip(reversed(self._layers), reversed(active), strict=True):
+                back = back * mask
+                constants += back @ layer_biases.float()
+                back = back @ layer_weights.float()
+            result: Features = back.numpy(force=True)
+        if self.beside_inputs:
+            result = result + weights[:, self.parts[0]]
+        return result, constants.numpy(force=True)
+
 
 @dataclass(frozen=True)
 class Softmax:
@@ -110,3 +136,20 @@ class Softmax:
         # a sum without the class itself: a difference would lose the odds of what is almost certain
         others = shares @ (1 - np.eye(len(self.biases), dtype=np.float32))
         return (values - np.log(np.maximum(others, np.finfo(np.float32).tiny)))[:, :-1]
+
+    def affine_at(
+        self, features: Features, labels: NDArray[np.int64]
+    ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """Weights ``(R, D)`` and constants ``(R,)`` that make up the log odds of each row in the class of its label.
+
+        The log of a sum of exponentials is their mean, weighted by the softmax, plus the entropy of these weights. So
+        log odds are exactly the class's value less the mean of the others', less an entropy, which is a constant; the
+        weights are also their gradient.
+        """
+        values = features.astype(np.float64) @ self.weights + self.biases
+        values[np.arange(len(labels)), labels] = -np.inf
+        shares = np.exp(values - values.max(1, keepdims=True, initial=-np.inf))
+        shares /= shares.sum(1, keepdims=True)
+        entropies = -(shares * np.log(np.maximum(shares, np.finfo(np.float64).tiny))).sum(1)
+        weights = self.weights.T[labels] - shares @ self.weights.T
+        return weights, self.biases[labels] - shares @ self.biases - entropies

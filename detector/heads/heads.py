@@ -53,6 +53,19 @@ class Heads:
         """Scores ``(R,)`` float32 of ``(R, D)`` pooled features, each in the class of its label ``(R,)`` alone."""
         return self.decision_function(pooled)[np.arange(len(labels)), labels]
 
+    def affine_at(self, pooled: Features, labels: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Weights ``(R, D)`` and constants ``(R,)`` that make up `score` where it stands.
+
+        The score of a row of ``(R, D)`` pooled features in the class of its label ``(R,)`` is the sum of these features
+        times its weights, and its constant; exactly, up to rounding.
+        """
+        features = pooled if self.layers is None else self.layers(pooled)
+        weights, constants = self.scorer.affine_at(features, labels)
+        if self.layers is not None:
+            weights, more = self.layers.affine_at(pooled, weights)
+            constants = constants + more
+        return weights.astype(np.float64), constants.astype(np.float64)
+
     def move(self, pooled: Features, labels: NDArray[np.int64]) -> Boxes:
         """Deltas ``(R, 4)`` float32 of ``(R, D)`` pooled features, each by the regressor of its label ``(R,)``."""
         assert self.regressors is not None

@@ -20,3 +20,9 @@ class LinearSVMs:
         if features.ndim != 2 or features.shape[1] != len(self.weights):
             raise ValueError(f"features must have shape (_, {len(self.weights)}), but got {features.shape}")
         return features @ self.weights + self.biases
+
+    def affine_at(
+        self, features: NDArray[np.float32], labels: NDArray[np.int64]
+    ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """Weights ``(R, D)`` and constants ``(R,)`` that make up the score of each row in the class of its label."""
+        return self.weights.T[labels], self.biases[labels]

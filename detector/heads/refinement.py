@@ -44,12 +44,22 @@ class Refiner:
         """
         # by class, so that a block of rows is of few classes
         labels, rows = (scores >= least).T.nonzero()
-        moved, total = boxes[rows], np.zeros(len(rows), np.float32)
+        positions, means = self.refine(maps, boxes[rows], labels, scores[rows, labels])
+        return Detections(positions[-1], labels, means, class_names).inside()
+
+    def refine(
+        self, maps: FeatureMaps, boxes: Boxes, labels: NDArray[np.int64], scores: NDArray[np.float32]
+    ) -> tuple[list[Boxes], NDArray[np.float32]]:
+        """Positions of ``(n, 4)`` boxes, first where they are and last where they end, and the mean scores ``(n,)``.
+
+        ``labels`` and ``scores`` are ``(n,)``: the class of each box, and what it scores there where it is.
+        """
+        positions, total = [boxes], np.zeros(len(boxes), np.float32)
         for position in range(self.rounds + 1):
-            moves = position < self.rounds
+            moves, moved = position < self.rounds, positions[-1]
             deltas, found = self._look(maps, moved, labels, moves, position > 0)
             if position == 0:
-                found = scores[rows, labels]
+                found = scores
             if maps.mirrored is not None:
                 mirror_image = flip(moved, maps.image_size[1])
                 others, found_there = self._look(maps.mirrored, mirror_image, labels, moves, True)
@@ -57,8 +67,8 @@ class Refiner:
                 deltas, found = HALF * (deltas + others), HALF * (found + found_there)
             total += found
             if moves:
-                moved = clip(decode_deltas(moved, deltas), *maps.image_size)
-        return Detections(moved, labels, total / np.float32(self.rounds + 1), class_names).inside()
+                positions.append(clip(decode_deltas(moved, deltas), *maps.image_size))
+        return positions, total / np.float32(self.rounds + 1)
 
     def _look(
         self, maps: FeatureMaps, boxes: Boxes, labels: NDArray[np.int64], moves: bool, scores: bool

@@ -72,8 +72,16 @@ def decode_image(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
     return _oriented(_to_rgb(_to_uint8(pixels), premultiplied), orientation)
 
 
-def decoded_size(file: BinaryIO, *, max_pixels: int) -> tuple[int, int]:
-    """Height and width of what `decode_image` makes of an open file, which is read no further than its header.
+class ImageHeader(NamedTuple):
+    """Height and width as `decode_image` returns them, and the EXIF orientation 1..8 that was obeyed for it."""
+
+    height: int
+    width: int
+    orientation: int
+
+
+def decoded_header(file: BinaryIO, *, max_pixels: int) -> ImageHeader:
+    """What `decode_image` makes of an open file, which is read no further than its header.
 
     Raises the ValueErrors of `decode_image` for what the header shows.
     """
@@ -81,7 +89,10 @@ def decoded_size(file: BinaryIO, *, max_pixels: int) -> tuple[int, int]:
     file.seek(0)
     with silenced_stderr():
         header = _read_header(_known_format(start), file, max_pixels)
-    return (header.width, header.height) if header.orientation in _SIDEWAYS else (header.height, header.width)
+    orientation = next((number for number in range(1, 9) if number == header.orientation), 1)
+    if orientation in _SIDEWAYS:
+        return ImageHeader(header.width, header.height, orientation)
+    return ImageHeader(header.height, header.width, orientation)
 
 
 @contextlib.contextmanager

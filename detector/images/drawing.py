@@ -45,31 +45,29 @@ def draw_detections(
     image: NDArray[np.uint8],
     boxes: NDArray[np.float32],
     labels: NDArray[np.int64],
-    scores: NDArray[np.float32],
+    scores: NDArray[np.float32] | None,
     class_names: Sequence[str],
 ) -> NDArray[np.uint8]:
     """Return a copy of the image with every box and its name and score ("dog 0.83"), the best score on top.
 
     ``image`` (H, W, 3) uint8 RGB, ``boxes`` (N, 4) pixels, ``labels`` (N,) indices into ``class_names``,
-    ``scores`` (N,). Lines and letters grow with the image, and labels never leave it. Raises ValueError for
-    arrays of other shapes or labels without a name.
+    ``scores`` (N,), or None for objects that have none, of which the last is on top. Lines and letters grow with
+    the image, and labels never leave it. Raises ValueError for arrays of other shapes or labels without a name.
     """
     canvas = check_image(image).copy()
     height, width = canvas.shape[:2]
     boxes = as_boxes(boxes)
-    labels, scores = np.asarray(labels), np.asarray(scores)
-    if labels.shape != (len(boxes),) or scores.shape != (len(boxes),):
-        raise ValueError(
-            f"labels and scores must have shape ({len(boxes)},), but got {labels.shape} and {scores.shape}"
-        )
+    labels, ranks = np.asarray(labels), np.arange(len(boxes)) if scores is None else np.asarray(scores)
+    if labels.shape != (len(boxes),) or ranks.shape != (len(boxes),):
+        raise ValueError(f"labels and scores must have shape ({len(boxes)},), but got {labels.shape} and {ranks.shape}")
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
         raise ValueError(f"labels must be in 0..{len(class_names) - 1}, but got {labels.min()}..{labels.max()}")
     corners = np.rint(clip(boxes, height, width)).astype(int)
-    order = np.argsort(scores, kind="stable")
+    order = np.argsort(ranks, kind="stable")
     for i in order:
         _draw_box(canvas, corners[i].tolist(), class_colour(int(labels[i])))
     for i in order:  # after all boxes, whose lines would cross the letters
-        text = f"{class_names[labels[i]]} {scores[i]:.2f}"
+        text = class_names[labels[i]] if scores is None else f"{class_names[labels[i]]} {scores[i]:.2f}"
         _draw_label(canvas, corners[i, :2].tolist(), text, class_colour(int(labels[i])))
     return canvas
 
@@ -85,14 +83,14 @@ def _draw_box(canvas: NDArray[np.uint8], corners: list[int], colour: Colour) -> 
     rim = (line + 2) // 4
     first, last = (x1, y1), (max(x2 - 1, x1), max(y2 - 1, y1))
     if rim:
-        cv2.rectangle(canvas, first, last, _contrast(colour), line + 2 * rim)
+        cv2.rectangle(canvas, first, last, contrast(colour), line + 2 * rim)
     cv2.rectangle(canvas, first, last, colour, line)
 
 
 def _draw_label(canvas: NDArray[np.uint8], corner: list[int], text: str, colour: Colour) -> None:
     """Draw text on a filled background above the corner, moved inside the image where it would leave it."""
     height, width = canvas.shape[:2]
-    text = _to_ascii(text)
+    text = to_ascii(text)
     scale = max(0.4, min(height, width) / 900)
     stroke = max(1, round(scale * 1.5))
     pad = 1 + _line_width(canvas)
@@ -107,15 +105,16 @@ def _draw_label(canvas: NDArray[np.uint8], corner: list[int], text: str, colour:
     top = max(0, min(corner[1], height) - needed_height)
     cv2.rectangle(canvas, (left, top), (left + needed_width - 1, top + needed_height - 1), colour, cv2.FILLED)
     origin = (left + pad, top + pad + text_height)
-    cv2.putText(canvas, text, origin, _FONT, scale, _contrast(colour), stroke, cv2.LINE_AA)
+    cv2.putText(canvas, text, origin, _FONT, scale, contrast(colour), stroke, cv2.LINE_AA)
 
 
-def _contrast(background: Colour) -> Colour:
+def contrast(background: Colour) -> Colour:
+    """Black or white, whichever can be read on a colour."""
     red, green, blue = background
     return _BLACK if 0.299 * red + 0.587 * green + 0.114 * blue > 127 else _WHITE
 
 
-def _to_ascii(text: str) -> str:
+def to_ascii(text: str) -> str:
     """OpenCV's fonts are ASCII: drop accents, and show what is left as question marks, one a character."""
     letters = (c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     return "".join(letters).encode("ascii", "replace").decode()

@@ -11,7 +11,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.images.decoding import START_LENGTH, decode_image, decoded_size, image_format, silenced_stderr
+from detector.images.decoding import (
+    START_LENGTH,
+    ImageHeader,
+    decode_image,
+    decoded_header,
+    image_format,
+    silenced_stderr,
+)
 from detector.images.resizing import check_image
 from detector.runtime.files import replacing
 
@@ -51,9 +58,15 @@ def image_size(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> tup
 
     Raises the errors of `read_image`, except for damage that the header does not show.
     """
+    header = image_header(path, max_pixels=max_pixels)
+    return header.height, header.width
+
+
+def image_header(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageHeader:
+    """`image_size`, and the EXIF orientation that `read_image` obeys."""
     try:
         with Path(path).open("rb") as file:
-            return decoded_size(file, max_pixels=max_pixels)
+            return decoded_header(file, max_pixels=max_pixels)
     except OSError as error:
         raise type(error)(f"{path}: {error.strerror}") from error
     except ValueError as error:

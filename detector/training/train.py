@@ -55,6 +55,11 @@ def train(
     return Detector.by_recipe(config, cache.propose, cache.encoder, heads, stages.class_names)
 
 
+def check_training(config: Config, images: TrainingSet, class_names: Sequence[str]) -> None:
+    """Raise the ValueErrors with which `train` would end before any work."""
+    _Stages(config, tuple(class_names), None, without_progress).check(images)
+
+
 @dataclass(frozen=True)
 class _Checkpoints:
     """Files of states: of the fine-tuned layers, one for all heads that use them, and of the SVMs, until the end."""

@@ -209,9 +209,7 @@ def test_other_settings_are_told_before_anything_is_trained(train: Callable[...,
         train("--output", "out", fake=Fake(0))
     before = (folder / "out" / "unfinished.json").read_text()
     fake = Fake()
-    with pytest.raises(
-        ValueError, match="an unfinished training with other data and held-out images: repeat its"
-    ):
+    with pytest.raises(ValueError, match="an unfinished training with other data and held-out images: repeat its"):
         train("--output", "out", "--classes", "circle", "square", fake=fake)
     assert fake.calls == [] and (folder / "out" / "unfinished.json").read_text() == before
     train("--output", "out")

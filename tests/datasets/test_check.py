@@ -256,7 +256,7 @@ def test_scripts_take_coco_files_and_name_their_faults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "one of the arguments --voc --coco is required"),
+        ((), "one of the arguments --data --voc --coco is required"),
         (("--voc", "a", "--coco", "b"), "argument --coco: not allowed with argument --voc"),
         (("--voc", "a"), "--voc needs --split"),
         (("--voc", "a", "--split", "b", "--pictures", "c"), "--pictures goes with --coco"),

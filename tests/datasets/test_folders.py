@@ -21,7 +21,7 @@ def is_image(path: Path) -> bool:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Two cats, one of them in a folder below, and a dog; beside them what is no image or hidden."""
+    """Two cats, one of them in a folder below, and a dog; next to them what is no image or hidden."""
     root = tmp_path / "pets"
     for name in ("dog/1.PNG", "cat/b.png", "cat/home/a.png", "cat/.hidden.png", ".git/c.png"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)

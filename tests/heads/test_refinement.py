@@ -1,4 +1,4 @@
-"""Candidates moved and scored anew, and the vote on the corners, by hand."""
+"""Candidates moved and scored again, and the vote on the corners, by hand."""
 
 from __future__ import annotations
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from detector.datasets.annotation import Annotation, Dataset
+from detector.datasets.inspection import count_classes
 from detector.evaluation.held_out import HeldOutResult
 from detector.training.learning_curve import LearningCurve, parts_of
-from detector.training.summary import count_objects, next_steps, precision_lines, weakest
+from detector.training.summary import describe, next_steps, precision_lines, weakest
 
 SMALL, LARGE = (10.0, 10.0, 41.0, 42.0), (10.0, 10.0, 42.0, 42.0)  # 31 x 32 and 32 x 32 pixels
 NAMES = ("bottle", "car")
@@ -51,32 +52,33 @@ def measured(ap: list[float], error: float = 0.01, mean_error: float = 0.01, n_o
 
 
 def test_counts_are_told_in_a_sentence() -> None:
-    bottle, car = count_objects(BOTTLES)
-    assert (bottle.objects, bottle.images, bottle.small, bottle.difficult) == (14, 3, 9, 2)
-    assert str(bottle) == "bottle: 14 objects, 9 of them below 32 px, 2 of them difficult, in 3 images"
-    assert str(car) == "car: 60 objects, in 1 image"
+    counts = count_classes(BOTTLES)
+    assert describe("bottle", counts["bottle"]) == (
+        "bottle: 14 objects, 9 of them below 32 px, 2 of them difficult, in 3 images"
+    )
+    assert describe("car", counts["car"]) == "car: 60 objects, in 1 image"
 
 
 def test_the_weakest_class_is_that_of_the_least_precision_where_it_was_measured() -> None:
-    counts = count_objects(BOTTLES)
-    assert weakest(counts, None).name == "bottle"  # of the fewest objects
-    assert weakest(counts, measured([0.7, 0.2])).name == "car"
-    assert weakest(counts, measured([0.7, np.nan])).name == "bottle"
-    assert weakest(counts, measured([0.7, 0.7])).name == "bottle"
+    counts = count_classes(BOTTLES)
+    assert weakest(counts, None) == "bottle"  # of the fewest objects
+    assert weakest(counts, measured([0.7, 0.2])) == "car"
+    assert weakest(counts, measured([0.7, np.nan])) == "bottle"
+    assert weakest(counts, measured([0.7, 0.7])) == "bottle"
 
 
 def test_lines_of_precision() -> None:
-    lines = precision_lines(count_objects(BOTTLES), measured([0.25, 0.705], error=0.031))
+    lines = precision_lines(count_classes(BOTTLES), measured([0.25, 0.705], error=0.031))
     assert lines == [
         "car      70.5 ± 3.1    60 objects learned, 40 held out",
         "bottle   25.0 ± 3.1    14 objects learned, 40 held out",
         "mAP      47.8 ± 1.0",
     ]
-    assert "no object held out" in precision_lines(count_objects(BOTTLES), measured([0.5, np.nan]))[1]
+    assert "no object held out" in precision_lines(count_classes(BOTTLES), measured([0.5, np.nan]))[1]
 
 
 def test_next_steps_fit_what_is_wrong() -> None:
-    counts = count_objects(BOTTLES)
+    counts = count_classes(BOTTLES)
     assert [step.split(":")[0] for step in next_steps(counts, None)] == [
         "hold images out, so that the model can be measured",
         "most objects of bottle are small",

@@ -1,4 +1,4 @@
-"""What a detection takes beside other work: busy processes, or a second detection at once."""
+"""What a detection takes while the machine has other work: busy processes, or a second detection at once."""
 
 from __future__ import annotations
 

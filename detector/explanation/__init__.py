@@ -1,0 +1,1 @@
+"""Why a box scores what it does: shares of the score by cell, heat maps, and what became of a box."""

@@ -1,0 +1,144 @@
+"""One image that shows the evidence of a box: the crop, what spoke for it and against it and where, and the numbers."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.boxes import Boxes, clip
+from detector.explanation.canvas import AGAINST, FAINT, FOR, INK, Canvas, signed, tint
+from detector.explanation.evidence import Evidence
+from detector.images.drawing import Colour, contrast
+from detector.images.resizing import check_image
+
+Image = NDArray[np.uint8]
+
+_WIDTH = 1200
+_WHITE: Colour = (255, 255, 255)
+_EDGE = 24
+_GAP = 18
+_TILE_WIDTH = (_WIDTH - 2 * _EDGE - 2 * _GAP) // 3
+_TILE_HEIGHT = 340
+_GRID = 300
+_LEAST_CELL = 40
+"""Width in pixels below which a cell has no room for its number."""
+_LINE = 22
+_MOST_LOOKS = 8
+
+
+def draw_panel(image: Image, evidence: Evidence, colour: Colour, sentence: str = "") -> Image:
+    """The evidence of a box of an ``(H, W, 3)`` uint8 RGB image as an image of its own, 1200 pixels wide.
+
+    ``colour`` is that of the class; ``sentence`` stands below the title.
+    """
+    image = check_image(image)
+    part = _surroundings(evidence)
+    zoom = min(_TILE_WIDTH / (part[2] - part[0]), _TILE_HEIGHT / (part[3] - part[1]))
+    tiles = _EDGE + (74 if sentence else 48)
+    grids = tiles + max(1, round((part[3] - part[1]) * zoom)) + 52
+    looks = min(len(evidence.looks), _MOST_LOOKS + 1) * _LINE
+    canvas = Canvas(_WIDTH, grids + max(_GRID, looks) + 44)
+    _draw_title(canvas, evidence, colour, sentence)
+    _draw_tiles(canvas, tiles, image, evidence, colour, part, zoom)
+    _draw_looks(canvas, grids, _draw_grids(canvas, grids, image, evidence) + 2 * _GAP, evidence)
+    return canvas.finished()
+
+
+def _draw_title(canvas: Canvas, evidence: Evidence, colour: Colour, sentence: str) -> None:
+    title = f"{evidence.class_name} {evidence.score:.2f}"
+    # written once to know its end, and again on the ground that it needs
+    end = canvas.write(title, _EDGE + 10, 42, 14, strokes=1.6)
+    canvas.fill(_EDGE, 18, end + 10, 52, colour)
+    canvas.write(title, _EDGE + 10, 42, 14, contrast(colour), strokes=1.6)
+    shares = {n: float(grid.sum()) for n, grid in evidence.levels.items()}
+    x = canvas.write(f"= bias {signed(evidence.bias)}", end + 26, 41, 10)
+    for n, share in shares.items():
+        x = canvas.write(f"{signed(share)}", x + 12, 41, 10, FOR if share > 0 else AGAINST)
+        x = canvas.write(f"({n} x {n})", x + 6, 41, 8, FAINT)
+    if sentence:
+        canvas.write(sentence, _EDGE, 78, 9.5)
+
+
+def _draw_tiles(
+    canvas: Canvas, top: int, image: Image, evidence: Evidence, colour: Colour, part: list[int], zoom: float
+) -> None:
+    """Part of the image, and next to it what speaks for and against, both on one scale."""
+    x1, y1, x2, y2 = part
+    crop = image[y1:y2, x1:x2]
+    width, height = max(1, round((x2 - x1) * zoom)), max(1, round((y2 - y1) * zoom))
+    heats = [evidence.heat_map("for"), evidence.heat_map("against")]
+    strongest = max(float(np.abs(heat).max()) for heat in heats) or 1.0
+    images = [crop] + [tint(crop, heat[y1:y2, x1:x2] / strongest) for heat in heats]
+    sums = [float(heat.sum(dtype=np.float64)) for heat in heats]
+    captions = (
+        ("the box; thin: where it was scored", INK),
+        (f"cells for {evidence.class_name}: {signed(sums[0])}", FOR),
+        (f"cells against: {signed(sums[1])}", AGAINST),
+    )
+    for number, (tile, (caption, ink)) in enumerate(zip(images, captions, strict=True)):
+        left = _EDGE + number * (_TILE_WIDTH + _GAP) + (_TILE_WIDTH - width) // 2
+        canvas.paste(np.ascontiguousarray(tile), left, top, width, height)
+        places = [look.box for look in evidence.looks] if number == 0 else []
+        thin: list[tuple[Boxes, Colour, float]] = [
+            (each, *pen) for each in places for pen in ((INK, 2.0), (_WHITE, 1.0))
+        ]
+        for place, edge, line in [*thin, (evidence.box, contrast(colour), 4.0), (evidence.box, colour, 2.5)]:
+            corners = (clip(place, *image.shape[:2]) - [x1, y1, x1, y1]) * zoom + [left, top, left, top]
+            canvas.frame(corners, edge, line)
+        canvas.write(caption, left + width / 2, top + height + 20, 9.5, ink, align=0.5)
+
+
+def _surroundings(evidence: Evidence) -> list[int]:
+    """Corners of the part of the image that holds the box and all its looks, with some room around."""
+    boxes: Boxes = np.stack([evidence.box, *(look.box for look in evidence.looks)])
+    first, last = boxes[:, :2].min(0), boxes[:, 2:].max(0)
+    room = 0.15 * (last - first).max()
+    height, width = evidence.image_size
+    around = clip(np.concatenate([first - room, last + room]), height, width)
+    x1, y1 = np.floor(around[:2]).astype(int).tolist()
+    x2, y2 = np.ceil(around[2:]).astype(int).tolist()
+    x1, y1 = min(x1, width - 1), min(y1, height - 1)
+    return [x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)]
+
+
+def _draw_grids(canvas: Canvas, top: int, image: Image, evidence: Evidence) -> int:
+    """The shares of every level, finest first, on the box stretched to a square; returns where they end."""
+    x1, y1, x2, y2 = np.rint(clip(evidence.box, *image.shape[:2])).astype(int).tolist()
+    crop = image[min(y1, image.shape[0] - 1) : max(y2, y1 + 1), min(x1, image.shape[1] - 1) : max(x2, x1 + 1)]
+    levels = sorted(evidence.levels.items(), reverse=True)
+    strongest = max(float(np.abs(grid).max()) for _, grid in levels) or 1.0
+    left = _EDGE
+    for number, (n, grid) in enumerate(levels):
+        side = _GRID if number == 0 else max(70, min(_GRID, round(58 * n)))
+        square = cv2.resize(np.ascontiguousarray(crop), (side * 2, side * 2), interpolation=cv2.INTER_LINEAR)
+        cells = cv2.resize(grid.astype(np.float32), (side * 2, side * 2), interpolation=cv2.INTER_NEAREST)
+        canvas.paste(tint(square, 0.9 * cells / strongest, contrast=0.2), left, top, side, side)
+        cell = side / n
+        for i in range(n):
+            for j in range(n):
+                x, y = left + j * cell, top + i * cell
+                canvas.frame((x, y, x + cell, y + cell), _WHITE, 0.5)
+                if cell >= _LEAST_CELL:
+                    canvas.write(signed(grid[i, j]), x + cell / 2, y + cell / 2 + 4, 7.5, INK, align=0.5)
+        canvas.write(f"{n} x {n}", left + side / 2, top + side + 18, 9, align=0.5)
+        left += side + _GAP
+    return left - _GAP
+
+
+def _draw_looks(canvas: Canvas, top: int, left: int, evidence: Evidence) -> None:
+    """Scale, cells and score of every look, a line each."""
+    columns, aligned = [left, left + 88, left + 318, left + 330], (0.0, 0.0, 1.0, 0.0)
+    for x, title, align in zip(columns, ("short side", "cells in x and y", "score", ""), aligned, strict=True):
+        canvas.write(title, x, top + 12, 8, FAINT, align)
+    for number, look in enumerate(evidence.looks[:_MOST_LOOKS]):
+        x1, y1, x2, y2 = look.cells.tolist()
+        height, width = look.shares.shape
+        y = top + 12 + (number + 1) * _LINE
+        cells = f"{x1}-{x2 - 1} of {width}, {y1}-{y2 - 1} of {height}"
+        texts = (str(look.short_side), cells, f"{look.score:.2f}")
+        for x, text, align in zip(columns, (*texts, "mirror" if look.mirrored else ""), aligned, strict=True):
+            canvas.write(text, x, y, 8, INK, align)
+    left_out = len(evidence.looks) - _MOST_LOOKS
+    if left_out > 0:
+        canvas.write(f"and {left_out} more", columns[0], top + 12 + (_MOST_LOOKS + 1) * _LINE, 8, FAINT)

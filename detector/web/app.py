@@ -1,0 +1,161 @@
+"""The page and its JSON API as a Starlette application; see docs/web.md."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from detector.web.guards import MAX_BODY_BYTES, OwnOriginOnly, Queue, trusted_hosts
+from detector.web.remote import RemoteSession, SessionFaultError, SessionLostError
+
+if TYPE_CHECKING:
+    from detector.web.session import Session
+
+STATIC = Path(__file__).parent / "static"
+MAX_PROPOSALS = 10_000
+MAX_DETECTIONS = 1_000
+
+_log = logging.getLogger(__name__)
+
+
+def create_app(session: Session | RemoteSession, host: str = "127.0.0.1", queue: Queue | None = None) -> Starlette:
+    """The application for a session; ``host`` is the address that it will be bound to, which the page is called by."""
+    api = _Api(session, queue or Queue())
+    return Starlette(
+        routes=[
+            Route("/health", api.health),
+            Route("/detect", api.detect, methods=["POST"]),
+            Route("/explain", api.explain, methods=["POST"]),
+            Route("/render", api.render, methods=["POST"]),
+            Mount("/", StaticFiles(directory=STATIC, html=True)),
+        ],
+        middleware=[
+            Middleware(OwnOriginOnly),
+            Middleware(TrustedHostMiddleware, allowed_hosts=trusted_hosts(host), www_redirect=False),
+        ],
+        exception_handlers={
+            HTTPException: _in_one_line,
+            ValueError: _refused,
+            SessionLostError: _lost,
+            SessionFaultError: _fault,
+            ClientDisconnect: _gone,
+        },
+        max_body_size=MAX_BODY_BYTES,
+    )
+
+
+class _Api:
+    """The endpoints. Each body is an image file as it is, whatever its Content-Type says."""
+
+    def __init__(self, session: Session | RemoteSession, queue: Queue) -> None:
+        self.session, self.queue = session, queue
+
+    async def health(self, request: Request) -> Response:
+        return JSONResponse(self.session.status())
+
+    async def detect(self, request: Request) -> Response:
+        query = _Query(request, {"name", "min_score", "max_detections", "proposals"})
+        method = partial(
+            self.session.detect,
+            name=query.text("name", ""),
+            min_score=query.number("min_score", 0.0),
+            max_detections=query.count("max_detections", None, 1, MAX_DETECTIONS),
+            proposals=query.count("proposals", 0, 0, MAX_PROPOSALS) or 0,
+        )
+        return JSONResponse(await self._answer(request, method))
+
+    async def explain(self, request: Request) -> Response:
+        query = _Query(request, {"box", "class"})
+        method = partial(self.session.explain, box=query.box("box"), label=query.text("class"))
+        return JSONResponse(await self._answer(request, method))
+
+    async def render(self, request: Request) -> Response:
+        _Query(request, set())
+        return Response(await self._answer(request, self.session.render), media_type="image/png")
+
+    async def _answer(self, request: Request, method: Callable[[bytes], Any]) -> Any:
+        async with self.queue.body(request) as body:
+            return await self.queue.run(request, partial(method, body))
+
+
+class _Query:
+    """The options in the address of a request. Raises ValueError for unknown, missing, wrong and repeated ones."""
+
+    def __init__(self, request: Request, known: set[str]) -> None:
+        self.values = request.query_params
+        for name in self.values:
+            if name not in known:
+                raise ValueError(f"unknown option {name!r}: there are {', '.join(sorted(known)) or 'none'}")
+            if len(self.values.getlist(name)) > 1:
+                raise ValueError(f"option {name!r} is given more than once")
+
+    def text(self, name: str, default: str | None = None) -> str:
+        value = self.values.get(name, default)
+        if value is None:
+            raise ValueError(f"option {name!r} is missing")
+        return value
+
+    def number(self, name: str, default: float) -> float:
+        try:
+            value = float(self.values.get(name, default))
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise ValueError(f"{name} must be a number, but is {self.values[name]!r}")
+        return value
+
+    def count(self, name: str, default: int | None, least: int, most: int) -> int | None:
+        text = self.values.get(name)
+        if text is None:
+            return default
+        if not (text.isascii() and text.isdecimal() and len(text) < 9 and least <= int(text) <= most):
+            raise ValueError(f"{name} must be a whole number of {least} to {most}, but is {text!r}")
+        return int(text)
+
+    def box(self, name: str) -> list[float]:
+        text = self.text(name)
+        try:
+            corners = [float(corner) for corner in text.split(",")]
+        except ValueError:
+            corners = []
+        if len(corners) != 4 or not all(map(math.isfinite, corners)):
+            raise ValueError(f"{name} must be x1,y1,x2,y2, but is {text!r}")
+        return corners
+
+
+def _line(message: str, status: int, headers: Any = None) -> Response:
+    return PlainTextResponse(" ".join(message.split()) + "\n", status, headers)
+
+
+def _in_one_line(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _line(error.detail, error.status_code, error.headers)
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    return _line(str(error), 400)
+
+
+def _lost(request: Request, error: Exception) -> Response:
+    return _line(str(error), 503, {"Retry-After": "5"})
+
+
+def _fault(request: Request, error: Exception) -> Response:
+    return _line(str(error), 500)
+
+
+def _gone(request: Request, error: Exception) -> Response:
+    return _line("the client is gone", 400)

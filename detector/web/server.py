@@ -1,0 +1,93 @@
+"""The server's process: a socket, uvicorn with little patience, and an end at once on Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from types import FrameType
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from detector.web.app import create_app
+from detector.web.remote import RemoteSession
+
+HEADER_SECONDS = 10.0
+MAX_CONNECTIONS = 64
+
+
+def serve(session: RemoteSession, listener: socket.socket, host: str) -> None:
+    """Answer what comes to a listening socket, bound to ``host``, until a signal or a fault of the session ends it.
+
+    The session is stopped in any case. Raises its fault, such as the ValueError of a model that cannot be read.
+    """
+    config = uvicorn.Config(
+        create_app(session, host),
+        http=_PatientProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_graceful_shutdown=0,
+    )
+    try:
+        _Server(config, session).run(sockets=[listener])
+    except KeyboardInterrupt:
+        return  # uvicorn passes Ctrl-C on when it has ended
+    finally:
+        session.stop()
+    if session.fault is not None:
+        raise session.fault
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which also ends with the session."""
+
+    def __init__(self, config: uvicorn.Config, session: RemoteSession) -> None:
+        super().__init__(config)
+        self.session = session
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.session.stop()  # a computation would be waited for
+        super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        return self.session.fault is not None or await super().on_tick(counter)
+
+
+class _PatientProtocol(H11Protocol):
+    """uvicorn's protocol, which waits for the headers of a request no longer than `HEADER_SECONDS`."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+    def _waits_for_headers(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _watch(self) -> None:
+        if self._waits_for_headers():
+            self._deadline = self._deadline or self.loop.call_later(HEADER_SECONDS, self._give_up)
+        elif self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _give_up(self) -> None:
+        self._deadline = None
+        if self._waits_for_headers():
+            self.transport.close()

@@ -1,0 +1,107 @@
+"""What the page asks for, of images that come as bytes: detections, evidence, and the image itself for a browser."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.ensemble import Ensemble, load_ensemble
+from detector.images.decoding import decode_image
+from detector.images.files import DEFAULT_MAX_PIXELS
+from detector.runtime.timing import stage, stage_times
+from detector.web.evidence_record import AskedImage
+
+KEPT_IMAGES = 2
+"""Images whose feature maps stay in memory: the page may show two next to each other."""
+
+Answer = dict[str, Any]
+
+
+class Session:
+    """A detector behind the page, one call at a time. Every answer can be written as JSON, or is bytes.
+
+    Images are JPEG, PNG, WebP, BMP, TIFF or GIF files of at most `DEFAULT_MAX_PIXELS` pixels. Methods raise ValueError,
+    in one line, for bytes that are no such image, for an image that the network cannot take, and for wrong options.
+    """
+
+    def __init__(self, detector: Ensemble) -> None:
+        self.detector = detector
+        self._kept: OrderedDict[bytes, AskedImage] = OrderedDict()
+
+    def status(self) -> Answer:
+        """What `GET /health` answers."""
+        least = self.detector.detectors[0].settings.min_score
+        return {"status": "ready", "class_names": list(self.detector.class_names), "min_score": least}
+
+    def detect(
+        self,
+        body: bytes,
+        name: str = "",
+        min_score: float = 0.0,
+        max_detections: int | None = None,
+        proposals: int = 0,
+    ) -> Answer:
+        """The record that detect.py writes as JSON, and the seconds of each stage, the classes, the first proposals."""
+        with stage_times() as times:
+            with stage("decoding"):
+                image = decode_image(body, max_pixels=DEFAULT_MAX_PIXELS)
+            asked = self._keep(body, image)
+            found = asked.explainer.detect(min_score, max_detections)
+        boxes = asked.explainer.inputs[0][1]
+        answer: Answer = {
+            "image": name,
+            "width": image.shape[1],
+            "height": image.shape[0],
+            "detections": found.to_records(),
+            "min_score": min_score,
+            "class_names": list(self.detector.class_names),
+            "n_proposals": len(boxes),
+            "times": {stage_name: round(seconds, 4) for stage_name, seconds in times.items()},
+        }
+        if proposals:
+            answer["proposals"] = boxes[:proposals].astype(np.float64).round(1).tolist()
+        return answer
+
+    def explain(self, body: bytes, box: Sequence[float], label: str) -> Answer:
+        """Why a box ``x1 y1 x2 y2`` scores what it does in a class, found or not; see `AskedImage.evidence`."""
+        asked = self._kept.get(_digest(body))
+        if asked is None:
+            asked = self._keep(body, decode_image(body, max_pixels=DEFAULT_MAX_PIXELS))
+        return asked.evidence(box, label)
+
+    def render(self, body: bytes) -> bytes:
+        """The image as a PNG file, for browsers that cannot show its format; smaller where it is very large."""
+        image = decode_image(body, max_pixels=DEFAULT_MAX_PIXELS)
+        zoom = 2048 / max(image.shape[:2])
+        if zoom < 1:
+            image = cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
+        return cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+    def warm_up(self) -> None:
+        """Detect in a sample, so that the first image of a user does not wait for what happens only once."""
+        self.detect(files("detector.web").joinpath("static/samples/cat.jpg").read_bytes())
+        self._kept.clear()
+
+    def _keep(self, body: bytes, image: NDArray[np.uint8]) -> AskedImage:
+        asked = self._kept[_digest(body)] = AskedImage(self.detector, image)
+        self._kept.move_to_end(_digest(body))
+        while len(self._kept) > KEPT_IMAGES:
+            self._kept.popitem(last=False)
+        return asked
+
+
+def _digest(body: bytes) -> bytes:
+    return hashlib.sha256(body).digest()
+
+
+def load_session(models: Sequence[Path] | None, device: str, weights: Sequence[str] | None, mirror: bool) -> Session:
+    """A session of `load_ensemble`'s detectors; raises what that does."""
+    return Session(load_ensemble(models, device, weights, mirror))

@@ -1,0 +1,238 @@
+// The page: opened images, what is shown of them, and what the user asks for.
+
+import { ApiError, detect } from "./api.js";
+import { byId, complain, element } from "./elements.js";
+import { bitmapOf, ownBitmap, takeImages } from "./images.js";
+import { model, watchModel } from "./model.js";
+import { Filter, drawList, drawTimes } from "./results.js";
+import { saveImage, saveJson } from "./saving.js";
+import { addThumbnails, markThumbnails, paintThumbnail } from "./strip.js";
+import { Viewer } from "./viewer.js";
+import { Why } from "./why.js";
+
+const MOST_PROPOSALS = 2000;
+const CORNERS = ["x1", "y1", "x2", "y2"];
+
+const items = []; // {name, file, state, result, error, bitmap, evidence}
+const events = { activate, hover: (detection) => why.hover(detection), choose, draw: askOwn };
+const viewers = [new Viewer(events), new Viewer(events)];
+const desk = { viewers, active: viewers[0], refresh };
+const why = new Why(desk);
+const filter = new Filter(refresh);
+const ownForm = byId("own-card");
+let mode = "detections";
+let busy = false;
+
+const viewed = () => viewers.filter(({ root }) => root.isConnected).map(({ item }) => item);
+
+// ---- images come in; one after the other goes to the server
+
+function open(files) {
+  if (!files.length) return complain("There is no image among these files.");
+  const first = items.length;
+  items.push(...files.map((file) => ({ name: file.name || "pasted image", file, state: "waiting", evidence: new Map() })));
+  byId("welcome").hidden = true;
+  byId("tools").hidden = byId("results").hidden = false;
+  byId("side-by-side").hidden = items.length < 2;
+  document.querySelector(".layout").classList.add("working");
+  if (!viewers[0].root.isConnected) byId("stages").append(viewers[0].root);
+  addThumbnails(items, (item) => select(item));
+  select(items[first]);
+  work();
+}
+
+async function work() {
+  if (busy) return;
+  busy = true;
+  // what is looked at goes first
+  const next = () => [...viewed(), ...items].find((item) => item.state === "waiting");
+  for (let item = next(); item; item = next()) await process(item);
+  busy = false;
+}
+
+async function process(item) {
+  item.state = "working";
+  const start = performance.now();
+  const clock = setInterval(() => tell(item, (performance.now() - start) / 1000), 100);
+  try {
+    item.bitmap ??= await ownBitmap(item.file);
+    redraw(item);
+    item.result = await detect(item.file, { name: item.name, min_score: model.leastScore, proposals: MOST_PROPOSALS });
+    const { width, height } = item.result;
+    if (item.bitmap?.width !== width || item.bitmap?.height !== height) item.bitmap = await bitmapOf(item.file, item.result);
+    item.state = "done";
+  } catch (error) {
+    if (!(error instanceof ApiError)) console.error(error);
+    item.error = error instanceof ApiError ? error.message : "This image cannot be shown.";
+    item.state = "failed";
+  }
+  clearInterval(clock);
+  redraw(item);
+  release(item);
+  announce(item);
+}
+
+// The browser keeps the pixels of images that are looked at; hundreds would fill its memory.
+function release(item) {
+  if (viewed().includes(item) || item.state === "waiting" || item.state === "working") return;
+  item.bitmap?.close();
+  item.bitmap = null;
+}
+
+function tell(item, seconds) {
+  const what = model.state === "loading" ? "The model is still loading" : "Looking for objects";
+  for (const viewer of viewers) if (viewer.item === item) viewer.progress(`${what} … ${seconds.toFixed(1)} s`);
+}
+
+function announce(item) {
+  // of an image that is looked at, it is to be seen in the image's place
+  if (item.error) complain(`${item.name}: ${item.error}`, viewed().includes(item));
+  const waiting = items.filter(({ state }) => state === "waiting").length;
+  const rest = items.length > 1 ? `${items.length - waiting} of ${items.length} images done. ` : "";
+  byId("status").textContent = rest + outcome(desk.active.item);
+}
+
+function outcome({ name, result }) {
+  if (!result) return "";
+  const names = filter.shown(result).map(({ label }) => label);
+  return names.length ? `Found in ${name}: ${names.join(", ")}.` : `Found nothing in ${name} above the least score.`;
+}
+
+// ---- what is shown
+
+function redraw(item) {
+  for (const viewer of viewers) if (viewer.item === item) viewer.show(item);
+  if (item.bitmap) paintThumbnail(item);
+  filter.range(model.leastScore, Math.max(0, ...items.flatMap(({ result }) => result?.detections[0]?.score ?? [])));
+  fillClasses();
+  refresh();
+}
+
+function refresh() {
+  const slider = byId("proposal-count");
+  for (const viewer of viewers) {
+    const result = viewer.item?.result;
+    viewer.drawBoxes(result && mode !== "proposals" ? filter.shown(result) : []);
+    viewer.drawProposals(result && mode === "proposals" ? result.proposals.slice(0, slider.value) : []);
+    viewer.drawing = mode === "draw";
+    viewer.root.classList.toggle("active", viewer === desk.active);
+  }
+  markThumbnails(items, viewed(), filter);
+  const result = desk.active.item?.result;
+  byId("results").classList.toggle("empty", !result);
+  for (const id of ["save-json", "save-image"]) byId(id).disabled = !result;
+  if (!result) return;
+  filter.drawChips(result);
+  drawList(filter.shown(result), result.detections.length, why.chosen, { hover: events.hover, choose });
+  drawTimes(result.times);
+  slider.max = result.proposals.length;
+  byId("proposal-value").textContent = slider.value;
+  byId("proposal-total").textContent = `${result.n_proposals} in all`;
+}
+
+async function select(item, viewer = desk.active) {
+  const before = viewer.item;
+  viewer.show(item);
+  why.forget();
+  complain("");
+  byId("status").textContent = outcome(item);
+  if (before) release(before);
+  fillClasses();
+  refresh();
+  item.button.scrollIntoView({ block: "nearest", inline: "nearest" });
+  if (item.state === "done" && !item.bitmap) {
+    item.bitmap = await bitmapOf(item.file, item.result);
+    if (viewer.item === item) viewer.show(item);
+    refresh();
+  }
+}
+
+function step(by) {
+  if (items.length) select(items.at((items.indexOf(desk.active.item) + by) % items.length));
+}
+
+function activate(viewer) {
+  if (viewer === desk.active) return;
+  desk.active = viewer;
+  why.forget();
+  refresh();
+}
+
+function toggleSideBySide() {
+  const [first, second] = viewers;
+  const two = !second.root.isConnected;
+  byId("side-by-side").setAttribute("aria-pressed", String(two));
+  byId("stages").classList.toggle("two", two);
+  if (two) {
+    byId("stages").append(second.root);
+    select(items[(items.indexOf(first.item) + 1) % items.length], second);
+  } else {
+    second.root.remove();
+    activate(first);
+    refresh();
+  }
+}
+
+// ---- evidence, and a box of one's own
+
+function choose(detection) {
+  if (mode !== "draw") why.choose(detection);
+}
+
+function fillClasses() {
+  const result = desk.active.item?.result;
+  const list = ownForm.elements.class;
+  if (!result || list.length) return;
+  list.replaceChildren(...result.class_names.map((name) => element("option", {}, name)));
+  if (result.detections.length) list.value = result.detections[0].label;
+}
+
+function askOwn(box) {
+  CORNERS.forEach((name, i) => { ownForm.elements[name].value = box[i]; });
+  desk.active.mark(box, null);
+  why.show({ own: true, box, label: ownForm.elements.class.value });
+}
+
+function askAgain() {
+  if (ownForm.reportValidity()) askOwn(CORNERS.map((name) => Number(ownForm.elements[name].value)));
+}
+
+function setMode(next) {
+  mode = next;
+  byId("proposal-card").hidden = mode !== "proposals";
+  ownForm.hidden = mode !== "draw";
+  why.forget();
+  refresh();
+}
+
+// ---- wiring
+
+const on = (id, type, listener) => byId(id).addEventListener(type, listener);
+
+takeImages({ drop: byId("stages"), files: byId("files"), folder: byId("folder"), open });
+byId("choose-folder").hidden = !("webkitdirectory" in byId("folder"));
+on("choose", "click", () => byId("files").click());
+on("choose-here", "click", () => byId("files").click());
+on("choose-folder", "click", () => byId("folder").click());
+on("samples", "click", async (event) => {
+  const name = event.target.closest("button")?.dataset.sample;
+  if (!name) return;
+  const answer = await fetch(`samples/${name}`);
+  open([new File([await answer.blob()], name)]);
+});
+on("modes", "change", (event) => setMode(event.target.value));
+on("proposal-count", "input", refresh);
+on("side-by-side", "click", toggleSideBySide);
+on("previous", "click", () => step(-1));
+on("next", "click", () => step(1));
+on("save-json", "click", () => saveJson(items, filter));
+on("save-image", "click", () => saveImage(desk.active.item, desk.active.canvas, filter.shown(desk.active.item.result)));
+on("own-card", "submit", (event) => { event.preventDefault(); askAgain(); });
+ownForm.elements.class.addEventListener("change", () => why.chosen?.own && askAgain());
+document.addEventListener("keydown", (event) => {
+  if (event.target.closest("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "ArrowRight") step(1);
+  else if (event.key === "ArrowLeft") step(-1);
+  else if (event.key === "Escape") { why.forget(); refresh(); }
+});
+watchModel();

@@ -1,0 +1,59 @@
+// Downloads: the records of detect.py as JSON, and the image with its boxes.
+
+import { classColour, contrast, css } from "./colours.js";
+import { number } from "./elements.js";
+
+function save(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+const stem = (name) => name.replace(/\.[^.]*$/, "") || "image";
+
+// What is shown of every image, as detect.py --json writes it.
+export function saveJson(items, filter) {
+  const records = items.filter(({ result }) => result).map(({ name, result }) => ({
+    image: name,
+    width: result.width,
+    height: result.height,
+    detections: filter.shown(result).map(({ label, score, box }) => ({ label, score, box })),
+  }));
+  const blob = new Blob([JSON.stringify(records, null, 2), "\n"], { type: "application/json" });
+  save(blob, records.length === 1 ? `${stem(records[0].image)}.json` : "detections.json");
+}
+
+export function saveImage(item, image, detections) {
+  const canvas = document.createElement("canvas");
+  canvas.width = image.width;
+  canvas.height = image.height;
+  const context = canvas.getContext("2d");
+  context.drawImage(image, 0, 0);
+  const line = Math.max(2, Math.round(Math.min(image.width, image.height) / 180));
+  for (const detection of [...detections].reverse()) drawBox(context, detection, line);
+  canvas.toBlob((blob) => save(blob, `${stem(item.name)}_detections.png`), "image/png");
+}
+
+function drawBox(context, { label, score, box: [x1, y1, x2, y2], index }, line) {
+  const colour = classColour(index);
+  const inner = [x1 + line / 2, y1 + line / 2, x2 - x1 - line, y2 - y1 - line];
+  context.lineJoin = "round";
+  context.lineWidth = line * 1.7;
+  context.strokeStyle = contrast(colour);
+  context.strokeRect(...inner);
+  context.lineWidth = line;
+  context.strokeStyle = css(colour);
+  context.strokeRect(...inner);
+  const size = Math.max(12, line * 6);
+  context.font = `600 ${size}px system-ui, sans-serif`;
+  const text = `${label} ${number(score)}`;
+  const width = context.measureText(text).width + size;
+  const left = Math.max(0, Math.min(x1, context.canvas.width - width));
+  const top = Math.max(0, y1 - size * 1.5);
+  context.fillStyle = css(colour);
+  context.fillRect(left, top, width, size * 1.5);
+  context.fillStyle = contrast(colour);
+  context.fillText(text, left + size / 2, top + size * 1.1);
+}

@@ -1,0 +1,108 @@
+"""Zip files are unpacked as input that may be hostile."""
+
+from __future__ import annotations
+
+import stat
+import struct
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from detector.datasets import archive
+from detector.datasets.archive import unpacked
+
+
+def zipped(folder: Path, *members: tuple[str | zipfile.ZipInfo, bytes], name: str = "export.zip") -> Path:
+    path = folder / name
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for member, data in members:
+            file.writestr(member, data)
+    return path
+
+
+def special(name: str, mode: int) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.external_attr = mode << 16
+    return info
+
+
+def test_images_and_annotations_are_unpacked_and_nothing_else(tmp_path: Path) -> None:
+    path = zipped(tmp_path, ("a/b.JPG", b"image"), ("a\\c.xml", b"<a/>"), ("a/run.sh", b"rm"), ("a/", b""))
+    root = unpacked(path)
+    assert root.name == "export"
+    assert sorted(each.relative_to(root).as_posix() for each in root.rglob("*")) == ["a", "a/b.JPG", "a/c.xml"]
+    assert (root / "a/b.JPG").read_bytes() == b"image"
+    assert unpacked(path) == root
+    path.unlink()
+    zipped(tmp_path, ("d.txt", b"other"))
+    assert [each.name for each in unpacked(path).iterdir()] == ["d.txt"]
+
+
+@pytest.mark.parametrize(
+    ("member", "reason"),
+    [
+        ("../a.jpg", "leads out of the folder"),
+        ("a/../../b.jpg", "leads out of the folder"),
+        ("..\\a.jpg", "leads out of the folder"),
+        ("/etc/a.txt", "leads out of the folder"),
+        ("C:/a.txt", "leads out of the folder"),
+        (special("a.txt", stat.S_IFLNK | 0o777), "is a link or another special file"),
+        (special("a.jpg", stat.S_IFIFO | 0o644), "is a link or another special file"),
+        ("a" * 300 + ".jpg", "is too long a name"),
+    ],
+)
+def test_members_that_lead_elsewhere_are_refused(
+    tmp_path: Path, member: str | zipfile.ZipInfo, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    path = zipped(tmp_path, ("good.jpg", b"1"), (member, b"target"))
+    with pytest.raises(ValueError, match=r"export\.zip: ") as error:
+        unpacked(path)
+    assert reason in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_bombs_are_refused_before_they_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "_SMALL", 100_000)
+    with pytest.raises(ValueError, match=r"'a.json' would grow from \d+ to 1000000 bytes"):
+        unpacked(zipped(tmp_path, ("a.json", bytes(1_000_000))))
+    many = [(f"{number}.txt", bytes(90_000)) for number in range(20)]
+    with pytest.raises(ValueError, match=r"would grow from \d+ to 1800000 bytes"):
+        unpacked(zipped(tmp_path, *many, name="many.zip"))
+    monkeypatch.setattr(archive, "_MAX_MEMBERS", 10)
+    with pytest.raises(ValueError, match="holds 20 files, more than the 10 allowed"):
+        unpacked(zipped(tmp_path, *many, name="members.zip"))
+
+
+def test_sizes_are_not_taken_on_trust(tmp_path: Path) -> None:
+    path = zipped(tmp_path, ("a.txt", b"x" * 5000))
+    data = path.read_bytes()
+    # the sizes in the header and in the directory say 10
+    path.write_bytes(data.replace(struct.pack("<I", 5000), struct.pack("<I", 10)))
+    with pytest.raises(ValueError, match=r"export\.zip: "):
+        unpacked(path)
+
+
+@pytest.mark.parametrize("damage", ["no zip file", "cut off", "encrypted", "twice", "changed"])
+def test_damaged_files_cost_one_line(tmp_path: Path, damage: str) -> None:
+    path = zipped(tmp_path, ("a.txt", bytes(range(256)) * 4), ("b.txt", b"2"))
+    data = bytearray(path.read_bytes())
+    if damage == "no zip file":
+        data = bytearray(b"<html>404</html>")
+    elif damage == "cut off":
+        data = data[:-30]
+    elif damage == "encrypted":
+        for position in (6, data.index(b"PK\1\2") + 8):
+            data[position] |= 1
+    elif damage == "changed":
+        data[60] ^= 0xFF
+    path.write_bytes(data)
+    if damage == "twice":
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            zipped(tmp_path, ("a.txt", b"1"), ("a.txt", b"2"))
+    with pytest.raises(ValueError, match=r"export\.zip: ") as error:
+        unpacked(path)
+    assert "\n" not in str(error.value)

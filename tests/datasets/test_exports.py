@@ -1,0 +1,237 @@
+"""Exports of every labelling tool are read as their documentation says: boxes computed by hand."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from detector.datasets.annotation import Dataset
+from detector.datasets.opening import open_dataset, open_splits
+from detector.datasets.synthetic import SYNTHETIC_CLASSES
+from detector.datasets.voc import load_voc
+from tests.datasets.exports import IMAGES, draw_image, write_export
+
+Content = dict[str, list[tuple[str, list[float]]]]
+
+
+def content(dataset: Dataset) -> Content:
+    """Class and box of each object, by the image's id."""
+    return {
+        each.image_id: [
+            (dataset.class_names[label], box) for label, box in zip(each.labels, each.boxes.tolist(), strict=True)
+        ]
+        for each in dataset
+    }
+
+
+RF = ".rf.0a1b2c3d4e5f60718293a4b5c6d7e8f9"
+RF1 = ".rf.1b1b2c3d4e5f60718293a4b5c6d7e8f9"
+
+EXPECTED: dict[str, dict[str, Content]] = {
+    "labelimg": {
+        "": {
+            "IMG 1": [("nut", [1, 5, 20, 25]), ("bolt", [30, 10, 60, 40])],
+            "empty": [],
+            # drawn on 60 x 40 stored pixels, which EXIF turns clockwise: x is 40 - y
+            "phone": [("bolt", [25, 10, 35, 30])],
+        }
+    },
+    "roboflow-voc": {
+        "train": {f"a_jpg{RF}": [("nut", [0, 10, 60, 30])], f"b_jpg{RF1}": [("bolt", [0, 10, 60, 30])]},
+        "val": {"a_jpg.rf.2c1b2c3d4e5f60718293a4b5c6d7e8f9": [("nut", [0, 10, 60, 30])]},
+    },
+    "cvat-voc": {
+        "": {
+            "JPEGImages/frame_000000": [("nut", [0, 4.25, 30.5, 40])],
+            "JPEGImages/street/frame_000000": [],
+        }
+    },
+    "cvat-coco": {
+        "": {
+            "images/frame_000000": [("bolt", [10.5, 4.25, 30.5, 19.25])],
+            "images/street/frame_000000": [("nut", [0, 0, 10, 10])],
+        }
+    },
+    "label-studio-coco": {
+        "": {
+            "1a2b3c4d-my_photo": [("nut", [6, 4, 18, 12])],
+            # boxes are on the image as it is shown, 40 x 60, although its size is noted as 60 x 40
+            "5e6f7a8b-phone": [("bolt", [4, 30, 24, 54])],
+        }
+    },
+    "label-studio-voc": {"": {"78cd539a-39": [("nut", [0, 10, 30, 40])]}},
+    "label-studio-yolo": {
+        "": {"1a2b3c4d-a": [("nut", [15, 15, 45, 25]), ("bolt", [6, 4, 30, 20])], "5e6f7a8b-b": []},
+    },
+    "roboflow-coco": {
+        split: {
+            f"{split.replace('val', 'valid')}1_jpg{RF}": [("nut", [0, 10, 30.5, 30])],
+            f"{folder}/null_jpg{RF1}": [],
+        }
+        for split, folder in (("train", "train"), ("val", "valid"), ("test", "test"))
+    },
+    "roboflow-yolo": {
+        "train": {f"a_jpg{RF}": [("nut", [0, 10, 60, 30])]},
+        "val": {f"b_jpg{RF1}": [("bolt", [0, 0, 30, 20])]},
+    },
+    "ultralytics": {
+        "train": {"images/train/a": [("nut", [15, 10, 45, 30]), ("bolt", [6, 4, 18, 24])], "b": []},
+        "val": {"images/val/a": [("bolt", [24, 16, 36, 24])]},
+    },
+    "open-images": {
+        "train": {"000026e7ee790996": [("Car", [15, 4, 45, 36]), ("Cat", [0, 20, 30, 40])]},
+        "val": {"0001eeaf4aed83f9": [("Cat", [0, 0, 60, 40])]},
+    },
+    "labelimg-yolo": {"": {"a": [("nut", [15, 10, 45, 30])]}},
+    "cvat-yolo": {"": {"a": [("nut", [15, 5, 45, 15])]}},
+}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_every_tool_s_export_is_read_from_its_folder_and_its_zip_file(name: str, tmp_path: Path) -> None:
+    root = write_export(name, tmp_path)
+    read = {split: content(dataset) for split, dataset in open_splits(root).items()}
+    assert rounded(read) == EXPECTED[name]
+    archive = shutil.make_archive(str(tmp_path / "as downloaded"), "zip", tmp_path, name)
+    zipped = {split: content(dataset) for split, dataset in open_splits(archive).items()}
+    assert rounded(zipped) == EXPECTED[name]
+
+
+def rounded(read: dict[str, Content]) -> dict[str, Content]:
+    """Without the last digits of fractions such as 0.1."""
+    return {
+        split: {
+            key: [(name, [round(corner, 4) for corner in box]) for name, box in objects]
+            for key, objects in each.items()
+        }
+        for split, each in read.items()
+    }
+
+
+@pytest.mark.parametrize("split", ["val", "valid", "validation", "Validation"])
+def test_splits_have_their_usual_names(split: str, tmp_path: Path) -> None:
+    root = write_export("roboflow-coco", tmp_path)
+    assert open_dataset(root, split).name == "roboflow-coco val"
+    assert open_dataset(root).name == "roboflow-coco train"
+    with pytest.raises(ValueError, match="there is no split 'extra', there are: train, val, test"):
+        open_dataset(root, "extra")
+
+
+def test_images_that_nobody_labelled_are_left_out_unless_told_otherwise(tmp_path: Path) -> None:
+    root = write_export("labelimg", tmp_path)
+    said: list[str] = []
+    dataset = open_dataset(root, tell=said.append)
+    assert "unlabelled" not in content(dataset)
+    assert content(dataset)["empty"] == []
+    assert said == [
+        f"{root}: LabelImg XML; images: all 3",
+        "labelimg: 1 images without annotation are left out; see --unlabelled background",
+    ]
+    dataset = open_dataset(root, unlabelled="background", tell=said.append)
+    assert content(dataset)["unlabelled"] == []
+    assert said[-1] == "labelimg: 1 images without annotation count as empty ones"
+
+
+def test_the_first_pixel_may_be_said(tmp_path: Path) -> None:
+    root = write_export("labelimg", tmp_path)
+    assert content(open_dataset(root, format_name="labelimg"))["IMG 1"][0] == ("nut", [1, 5, 20, 25])
+    assert content(open_dataset(root, format_name="voc-devkit"))["IMG 1"][0] == ("nut", [0, 4, 20, 25])
+
+
+@pytest.mark.parametrize(
+    ("orientation", "box"),
+    # of 10 5 30 15 on 60 x 40 stored pixels, by the table of the EXIF standard
+    [(5, [5, 10, 15, 30]), (6, [25, 10, 35, 30]), (7, [25, 30, 35, 50]), (8, [5, 30, 15, 50])],
+)
+def test_boxes_on_stored_pixels_are_turned(orientation: int, box: list[float], tmp_path: Path) -> None:
+    root = write_export("labelimg", tmp_path)
+    draw_image(root / "phone.jpg", orientation)
+    assert content(open_dataset(root))["phone"] == [("bolt", box)]
+    xml = root / "phone.xml"
+    xml.write_text(xml.read_text().replace("<width>60</width>", "<width>40</width>").replace(">40</h", ">60</h"))
+    assert content(open_dataset(root))["phone"] == [("bolt", [10, 5, 30, 15])]  # drawn on the image as it is shown
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        (("instances_train2017", "instances_val2017"), {"train", "val"}),
+        (("train", "valid"), {"train", "val"}),
+        (("bolts_train.v2", "bolts_test.v2"), {"train", "test"}),
+        (("instances_default", "instances_extra"), {"default", "extra"}),
+        (("instances_trainer",), {""}),
+    ],
+)
+def test_names_of_files_tell_the_splits(names: tuple[str, ...], splits: set[str], tmp_path: Path) -> None:
+    root = write_export("cvat-coco", tmp_path)
+    original = root / "annotations/instances_default.json"
+    text = original.read_text()
+    original.unlink()
+    for name in names:
+        (root / "annotations" / f"{name}.json").write_text(text)
+    assert set(open_splits(root)) == splits
+
+
+@pytest.mark.parametrize(
+    ("description", "split"),
+    [
+        ("names: [no, nut]\ntrain: images/train\nval: images/val", "train"),
+        ("names: {1: nut, 0: no}\nnc: 2\ntrain: ./images/train\nval: null", "train"),
+        ("names: [no, nut]\npath: ../nuts\ntrain: [images/train]", "train"),
+        ("names: [no, nut]\ntrain: list.txt", "train"),
+        ("names: [no, nut]\ntrain: images/train\nval: images/train", ""),
+    ],
+)
+def test_descriptions_as_people_write_them(description: str, split: str, tmp_path: Path) -> None:
+    root = write_export("ultralytics", tmp_path)
+    (root / "data.yaml").write_text(description)
+    (root / "list.txt").write_text("./images/train/a.jpg\n/data/images/train/b.jpg\n")
+    datasets = open_splits(root)
+    assert next(iter(datasets)) == split
+    assert next(iter(content(datasets[split]).values()))[1][0] == "no"
+    assert len(datasets[split]) == 2
+
+
+def test_a_file_of_the_export_may_be_named(tmp_path: Path) -> None:
+    for name, file in (
+        ("cvat-coco", "annotations/instances_default.json"),
+        ("label-studio-coco", "result.json"),
+        ("labelimg-yolo", "classes.txt"),
+    ):
+        root = write_export(name, tmp_path)
+        assert rounded({"": content(open_dataset(root / file))}) == EXPECTED[name]
+    root = write_export("ultralytics", tmp_path)
+    assert set(open_splits(root / "data.yaml")) == {"train", "val"}
+    root = write_export("open-images", tmp_path)
+    assert set(open_splits(root / "train-annotations-bbox.csv")) == {"train"}
+
+
+def test_groups_and_crowds_are_difficult(tmp_path: Path) -> None:
+    assert open_dataset(write_export("open-images", tmp_path))[0].difficult.tolist() == [True, False]
+    assert open_dataset(write_export("labelimg", tmp_path))[0].difficult.tolist() == [False, True]
+
+
+def test_two_data_sets_at_one_place_are_told(tmp_path: Path) -> None:
+    root = write_export("labelimg", tmp_path)
+    shutil.copytree(write_export("cvat-coco", tmp_path), root / "second")
+    with pytest.raises(
+        ValueError, match=r"labelimg: may be read as voc \(IMG 1\.xml\), coco \(second/.*: say --format"
+    ):
+        open_dataset(root)
+    assert len(open_dataset(root, format_name="voc")) == 3
+    assert len(open_dataset(root, format_name="coco")) == 2
+
+
+def test_a_devkit_is_read_as_its_own_reader_does(root: Path) -> None:
+    for split in ("train", "test"):
+        one, two = load_voc(root, split, SYNTHETIC_CLASSES), open_dataset(root, split)
+        assert content(one) == content(two)
+        for each, other in zip(one, two, strict=True):
+            assert (each.image_id, each.path) == (other.image_id, other.path)
+            assert each.difficult.tolist() == other.difficult.tolist()
+
+
+def test_a_real_devkit_is_read_as_its_own_reader_does(voc_root: Path) -> None:
+    assert content(load_voc(voc_root, "val")) == content(open_dataset(voc_root, "val"))

@@ -1,0 +1,279 @@
+"""The page in a real browser: what people do with it, and that nothing of it asks another host."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from PIL import Image
+
+from tests.fakes import coloured
+from tests.images.encoded import encode
+from tests.web.serving import serving
+
+pytestmark = pytest.mark.all
+playwright = pytest.importorskip("playwright.sync_api", reason="tests in a browser need the extra [web-test]")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+WIDTHS = {"phone": (390, 844), "tablet": (834, 1112), "desktop": (1440, 900)}
+RED = {"label": "red", "score": 150, "box": [0, 0, 64, 64]}
+GREEN = {"label": "green", "score": 100, "box": [96, 0, 160, 64]}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium: apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        # its sandbox does not work for root, as in containers
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serving("fake_session") as (url, _):
+        yield url
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("images")
+    contents = {
+        "squares.png": encode(coloured(), "PNG"),
+        "black.png": encode(coloured() * 0, "PNG"),
+        "squares.tif": encode(coloured(), "TIFF"),
+        "<b>broken.jpg": b"\xff\xd8\xff and no more",
+    }
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return {name: folder / name for name in contents}
+
+
+@pytest.fixture
+def page(browser: Any, url: str) -> Iterator[Any]:
+    """The page, ready; any request of another host, error or violated policy fails the test."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    page = context.new_page()
+    hosts: set[str] = set()
+    faults: list[str] = []
+    page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    # a refused image is logged by the browser itself
+    page.on(
+        "console", lambda line: faults.append(line.text) if line.type == "error" and "400" not in line.text else None
+    )
+    page.goto(url)
+    page.wait_for_selector("#model[data-state=ready]")
+    yield page
+    context.close()
+    assert hosts - {""} <= {urlsplit(url).netloc}
+    assert faults == []
+
+
+def boxes(page: Any) -> list[dict[str, Any]]:
+    """The boxes that are drawn over the image, as the SVG has them, best first."""
+    found = page.eval_on_selector_all(
+        ".box",
+        """groups => groups.map(group => {
+            const line = group.querySelector(".line");
+            const [x, y, width, height] = ["x", "y", "width", "height"].map(name => Number(line.getAttribute(name)));
+            return {label: group.dataset.label, score: Number(group.dataset.score), box: [x, y, x + width, y + height]};
+        })""",
+    )
+    return sorted(found, key=lambda each: -each["score"])
+
+
+def show(page: Any, *paths: Path) -> None:
+    page.set_input_files("#files", [str(path) for path in paths])
+
+
+def set_slider(page: Any, name: str, value: float) -> None:
+    page.eval_on_selector(
+        name, "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input')); }", value
+    )
+
+
+def test_boxes_of_an_image_and_the_threshold(page: Any, files: dict[str, Path]) -> None:
+    show(page, files["squares.png"])
+    page.wait_for_selector(".box")
+    assert boxes(page) == [RED, GREEN]
+    assert page.inner_text("#count") == "2 of 2"
+    assert page.inner_text("#status") == "Found in squares.png: red, green."
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    set_slider(page, "#threshold", 120)
+    assert boxes(page) == [RED]
+    set_slider(page, "#threshold", 150.1)
+    assert boxes(page) == []
+    assert page.is_visible("#nothing")
+    set_slider(page, "#threshold", 0)
+    page.click("#classes label:has-text('red')")
+    assert boxes(page) == [GREEN]
+    assert asked == []
+
+
+def test_hovering_and_evidence(page: Any, files: dict[str, Path]) -> None:
+    show(page, files["squares.png"])
+    page.hover(".box[data-label=red]")
+    page.wait_for_selector(".heat.on")
+    assert page.get_attribute(".box.lit", "data-label") == "red"
+    page.mouse.move(2, 2)
+    page.wait_for_selector(".heat:not(.on)", state="attached")
+    page.click(".box[data-label=green]")
+    page.wait_for_selector(".grid")
+    assert page.inner_text("#evidence-title") == "Why green?"
+    assert page.inner_text(".grid td") == "200.00"
+    assert page.locator(".shares dd").all_inner_texts() == ["\N{MINUS SIGN}100.00", "200.00", "100.00"]
+    page.keyboard.press("Escape")
+    assert not page.is_visible("#evidence")
+
+
+def test_why_not(page: Any, files: dict[str, Path]) -> None:
+    show(page, files["squares.png"])
+    page.click("text=Draw a box")
+    page.wait_for_selector(".box")
+    place = page.locator(".sheet svg").bounding_box()
+    zoom = place["width"] / 160
+    page.mouse.move(place["x"] + 90 * zoom, place["y"] + 10 * zoom)
+    page.mouse.down()
+    page.mouse.move(place["x"] + 150 * zoom, place["y"] + 70 * zoom, steps=4)
+    page.mouse.up()
+    page.wait_for_selector(".sentence")
+    corners = [int(page.input_value(f"[name={name}]")) for name in ("x1", "y1", "x2", "y2")]
+    assert corners == pytest.approx([90, 10, 150, 70], abs=1)
+    assert page.inner_text("#evidence-title") == "Why not red?"
+    assert "best proposal" in page.inner_text(".sentence").lower()
+    assert page.locator(".own").count() == 1
+    assert page.locator(".nearest").get_attribute("x") == "96"
+    # by keyboard alone
+    page.fill("[name=x1]", "0")
+    page.fill("[name=y1]", "96")
+    page.fill("[name=y2]", "160")
+    page.select_option("[name=class]", "green")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#evidence-title:has-text('Why not green?')")
+
+
+def test_proposals(page: Any, files: dict[str, Path]) -> None:
+    show(page, files["squares.png"])
+    page.wait_for_selector(".box")
+    page.click("text=All proposals")
+    assert page.inner_text("#proposal-total") == "4 in all"
+    set_slider(page, "#proposal-count", 2)
+    assert page.get_attribute(".proposals", "d") == "M0 0H64V64H0ZM4 0H68V64H4Z"
+    assert boxes(page) == []
+
+
+def test_several_images_and_one_that_cannot_be_read(page: Any, files: dict[str, Path]) -> None:
+    show(page, files["squares.png"], files["<b>broken.jpg"], files["black.png"])
+    playwright.expect(page.locator("#thumbnails span")).to_have_text(["2", "!", "0"])
+    assert page.inner_text("#error").startswith("<b>broken.jpg: The JPEG data are damaged")
+    page.keyboard.press("ArrowRight")
+    assert page.inner_text(".fault") == "The JPEG data are damaged or cut off"
+    assert boxes(page) == []
+    page.keyboard.press("ArrowRight")
+    assert page.inner_text("#count") == "0 of 0"
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector(".box")
+    assert boxes(page) == [RED, GREEN]
+    page.click("#side-by-side")
+    page.click("#thumbnails li:nth-child(3) button")
+    assert page.locator(".stage figcaption span:first-child").all_inner_texts() == ["black.png", "<b>broken.jpg"]
+
+
+def test_an_image_that_the_browser_does_not_know(page: Any, files: dict[str, Path]) -> None:
+    show(page, files["squares.tif"])
+    page.wait_for_selector(".box")
+    colour = "canvas => [...canvas.getContext('2d').getImageData(10, 10, 1, 1).data]"
+    assert page.eval_on_selector("canvas.image", colour) == [250, 0, 0, 255]
+
+
+def test_downloads(page: Any, files: dict[str, Path], tmp_path: Path) -> None:
+    show(page, files["squares.png"])
+    page.wait_for_selector(".box")
+    set_slider(page, "#threshold", 120)
+    with page.expect_download() as download:
+        page.click("text=Save JSON")
+    assert download.value.suggested_filename == "squares.json"
+    records = json.loads(download.value.path().read_text())
+    assert records == [{"image": "squares.png", "width": 160, "height": 160, "detections": [RED]}]
+    with page.expect_download() as download:
+        page.click("text=Save image")
+    drawn = Image.open(download.value.path())
+    assert drawn.size == (160, 160)
+    assert drawn.getpixel((32, 63)) != (250, 0, 0, 255)
+
+
+def test_samples_drop_and_paste(page: Any, files: dict[str, Path]) -> None:
+    transfer = """([type, bytes]) => {
+        const data = new DataTransfer();
+        data.items.add(new File([Uint8Array.from(bytes)], "given.png", {type: "image/png"}));
+        const init = type === "paste" ? {clipboardData: data} : {dataTransfer: data, bubbles: true};
+        document.dispatchEvent(type === "paste" ? new ClipboardEvent(type, init) : new DragEvent(type, init));
+    }"""
+    for count, kind in enumerate(("drop", "paste"), 1):
+        page.evaluate(transfer, [kind, list(files["squares.png"].read_bytes())])
+        playwright.expect(page.locator("#thumbnails li")).to_have_count(count)
+        page.wait_for_selector(".box[data-label=red]")
+
+
+def test_the_samples(page: Any) -> None:
+    page.click("[data-sample='coffee.jpg']")
+    page.wait_for_selector("#time-total:has-text('s')")
+    assert page.inner_text(".stage figcaption").startswith("coffee.jpg")
+
+
+def test_labels_and_contrast(page: Any, files: dict[str, Path]) -> None:
+    """Everything that can be operated has a name, and text stands out from its ground."""
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        show(page, files["squares.png"])
+        page.click("#found button")
+        page.wait_for_selector(".grid")
+        unnamed = """() => [...document.querySelectorAll("button, input, select")].filter(each =>
+            !each.textContent.trim() && !each.ariaLabel && !each.labels?.length).map(each => each.outerHTML)"""
+        assert page.evaluate(unnamed) == []
+        assert page.evaluate(CONTRAST) == []
+
+
+CONTRAST = """() => {
+    const channel = v => (v /= 255) <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
+    const parse = text => text.match(/[\\d.]+/g).map(Number);
+    const light = ([r, g, b]) => .2126 * channel(r) + .7152 * channel(g) + .0722 * channel(b);
+    const ground = node => {
+        const layers = [];
+        for (; node; node = node.parentElement) layers.push(parse(getComputedStyle(node).backgroundColor));
+        return layers.reverse().reduce((below, [r, g, b, a = 1]) =>
+            [r, g, b].map((value, i) => value * a + below[i] * (1 - a)), [255, 255, 255]);
+    };
+    const texts = [...document.querySelectorAll("body *")].filter(node => node.checkVisibility()
+        && !node.closest("svg, .segments input") && !node.disabled
+        && [...node.childNodes].some(child => child.nodeType === 3 && child.textContent.trim()));
+    return texts.map(node => {
+        const [a, b] = [light(parse(getComputedStyle(node).color)), light(ground(node))].sort((x, y) => y - x);
+        return [node.textContent.trim(), (a + .05) / (b + .05)];
+    }).filter(([, ratio]) => ratio < 4.5);
+}"""
+
+
+@pytest.mark.parametrize("name", WIDTHS)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_width(page: Any, files: dict[str, Path], tmp_path: Path, name: str, scheme: str) -> None:
+    """Nothing sticks out on the side; the screenshot is there to be looked at."""
+    width, height = WIDTHS[name]
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": height})
+    show(page, files["squares.png"], files["black.png"])
+    page.click("#found button")
+    page.wait_for_selector(".grid")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    shot = tmp_path / f"{name}-{scheme}.png"
+    page.screenshot(path=shot, full_page=True)
+    assert Image.open(shot).width == width

@@ -1,0 +1,146 @@
+"""What the page asks for: detections, evidence, and images for browsers that cannot show them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from detector.ensemble import Ensemble
+from detector.images.decoding import decode_image
+from detector.web.evidence_record import heat_record
+from detector.web.session import KEPT_IMAGES, Session
+from tests.fakes import coloured, fake_detector
+from tests.images.encoded import encode
+from tests.web.sessions import fake_session
+
+BODY = encode(coloured(), "PNG")
+
+
+def counting() -> tuple[Session, list[tuple[int, ...]]]:
+    """A session, and the sizes of the images that its network has seen."""
+    detector = fake_detector()
+    network: Any = detector.encoder.backbone
+    return Session(Ensemble([detector])), network.sizes
+
+
+def test_the_answer_is_a_record_of_detect_and_more() -> None:
+    answer = fake_session().detect(BODY, name="squares.png", proposals=3)
+    assert {name: answer[name] for name in ("image", "width", "height", "detections")} == {
+        "image": "squares.png",
+        "width": 160,
+        "height": 160,
+        "detections": [
+            {"label": "red", "score": 150.0, "box": [0.0, 0.0, 64.0, 64.0]},
+            {"label": "green", "score": 100.0, "box": [96.0, 0.0, 160.0, 64.0]},
+        ],
+    }
+    assert answer["class_names"] == ["red", "green"]
+    assert answer["n_proposals"] == 4
+    assert answer["proposals"] == [[0, 0, 64, 64], [4, 0, 68, 64], [96, 0, 160, 64]]
+    assert list(answer["times"])[:2] == ["decoding", "proposals"]
+    json.dumps(answer)
+
+
+def test_options_of_detection() -> None:
+    session = fake_session()
+    assert len(session.detect(BODY, min_score=120.0)["detections"]) == 1
+    assert len(session.detect(BODY, max_detections=1)["detections"]) == 1
+    assert "proposals" not in session.detect(BODY)
+
+
+def test_evidence_adds_up_and_needs_no_second_look_at_the_image() -> None:
+    session, seen = counting()
+    (red, _) = session.detect(BODY)["detections"]
+    assert len(seen) == 1
+    evidence = session.explain(BODY, red["box"], "red")
+    assert len(seen) == 1
+    assert evidence["outcome"] == "found"
+    assert (evidence["label"], evidence["score"], evidence["box"]) == ("red", 150.0, red["box"])
+    assert evidence["bias"] + sum(np.sum(shares) for shares in evidence["levels"].values()) == pytest.approx(150)
+    assert [look["cells"] for look in evidence["looks"]] == [[0, 0, 4, 4]]
+    json.dumps(evidence)
+
+
+def test_why_not() -> None:
+    session, seen = counting()
+    # nobody has asked for detections before
+    evidence = session.explain(BODY, [0, 0, 64, 64], "green")
+    assert len(seen) == 1
+    assert evidence["outcome"] == "low score"
+    assert evidence["score"] == pytest.approx(-100)
+    assert evidence["closest"] == {"box": [0, 0, 64, 64], "score": -100.0, "iou": 1.0}
+    assert evidence["sentence"].startswith("not found: ")
+
+
+@pytest.mark.parametrize(
+    ("box", "label", "fault"),
+    [
+        ([0, 0, 64, 64], "blue", "unknown class 'blue'"),
+        ([10, 10, 10, 20], "red", "box"),
+        ([500, 500, 600, 600], "red", "box must have an area inside the image of 160 x 160"),
+        ([0, 0, float("inf"), 64], "red", "box"),
+    ],
+)
+def test_wrong_questions(box: list[float], label: str, fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        fake_session().explain(BODY, box, label)
+
+
+def test_few_images_are_kept() -> None:
+    session, seen = counting()
+    bodies = [encode(np.roll(coloured(), shift, axis=0), "PNG") for shift in range(KEPT_IMAGES + 1)]
+    for body in bodies:
+        session.detect(body)
+    session.explain(bodies[-1], [0, 0, 64, 64], "red")
+    session.explain(bodies[1], [0, 0, 64, 64], "red")
+    assert len(seen) == len(bodies)
+    session.explain(bodies[0], [0, 0, 64, 64], "red")
+    assert len(seen) == len(bodies) + 1
+
+
+def test_what_is_no_image_is_refused_and_forgotten() -> None:
+    session = fake_session()
+    for body, fault in ((b"", "the file is empty"), (b"<html>", "not a JPEG"), (BODY[:-20], "damaged")):
+        for ask in (session.detect, session.render, lambda body: session.explain(body, [0, 0, 9, 9], "red")):
+            with pytest.raises(ValueError, match=fault):
+                ask(body)
+
+
+def test_nothing_is_written_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    session = fake_session()
+    session.detect(BODY)
+    session.explain(BODY, [0, 0, 64, 64], "red")
+    session.render(BODY)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_for_the_browser() -> None:
+    tiff = encode(coloured(), "TIFF")
+    rendered = fake_session().render(tiff)
+    assert rendered.startswith(b"\x89PNG")
+    np.testing.assert_array_equal(decode_image(rendered, max_pixels=10**6), coloured())
+    wide = encode(np.zeros((8, 4096, 3), np.uint8), "PNG")
+    assert decode_image(fake_session().render(wide), max_pixels=10**6).shape == (4, 2048, 3)
+
+
+def test_heat_maps_are_small_numbers() -> None:
+    heat = np.zeros((400, 800), np.float32)
+    heat[:200, :400], heat[200:, 400:] = 2, -1
+    record = heat_record(heat, 0)
+    assert (record["width"], record["height"], record["limit"]) == (160, 80, 2.0)
+    values = np.frombuffer(base64.b64decode(record["data"]), np.int8).reshape(80, 160)
+    np.testing.assert_array_equal(values, cv2.resize(heat / 2 * 127, (160, 80), interpolation=cv2.INTER_AREA).round())
+    assert (values.max(), values.min()) == (127, -64)
+    blurred = np.frombuffer(base64.b64decode(heat_record(heat, 50)["data"]), np.int8).reshape(80, 160)
+    assert blurred[20, 20] > 120
+    assert 50 < blurred[20, 80] < 70
+    nothing = heat_record(np.zeros((3, 2), np.float32), 1)
+    assert base64.b64decode(nothing["data"]) == bytes(6)
