@@ -6,7 +6,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Sized
 from typing import Any
 
 from tqdm import tqdm
@@ -60,7 +60,7 @@ class Telling:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __call__(self, items: Iterable[Any], title: str) -> Iterator[Any]:
+    def __call__(self, items: Iterable[Any], title: str) -> Generator[Any, None, None]:
         """Pass items on."""
         n_items = len(items) if isinstance(items, Sized) else None
         with self._lock:

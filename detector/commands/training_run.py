@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detector.commands.console import write_json
+from detector.commands.console import check_writable, write_json
 from detector.commands.options import load_data, precomputed_boxes
 from detector.commands.run_data import cache_directory, data_path, load_held_out, settings_of
 from detector.commands.run_files import (
@@ -21,7 +21,7 @@ from detector.commands.run_files import (
     thresholds_of,
     write_card,
 )
-from detector.commands.runs import CONFIG, ENVIRONMENT, Run, choose_run, remembered, started
+from detector.commands.runs import CONFIG, ENVIRONMENT, RUNS, Run, choose_run, remembered, started
 from detector.commands.telling import Telling, verbosity
 from detector.commands.training_data import write_held_out
 from detector.config.detector import Config, load_config
@@ -55,14 +55,14 @@ class Steps:
 
 def train_in_folder(options: Namespace, build_steps: Callable[[Namespace, Config], Steps]) -> str:
     """Train by the options of `spp-train` into a folder; the line that says what came of it."""
+    folder = options.output or RUNS
+    check_writable(folder, folder.absolute())  # before any work; the rest is known when the data are
     with remembered() as memory:
         config = load_config(options.config, options.weights, options.tuned)
         dataset = load_data(options)
         held_out = load_held_out(options, dataset)
         if options.learning_curve and held_out is None:
-            raise ValueError(
-                "--learning-curve needs held-out images: --hold-out 0.2 with --data, a list val with --voc"
-            )
+            raise ValueError("--learning-curve needs held-out images: with --data, --hold-out 0.2 makes some")
         settings = settings_of(config, options, dataset, held_out)
         run = choose_run(options.output, data_path(options), settings, options.overwrite)
         steps = build_steps(options, config)  # what cannot be built is told before anything is written

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import zipfile
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -171,6 +172,22 @@ def test_without_held_out_images_nothing_is_claimed(
     assert not (folder / "curve").exists()
 
 
+def test_a_part_of_a_zip_file_is_held_out(voc: Path, folder: Path) -> None:
+    with zipfile.ZipFile("my export.zip", "w") as archive:
+        for path in voc.rglob("*.*"):
+            if "val" not in path.name and path.name != "both.txt":
+                archive.write(path, path.relative_to(voc))
+    fake = Fake()
+    options = ["default", "--data", "my export.zip", "--hold-out", "0.25"]
+    line = train_in_folder(parser().parse_args(options), fake)
+    assert fake.calls == ["train 6", "detect 6"]
+    run = folder / line.partition("/model.safetensors")[0]
+    assert run.name.startswith("my-export-") and names_in(run) == {*FILES, "lists"}
+    lists = [(run / "lists" / f"{split}.txt").read_text().split() for split in ("train", "val")]
+    assert [len(ids) for ids in lists] == [6, 2] and not set(lists[0]) & set(lists[1])
+    assert json.loads((run / "metrics.json").read_text())["images"] == 2
+
+
 def test_a_learning_curve_is_measured_on_parts(
     train: Callable[..., str], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -251,7 +268,7 @@ def test_names_from_data_are_text_in_the_card() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--output", "file/run"), "file is not a folder that may be written to"),
+        (("-q", "--output", "file/run"), "file is not a folder that may be written to"),
         (("--output", "file"), "file is not a folder that may be written to"),
         (("--output", "m.safetensors", "--overwrite"), "go with a training into a folder"),
         (("--output", "m.safetensors", "--learning-curve"), "go with a training into a folder"),
