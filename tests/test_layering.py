@@ -38,8 +38,8 @@ ROOMS = {
     "training": "runtime boxes images datasets detections backbones features heads config stages pipeline evaluation",
     "classification": "runtime boxes images backbones features config model_file training",
     "web": "runtime boxes images detections features pipeline ensemble explanation",
-    "commands": "runtime boxes images datasets detections results proposals features config stages pipeline ensemble "
-    "training evaluation explanation classification report web",
+    "commands": "runtime boxes images datasets detections results proposals features config model_file stages pipeline "
+    "ensemble training evaluation explanation classification report web",
 }
 
 # What takes long to import, or is not installed everywhere, and the rooms that may do so before a function needs it.

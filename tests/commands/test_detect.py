@@ -1,4 +1,4 @@
-"""The command that detects, with a detector that takes no time: formats, thresholds, and what it must not replace.
+"""The command that detects, with a detector that takes no time: formats, thresholds, and what it must not replace."""
 
 from __future__ import annotations
 
