@@ -68,8 +68,8 @@ def fit_calibration(
         best_f1, at_precision = fit_thresholds(scores[kept], true[kept], weights[kept], n_objects)
         columns.append((slope, offset, best_f1, at_precision))
     slopes, offsets, best, reaching = zip(*columns, strict=True)
-    by_class = np.array([slopes, offsets, best], np.float32)
-    return Calibration(by_class[0], by_class[1], by_class[2], np.stack(reaching, axis=1))
+    learned = np.array([slopes, offsets, best], np.float32)
+    return Calibration(learned[0], learned[1], learned[2], np.stack(reaching, axis=1))
 
 
 def fit_sigmoid(scores: Values, true: Mask, weights: Values | None = None) -> tuple[float, float]:
