@@ -16,6 +16,9 @@ from detector.runtime.files import Arrays, read_arrays, write_arrays
 
 Model = TypeVar("Model")
 
+MODEL_NAME = "model.safetensors"
+"""Of the model in the folder of a training."""
+
 _KEYS = ("class_names", "config", "backbone_digest", "record")
 
 DEFAULT_MODEL = files("detector") / "models" / "default.safetensors"
@@ -66,19 +69,23 @@ class ModelContents:
 
 
 def write_model(path: str | Path, kind: Kind, contents: ModelContents) -> None:
-    """Write a model file, whole or not at all. Raises OSError, naming the file, when it cannot be written."""
+    """Write a model file, whole or not at all; into a folder, by its name there.
+
+    Raises OSError, naming the file, when it cannot be written.
+    """
     values = contents.class_names, contents.config, contents.backbone_digest, dict(contents.record)
     description = {**contents.more, **dict(zip(_KEYS, values, strict=True))}
-    write_arrays(Path(path), contents.arrays, {"format": kind.format, **description})
+    write_arrays(model_path(path), contents.arrays, {"format": kind.format, **description})
 
 
 def read_model(path: str | Path, kind: Kind, compose: Callable[[ModelContents], Model]) -> Model:
-    """What ``compose`` makes of a file of `write_model`.
+    """What ``compose`` makes of a file of `write_model`, or of that in a folder.
 
     Raises OSError when it cannot be read and ValueError, naming it, when it is no such model, lacks something, or
     ``compose`` raises ValueError or RuntimeError.
     """
-    arrays, metadata = read_arrays(Path(path))
+    path = model_path(path)
+    arrays, metadata = read_arrays(path)
     if (found := metadata.pop("format", None)) != kind.format:
         raise ValueError(f"{path}: is no {kind.name} of this program (format {found!r})")
     try:
@@ -88,3 +95,8 @@ def read_model(path: str | Path, kind: Kind, compose: Callable[[ModelContents], 
         raise ValueError(f"{path}: lacks {error}") from None
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def model_path(path: str | Path) -> Path:
+    """The model file that is meant: where ``path`` is a folder, the model in it."""
+    return Path(path) / MODEL_NAME if Path(path).is_dir() else Path(path)

@@ -84,6 +84,15 @@ def fake_detector(move: float | None = None, propose: Callable[[Any], Boxes] = l
     )
 
 
+class Clock:
+    """Seconds that a test sets."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 def stops_after(n_rounds: int) -> Progress:
     def progress(rounds, title):  # type: ignore[no-untyped-def]
         for number, each in enumerate(rounds):

@@ -43,7 +43,8 @@ def test_wrong_probabilities(found: Detections, wrong: list[float]) -> None:
 
 def test_rows_in_a_loop(found: Detections) -> None:
     first, *_, last = found
-    assert first[:3] == ("cat", 2.5, (1, 2, 4, 8)) and first.probability == pytest.approx(0.9)
+    assert first[:3] == ("cat", 2.5, (1, 2, 4, 8))
+    assert first[3] == pytest.approx(0.9)
     assert last.class_name == "<dog>"
     assert [each.probability for each in Detections(found.boxes, found.labels, found.scores, NAMES)] == [None] * 3
 

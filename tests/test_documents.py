@@ -148,5 +148,6 @@ def test_python_imports_what_there_is(document: Path) -> None:
                 file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
                 tree = ast.parse(file.read_text(encoding="utf-8"))
                 names = {getattr(each, "name", "") for each in tree.body}
+                names |= {node.id for each in tree.body for node in ast.walk(each) if isinstance(node, ast.Name)}
                 for alias in node.names:
                     assert alias.name in names, f"{document}: {node.module} has no {alias.name}"

@@ -34,11 +34,12 @@ ROOMS = {
     "explanation",
     "ensemble": "boxes images datasets detections features heads joint_detection explanation pipeline",
     "evaluation": "runtime boxes datasets detections",
+    "report": "runtime boxes images datasets detections evaluation",
     "training": "runtime boxes images datasets detections backbones features heads config stages pipeline evaluation",
     "classification": "runtime boxes images backbones features config model_file training",
     "web": "runtime boxes images detections features pipeline ensemble explanation",
-    "commands": "runtime boxes images datasets detections results proposals features config stages pipeline ensemble "
-    "training evaluation explanation classification web",
+    "commands": "runtime boxes images datasets detections results proposals features config model_file stages pipeline "
+    "ensemble training evaluation explanation classification report web",
 }
 
 # What takes long to import, or is not installed everywhere, and the rooms that may do so before a function needs it.
@@ -46,6 +47,7 @@ AT_TOP = {
     "torch": "backbones features heads stages training explanation classification",
     "pycocotools": "",
     "matplotlib": "",
+    "jinja2": "",
     "sklearn": "",
     "timm": "",
     "torchvision": "",

@@ -2,6 +2,7 @@
 
 python tools/cache_features.py CONFIG (--voc ROOT --split train | --coco JSON) --cache DIR
 python tools/cache_features.py --cache DIR --cache-info
+python tools/cache_features.py --clean [--older-than DAYS] [--cache DIR]
 """
 
 from detector.commands.cache import main

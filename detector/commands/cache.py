@@ -1,7 +1,8 @@
-"""Compute feature maps and proposals of a data set once.
+"""Compute feature maps and proposals of a data set once, look at them, and free their space.
 
 python tools/cache_features.py CONFIG (--voc ROOT --split train | --coco JSON) --cache DIR
 python tools/cache_features.py --cache DIR --cache-info
+python tools/cache_features.py --clean [--older-than DAYS] [--cache DIR]
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 from detector.commands.console import Parser, command, progress
 from detector.commands.options import add_data_options, add_network_options, add_recipe, load_data, precomputed_boxes
 from detector.config.detector import load_config
+from detector.runtime.places import cache_root
 
 
 def parser() -> Parser:
@@ -18,14 +20,28 @@ def parser() -> Parser:
     add_recipe(parser, required=False)
     add_data_options(parser, required=False)
     add_network_options(parser)
-    parser.add_argument("--cache", type=Path, required=True, metavar="DIR", help="folder of the cached files")
-    parser.add_argument("--cache-info", action="store_true", help="only tell what is in the cache")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="folder of the cached files")
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--cache-info", action="store_true", help="only tell what is in the cache")
+    action.add_argument(
+        "--clean", action="store_true", help="delete it; without --cache, all that trainings keep by themselves"
+    )
+    parser.add_argument(
+        "--older-than", type=float, metavar="DAYS", help="of --clean: only what was not written to for so many days"
+    )
     return parser
 
 
 @command
 def main() -> int:
     options = parser().parse_args()
+    if options.older_than is not None and not (options.clean and options.older_than >= 0):
+        raise ValueError("--older-than goes with --clean, and takes a number of days")
+    if options.clean:
+        clean(options.cache or cache_root(), options.older_than or 0)
+        return 0
+    if options.cache is None:
+        raise ValueError("--cache is needed: the folder of the cached files")
     if options.cache_info:
         print_info(options.cache)
         return 0
@@ -53,3 +69,15 @@ def print_info(directory: Path) -> None:
         print(f"{folder.path.name}: {folder.n_images} images, {folder.n_bytes / 1e6:.1f} MB ({settings})")
         total += folder.n_bytes
     print(f"{directory}: {total / 1e6:.1f} MB")
+
+
+def clean(directory: Path, older_than_days: float) -> None:
+    """Delete what is in a cache, or in the caches below ``directory``, and tell what it was."""
+    from detector.features.cache_cleaning import clean_cache
+
+    # where no training kept anything yet, there is nothing to free
+    missing = directory == cache_root() and not directory.exists()
+    freed = [] if missing else clean_cache(directory, older_than_days)
+    for each in freed:
+        print(f"{each.path}: {each.n_files} files, {each.n_bytes / 1e6:.1f} MB")
+    print(f"{directory}: {sum(each.n_bytes for each in freed) / 1e6:.1f} MB freed")

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import wraps
 from pathlib import Path
@@ -15,10 +15,10 @@ from typing import Any, NoReturn, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from detector import __version__
+from detector.commands.telling import Telling, verbosity
 from detector.runtime import files
 from detector.runtime.json_stream import json_array
 from detector.runtime.optional import MissingPackageError
@@ -30,25 +30,50 @@ Handler = Callable[[Path, NDArray[np.uint8], TextIO], dict[str, Any]]
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that knows ``--version`` and answers a wrong option with one line and exit code 2."""
+    """A parser that knows ``--version``, ``-q`` and ``-v``; a wrong option costs one line and exit code 2."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+        self.add_argument("-q", "--quiet", action=_Tell, const=logging.ERROR, help="tell nothing but errors")
+        self.add_argument("-v", "--verbose", action=_Tell, const=logging.DEBUG, help="tell what takes how long, too")
 
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE_ERROR, f"{self.prog}: {message}; see --help\n")
 
 
+class _Tell(argparse.Action):
+    """An option without a value that sets what is told from here on."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, const: int, help: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, const=const, help=help)
+
+    def __call__(self, *_: object) -> None:
+        verbosity.level = self.const
+
+
 def output_file(text: str) -> Path:
     """Type of an option that names a file to write, refused before any work where it cannot be; ``-`` may be stdout."""
-    path = Path(text)
+    try:
+        return writable_file(Path(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def writable_file(path: Path) -> Path:
+    """The path itself; ValueError for a file that cannot be written. Nothing is made, and ``-`` may be stdout."""
     if path.is_dir():
-        raise argparse.ArgumentTypeError(f"{path} is a folder, but must be a file")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if text != "-" and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-        raise argparse.ArgumentTypeError(f"{path} cannot be written: {folder} is not a folder that may be written to")
+        raise ValueError(f"{path} is a folder, but must be a file")
+    if str(path) != "-":
+        check_writable(path, path.absolute().parent)
     return path
+
+
+def check_writable(path: Path, folder: Path) -> None:
+    """Raise ValueError where ``path`` cannot be written, since its folder, or what there is of it, must not be."""
+    nearest = next(each for each in (folder, *folder.parents) if each.exists())
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+        raise ValueError(f"{path} cannot be written: {nearest} is not a folder that may be written to")
 
 
 def run(main: Callable[[], int]) -> NoReturn:
@@ -56,8 +81,12 @@ def run(main: Callable[[], int]) -> NoReturn:
 
     Set DETECTOR_TRACEBACK=1 to see where an error came from.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    logging.getLogger("detector").setLevel(logging.INFO)
+    verbosity.level = logging.INFO
+    console = logging.StreamHandler()
+    console.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    console.addFilter(verbosity)
+    logging.basicConfig(level=logging.WARNING, handlers=[console])
+    logging.getLogger("detector").setLevel(logging.DEBUG)
     try:
         with logging_redirect_tqdm():
             code = main()
@@ -143,9 +172,10 @@ def printable(path: Path) -> str:
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in escaped)
 
 
-def progress(items: Iterable[Any], title: str) -> Iterable[Any]:
-    """Pass ``items`` on, with a bar on stderr; where that is no terminal, a line every ten seconds."""
-    return tqdm(items, desc=title, file=sys.stderr, mininterval=0.1 if sys.stderr.isatty() else 10.0)
+def progress(items: Iterable[Any], title: str) -> Iterator[Any]:
+    """Pass ``items`` on, with a bar on stderr; where that is no terminal, a line every thirty seconds."""
+    with Telling() as telling:
+        yield from telling(items, title)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -1,8 +1,8 @@
 """Train a detector on cached features, or one class of a trained detector.
 
-python tools/train_svm.py CONFIG (--data PATH | --voc ROOT --split train | --coco JSON) --cache DIR --output MODEL
-python tools/train_svm.py CONFIG --data PATH --dry-run
-python tools/train_svm.py --add-class NAME (--voc ROOT --split train | --coco JSON) --cache DIR --output MODEL
+python tools/train_svm.py [CONFIG] (--data PATH | --voc ROOT --split train | --coco JSON) [--output PATH]
+python tools/train_svm.py [CONFIG] --data PATH --dry-run
+python tools/train_svm.py --add-class NAME (--data PATH | --voc ROOT --split train | --coco JSON) --output MODEL
 python tools/train_svm.py --remove-class NAME --output MODEL
 """
 
@@ -13,7 +13,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detector.commands.console import Parser, command, output_file, progress
+from detector.commands.console import Parser, command, output_file, progress, writable_file
 from detector.commands.options import (
     add_data_options,
     add_network_options,
@@ -22,7 +22,10 @@ from detector.commands.options import (
     load_data,
     precomputed_boxes,
 )
+from detector.commands.runs import is_model_file
+from detector.commands.telling import verbosity
 from detector.commands.training_data import dry_run, write_held_out
+from detector.commands.training_run import build_steps, cache_directory, train_in_folder
 from detector.config.detector import load_config
 
 if TYPE_CHECKING:
@@ -34,8 +37,19 @@ def parser() -> Parser:
     add_recipe(parser, required=False)
     add_data_options(parser, required=False)
     add_network_options(parser)
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="folder of the cached files")
-    parser.add_argument("--output", type=output_file, metavar="MODEL", help="the model file to write")
+    parser.add_argument(
+        "--cache", type=Path, metavar="DIR", help="folder of the cached files (default: one in the user's cache)"
+    )
+    parser.add_argument(
+        "--output",
+        type=model_or_folder,
+        metavar="PATH",
+        help="a model file, NAME.safetensors, or a folder for model, numbers and log (default: runs/DATA-DATE)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the training that --output DIR holds")
+    parser.add_argument(
+        "--learning-curve", action="store_true", help="also learn from a quarter and a half: would more images help?"
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="read and check everything, write nothing, and tell what there is"
     )
@@ -50,32 +64,53 @@ def parser() -> Parser:
 def main() -> int:
     options = parser().parse_args()
     changes = options.add_class or options.remove_class
-    if bool(changes) == bool(options.config):
-        raise ValueError("give a CONFIG to train by, or the class to add or remove")
-    if options.model and not changes:
-        raise ValueError("--model goes with --add-class and --remove-class")
-    if options.tuned and changes:
-        raise ValueError("--tuned goes with CONFIG: a model has its fine-tuned layers in it")
-    if options.dry_run:
-        if changes:
-            raise ValueError("--dry-run goes with a CONFIG to train by")
-        return dry_run(options)
-    if options.output is None:
-        raise ValueError("--output is needed: the model file to write")
-    if options.cache is None and not options.remove_class:
-        raise ValueError("--cache is needed: the folder of the cached files")
+    check_options(options)
+    if not changes:
+        options.config = options.config or Path("default")
+        if options.dry_run:
+            return dry_run(options)
+        if not is_model_file(options.output):
+            line = train_in_folder(options, build_steps)
+            if not verbosity.quiet:
+                print(line)
+            return 0
+    output = writable_file(options.output)
     if options.remove_class:
         detector = without_class(options)
     elif options.add_class:
         detector = with_class(options)
     else:
         detector = from_recipe(options)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    detector.save(options.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    detector.save(output)
     names, record = detector.class_names, detector.record
     source = ", ".join(names) if changes else f"from {record['images']} images of {record['trained_on']}"
-    print(f"{options.output}: {len(names)} classes {source}")
+    if not verbosity.quiet:
+        print(f"{output}: {len(names)} classes {source}")
     return 0
+
+
+def model_or_folder(text: str) -> Path:
+    """Type of the option that names a model file to write, as `output_file`, or a folder."""
+    return output_file(text) if is_model_file(Path(text)) else Path(text)
+
+
+def check_options(options: Namespace) -> None:
+    """Raise ValueError for options that do not go together."""
+    changes = options.add_class or options.remove_class
+    no_data = options.data is None and options.voc is None and options.coco is None
+    if bool(changes) == bool(options.config) and (changes or no_data):
+        raise ValueError("give a CONFIG to train by, or data, or the class to add or remove")
+    if options.model and not changes:
+        raise ValueError("--model goes with --add-class and --remove-class")
+    if options.tuned and changes:
+        raise ValueError("--tuned goes with CONFIG: a model has its fine-tuned layers in it")
+    if changes and options.dry_run:
+        raise ValueError("--dry-run goes with a CONFIG to train by")
+    if changes and options.output is None:
+        raise ValueError("--output is needed: the model file to write")
+    if (changes or is_model_file(options.output)) and (options.overwrite or options.learning_curve):
+        raise ValueError("--overwrite and --learning-curve go with a training into a folder")
 
 
 def from_recipe(options: Namespace) -> Detector:
@@ -86,9 +121,9 @@ def from_recipe(options: Namespace) -> Detector:
     from detector.training.train import train
 
     start = time.monotonic()
-    cache = build_cache(config, options.cache, options.device, precomputed_boxes(options.proposals))
+    cache = build_cache(config, cache_directory(options), options.device, precomputed_boxes(options.proposals))
     detector = recorded(train(config, dataset, dataset.class_names, cache, progress), dataset, start)
-    for path in write_held_out(options, dataset):
+    for path in write_held_out(options, dataset, options.output.with_name(f"{options.output.name}-lists")):
         print(path)
     return detector
 
@@ -105,7 +140,7 @@ def with_class(options: Namespace) -> Detector:
     # objects of other classes are background to this one, whether the model knows them or not
     dataset = load_data(options).only(options.add_class)
     start = time.monotonic()
-    cache = detector.cache(options.cache, precomputed_boxes(options.proposals))
+    cache = detector.cache(cache_directory(options), precomputed_boxes(options.proposals))
     added = train(detector.config, dataset, dataset.class_names, cache, progress, detector.layers)
     return add_classes(detector, recorded(added, dataset, start))
 

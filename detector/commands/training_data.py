@@ -43,8 +43,8 @@ def dry_run(options: Namespace) -> int:
     return 0
 
 
-def write_held_out(options: Namespace, train: Dataset) -> list[Path]:
-    """Next to the model, the lists of the images that --hold-out kept and of the others; --split takes them.
+def write_held_out(options: Namespace, train: Dataset, folder: Path) -> list[Path]:
+    """Into ``folder``, the lists of the images that --hold-out kept and of the others; --split takes them.
 
     Nothing where no part was held out.
     """
@@ -52,7 +52,6 @@ def write_held_out(options: Namespace, train: Dataset) -> list[Path]:
         return []
     layout = layout_options(options)
     datasets = open_splits(options.data, **layout, class_names=options.classes, report=lambda fault: None)
-    folder = options.output.with_name(f"{options.output.name}-lists")
     return write_lists(folder, {"train": train, **{name: datasets[name] for name in ("val",) if name in datasets}})
 
 

@@ -73,6 +73,11 @@ def load_voc(
     return Dataset(annotations, tuple(class_names), f"{folder.resolve().name} {split}")
 
 
+def has_split(root: Path | str, split: str) -> bool:
+    """Whether there is a list of that name; ``root`` and errors are those of `load_voc`."""
+    return _split_file(_find_folder(Path(root)), split).is_file()
+
+
 def object_xml(class_name: str, box: ArrayLike, difficult: bool) -> str:
     """The element of an annotation file for an object, as `load_voc` reads it: to the last bit of the corners."""
     tags = zip(_CORNERS, to_one_based(box).tolist(), strict=True)
@@ -99,8 +104,12 @@ def _find_folder(root: Path) -> Path:
     return years[0]
 
 
+def _split_file(folder: Path, split: str) -> Path:
+    return folder / "ImageSets" / "Main" / f"{split}.txt"
+
+
 def _read_split(folder: Path, split: str, class_names: Sequence[str]) -> list[str]:
-    path = folder / "ImageSets" / "Main" / f"{split}.txt"
+    path = _split_file(folder, split)
     if not path.is_file():
         # The devkit keeps a list for each class in the same folder, such as dog_train.txt.
         per_class = tuple(f"{name}_" for name in (*class_names, *VOC_CLASSES))

@@ -30,7 +30,7 @@ from detector.runtime.hashing import fingerprint
 from detector.runtime.progress import Progress, without_progress
 
 _FORMAT = 1
-_SETTINGS = "settings.json"
+SETTINGS = "settings.json"
 _LONGEST_NAME = 160
 _log = logging.getLogger(__name__)
 
@@ -139,8 +139,8 @@ def cache_folders(directory: Path) -> list[CacheFolder]:
     found = []
     for folder in sorted(path for path in directory.iterdir() if path.is_dir()):
         sizes = [path.stat().st_size for path in folder.glob("[!.]*.safetensors")]
-        if (folder / _SETTINGS).exists():
-            settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+        if (folder / SETTINGS).exists():
+            settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
             found.append(CacheFolder(folder, settings, len(sizes), sum(sizes)))
     return found
 
@@ -162,7 +162,7 @@ def _get(
             arrays = compute(image)
         except ValueError as error:  # such as an image too narrow for the network
             raise ValueError(f"{image_path}: {error}") from error
-        description = file.with_name(_SETTINGS)
+        description = file.with_name(SETTINGS)
         if not description.exists():
             write_json(description, settings)
         return arrays

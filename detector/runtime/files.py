@@ -56,9 +56,14 @@ def file_state(path: Path) -> tuple[str, int, int]:
 
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` as JSON, whole or not at all. Folders are made where they are missing."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8, whole or not at all. Folders are made where they are missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_arrays(path: Path, arrays: Arrays, metadata: Mapping[str, Any]) -> None:
@@ -82,13 +87,17 @@ def read_arrays(path: Path) -> tuple[Arrays, dict[str, Any]]:
     it is damaged or was not written by `write_arrays`.
     """
     with reading(path), safe_open(path, framework="numpy") as file:
-        metadata = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
-        if not isinstance(metadata, dict) or "crc32" not in metadata:
-            raise ValueError(f"{path}: is no file of this program")
+        metadata = _metadata(path, file)
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     if metadata.pop("crc32") != checksum(_contents(arrays)):
         raise ValueError(f"{path}: is damaged: the checksum does not fit the contents")
     return arrays, metadata
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Metadata alone of a file of `write_arrays`, with the errors of `read_arrays`; the arrays are not checked."""
+    with reading(path), safe_open(path, framework="numpy") as file:
+        return _metadata(path, file)
 
 
 @contextmanager
@@ -104,6 +113,13 @@ def reading(path: str | Path) -> Iterator[None]:
     except (SafetensorError, json.JSONDecodeError, TypeError) as error:
         # TypeError: of a type, such as bfloat16, that numpy does not have
         raise ValueError(f"{path}: is damaged or no safetensors file: {error}") from None
+
+
+def _metadata(path: Path, file: safe_open) -> dict[str, Any]:
+    metadata = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
+    if not isinstance(metadata, dict) or "crc32" not in metadata:
+        raise ValueError(f"{path}: is no file of this program")
+    return metadata
 
 
 def _contents(arrays: Arrays) -> Iterator[bytes | memoryview]:

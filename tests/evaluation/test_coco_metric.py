@@ -45,7 +45,7 @@ def test_equals_the_files_of_pycocotools(tmp_path: Path) -> None:
     coco = pytest.importorskip("pycocotools.coco")
     cocoeval = pytest.importorskip("pycocotools.cocoeval")
     truths, detections = random_images(0)
-    content: dict[str, list[dict[str, Any]]] = {
+    content: dict[str, list[Any]] = {
         "images": [{"id": number} for number in range(len(truths))],
         "categories": [{"id": 7 + label, "name": name} for label, name in enumerate(NAMES)],
         "annotations": [],

@@ -6,27 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detector.datasets.annotation import Annotation
 from detector.detections import Detections
 from detector.evaluation.result_files import read_detections, write_detections
 from detector.evaluation.voc import Metric, by_class, evaluate_voc
-from tests.evaluation.boxes import NAMES, A, found, objects
+from tests.evaluation.boxes import NAMES, A, found, objects, random_images
 from tests.reference import slow_voc
-
-
-def random_images(seed: int) -> tuple[list[Annotation], list[Detections]]:
-    generator = np.random.default_rng(seed)
-    truths, detections = [], []
-    for number in range(30):
-        corners = generator.uniform(0, 300, (6, 2))
-        boxes = np.concatenate([corners, corners + generator.uniform(80, 200, (6, 2))], axis=1).astype(np.float32)
-        labels = generator.integers(0, 3, 6)
-        truths.append(Annotation(f"{number:06d}", Path(), boxes, labels, generator.random(6) < 0.2))
-        again = generator.integers(0, 6, 12)
-        moved = boxes[again] + generator.normal(0, 10, (12, 4)).astype(np.float32)
-        scores = generator.normal(size=12).astype(np.float32)
-        detections.append(Detections(moved, labels[again], scores, NAMES))
-    return truths, detections
 
 
 @pytest.mark.parametrize("metric", ["voc07", "area"])

@@ -95,11 +95,11 @@ def test_what_does_not_fit_is_refused(root: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--output", "x"), "give a CONFIG to train by, or the class to add or remove"),
+        (("--output", "x"), "give a CONFIG to train by, or data, or the class"),
         (("recipe.yaml", "--remove-class", "dog", "--output", "x"), "give a CONFIG to train by, or"),
         (("--tuned", "layers", "--remove-class", "circle", "--output", "x"), "--tuned goes with CONFIG: a model has"),
         (("--model", "two", "--remove-class", "dog", "--output", "x"), "no class 'dog'; it has circle, square"),
-        (("--model", "two", "--add-class", "dog", "--output", "x"), "--cache is needed"),
+        (("--model", "two", "--add-class", "dog", "--output", "x"), "a data set is needed: --voc ROOT"),
         (("--model", "two", "--add-class", "dog", "--cache", "c", "--output", "x"), "a data set is needed: --voc ROOT"),
         (
             ("--model", "two", "--add-class", "dog", "--cache", "c", *DATA, "--output", "x"),

@@ -1,0 +1,93 @@
+"""How far average precision would be another one with other images of the same kind: the bootstrap over images.
+
+Efron: Bootstrap methods, another look at the jackknife (1979). Detections are matched once; a resample weighs each
+image by how often it was drawn.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.evaluation.outcomes import Outcomes
+from detector.evaluation.voc import Metric
+
+Values = NDArray[np.float64]
+
+_AT_A_TIME = 50
+
+
+def resample_precisions(outcomes: Outcomes, metric: Metric, resamples: int = 1000, seed: int = 0) -> Values:
+    """Average precisions of each class in resampled images, (resamples, K); NaN where a class has no objects.
+
+    Images are drawn with replacement, as many as there are. Equal seeds and numbers of images give equal resamples, so
+    that the differences of two runs may be taken.
+    """
+    n_images = len(outcomes.image_ids)
+    draws = np.random.default_rng(seed).multinomial(n_images, np.full(n_images, 1 / n_images), resamples)
+    wanted = outcomes.wanted
+    columns = []
+    for label in range(len(outcomes.class_names)):
+        rows = outcomes.of_class(label)
+        counted = outcomes.counted[rows]
+        images, true = outcomes.images[rows][counted], outcomes.true[rows][counted]
+        # what comes after the last true one changes nothing
+        end = int(np.flatnonzero(true)[-1]) + 1 if true.any() else 0
+        of_objects = outcomes.objects.images[wanted & (outcomes.objects.labels == label)]
+        found = [
+            weighted_precisions(true[:end], part[:, images[:end]], part[:, of_objects].sum(axis=1), metric)
+            for part in np.array_split(draws, max(1, -(-resamples // _AT_A_TIME)))
+        ]
+        columns.append(np.concatenate(found))
+    return np.stack(columns, axis=1)
+
+
+def weighted_precisions(
+    true: NDArray[np.bool_], weights: NDArray[np.int64], n_objects: NDArray[np.int64], metric: Metric
+) -> Values:
+    """Average precision where each detection stands for several of it, (B,); NaN without objects.
+
+    true: (N,) bool, best first. weights: (B, N) how many each stands for; n_objects: (B,) objects to be found.
+    """
+    hits = np.flatnonzero(true)
+    n_all = np.cumsum(weights, axis=1)[:, hits]
+    own = weights[:, hits]
+    n_true = np.cumsum(own, axis=1)
+    precision = n_true / np.maximum(n_all, 1)
+    # the best precision at this recall or a higher one
+    best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    if metric == "area":
+        total = (best * own).sum(axis=1) / np.maximum(n_objects, 1)
+    else:
+        best = np.concatenate([best, np.zeros((len(best), 1))], axis=1)
+        total = np.zeros(len(best))
+        for row, (counts, n) in enumerate(zip(n_true, n_objects, strict=True)):
+            total[row] = best[row, np.searchsorted(10 * counts, np.arange(11) * n)].mean()
+    return np.where(n_objects > 0, total, np.nan)
+
+
+def standard_errors(resampled: Values) -> tuple[Values, float]:
+    """Of the average precision of each class, (K,), and of their mean, from `resample_precisions`; NaN for unknown."""
+    means = _mean_rows(resampled)
+    return _deviation(resampled), float(_deviation(means[:, None])[0])
+
+
+def standard_error_of_difference(a: Values, b: Values) -> float:
+    """Of mAP of two runs on the same images, from their `resample_precisions` of one seed."""
+    return float(_deviation((_mean_rows(b) - _mean_rows(a))[:, None])[0])
+
+
+def _mean_rows(values: Values) -> Values:
+    known = ~np.isnan(values)
+    counts = known.sum(axis=1)
+    total: Values = np.where(known, values, 0).sum(axis=1)
+    return np.where(counts > 0, total / np.maximum(counts, 1), np.nan)
+
+
+def _deviation(values: Values) -> Values:
+    """Standard deviation of each column, without its NaN; NaN for fewer than two values."""
+    found = []
+    for column in values.T:
+        known = column[~np.isnan(column)]
+        found.append(known.std(ddof=1) if len(known) > 1 else np.nan)
+    return np.array(found, np.float64)
