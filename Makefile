@@ -9,7 +9,7 @@ RUFF_FORMAT := --line-length 120
 RUFF_CHECK := $(RUFF_FORMAT) --select E,F,W,I,B,UP,SIM,RUF,N,PTH,PIE,RET --ignore N812
 SOURCES := detector tools benchmarks examples tests
 # extras of setup.cfg, parted by commas, that only tests marked `all` need; the lock says the versions of what it has
-TEST_ALL_EXTRAS := web-test
+TEST_ALL_EXTRAS := web-test,report-test
 
 .PHONY: help setup detect web test test-all lint types format lock clean
 .DEFAULT_GOAL := help

@@ -1,15 +1,31 @@
-"""Scored boxes become detections: threshold, non-maximum suppression, the best of the image."""
+"""What was found in one image: checked arrays, to filter, to draw and to hand on to other libraries."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from detector.boxes import Boxes, area, as_boxes
-from detector.runtime.compiling import kernel
+from detector.runtime.optional import optional
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Floats = NDArray[np.float32]
+
+
+class Detection(NamedTuple):
+    """One of `Detections`; box: ``x1 y1 x2 y2``. probability: None where the model has no calibration."""
+
+    class_name: str
+    score: float
+    box: tuple[float, ...]
+    probability: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,18 +36,23 @@ class Detections:
     labels: ``(N,)`` int64, indices into class_names.
     scores: ``(N,)`` float32 margins; neither bounded nor probabilities.
     class_names: names of the labels 0..K-1.
+    probabilities: ``(N,)`` float32 in 0..1, by a model with a calibration; else None.
     Raises ValueError for arrays that do not fit together, labels out of range, values that are not finite.
     """
 
     boxes: Boxes
     labels: NDArray[np.int64]
-    scores: NDArray[np.float32]
+    scores: Floats
     class_names: tuple[str, ...]
+    probabilities: Floats | None = None
 
     def __post_init__(self) -> None:
         boxes = as_boxes(self.boxes)
         labels, scores = np.asarray(self.labels), np.asarray(self.scores, np.float32)
-        for name, array in (("labels", labels), ("scores", scores)):
+        columns = {"labels": labels, "scores": scores}
+        if self.probabilities is not None:
+            columns["probabilities"] = np.asarray(self.probabilities, np.float32)
+        for name, array in columns.items():
             if array.shape != (len(boxes),):
                 raise ValueError(f"{name} must have shape ({len(boxes)},), but got {array.shape}")
         if labels.size and not np.issubdtype(labels.dtype, np.integer):
@@ -46,6 +67,11 @@ class Detections:
         object.__setattr__(self, "labels", labels.astype(np.int64)[order])
         object.__setattr__(self, "scores", scores[order])
         object.__setattr__(self, "class_names", tuple(self.class_names))
+        if (chances := columns.get("probabilities")) is not None:
+            outside = ~((chances >= 0) & (chances <= 1))  # NaN is outside, too
+            if outside.any():
+                raise ValueError(f"probabilities must be in 0..1, but got {chances[outside][0]}")
+            object.__setattr__(self, "probabilities", chances[order])
 
     @classmethod
     def empty(cls, class_names: Sequence[str]) -> Detections:
@@ -56,121 +82,147 @@ class Detections:
     def __len__(self) -> int:
         return len(self.boxes)
 
+    def __iter__(self) -> Iterator[Detection]:
+        for row in range(len(self)):
+            probability = None if self.probabilities is None else float(self.probabilities[row])
+            name, score = self.class_names[self.labels[row]], float(self.scores[row])
+            yield Detection(name, score, tuple(self.boxes[row].tolist()), probability)
+
+    def __getitem__(self, rows: slice | NDArray[Any]) -> Detections:
+        """Some of them: a slice, indices or a mask ``(N,)``."""
+        chances = None if self.probabilities is None else self.probabilities[rows]
+        return Detections(self.boxes[rows], self.labels[rows], self.scores[rows], self.class_names, chances)
+
+    @property
+    def xyxy(self) -> Boxes:
+        """``boxes``, as supervision's ``sv.Detections`` calls them."""
+        return _read_only(self.boxes)
+
+    @property
+    def class_id(self) -> NDArray[np.int64]:
+        """``labels``, as ``sv.Detections`` calls them."""
+        return _read_only(self.labels)
+
+    @property
+    def confidence(self) -> Floats:
+        """``probabilities``, as ``sv.Detections`` calls them; ``scores`` where the model has no calibration."""
+        return _read_only(self.scores if self.probabilities is None else self.probabilities)
+
     def above(self, min_score: float) -> Detections:
         """Those with a score of at least min_score."""
         return self.top(int((self.scores >= min_score).sum()))
+
+    def reaching(self, thresholds: ArrayLike) -> Detections:
+        """Those with a score of at least the threshold ``(K,)`` of their class."""
+        return self[self.scores >= np.asarray(thresholds, np.float32)[self.labels]]
 
     def top(self, n: int) -> Detections:
         """The n best, or all where there are fewer. Raises ValueError for a negative n."""
         if n < 0:
             raise ValueError(f"n must not be negative, but got {n}")
-        return Detections(self.boxes[:n], self.labels[:n], self.scores[:n], self.class_names)
+        return self[:n]
 
     def inside(self) -> Detections:
         """Those with an area: boxes that were moved out of their image, and cut to it, have none."""
-        kept = area(self.boxes) > 0
-        return Detections(self.boxes[kept], self.labels[kept], self.scores[kept], self.class_names)
+        return self[area(self.boxes) > 0]
+
+    def where(
+        self,
+        classes: Collection[str] | None = None,
+        min_score: float | None = None,
+        min_probability: float | None = None,
+        min_area: float | None = None,
+        max_area: float | None = None,
+    ) -> Detections:
+        """Those that meet all conditions given; limits are included, areas are in square pixels.
+
+        Raises ValueError for a class that the model does not know, and for min_probability without probabilities.
+        """
+        kept, areas = np.ones(len(self), np.bool_), area(self.boxes)
+        if classes is not None:
+            names = {classes} if isinstance(classes, str) else set(classes)
+            if unknown := names - set(self.class_names):
+                raise ValueError(f"there is no class {min(unknown)!r}; there are {', '.join(self.class_names)}")
+            kept &= np.isin(self.labels, [label for label, name in enumerate(self.class_names) if name in names])
+        if min_probability is not None and self.probabilities is None:
+            raise ValueError("there are no probabilities: the model has no calibration")
+        pairs = (self.scores, min_score), (self.probabilities, min_probability), (areas, min_area)
+        for values, least in pairs:
+            if values is not None and least is not None:
+                kept &= values >= np.float32(least)
+        if max_area is not None:
+            kept &= areas <= max_area
+        return self[kept]
+
+    def draw(self, image: NDArray[np.uint8]) -> Image:
+        """A copy of the ``(H, W, 3)`` uint8 RGB image with boxes and names, as a PIL image, which notebooks show."""
+        from PIL import Image
+
+        from detector.images.drawing import draw_detections
+
+        return Image.fromarray(draw_detections(image, self.boxes, self.labels, self.confidence, self.class_names))
 
     def to_records(self) -> list[dict[str, str | float | list[float]]]:
-        """One ``{"label": name, "score": float, "box": [x1, y1, x2, y2]}`` a detection, ready for JSON."""
-        return [
-            {"label": self.class_names[label], "score": _plain(score), "box": list(map(_plain, box))}
-            for box, label, score in zip(self.boxes, self.labels, self.scores, strict=True)
-        ]
+        """One ``{"label": name, "score": float, "box": [x1, y1, x2, y2]}`` a detection, ready for JSON.
+
+        With probabilities, ``"probability"`` stands next to the score.
+        """
+        records = []
+        for row, (box, label) in enumerate(zip(self.boxes, self.labels, strict=True)):
+            values = {"score": plain(self.scores[row])}
+            if self.probabilities is not None:
+                values["probability"] = plain(self.probabilities[row])
+            records.append({"label": self.class_names[label], **values, "box": list(map(plain, box))})
+        return records
+
+    def to_coco(self, image_id: int | str, category_ids: Mapping[str, int] | None = None) -> list[dict[str, Any]]:
+        """Rows of a COCO result file, ``bbox`` as ``[x, y, width, height]``.
+
+        category_ids: of the classes by name; without, the first class is 1.
+        """
+        ids = category_ids or {name: label for label, name in enumerate(self.class_names, 1)}
+        rows = []
+        for label, score, (x1, y1, x2, y2) in zip(self.labels, self.scores, self.boxes.astype(float), strict=True):
+            box = [float(x1), float(y1), float(x2 - x1), float(y2 - y1)]
+            category = ids[self.class_names[label]]
+            rows.append({"image_id": image_id, "category_id": category, "bbox": box, "score": plain(score)})
+        return rows
+
+    def to_pandas(self) -> Any:
+        """A ``pandas.DataFrame``: class_name, score, probability (NaN without calibration), x1, y1, x2, y2."""
+        chances = np.full(len(self), np.nan, np.float32) if self.probabilities is None else self.probabilities
+        columns = {"class_name": self._names(), "score": self.scores, "probability": chances}
+        columns |= {name: self.boxes[:, corner] for corner, name in enumerate(("x1", "y1", "x2", "y2"))}
+        return optional("pandas").DataFrame(columns)
+
+    def to_supervision(self) -> Any:
+        """A ``supervision.Detections``, with the names of the classes and the scores in its data."""
+        kind = optional("supervision").Detections
+        data = {"class_name": np.array(self._names(), str), "score": self.scores.copy()}
+        return kind(
+            xyxy=self.boxes.copy(), confidence=self.confidence.copy(), class_id=self.labels.astype(int), data=data
+        )
+
+    def _names(self) -> list[str]:
+        return [self.class_names[label] for label in self.labels]
+
+    def _repr_html_(self) -> str:
+        """A table, for notebooks."""
+        head = "".join(f"<th>{name}</th>" for name in ("class", "score", "probability", "x1", "y1", "x2", "y2"))
+        rows = []
+        for each in self:
+            chance = "" if each.probability is None else f"{each.probability:.2f}"
+            cells = (escape(each.class_name), f"{each.score:.3f}", chance, *(f"{corner:.1f}" for corner in each.box))
+            rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+        return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
 
 
-def nms(boxes: Boxes, scores: NDArray[np.float32], iou: float) -> NDArray[np.int64]:
-    """Greedy non-maximum suppression: indices ``(M,)`` int64 of the boxes that stay, best first.
-
-    boxes ``(N, 4)``, scores ``(N,)``. A box goes when its IoU with a better one that stayed is above ``iou``;
-    at exactly ``iou`` it stays. Of equal scores the lower index counts as better. Overlaps are computed in
-    float64. Raises ValueError for scores that are NaN, shapes that do not fit, and an ``iou`` outside 0..1.
-    """
-    boxes, scores = as_boxes(boxes), np.asarray(scores, np.float32)
-    if scores.shape != (len(boxes),):
-        raise ValueError(f"scores must have shape ({len(boxes)},), but got {scores.shape}")
-    if np.isnan(scores).any():
-        raise ValueError(f"scores must not be NaN, but scores[{int(np.isnan(scores).argmax())}] is")
-    if not 0 <= iou <= 1:
-        raise ValueError(f"iou must be in 0..1, but got {iou}")
-    order = np.argsort(-scores, kind="stable")
-    return order[_survivors(boxes[order].astype(np.float64), float(iou))]
-
-
-def select(
-    boxes: Boxes,
-    scores: NDArray[np.float32],
-    class_names: Sequence[str],
-    min_score: float,
-    nms_iou: float,
-    max_detections: int,
-) -> Detections:
-    """Threshold and suppress each class by itself, then keep the best of the image over all classes.
-
-    boxes: ``(R, 4)`` shared by the classes, or ``(R, K, 4)``, moved by each class's own regressor.
-    scores: ``(R, K)``; a box is a candidate of a class where its score is at least min_score.
-    Of equal scores the lower label, then the lower row, counts as better. Raises ValueError for shapes that
-    do not fit, NaN, and a negative max_detections.
-    """
-    boxes, scores = np.asarray(boxes, np.float32), np.asarray(scores, np.float32)
-    names = tuple(class_names)
-    if scores.ndim != 2 or scores.shape[1] != len(names):
-        raise ValueError(f"scores must have shape (_, {len(names)}), but got {scores.shape}")
-    shared, moved = (len(scores), 4), (*scores.shape, 4)
-    if boxes.shape not in (shared, moved):
-        raise ValueError(f"boxes must have shape {shared} or {moved}, but got {boxes.shape}")
-    if np.isnan(scores).any():
-        raise ValueError("scores must not be NaN")
-    labels, rows = np.nonzero((scores >= min_score).T)
-    candidates = boxes[rows] if boxes.shape == shared else boxes[rows, labels]
-    return suppress(Detections(candidates, labels, scores[rows, labels], names), nms_iou).top(max_detections)
-
-
-def join(parts: Sequence[Detections]) -> Detections:
-    """What several detectors found in one image, class by class name; of equal scores the earlier part's are better."""
-    names = tuple(dict.fromkeys(name for part in parts for name in part.class_names))
-    labels = [np.array([names.index(name) for name in part.class_names], np.int64)[part.labels] for part in parts]
-    boxes, scores = (np.concatenate(each) for each in ([p.boxes for p in parts], [p.scores for p in parts]))
-    return Detections(boxes, np.concatenate(labels), scores, names)
-
-
-def suppress(detections: Detections, iou: float) -> Detections:
-    """Non-maximum suppression (`nms`) of each class by itself."""
-    kept = [np.zeros(0, np.int64)]
-    for label in np.unique(detections.labels):
-        rows = np.flatnonzero(detections.labels == label)
-        kept.append(rows[nms(detections.boxes[rows], detections.scores[rows], iou)])
-    # Ascending rows keep the order among equal scores.
-    rows = np.sort(np.concatenate(kept))
-    return Detections(detections.boxes[rows], detections.labels[rows], detections.scores[rows], detections.class_names)
-
-
-@kernel
-def _survivors(boxes: NDArray[np.float64], iou: float) -> NDArray[np.int64]:
-    """Rows of the (N, 4) boxes, sorted best first, that no better survivor overlaps by more than iou."""
-    kept = np.empty(len(boxes), np.int64)
-    n_kept = 0
-    for row in range(len(boxes)):
-        x1, y1, x2, y2 = boxes[row]
-        area = (x2 - x1) * (y2 - y1)
-        stays = True
-        for i in range(n_kept):
-            other = boxes[kept[i]]
-            width = min(x2, other[2]) - max(x1, other[0])
-            height = min(y2, other[3]) - max(y1, other[1])
-            if width > 0 and height > 0:
-                intersection = width * height
-                union = area + (other[2] - other[0]) * (other[3] - other[1]) - intersection
-                # A quotient: 3 / 10 is the float64 0.3 exactly, while products with 0.3 are rounded.
-                if intersection / union > iou:
-                    stays = False
-                    break
-        if stays:
-            kept[n_kept] = row
-            n_kept += 1
-    return kept[:n_kept]
-
-
-def _plain(value: np.float32) -> float:
-    # The shortest decimal that reads back as the same float32: 0.83 instead of 0.8299999833106995.
+def plain(value: np.float32) -> float:
+    """The shortest decimal that reads back as the same float32: 0.83 instead of 0.8299999833106995."""
     return float(str(value))
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    view = array.view()
+    view.flags.writeable = False
+    return view

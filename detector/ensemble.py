@@ -15,14 +15,14 @@ from detector.boxes import Boxes
 from detector.datasets.annotation import Annotation
 from detector.detections import Detections
 from detector.features.feature_cache import FeatureCache
+from detector.heads.calibration import Calibration
+from detector.images.files import ImageLike
 from detector.joint_detection import detect_in_image, detect_in_inputs, joint_class_names
 from detector.pipeline import Detector
 
 if TYPE_CHECKING:
     from detector.explanation.evidence import Evidence
     from detector.explanation.verdict import Verdict
-
-Image = NDArray[np.uint8]
 
 _log = logging.getLogger(__name__)
 
@@ -50,9 +50,14 @@ class Ensemble:
         """Those of the first detector, then what others know besides."""
         return joint_class_names(self.detectors)
 
+    @property
+    def calibration(self) -> Calibration | None:
+        """That of the one detector; several together have none."""
+        return self.detectors[0].calibration if len(self.detectors) == 1 else None
+
     def detect(
         self,
-        image: Image,
+        image: ImageLike,
         boxes: Boxes | None = None,
         min_score: float | None = None,
         max_detections: int | None = None,
@@ -60,13 +65,13 @@ class Ensemble:
         """`Detector.detect` by all detectors together. Those that propose alike share their boxes."""
         return detect_in_image(self.detectors, image, boxes, min_score, max_detections)
 
-    def explain(self, image: Image, detections: Detections) -> list[Evidence]:
+    def explain(self, image: NDArray[np.uint8], detections: Detections) -> list[Evidence]:
         """`Detector.explain`: a detection has the score, and so the evidence, of the detector that found it."""
         from detector.explanation.explainer import Explainer
 
         return Explainer(self.detectors, image).explain(detections)
 
-    def explain_box(self, image: Image, box: Boxes, class_name: str) -> Verdict:
+    def explain_box(self, image: NDArray[np.uint8], box: Boxes, class_name: str) -> Verdict:
         """`Detector.explain_box`, by the detector that scores the box best."""
         from detector.explanation.explainer import Explainer
 

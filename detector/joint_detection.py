@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from detector.boxes import Boxes, as_boxes
 from detector.config.detector import DetectionConfig
-from detector.detections import Detections, join
+from detector.detections import Detections
 from detector.features.encoder import Encoder, FeatureMaps, Features
 from detector.heads.box_regressors import BoxRegressors
+from detector.heads.calibration import Calibration
 from detector.heads.heads import Heads
-from detector.images.resizing import check_image
+from detector.heads.suppression import join
+from detector.images.files import ImageLike, as_image
 from detector.runtime.timing import stage
 from detector.stages import Proposer, proposer_key
 
@@ -38,6 +40,8 @@ class AnyDetector(Protocol):
     @property
     def settings(self) -> DetectionConfig: ...
     @property
+    def calibration(self) -> Calibration | None: ...
+    @property
     def uses_mirror_image(self) -> bool: ...
 
     def decision_function(self, pooled: Features) -> Features: ...
@@ -54,7 +58,7 @@ def joint_class_names(detectors: Sequence[AnyDetector]) -> tuple[str, ...]:
 
 def detect_in_image(
     detectors: Sequence[AnyDetector],
-    image: NDArray[np.uint8],
+    image: ImageLike,
     boxes: Boxes | None = None,
     min_score: float | None = None,
     max_detections: int | None = None,
@@ -63,11 +67,9 @@ def detect_in_image(
     return detect_in_inputs(detectors, inputs_in_image(detectors, image, boxes), min_score, max_detections)
 
 
-def inputs_in_image(
-    detectors: Sequence[AnyDetector], image: NDArray[np.uint8], boxes: Boxes | None = None
-) -> list[Inputs]:
-    """What each detector sees of an ``(H, W, 3)`` uint8 RGB image; ``boxes`` take the place of their proposals."""
-    image = check_image(image)
+def inputs_in_image(detectors: Sequence[AnyDetector], image: ImageLike, boxes: Boxes | None = None) -> list[Inputs]:
+    """What each detector sees of an image; ``boxes`` take the place of their proposals."""
+    image = as_image(image)
     proposed: dict[Any, Boxes] = {}
     inputs = []
     for detector in detectors:
@@ -87,7 +89,8 @@ def detect_in_inputs(
 ) -> Detections:
     """`detect_in_image` for an image of which each detector has its inputs already.
 
-    What all of them find is suppressed together, class by class name, by the settings of the first.
+    What all of them find is suppressed together, class by class name, by the settings of the first. One alone tells
+    probabilities, if it has a calibration.
     """
     min_score, most = detectors[0].settings.limits(min_score, max_detections)
     # a setting that keeps fewer detections than are asked for gives way
@@ -98,4 +101,6 @@ def detect_in_inputs(
         detector.candidates(maps, boxes, min(min_score, detector.settings.min_score))
         for detector, (maps, boxes) in zip(detectors, inputs, strict=True)
     ]
-    return detectors[0].chosen(join(parts)).above(min_score).top(most)
+    found = detectors[0].chosen(join(parts)).above(min_score).top(most)
+    calibration = detectors[0].calibration
+    return found if calibration is None or len(detectors) > 1 else calibration(found)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,6 +20,8 @@ MODEL_NAME = "model.safetensors"
 """Of the model in the folder of a training."""
 
 _KEYS = ("class_names", "config", "backbone_digest", "record")
+
+DEFAULT_MODEL = files("detector") / "models" / "default.safetensors"
 
 
 class Kind(NamedTuple):

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,15 +21,18 @@ from numpy.typing import NDArray
 from detector.boxes import Boxes, clip, decode_deltas, flip
 from detector.config.detector import Config, DetectionConfig, parse_config
 from detector.datasets.annotation import Annotation
-from detector.detections import Detections, select, suppress
+from detector.detections import Detections
 from detector.features.encoder import Encoder, FeatureMaps, Features
 from detector.features.feature_cache import FeatureCache
 from detector.heads.box_regressors import BoxRegressors
+from detector.heads.calibration import Calibration
 from detector.heads.fully_connected import FullyConnected
 from detector.heads.heads import Heads, RegressorInput, Scorer
 from detector.heads.refinement import SAME_OBJECT, Refiner, vote
+from detector.heads.suppression import select, suppress
+from detector.images.files import ImageLike
 from detector.joint_detection import Inputs, detect_in_image, detect_in_inputs
-from detector.model_file import DETECTOR, ModelContents, read_model, write_model
+from detector.model_file import DEFAULT_MODEL, DETECTOR, ModelContents, read_model, write_model
 from detector.runtime.timing import stage
 from detector.stages import TUNED, Proposer, stages_of
 
@@ -38,17 +40,15 @@ if TYPE_CHECKING:
     from detector.explanation.evidence import Evidence
     from detector.explanation.verdict import Verdict
 
-DEFAULT_MODEL = files("detector") / "models" / "default.safetensors"
-
 
 @dataclass(frozen=True)
 class Detector:
     """A trained detector: every stage is a callable or plain learned arrays, and can be replaced.
 
-    ``settings`` say what is kept of the scored boxes; scorer, regressors and layers are those of `Heads`. ``config`` is
-    the recipe that it was made by, for its file and for training more classes; of detection it says what ``settings``
-    say. ``record`` tells on what it was trained, when, and how well it did, as JSON-able values. Raises ValueError for
-    parts that do not fit together.
+    ``settings`` say what is kept of the scored boxes; scorer, regressors, layers and calibration are those of `Heads`.
+    ``config`` is its recipe, for its file and for training more classes; of detection it says what ``settings`` say.
+    ``record`` tells on what it was trained, when, and how well it did, as JSON-able values. Raises ValueError for parts
+    that do not fit together.
     """
 
     propose: Proposer
@@ -61,6 +61,7 @@ class Detector:
     record: Mapping[str, Any] = field(default_factory=dict)
     layers: FullyConnected | None = None
     regressors_read: RegressorInput = "pooled"
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         self.heads.check(self.encoder.n_features, len(self.class_names))
@@ -78,12 +79,12 @@ class Detector:
     ) -> Detector:
         """The detector of these parts, with the recipe's settings of detection."""
         parts = (propose, encoder, heads.scorer, heads.regressors, tuple(class_names), config.detection, config)
-        return cls(*parts, record or {}, heads.layers, heads.regressors_read)
+        return cls(*parts, record or {}, heads.layers, heads.regressors_read, heads.calibration)
 
     @property
     def heads(self) -> Heads:
         """All that was learned after the pooling."""
-        return Heads(self.scorer, self.regressors, self.layers, self.regressors_read)
+        return Heads(self.scorer, self.regressors, self.layers, self.regressors_read, self.calibration)
 
     def decision_function(self, pooled: Features) -> Features:
         """Scores ``(R, K)`` float32 of ``(R, D)`` float32 pooled features: margins, or log odds of a softmax."""
@@ -91,12 +92,12 @@ class Detector:
 
     def detect(
         self,
-        image: NDArray[np.uint8],
+        image: ImageLike,
         boxes: Boxes | None = None,
         min_score: float | None = None,
         max_detections: int | None = None,
     ) -> Detections:
-        """Objects in an ``(H, W, 3)`` uint8 RGB image, best first.
+        """Objects in an image, best first: an ``(H, W, 3)`` uint8 RGB array, a PIL image, or the path of a file.
 
         ``boxes`` ``(R, 4)`` float32 take the place of the detector's own proposals. ``min_score`` (an SVM margin) and
         ``max_detections`` take the place of the settings'. Scored boxes are suppressed class by class, moved by
@@ -116,10 +117,7 @@ class Detector:
         return detect_in_inputs([self], [self.cached_inputs(cache, annotation)])
 
     def detecting(self, **settings: Any) -> Detector:
-        """This detector with other settings of `DetectionConfig`.
-
-        Raises ValueError for one that there is not, for values that are out of range or do not go together.
-        """
+        """This detector with other settings of `DetectionConfig`; ValueError for those that cannot be."""
         changed = parse_config({"detection": self.settings.model_dump() | settings}, "detection")
         return replace(self, settings=changed.detection)
 

@@ -26,6 +26,7 @@ CONFIG: dict[str, dict[str, Any]] = {
     "features": {"short_sides": [320], "levels": [3, 1]},
     "proposals": {"max_boxes": 300, "min_side": 16},
     "svm": {"loss": "squared_hinge", "C": 0.01, "centre": True},
+    "calibration": {"enabled": False},
 }
 
 

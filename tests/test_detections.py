@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from detector.boxes import iou
-from detector.detections import Detections, nms, select, suppress
+from detector.detections import Detections
+from detector.heads.suppression import nms, select, suppress
 
 NAMES = ("cat", "dog")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import configparser
 import re
+from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -68,7 +70,16 @@ def options_of(command: str, stage: str) -> frozenset[str]:
         source = (ROOT / "benchmarks" / f"{file}.py").read_text(encoding="utf-8")
         return frozenset(re.findall(r'"(--[\w-]+)"', source))
     parser = import_module(modules_of_commands()[command]).parser()
-    return frozenset(option for action in parser._actions for option in action.option_strings)
+    return frozenset(all_options(parser))
+
+
+def all_options(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Those of a parser, and of its sub commands."""
+    for action in parser._actions:
+        yield from action.option_strings
+        if isinstance(action, argparse._SubParsersAction):
+            for each in action.choices.values():
+                yield from all_options(each)
 
 
 def anchors(document: Path) -> set[str]:
@@ -98,7 +109,7 @@ def test_paths_are_there(document: Path) -> None:
     text = without_urls(text_of(document))
     named = re.findall(r"(?<![\w/.:{-])((?:\.?[\w-]+/)+[\w.-]*|[\w-]+\.py)", text)
     for name in {name.rstrip(".") for name in named}:
-        if name.startswith(OWN) or ("/" in name and name.split("/")[0] not in folders):
+        if name.startswith((OWN, ".venv/")) or ("/" in name and name.split("/")[0] not in folders):
             continue
         assert any((base / name).exists() for base in bases), f"{document}: there is no {name}"
 
@@ -137,5 +148,6 @@ def test_python_imports_what_there_is(document: Path) -> None:
                 file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
                 tree = ast.parse(file.read_text(encoding="utf-8"))
                 names = {getattr(each, "name", "") for each in tree.body}
+                names |= {node.id for each in tree.body for node in ast.walk(each) if isinstance(node, ast.Name)}
                 for alias in node.names:
                     assert alias.name in names, f"{document}: {node.module} has no {alias.name}"

@@ -19,7 +19,8 @@ ROOMS = {
     "boxes": "",
     "images": "runtime boxes",
     "datasets": "runtime boxes images",
-    "detections": "runtime boxes",
+    "detections": "runtime boxes images",
+    "results": "runtime boxes images detections",
     "proposals": "runtime boxes images",
     "backbones": "runtime images",
     "features": "runtime boxes images datasets backbones",
@@ -29,14 +30,16 @@ ROOMS = {
     "stages": "boxes proposals backbones features heads config model_file",
     "joint_detection": "runtime boxes images detections features heads config stages",
     "explanation": "boxes images detections backbones features heads joint_detection",
-    "pipeline": "runtime boxes datasets detections features heads config model_file stages joint_detection explanation",
-    "ensemble": "boxes datasets detections features joint_detection explanation pipeline",
+    "pipeline": "runtime boxes images datasets detections features heads config model_file stages joint_detection "
+    "explanation",
+    "ensemble": "boxes images datasets detections features heads joint_detection explanation pipeline",
     "evaluation": "runtime boxes datasets detections",
+    "report": "runtime boxes images datasets detections evaluation",
     "training": "runtime boxes images datasets detections backbones features heads config stages pipeline evaluation",
     "classification": "runtime boxes images backbones features config model_file training",
     "web": "runtime boxes images detections features pipeline ensemble explanation",
-    "commands": "runtime boxes images datasets detections proposals features config model_file stages pipeline "
-    "ensemble training evaluation explanation classification web",
+    "commands": "runtime boxes images datasets detections results proposals features config model_file stages pipeline "
+    "ensemble training evaluation explanation classification report web",
 }
 
 # What takes long to import, or is not installed everywhere, and the rooms that may do so before a function needs it.
@@ -44,6 +47,7 @@ AT_TOP = {
     "torch": "backbones features heads stages training explanation classification",
     "pycocotools": "",
     "matplotlib": "",
+    "jinja2": "",
     "sklearn": "",
     "timm": "",
     "torchvision": "",

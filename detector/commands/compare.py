@@ -19,7 +19,7 @@ import yaml
 
 from detector.commands.console import Parser, command, output_file, progress, write_json
 from detector.commands.options import add_data_options, add_network_options, load_data, precomputed_boxes
-from detector.config.detector import Config, load_config, parse_config
+from detector.config.detector import CalibrationConfig, Config, load_config, parse_config
 from detector.datasets.annotation import Dataset
 from detector.runtime.hashing import digest
 from detector.runtime.plain_yaml import load_yaml
@@ -110,12 +110,16 @@ def data_digest(parts: Iterable[Dataset], proposals: Path | None) -> str:
 def measure(
     config: Config, fit: Dataset, held_out: Dataset, options: Any, last: Detector | None
 ) -> tuple[Detector, dict[str, float]]:
-    """A detector and its mAP; ``last`` is used again, in no time, where only its steps of detection differ."""
+    """A detector, uncalibrated, and its mAP.
+
+    ``last`` is used again, in no time, where only its steps of detection differ.
+    """
     from detector.evaluation.voc import by_class, evaluate_voc
     from detector.features.feature_cache import fill_cache
     from detector.stages import build_cache
     from detector.training.train import train
 
+    config = config.model_copy(update={"calibration": CalibrationConfig(enabled=False)})
     cache = build_cache(config, options.cache, options.device, precomputed_boxes(options.proposals))
     start = time.monotonic()
     if last is not None and config == last.config.model_copy(update={"detection": config.detection}):

@@ -7,7 +7,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
@@ -19,6 +20,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from detector import __version__
 from detector.commands.telling import Telling, verbosity
 from detector.runtime import files
+from detector.runtime.json_stream import json_array
 from detector.runtime.optional import MissingPackageError
 
 USAGE_ERROR = 2
@@ -122,36 +124,52 @@ def report(error: BaseException) -> None:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
 
 
-def for_each_image(paths: Iterable[Path], prepare: Callable[[], Handler], json_file: Path | None) -> int:
+def for_each_image(
+    paths: Iterable[Path],
+    prepare: Callable[[], Handler],
+    json_file: Path | None,
+    also: Sequence[Callable[[Mapping[str, Any]], None]] = (),
+) -> int:
     """Read and handle images, write what is found as JSON where ``json_file`` says so, and return the exit code.
 
     prepare: makes the handler, when the first image could be read. The handler takes path, image and the stream for
-        lines of results, and returns what belongs into the JSON about it; ValueError costs this image alone.
+        lines of results, and returns what belongs into the JSON about it; ValueError and OSError cost this image alone.
+    also: what else is called with the JSON's record of each image.
     An image that cannot be read or handled costs a line on stderr; the others are still done.
     """
     from detector.images.files import read_image
 
     lines = sys.stderr if str(json_file) == "-" else sys.stdout
     handle: Handler | None = None
-    records, failed = [], False
-    for path in paths:
-        try:
-            image = read_image(path)
-        except (ValueError, OSError) as error:
-            report(error)
-            failed = True
-            continue
-        handle = handle or prepare()
-        try:
-            found = handle(path, image, lines)
-        except ValueError as error:  # such as an image too narrow for the network
-            report(ValueError(f"{path}: {error}"))
-            failed = True
-            continue
-        records.append({"image": str(path), "width": image.shape[1], "height": image.shape[0], **found})
-    if json_file is not None:
-        write_json(json_file, records)
+    failed = False
+    with ExitStack() as stack:
+        # records are written as they come, so that memory does not grow with the images
+        records = [*also] if json_file is None else [stack.enter_context(json_array(json_file)), *also]
+        for path in paths:
+            try:
+                image = read_image(path)
+            except (ValueError, OSError) as error:
+                report(error)
+                failed = True
+                continue
+            handle = handle or prepare()
+            try:
+                found = handle(path, image, lines)
+            except BrokenPipeError:  # the reader of our output is gone, as in `detect.py ... | head`
+                raise
+            except (ValueError, OSError) as error:  # such as an image too narrow for the network
+                report(error if str(path) in str(error) else ValueError(f"{path}: {error}"))
+                failed = True
+                continue
+            for add in records:
+                add({"image": str(path), "width": image.shape[1], "height": image.shape[0], **found})
     return USAGE_ERROR if failed else 0
+
+
+def printable(path: Path) -> str:
+    """A path as a line of results may hold it: tabs, line ends and bytes that are no UTF-8 are escaped."""
+    escaped = str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in escaped)
 
 
 def progress(items: Iterable[Any], title: str) -> Iterator[Any]:

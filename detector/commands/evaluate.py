@@ -1,12 +1,13 @@
 """Mean average precision by VOC's rules on a VOC list or a COCO file.
 
-python tools/evaluate_voc.py (--voc ROOT --split val | --coco JSON) [--model M | --detections DIR]
+python tools/evaluate_voc.py (--voc ROOT --split val | --coco JSON) [--model M | --detections DIR] [--report DIR]
 """
 
 from __future__ import annotations
 
 from argparse import Namespace
 from dataclasses import replace
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,16 @@ from detector.commands.options import (
     load_data,
     precomputed_boxes,
 )
+from detector.commands.report import known_coverage, make_report, output_folder, prepare_report
+from detector.commands.thresholds import add_threshold_options, check_thresholds, thresholds
+from detector.commands.watching import Watch
 from detector.datasets.annotation import Dataset
+from detector.evaluation.calibration_error import calibration_error
+from detector.evaluation.coco_metric import CocoResult, evaluate_coco
+from detector.evaluation.outcomes import gather_outcomes
 from detector.evaluation.result_files import check_image_ids, read_detections, write_detections
-from detector.evaluation.voc import by_class, evaluate_voc
+from detector.evaluation.voc import VocResult, by_class, evaluate_voc
+from detector.runtime.timing import stage_times
 
 if TYPE_CHECKING:
     from detector.detections import Detections
@@ -28,15 +36,25 @@ if TYPE_CHECKING:
 
 
 def parser() -> Parser:
-    parser = Parser(description="Average precision a class and its mean, as the VOC devkit counts.")
+    parser = Parser(description="Average precision a class and its mean, as the VOC devkit or COCO counts.")
     add_data_options(parser)
     add_model_options(parser)
+    add_threshold_options(parser, "that of the recipe")
     parser.add_argument(
         "--detections", type=Path, metavar="DIR", help="score comp4_det_<split or JSON>_<class>.txt files"
     )
-    parser.add_argument("--metric", choices=("voc07", "area"), default="voc07", help="11 points (default) or area")
+    parser.add_argument(
+        "--metric",
+        choices=("voc07", "area", "coco"),
+        default="voc07",
+        help="VOC's 11 points (default) or area, or COCO's",
+    )
     parser.add_argument("--json", type=output_file, metavar="FILE", help="write the numbers to FILE; - is stdout")
     parser.add_argument("--save-detections", type=Path, metavar="DIR", help="write comp4_det files to DIR")
+    parser.add_argument(
+        "--report", type=output_folder, metavar="DIR", help="write a report to look at, and its numbers, to DIR"
+    )
+    parser.add_argument("--baseline", type=Path, metavar="FILE", help="of --report: the metrics.json of another run")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="keep feature maps and proposals, as in training")
     parser.add_argument("--record", action="store_true", help="note the result in the file of --model")
     return parser
@@ -45,14 +63,8 @@ def parser() -> Parser:
 @command
 def main() -> int:
     options = parser().parse_args()
-    data_source(options)  # options that do not fit are told before a model is loaded
-    if options.record and len(options.model or []) != 1:
-        raise ValueError("--record needs one --model, the file to note the result in")
-    if options.record and not options.mirror:
-        raise ValueError("--record notes what the model itself reaches, and goes without --no-mirror")
-    if options.model and options.detections:
-        raise ValueError("--detections are scored without a --model")
-    detector = None
+    check_options(options)
+    detector: Ensemble | None = None
     if options.detections is None:
         from detector.ensemble import load_ensemble
 
@@ -61,37 +73,109 @@ def main() -> int:
     known = detector.class_names if detector else None
     checked = {"open_images": detector is not None, "need_objects": options.classes is not None}
     dataset = load_data(options, known, **checked, default_split="val")
+    baseline = prepare_report(options, dataset) if options.report is not None else None
     split = Path(options.split).name.removesuffix(".txt") if options.split else (options.coco or options.data).stem
-    if detector is None:
-        detections = read_detections(options.detections, split, dataset.class_names)
+    # boxes that were computed elsewhere need no watching
+    watch = Watch() if detector and options.report is not None and options.proposals is None else None
+    found: list[Detections] = []
+    with stage_times() as times:
+        if detector is None:
+            detections = read_detections(options.detections, split, dataset.class_names)
+        else:
+            found = detect(detector, dataset, options, split, watch)
+            detections = by_class([annotation.image_id for annotation in dataset], found)
+    result: VocResult | CocoResult
+    if options.metric == "coco":
+        result = evaluate_coco(detections, dataset, dataset.class_names)
     else:
-        image_ids = [annotation.image_id for annotation in dataset]
-        if options.save_detections is not None:
-            check_image_ids(image_ids)
-        found = detect_all(detector, dataset, options)
-        if options.save_detections is not None:
-            write_detections(options.save_detections, split, image_ids, found)
-        detections = by_class(image_ids, found)
-    result = evaluate_voc(detections, dataset, dataset.class_names, options.metric)
+        result = evaluate_voc(detections, dataset, dataset.class_names, options.metric)
+    numbers = result.to_json()
+    if detector is not None and detector.calibration is not None:
+        error = calibration_error(found, dataset, dataset.class_names)
+        numbers["calibration_error"] = None if isnan(error) else error
     if str(options.json) != "-":
-        for name, value in result.AP.items():
-            print(f"{name:<12} {100 * value:5.1f}")
-        print(f"{'mAP':<12} {100 * result.mAP:5.1f}   ({options.metric}, {result.images} images of {dataset.name})")
+        print_numbers(result, numbers, options.metric, dataset)
     if options.record and detector is not None:
-        note = {
-            "mAP": result.mAP,
-            "metric": result.metric,
-            "evaluated_on": dataset.name,
-            "evaluated_images": len(dataset),
-        }
-        (only,), (path,) = detector.detectors, options.model
-        replace(only, record={**only.record, **note}).save(path)
+        record(detector, result, dataset, options)
     if options.json is not None:
-        write_json(options.json, result.to_json())
+        write_json(options.json, numbers)
+    if options.report is not None:
+        made = made_by(detector, times, dataset, options)
+        coverage = watch.coverage() if watch else known_coverage(options.proposals, dataset)
+        outcomes = gather_outcomes(detections, dataset, dataset.class_names)
+        explain = detector.explain if detector is not None else None
+        make_report(options.report, [outcomes], dataset, options, coverage, made, baseline, explain=explain)
     return 0
 
 
-def detect_all(detector: Ensemble, dataset: Dataset, options: Namespace) -> list[Detections]:
+def check_options(options: Namespace) -> None:
+    """Raise ValueError for options that do not go together, before a model is loaded."""
+    data_source(options)
+    if options.record and len(options.model or []) != 1:
+        raise ValueError("--record needs one --model, the file to note the result in")
+    if options.record and not options.mirror:
+        raise ValueError("--record notes what the model itself reaches, and goes without --no-mirror")
+    if options.model and options.detections:
+        raise ValueError("--detections are scored without a --model")
+    check_thresholds(options)
+    limited = any(each is not None for each in (options.min_score, options.min_probability, options.precision))
+    if limited and (options.detections or options.record):
+        raise ValueError("thresholds go without --detections, which are scored as they are, and without --record")
+    if options.baseline is not None and options.report is None:
+        raise ValueError("--baseline goes with --report, which tells the difference")
+
+
+def print_numbers(result: VocResult | CocoResult, numbers: dict[str, object], metric: str, dataset: Dataset) -> None:
+    """A line a class, their mean, and what else there is."""
+    for name, value in result.AP.items():
+        print(f"{name:<12} {100 * value:5.1f}")
+    print(f"{'mAP':<12} {100 * result.mAP:5.1f}   ({metric}, {result.images} images of {dataset.name})")
+    for name in ("AP50", "AP75", "AP_small", "AP_medium", "AP_large"):
+        if isinstance(number := numbers.get(name), float):
+            print(f"{name:<12} {100 * number:5.1f}")
+    if isinstance(error := numbers.get("calibration_error"), float):
+        print(f"expected calibration error {error:.3f}")
+
+
+def record(detector: Ensemble, result: VocResult | CocoResult, dataset: Dataset, options: Namespace) -> None:
+    """Note the result in the model's file."""
+    note = {
+        "mAP": result.mAP,
+        "metric": result.metric,
+        "evaluated_on": dataset.name,
+        "evaluated_images": len(dataset),
+    }
+    (only,), (path,) = detector.detectors, options.model
+    replace(only, record={**only.record, **note}).save(path)
+
+
+def made_by(detector: Ensemble | None, times: dict[str, float], dataset: Dataset, options: Namespace) -> dict[str, str]:
+    """Where the detections of a report are from."""
+    if detector is None:
+        return {"detections": str(options.detections)}
+    spent = ", ".join(f"{name} {seconds / len(dataset):.3f}" for name, seconds in times.items())
+    models = ", ".join(map(str, options.model or ["the one that comes with the package"]))
+    return {"model": models, "seconds an image": spent}
+
+
+def detect(
+    detector: Ensemble, dataset: Dataset, options: Namespace, split: str, watch: Watch | None
+) -> list[Detections]:
+    """What is found in every image and reaches the thresholds, kept in result files where the options say so."""
+    image_ids = [annotation.image_id for annotation in dataset]
+    least = thresholds(options, detector)
+    if options.save_detections is not None:
+        check_image_ids(image_ids)
+    found = detect_all(watch.over(detector) if watch else detector, dataset, options, watch)
+    found = found if least is None else [each.reaching(least) for each in found]
+    if options.save_detections is not None:
+        write_detections(options.save_detections, split, image_ids, found)
+    return found
+
+
+def detect_all(
+    detector: Ensemble, dataset: Dataset, options: Namespace, watch: Watch | None = None
+) -> list[Detections]:
     """Detections of every image; with a cache, a run that was killed finds its features there.
 
     An image that cannot be read is reported, and its objects count as missed; ValueError when none could be.
@@ -110,10 +194,14 @@ def detect_all(detector: Ensemble, dataset: Dataset, options: Namespace) -> list
             else:
                 given = None if boxes is None else boxes[each.image_id]
                 found.append(detector.detect(read_image(each.path), given))
+            if watch is not None:
+                watch.see(each, caches)
         except ValueError as error:
             report(error if str(each.path) in str(error) else ValueError(f"{each.path}: {error}"))
             unreadable += 1
             found.append(Detections.empty(detector.class_names))
+            if watch is not None:
+                watch.skip(each)
     if unreadable == len(dataset):
         raise ValueError("none of the images could be read")
     return found

@@ -118,6 +118,7 @@ def from_recipe(options: Namespace) -> Detector:
     config = load_config(options.config, options.weights, options.tuned)
     dataset = load_data(options)
     from detector.stages import build_cache
+    from detector.training.one_call import recorded
     from detector.training.train import train
 
     start = time.monotonic()
@@ -132,6 +133,7 @@ def with_class(options: Namespace) -> Detector:
     data_source(options)  # options that do not fit are told before a model is loaded
     from detector.pipeline import Detector
     from detector.training.class_changes import add_classes, check_new
+    from detector.training.one_call import recorded
     from detector.training.train import train
 
     detector = Detector.load(options.model, options.device, options.weights)

@@ -112,6 +112,17 @@ class RegressionConfig(Section):
     max_samples: Count = 8000
 
 
+class CalibrationConfig(Section):
+    """Probabilities and thresholds, told by images that SVMs of their own did not learn from; not in the paper."""
+
+    enabled: bool = True
+    held_out: Annotated[float, Field(gt=0, le=0.5)] = 0.2
+    """Part of the images that is held out; after fine-tuning in the same training, it is that of fine_tuning."""
+    all_below: Annotated[int, Field(ge=0)] = 500
+    """Of fewer images than these, all such parts are held out in turn; of more, one."""
+    seed: Seed = 3
+
+
 class DetectionConfig(Section):
     """What is kept of the scored boxes of an image (release: spp_test)."""
 
@@ -147,6 +158,7 @@ class Config(Section):
     fine_tuning: FineTuningConfig = FineTuningConfig()
     svm: SVMConfig = SVMConfig()
     regression: RegressionConfig = RegressionConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
     detection: DetectionConfig = DetectionConfig()
 
     def files(self) -> dict[str, str]:

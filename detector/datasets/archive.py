@@ -1,12 +1,12 @@
 """Zip files as labelling tools offer them for download, unpacked as what they are: input that may be hostile."""
 
-import atexit
 import shutil
 import stat
 import tempfile
 import zipfile
 import zlib
 from functools import cache
+from multiprocessing.util import Finalize
 from pathlib import Path, PurePosixPath
 
 from detector.images.files import SUFFIXES
@@ -33,7 +33,8 @@ def unpacked(path: Path) -> Path:
 @cache
 def _unpacked(path: Path, state: tuple[str, int, int]) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="spp-detector-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    # at the end of this process, be it a program's or a worker's, but not of those that it forks
+    Finalize(None, shutil.rmtree, (folder, True), exitpriority=0)
     target = folder / (path.stem or "data")
     target.mkdir()
     try:

@@ -21,7 +21,11 @@ class Objects(NamedTuple):
 
     def of_class(self, label: int) -> Objects:
         """Those of one class."""
-        return Objects(*(column[self.labels == label] for column in self))
+        return self.take(np.flatnonzero(self.labels == label))
+
+    def take(self, rows: NDArray[np.int64]) -> Objects:
+        """Some of them, by ascending rows."""
+        return Objects(self.images[rows], self.boxes[rows], self.labels[rows], self.difficult[rows])
 
 
 def gather_objects(annotations: Sequence[Annotation], n_classes: int) -> Objects:

@@ -71,7 +71,9 @@ class Outcomes:
         return precisions_of(self, self.true, self.counted, self.n_wanted(), metric)
 
 
-def precisions_of(outcomes: Outcomes, true: Mask, counted: Mask, n_objects: Rows, metric: Metric) -> NDArray[np.float64]:
+def precisions_of(
+    outcomes: Outcomes, true: Mask, counted: Mask, n_objects: Rows, metric: Metric
+) -> NDArray[np.float64]:
     """Average precision of each class, (K,), of detections that are true or count as these (N,) masks say."""
     found = []
     for label, n in enumerate(n_objects.tolist()):
@@ -92,7 +94,7 @@ def gather_outcomes(
     class_names: Sequence[str],
     min_iou: float = 0.5,
 ) -> Outcomes:
-    """Match all detections by the rule, and with the arguments and errors, of `detector.evaluation.voc.evaluate_voc`."""
+    """Match all detections by the rule, and with the arguments and errors, of `voc.evaluate_voc`."""
     annotations = list(ground_truth)
     image_ids = tuple(each.image_id for each in annotations)
     image_index = {image_id: index for index, image_id in enumerate(image_ids)}

@@ -5,6 +5,7 @@ Corners in the files are 1-based and inclusive (see `detector.boxes.to_one_based
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,6 +16,9 @@ from detector.boxes import from_one_based, to_one_based
 from detector.detections import Detections
 from detector.evaluation.voc import ClassDetections
 from detector.runtime.files import replacing
+
+_MOST_WARNINGS = 20
+_log = logging.getLogger(__name__)
 
 
 def write_detections(
@@ -55,8 +59,10 @@ def read_detections(directory: Path | str, split: str, class_names: Sequence[str
     """Read the files of the named classes, in the form that `detector.evaluation.voc.evaluate_voc` takes.
 
     A class whose file is missing has no detections, because many programs write no empty files; its AP is
-    then 0. Raises FileNotFoundError when the directory or all of the files are missing, and ValueError, with
-    file and line, for a line that is not an image id and five numbers, or a box that ends before it starts.
+    then 0. A box that ends before it starts, or before the first pixel of its image, can overlap no object: it is
+    kept, as a false detection, and a warning names file and line, as for the first 20 of such lines. Raises
+    FileNotFoundError when the directory or all of the files are missing, and ValueError, with file and line, for a line
+    that is not an image id and five numbers.
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -64,7 +70,13 @@ def read_detections(directory: Path | str, split: str, class_names: Sequence[str
     paths = {name: _path(directory, split, name) for name in class_names}
     if not any(path.is_file() for path in paths.values()):
         raise FileNotFoundError(f"{directory}: holds no comp4_det_{split}_<class>.txt of a class to evaluate")
-    return {name: _read_file(path) for name, path in paths.items() if path.is_file()}
+    faults: list[str] = []
+    found = {name: _read_file(path, faults) for name, path in paths.items() if path.is_file()}
+    for fault in faults[:_MOST_WARNINGS]:
+        _log.warning("%s: it counts as a false detection", fault)
+    if len(faults) > _MOST_WARNINGS:
+        _log.warning("%d more such lines", len(faults) - _MOST_WARNINGS)
+    return found
 
 
 def _path(directory: Path, split: str, class_name: str) -> Path:
@@ -74,7 +86,7 @@ def _path(directory: Path, split: str, class_name: str) -> Path:
     return directory / name
 
 
-def _read_file(path: Path) -> ClassDetections:
+def _read_file(path: Path, faults: list[str]) -> ClassDetections:
     image_ids: list[str] = []
     rows: list[list[float]] = []
     with path.open(encoding="utf-8", errors="replace") as lines:
@@ -87,8 +99,14 @@ def _read_file(path: Path) -> ClassDetections:
             except ValueError as error:
                 raise ValueError(f"{path}:{number}: {error}") from error
             image_ids.append(fields[0])
+            if fault := _fault(rows[-1]):
+                faults.append(f"{path}:{number}: {fault}, but got {' '.join(fields[2:])}")
     numbers = np.array(rows, np.float64).reshape(-1, 5)
-    return ClassDetections(image_ids, from_one_based(numbers[:, 1:]).astype(np.float32), numbers[:, 0])
+    boxes = from_one_based(numbers[:, 1:])
+    # one that ends before it starts, by the devkit's rule, too, is a box of no area
+    swapped = (boxes[:, 2:] < boxes[:, :2]).any(axis=1)
+    boxes[swapped, 2:] = boxes[swapped, :2]
+    return ClassDetections(image_ids, boxes.astype(np.float32), numbers[:, 0])
 
 
 def _parse(fields: list[str]) -> list[float]:
@@ -97,8 +115,15 @@ def _parse(fields: list[str]) -> list[float]:
     numbers = [float(field) for field in fields[1:]]
     if not all(map(math.isfinite, numbers)):
         raise ValueError(f"numbers must be finite, but got {' '.join(fields[1:])}")
+    return numbers
+
+
+def _fault(numbers: list[float]) -> str | None:
+    """Why a box can overlap no object, if so."""
     # inclusive corners may cross in the file: those of a box less than a pixel wide do, by less than 1
     x1, y1, x2, y2 = from_one_based(numbers[1:])
     if x2 < x1 or y2 < y1:
-        raise ValueError(f"a box must have x1 <= x2 and y1 <= y2, but got {' '.join(fields[2:])}")
-    return numbers
+        return "a box must have x1 <= x2 and y1 <= y2"
+    if x2 <= 0 or y2 <= 0:
+        return "a box must lie in its image, which begins at 1 1"
+    return None

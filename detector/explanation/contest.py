@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, area, iou
-from detector.detections import nms
 from detector.explanation.candidates import make_candidates
 from detector.features.encoder import FeatureMaps
+from detector.heads.suppression import nms
 from detector.joint_detection import AnyDetector
 
 Input = tuple[AnyDetector, FeatureMaps, Boxes, int, NDArray[np.float32]]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from detector.boxes import Boxes
 from detector.heads.box_regressors import BoxRegressors
+from detector.heads.calibration import Calibration
 from detector.heads.fully_connected import LAYERS, FullyConnected, Softmax
 from detector.heads.linear_svm import LinearSVMs
 from detector.runtime.files import Arrays
@@ -19,6 +20,8 @@ Features = NDArray[np.float32]
 Scorer = LinearSVMs | Softmax
 RegressorInput = Literal["pooled", "layer"]
 
+_CALIBRATION = "calibration."
+
 
 @dataclass(frozen=True)
 class Heads:
@@ -26,12 +29,14 @@ class Heads:
 
     scorer: scores of what comes out of the layers or, without any, of pooled features.
     regressors: may be missing; they take pooled features or, with regressors_read "layer", those of the layers.
+    calibration: of the scores, where held-out images told it.
     """
 
     scorer: Scorer
     regressors: BoxRegressors | None = None
     layers: FullyConnected | None = None
     regressors_read: RegressorInput = "pooled"
+    calibration: Calibration | None = None
 
     def check(self, n_pooled: int, n_classes: int) -> None:
         """Raise ValueError unless the parts fit each other, so many pooled features and so many classes."""
@@ -44,6 +49,10 @@ class Heads:
         shape = (n_classes, n_features if self.regressors_read == "layer" else n_pooled, 4)
         if self.regressors is not None and self.regressors.weights.shape != shape:
             raise ValueError(f"regressor weights must have shape {shape}, but got {self.regressors.weights.shape}")
+        if self.calibration is not None and len(self.calibration.slopes) != n_classes:
+            raise ValueError(
+                f"the calibration must be of {n_classes} classes, but is of {len(self.calibration.slopes)}"
+            )
 
     def decision_function(self, pooled: Features) -> Features:
         """Scores ``(R, K)`` float32 of ``(R, D)`` float32 pooled features: margins, or log odds of a softmax."""
@@ -82,6 +91,8 @@ class Heads:
                 arrays |= {f"{name}.weights": weights, f"{name}.biases": biases}
         if self.regressors is not None:
             arrays |= {"regression.weights": self.regressors.weights, "regression.biases": self.regressors.biases}
+        if self.calibration is not None:
+            arrays |= {f"{_CALIBRATION}{name}": array for name, array in self.calibration.to_arrays().items()}
         return arrays
 
     @classmethod
@@ -105,7 +116,8 @@ class Heads:
             layers = FullyConnected(weights, biases, precision, device, beside_inputs)
         kind: type[Scorer] = Softmax if f"{_name(Softmax)}.weights" in arrays else LinearSVMs
         scorer = kind(arrays[f"{_name(kind)}.weights"], arrays[f"{_name(kind)}.biases"])
-        return cls(scorer, regressors, layers, regressors_read)
+        found = {name.removeprefix(_CALIBRATION): arrays[name] for name in arrays if name.startswith(_CALIBRATION)}
+        return cls(scorer, regressors, layers, regressors_read, Calibration.from_arrays(found))
 
 
 def _name(kind: type[Scorer]) -> str:

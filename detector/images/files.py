@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 import numpy as np
@@ -21,6 +23,12 @@ from detector.images.decoding import (
 )
 from detector.images.resizing import check_image
 from detector.runtime.files import replacing
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+ImageLike: TypeAlias = "NDArray[np.uint8] | Image | str | Path"
+"""What `as_image` takes."""
 
 DEFAULT_MAX_PIXELS = 100_000_000
 SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"))
@@ -53,6 +61,26 @@ def read_image(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDA
         raise ValueError(f"{path}: {error}") from error
 
 
+def as_image(image: ImageLike) -> NDArray[np.uint8]:
+    """An ``(H, W, 3)`` uint8 RGB array as it is, a PIL image as one, or what `read_image` makes of a path.
+
+    Of a PIL image, too, the EXIF orientation is obeyed and transparent pixels are laid on white. Raises the errors of
+    `read_image`, and ValueError for other arrays and for PIL images of more than 8 bits.
+    """
+    if isinstance(image, str | Path):
+        return read_image(image)
+    if isinstance(image, np.ndarray) or not hasattr(image, "getexif"):
+        return check_image(image)
+    from PIL import Image, ImageOps
+
+    if image.mode[0] in "IF":
+        raise ValueError(f"a PIL image must have 8 bits a channel, but has mode {image.mode}; give its path instead")
+    turned = ImageOps.exif_transpose(image)
+    if turned.has_transparency_data:
+        turned = Image.alpha_composite(Image.new("RGBA", turned.size, "white"), turned.convert("RGBA"))
+    return check_image(np.asarray(turned.convert("RGB")))
+
+
 def image_size(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[int, int]:
     """Height and width that `read_image` would return, from the header of the file alone.
 
@@ -80,7 +108,8 @@ def write_image(path: str | Path, image: NDArray[np.uint8]) -> None:
     """
     path = Path(path)
     bgr = cv2.cvtColor(check_image(image), cv2.COLOR_RGB2BGR)
-    if not cv2.haveImageWriter(path.name):
+    # asked without the name, which may hold what OpenCV cannot read
+    if not cv2.haveImageWriter(f"image{path.suffix}"):
         raise OSError(f"{path}: no image format has the extension '{path.suffix}'")
     with silenced_stderr():
         try:
@@ -104,12 +133,12 @@ def find_images(patterns: Sequence[str]) -> list[Path]:
     (2 before 10). A path that does not exist and is no pattern is returned as it is, so that reading it names
     it. Raises ValueError for a folder or a pattern without an image.
     """
-    found: dict[Path, Path] = {}
+    found: dict[str, Path] = {}
     for pattern in patterns:
         path = Path(pattern)
-        if path.is_dir():
+        if os.path.isdir(pattern):  # noqa: PTH112 (a folder that may not be looked into is none, not an error)
             matches = _images_among(path.iterdir())
-        elif glob.has_magic(pattern) and not path.exists():
+        elif glob.has_magic(pattern) and not os.path.lexists(pattern):
             # Path.glob would refuse absolute patterns.
             matches = _images_among(Path(match) for match in glob.iglob(pattern, recursive=True))  # noqa: PTH207
         else:
@@ -117,7 +146,8 @@ def find_images(patterns: Sequence[str]) -> list[Path]:
         if not matches:
             raise ValueError(f"{pattern}: no image found")
         for match in matches:
-            found.setdefault(match.resolve(), match)
+            # unlike Path.resolve, it lets pass a link that leads to itself: reading it names it
+            found.setdefault(os.path.realpath(match), match)
     return list(found.values())
 
 

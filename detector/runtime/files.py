@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,13 +27,21 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary name next to ``path``, for the block to write to.
 
     When the block ends well the file is renamed to ``path``, else it is removed: a reader, a crash or a second writer
-    never meets a half-written file. Raises OSError, naming ``path``, when it cannot be written.
+    never meets a half-written file. What a link leads to is replaced, not the link; a device or a pipe is written to,
+    under its own name. Raises OSError, naming ``path``, when it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:12]}.tmp")
+    if path.exists() and not path.is_file() and not path.is_dir():
+        yield path
+        return
+    target = Path(os.path.realpath(path))
+    # not with the name in it, which may be as long as names can be
+    temporary = target.with_name(f".{uuid4().hex}.tmp")
     try:
         yield temporary
-        temporary.replace(path)
+        temporary.replace(target)
     except OSError as error:
+        if error.errno is None or error.filename not in (None, str(temporary)):
+            raise  # of another file
         # a full disk is noticed in mid-file, where the system names no file
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:

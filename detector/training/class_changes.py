@@ -37,7 +37,11 @@ def add_classes(detector: Detector, added: Detector) -> Detector:
     names = (*detector.class_names, *added.class_names)
     record = _record(detector)
     record["added"] = {**record.get("added", {}), **{name: dict(added.record) for name in added.class_names}}
-    return replace(detector, scorer=svms, regressors=regressors, class_names=names, record=record)
+    # half of the classes with probabilities would be of no use
+    both = detector.calibration is not None and added.calibration is not None
+    calibration = detector.calibration + added.calibration if both else None  # type: ignore[operator]
+    learned: dict[str, Any] = {"scorer": svms, "regressors": regressors, "calibration": calibration}
+    return replace(detector, **learned, class_names=names, record=record)
 
 
 def check_new(detector: Detector, name: str) -> None:
@@ -63,7 +67,9 @@ def remove_class(detector: Detector, name: str) -> Detector:
     if "added" in record:
         record["added"] = {other: note for other, note in record["added"].items() if other != name}
     names = tuple(detector.class_names[label] for label in left)
-    return replace(detector, scorer=svms, regressors=regressors, class_names=names, record=record)
+    calibration = detector.calibration and detector.calibration.of_classes(left)
+    learned: dict[str, Any] = {"scorer": svms, "regressors": regressors, "calibration": calibration}
+    return replace(detector, **learned, class_names=names, record=record)
 
 
 def _svms(detector: Detector) -> LinearSVMs:

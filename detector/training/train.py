@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ from detector.config.detector import Config
 from detector.datasets.annotation import Annotation
 from detector.features.feature_cache import FeatureCache, fill_cache
 from detector.heads.fully_connected import FullyConnected, Softmax
-from detector.heads.heads import Heads
+from detector.heads.heads import Heads, Scorer
 from detector.pipeline import Detector
 from detector.runtime.progress import Progress, without_progress
+from detector.training.calibration import calibrate, held_out_parts, learnable_without
 from detector.training.feature_scaling import scaled
 from detector.training.layer_tuning import initial_layers, tune_layers
 from detector.training.mining import MiningSettings
@@ -50,9 +51,12 @@ def train(
     regressors = None
     if config.regression.enabled:
         regressors = train_regressors(for_regressors, config.regression, config.svm.seed, progress)
-    checkpoints.svms.unlink(missing_ok=True)
     heads = Heads(scorer, regressors, tuned.layers, config.regression.features)
-    return Detector.by_recipe(config, cache.propose, cache.encoder, heads, stages.class_names)
+    detector = Detector.by_recipe(config, cache.propose, cache.encoder, heads, stages.class_names)
+    if config.calibration.enabled:
+        detector = stages.calibrate(detector, for_svms, tuned, checkpoints)
+    checkpoints.svms.unlink(missing_ok=True)
+    return detector
 
 
 def check_training(config: Config, images: TrainingSet, class_names: Sequence[str]) -> None:
@@ -62,10 +66,14 @@ def check_training(config: Config, images: TrainingSet, class_names: Sequence[st
 
 @dataclass(frozen=True)
 class _Checkpoints:
-    """Files of states: of the fine-tuned layers, one for all heads that use them, and of the SVMs, until the end."""
+    """Files of states: of the fine-tuned layers, one for all heads that use them, and of the SVMs, until the end.
+
+    calibration: the file of the SVMs that learn without a part of the images, by its number.
+    """
 
     layers: Path
     svms: Path
+    calibration: Callable[[int], Path]
 
 
 @dataclass(frozen=True)
@@ -128,12 +136,14 @@ class _Stages:
             "difficult": self.config.svm.difficult,
             "files": files,
         }
-        of_svms: dict[str, Any] = self.config.model_dump(mode="json") | {"files": files}
+        of_svms: dict[str, Any] = self.config.model_dump(mode="json", exclude={"calibration"}) | {"files": files}
         if self.layers is not None:
             of_svms["layers"] = self.layers.digest
+        held_out = self.config.calibration.model_dump()
         return _Checkpoints(
             state_file("fine-tuning", of_layers, data, images.cache),
             state_file("training", of_svms, data, images.cache),
+            lambda part: state_file("calibration", of_svms | {"held_out": held_out, "part": part}, data, images.cache),
         )
 
     def tune_layers(self, images: TrainingSet, checkpoint: Path) -> _Tuned:
@@ -160,3 +170,26 @@ class _Stages:
             return layered, layered
         pooled = scale(images) if self.config.regression.enabled else images
         return layered if tuned.softmax else scale(layered), pooled
+
+    def calibrate(
+        self, detector: Detector, for_svms: TrainingSet, tuned: _Tuned, checkpoints: _Checkpoints
+    ) -> Detector:
+        """The detector with the calibration of its scores.
+
+        Fine-tuned layers know the images that they learned from: those are held out that they were not shown.
+        """
+        if self.tunes:
+            shown_to_none = validation_split(for_svms, self.config.fine_tuning)[1].indices
+            parts = [learnable_without(for_svms, shown_to_none)]
+        else:
+            parts = held_out_parts(for_svms, self.config.calibration)
+        files = [checkpoints.calibration(part) for part in range(len(parts))]
+
+        def train(annotations: Sequence[Annotation], part: int) -> Scorer:
+            learners = replace(for_svms, annotations=annotations)
+            return tuned.softmax or train_svms(learners, self.config.svm, files[part], self.progress)
+
+        calibration = calibrate(detector, for_svms, parts, train, self.progress)
+        for file in files:
+            file.unlink(missing_ok=True)
+        return replace(detector, calibration=calibration)

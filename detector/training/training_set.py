@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -107,10 +107,10 @@ class TrainingSet:
         annotation = self.annotations[index]
         return bool(len(annotation.labels) if self.difficult else (~annotation.difficult).any())
 
-    def object_counts(self) -> NDArray[np.int64]:
-        """How many objects ``(K,)`` of each class there are to learn from."""
+    def object_counts(self, rows: Iterable[int] | None = None) -> NDArray[np.int64]:
+        """How many objects ``(K,)`` of each class there are to learn from, in all images or some."""
         counts = np.zeros(self.n_classes, np.int64)
-        for each in self.annotations:
+        for each in self.annotations if rows is None else (self.annotations[row] for row in rows):
             labels = each.labels if self.difficult else each.labels[~each.difficult]
             counts += np.bincount(labels, minlength=self.n_classes)
         return counts

@@ -24,7 +24,7 @@ class AskedImage:
     """An ``(H, W, 3)`` uint8 RGB image that the page asks about; its feature maps are computed once."""
 
     def __init__(self, detector: Ensemble, image: NDArray[np.uint8]) -> None:
-        self.explainer = Explainer(detector, image)
+        self.explainer = Explainer(detector.detectors, image)
 
     @cached_property
     def _found(self) -> Detections:

@@ -6,8 +6,11 @@ import numpy as np
 
 from detector.datasets.annotation import Annotation
 from detector.detections import Detections
+from detector.evaluation.outcomes import Outcomes, gather_outcomes
+from detector.evaluation.voc import by_class
 
 NAMES = ("cat", "dog", "sheep")
+CAT, DOG, SHEEP = range(3)
 Box = tuple[float, float, float, float]
 A, B, FAR = (0.0, 0.0, 10.0, 10.0), (20.0, 0.0, 30.0, 10.0), (80.0, 80.0, 90.0, 90.0)
 
@@ -29,3 +32,22 @@ def found(*rows: tuple[Box, int, float]) -> Detections:
         np.array([score for _, _, score in rows], np.float32),
         NAMES,
     )
+
+
+def random_images(seed: int) -> tuple[list[Annotation], list[Detections]]:
+    generator = np.random.default_rng(seed)
+    truths, detections = [], []
+    for number in range(30):
+        corners = generator.uniform(0, 300, (6, 2))
+        boxes = np.concatenate([corners, corners + generator.uniform(80, 200, (6, 2))], axis=1).astype(np.float32)
+        labels = generator.integers(0, 3, 6)
+        truths.append(Annotation(f"{number:06d}", Path(), boxes, labels, generator.random(6) < 0.2))
+        again = generator.integers(0, 6, 12)
+        moved = boxes[again] + generator.normal(0, 10, (12, 4)).astype(np.float32)
+        scores = generator.normal(size=12).astype(np.float32)
+        detections.append(Detections(moved, labels[again], scores, NAMES))
+    return truths, detections
+
+
+def outcomes_of(truths: list[Annotation], detections: list[Detections]) -> Outcomes:
+    return gather_outcomes(by_class([truth.image_id for truth in truths], detections), truths, NAMES)

@@ -6,27 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detector.datasets.annotation import Annotation
 from detector.detections import Detections
 from detector.evaluation.result_files import read_detections, write_detections
 from detector.evaluation.voc import Metric, by_class, evaluate_voc
-from tests.evaluation.boxes import NAMES, A, found, objects
+from tests.evaluation.boxes import NAMES, A, found, objects, random_images
 from tests.reference import slow_voc
-
-
-def random_images(seed: int) -> tuple[list[Annotation], list[Detections]]:
-    generator = np.random.default_rng(seed)
-    truths, detections = [], []
-    for number in range(30):
-        corners = generator.uniform(0, 300, (6, 2))
-        boxes = np.concatenate([corners, corners + generator.uniform(80, 200, (6, 2))], axis=1).astype(np.float32)
-        labels = generator.integers(0, 3, 6)
-        truths.append(Annotation(f"{number:06d}", Path(), boxes, labels, generator.random(6) < 0.2))
-        again = generator.integers(0, 6, 12)
-        moved = boxes[again] + generator.normal(0, 10, (12, 4)).astype(np.float32)
-        scores = generator.normal(size=12).astype(np.float32)
-        detections.append(Detections(moved, labels[again], scores, NAMES))
-    return truths, detections
 
 
 @pytest.mark.parametrize("metric", ["voc07", "area"])
@@ -89,8 +73,6 @@ def test_files_of_other_programs(tmp_path: Path) -> None:
         ("000012 0.5 1 one 9 9", "'one'"),
         ("000012 nan 1 1 9 9", "numbers must be finite, but got nan 1 1 9 9"),
         ("000012 0.5 1 1 inf 9", "numbers must be finite"),
-        ("000012 0.5 10 1 8 9", "a box must have x1 <= x2 and y1 <= y2, but got 10 1 8 9"),
-        ("000012 0.5 1 10 9 8", "a box must have x1 <= x2 and y1 <= y2"),
         ("\x80\x81 binary", "6 columns"),
     ],
 )
@@ -124,3 +106,27 @@ def test_write_rejects_what_the_files_cannot_hold(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="must fit in a file name"):
             write_detections(tmp_path, "val", ["1"], [Detections.empty([name])])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_boxes_that_no_object_can_have_are_false_detections(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As the devkit counts them: 1 of 3 detections is true, and the best."""
+    path = tmp_path / "comp4_det_val_cat.txt"
+    path.write_text("1 0.9 1 1 10 10\n1 0.8 10 1 1 10\n\n1 0.7 -9 1 0 10\n")
+    read = read_detections(tmp_path, "val", NAMES)
+    result = evaluate_voc(read, [objects("1", (A, 0, False), ((20.0, 0.0, 30.0, 10.0), 0, False))], NAMES)
+    np.testing.assert_allclose(result.curves["cat"].precision, [1, 1 / 2, 1 / 3])
+    np.testing.assert_allclose(result.curves["cat"].recall, [1 / 2, 1 / 2, 1 / 2])
+    assert caplog.messages == [
+        f"{path}:2: a box must have x1 <= x2 and y1 <= y2, but got 10 1 1 10: it counts as a false detection",
+        f"{path}:4: a box must lie in its image, which begins at 1 1, but got -9 1 0 10: "
+        "it counts as a false detection",
+    ]
+
+
+def test_twenty_warnings_are_enough(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / f"comp4_det_val_{name}.txt").write_text("1 0.5 10 1 8 9\n" * 15)
+    read = read_detections(tmp_path, "val", NAMES)
+    assert [len(each.scores) for each in read.values()] == [15, 15]
+    assert len(caplog.messages) == 21
+    assert caplog.messages[-1] == "10 more such lines"

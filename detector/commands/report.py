@@ -1,0 +1,155 @@
+"""A report to look at, from saved detections: python tools/report.py A [B] (--voc ROOT --split val | --coco JSON).
+
+A and B are folders of comp4 files, ours or anybody's, COCO result files, or folders of earlier reports. Of two runs,
+the report is on the second one, and shows what changed.
+"""
+
+from __future__ import annotations
+
+import platform
+import resource
+import shlex
+import sys
+from argparse import ArgumentTypeError, Namespace
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from detector import __version__
+from detector.commands.console import Parser, command, output_file
+from detector.commands.options import add_data_options, data_source, load_data, precomputed_boxes
+from detector.datasets.annotation import Dataset
+from detector.evaluation.coco_results import CocoIds, coco_ids, plain_ids, read_coco_results
+from detector.evaluation.coverage import Coverage, cover, gather_coverage
+from detector.evaluation.outcomes import Outcomes, gather_outcomes
+from detector.evaluation.result_files import read_detections
+from detector.evaluation.voc import ClassDetections
+from detector.runtime.optional import optional
+
+if TYPE_CHECKING:
+    from detector.report.write import Explain
+
+_PACKAGES = ("numpy", "opencv-python", "torch", "matplotlib")
+
+
+def parser() -> Parser:
+    parser = Parser(description="A report to look at, from saved detections; of two runs, with what changed.")
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        type=Path,
+        metavar="RUN",
+        help="a folder of comp4_det_<split or JSON>_<class>.txt files, a COCO result file, or the folder of a report; "
+        "two of them are compared",
+    )
+    add_data_options(parser)
+    parser.add_argument("--metric", choices=("voc07", "area"), default="voc07", help="11 points (default) or area")
+    parser.add_argument("--baseline", type=Path, metavar="FILE", help="the metrics.json of another run")
+    parser.add_argument(
+        "--output", type=output_folder, default="report", metavar="DIR", help="folder of the report (default: report)"
+    )
+    return parser
+
+
+@command
+def main() -> int:
+    options = parser().parse_args()
+    if len(options.runs) > 2:
+        raise ValueError(f"one run is reported on, or two are compared, but there are {len(options.runs)}")
+    data_source(options)
+    dataset = load_data(options, open_images=False, need_objects=options.classes is not None)
+    baseline = prepare_report(options, dataset)
+    split = options.split or options.coco.stem
+    ids = ids_of(options, dataset)
+    found = [
+        gather_outcomes(read_run(path, split, ids, dataset), dataset, dataset.class_names) for path in options.runs
+    ]
+    names = tuple(map(str, options.runs))
+    coverage = known_coverage(options.proposals, dataset)
+    path = make_report(options.output, found, dataset, options, coverage, {"detections": names[-1]}, baseline, names)
+    print(path)
+    return 0
+
+
+def output_folder(text: str) -> Path:
+    """Type of an option that names a folder to write to, refused before any work where it cannot be."""
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise ArgumentTypeError(f"{path} is a file, but must be a folder")
+    return output_file(str(path / "report.html")).parent
+
+
+def prepare_report(options: Namespace, dataset: Dataset) -> dict[str, Any] | None:
+    """The content of the baseline, if given; told before any work: what is missing, or cannot be compared."""
+    for package in ("matplotlib", "jinja2"):
+        optional(package, "report")
+    from detector.report.tables import read_baseline
+
+    return options.baseline and read_baseline(options.baseline, options.metric, len(dataset))
+
+
+def known_coverage(proposals: Path | None, dataset: Dataset) -> Coverage | None:
+    """What boxes that were computed elsewhere cover, if given."""
+    boxes = precomputed_boxes(proposals)
+    if boxes is None:
+        return None
+    parts = [boxes[each.image_id] for each in dataset]
+    covers = [cover(part, each.boxes) for part, each in zip(parts, dataset, strict=True)]
+    return gather_coverage(covers, [len(part) for part in parts])
+
+
+def make_report(
+    directory: Path,
+    runs: Sequence[Outcomes],
+    dataset: Dataset,
+    options: Namespace,
+    coverage: Coverage | None,
+    circumstances: Mapping[str, str],
+    baseline: Mapping[str, Any] | None,
+    names: tuple[str, ...] = (),
+    explain: Explain | None = None,
+) -> Path:
+    """Write the report on one run, or on the second of two called ``names``; the path of its page."""
+    from detector.evaluation.comparison import compare
+    from detector.report.run import Run, analyse
+    from detector.report.write import write_report
+
+    paths = tuple(each.path for each in dataset)
+    made = {"command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), **circumstances, **machine()}
+    analysis = analyse(Run(runs[-1], options.metric, dataset.name, paths, ids_of(options, dataset), coverage, made))
+    if len(runs) < 2:
+        return write_report(directory, analysis, explain, baseline)
+    return write_report(
+        directory, analysis, explain, baseline, compare(runs[0], runs[1], options.metric), (names[0], names[1])
+    )
+
+
+def machine() -> dict[str, str]:
+    """When, with how much memory, on which versions."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    found = []
+    for name in _PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return {
+        "date": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        "memory": f"{peak:.1f} GB at most",
+        "versions": ", ".join([f"spp-detector {__version__}", f"Python {platform.python_version()}", *found]),
+    }
+
+
+def ids_of(options: Namespace, dataset: Dataset) -> CocoIds:
+    """What COCO's files call the images and classes of the data set that was loaded."""
+    return plain_ids(dataset) if options.coco is None else coco_ids(options.coco, dataset)
+
+
+def read_run(path: Path, split: str, ids: CocoIds, dataset: Dataset) -> dict[str, ClassDetections]:
+    """Saved detections of whatever form."""
+    saved = path / "detections.json"
+    if saved.is_file() or path.is_file():
+        return read_coco_results(saved if saved.is_file() else path, ids, dataset.class_names)
+    return read_detections(path, split, dataset.class_names)

@@ -1,0 +1,71 @@
+"""What proposals could reach at all: how well the best of the first so many covers each object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.boxes import Boxes, iou
+from detector.evaluation.error_kinds import ErrorKinds, lost_by_missing
+from detector.evaluation.outcomes import Mask, Outcomes
+from detector.evaluation.voc import Metric
+
+NUMBERS = (1, 3, 10, 30, 100, 300, 1000, 2000, 5000)
+"""Of proposals, for which recall is told."""
+COVERED_IOU = 0.5
+
+
+class Coverage(NamedTuple):
+    """best: (M, len(NUMBERS)) float32, IoU of each object with the best of the first NUMBERS proposals of its image.
+
+    n_proposals: (images,) int64.
+    """
+
+    best: NDArray[np.float32]
+    n_proposals: NDArray[np.int64]
+
+    def covered(self) -> Mask:
+        """Objects, (M,), that some proposal overlaps enough to find them."""
+        return self.best[:, -1] >= COVERED_IOU
+
+    def recall(self, wanted: Mask, min_iou: float) -> NDArray[np.float64]:
+        """The share of wanted objects that the first NUMBERS proposals overlap by ``min_iou``; NaN without any."""
+        best = self.best[wanted]
+        return (best >= min_iou).mean(axis=0) if len(best) else np.full(len(NUMBERS), np.nan)
+
+
+def cover(proposals: Boxes, objects: Boxes) -> NDArray[np.float32]:
+    """The rows of `Coverage.best` for the (G, 4) objects of an image with (R, 4) proposals, best first."""
+    best = np.zeros((len(objects), len(NUMBERS)), np.float32)
+    if len(proposals):
+        running = np.maximum.accumulate(iou(proposals, objects.astype(np.float32)), axis=0)
+        last = np.minimum(NUMBERS, len(proposals)) - 1
+        best[:] = running[last].T
+        best[:, -1] = running[-1]
+    return best
+
+
+def gather_coverage(parts: Sequence[NDArray[np.float32]], n_proposals: Sequence[int]) -> Coverage:
+    """The coverage of all images from that of each (`cover`), in order."""
+    return Coverage(np.concatenate([np.zeros((0, len(NUMBERS)), np.float32), *parts]), np.array(n_proposals, np.int64))
+
+
+class MissedReason(NamedTuple):
+    """Why objects were missed: how many, what that costs in mAP as a fraction of 1, and which they are, (M,) bool."""
+
+    name: str
+    lost: float
+    objects: Mask
+
+
+def missed_reasons(
+    outcomes: Outcomes, errors: ErrorKinds, coverage: Coverage, metric: Metric
+) -> tuple[MissedReason, MissedReason]:
+    """Missed objects that no proposal covered, and those that one covered, but that scored low."""
+    covered = coverage.covered()
+    parts = (("no proposal covered it", errors.missed & ~covered), ("covered, but scored low", errors.missed & covered))
+    uncovered, low = (MissedReason(name, lost_by_missing(outcomes, rows, metric), rows) for name, rows in parts)
+    return uncovered, low

@@ -1,0 +1,233 @@
+"""The page: all sections with their numbers, plots and images, by a template that escapes what it is given."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+from detector.evaluation.comparison import Comparison
+from detector.evaluation.scores import are_probabilities
+from detector.report import plots
+from detector.report.images import Embedded
+from detector.report.run import Analysis, mean_precision
+from detector.report.samples import MOST, Samples
+from detector.runtime.optional import optional
+
+KIND_TEXTS = {
+    "class": "a good box, the wrong class",
+    "location": "the right class, a poor box (IoU below 0.5)",
+    "both": "near an object, wrong class and poor box",
+    "duplicate": "a second box on an object that was found",
+    "background": "nothing is there",
+    "missed": "an object that no box came near",
+}
+GALLERIES = {
+    "class": "Wrong class",
+    "location": "Poor box",
+    "both": "Wrong class and poor box",
+    "background": "Nothing there",
+    "duplicate": "Duplicates",
+    "missed": "Missed objects, the largest first",
+    "fault": "Is the label right? Confident detections that the labels contradict",
+    "best": "Best hits",
+}
+IMAGES_HERE = "<!-- images -->"
+"""Where `image_elements` go; nothing that is escaped can look like it."""
+_STATIC = ("report.css", "report.js")
+
+
+def render_page(
+    analysis: Analysis,
+    samples: Samples,
+    evidence: Mapping[int, tuple[Embedded, str]],
+    baseline: Mapping[str, Any] | None = None,
+    comparison: Comparison | None = None,
+    names: tuple[str, str] = ("A", "B"),
+) -> str:
+    """The page without its images, which stand in place of `IMAGES_HERE`.
+
+    evidence: a heat map and a line, by the number of a sample. names: of the two runs of a ``comparison``.
+    """
+    jinja2: Any = optional("jinja2", "report")
+    template = files("detector.report") / "report.html"
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters |= {"percent": percent, "number": number}
+    style, script = ((files("detector.report") / name).read_text(encoding="utf-8") for name in _STATIC)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    page: str = environment.from_string(template.read_text(encoding="utf-8")).render(
+        a=analysis,
+        o=analysis.run.outcomes,
+        style=jinja2.utils.markupsafe.Markup(style),
+        script=jinja2.utils.markupsafe.Markup(script),
+        script_digest=digest,
+        data=jinja2.utils.markupsafe.Markup(to_script(_data(samples, evidence))),
+        images_here=jinja2.utils.markupsafe.Markup(IMAGES_HERE),
+        evidence=evidence,
+        sets=samples.sets,
+        summary=_summary(analysis, baseline),
+        rows=_class_rows(analysis),
+        kinds=_kind_rows(analysis),
+        galleries=_galleries(samples),
+        never_found=[int((group.objects & analysis.run.outcomes.missed).sum()) for group in analysis.groups],
+        plots={name: jinja2.utils.markupsafe.Markup(svg) for name, svg in _plots(analysis).items()},
+        comparison=comparison and _comparison(analysis, comparison),
+        names=names,
+        most=MOST,
+    )
+    return page
+
+
+def image_elements(kind: str, images: Mapping[int, Embedded]) -> str:
+    """Images as elements that the page's script refers to, by kind and number."""
+    return "\n".join(
+        f'<image id="{kind}-{key}" x="{each.box[0]}" y="{each.box[1]}" width="{each.box[2] - each.box[0]}" '
+        f'height="{each.box[3] - each.box[1]}" preserveAspectRatio="none" href="{each.url}"/>'
+        for key, each in images.items()
+    )
+
+
+def to_script(content: Any) -> str:
+    """JSON that may stand in a script element: nothing in it ends the element or opens another one."""
+    text = json.dumps(content, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A fraction of 1 as per cent; a dash for an unknown one."""
+    return "–" if value is None or not np.isfinite(value) else f"{100 * value:.{digits}f}"  # noqa: RUF001
+
+
+def number(value: float, digits: int = 2) -> str:
+    """A number; a dash for one that is not finite."""
+    # the typographic minus, and none before a zero
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "\u2212") if np.isfinite(value) else "–"  # noqa: RUF001
+
+
+def _data(samples: Samples, evidence: Mapping[int, tuple[Embedded, str]]) -> dict[str, Any]:
+    """What the script of the page builds tiles from."""
+    outcomes = samples.analysis.run.outcomes
+    content = samples.to_json()
+    used = {record[0] for record in content["samples"]}
+    sizes = samples.analysis.sizes
+    return content | {
+        "classes": outcomes.class_names,
+        "images": {
+            image: [outcomes.image_ids[image], int(sizes[image, 1]), int(sizes[image, 0])] for image in sorted(used)
+        },
+        "evidence": {sample: text for sample, (_, text) in evidence.items()},
+    }
+
+
+def _summary(analysis: Analysis, baseline: Mapping[str, Any] | None) -> dict[str, Any]:
+    run, outcomes = analysis.run, analysis.run.outcomes
+    mean = mean_precision(analysis, run.metric)
+    return {
+        "mean": mean,
+        "error": analysis.mean_errors[run.metric],
+        "rule": {"voc07": "VOC2007's 11 points", "area": "area under the curve"}[run.metric],
+        "images": len(outcomes.image_ids),
+        "empty": len(outcomes.image_ids) - len(np.unique(outcomes.objects.images)),
+        "objects": int(outcomes.wanted.sum()),
+        "difficult": int(outcomes.objects.difficult.sum()),
+        "difference": None if baseline is None else mean - baseline["mAP"],
+        "baseline": baseline,
+    }
+
+
+def _class_rows(analysis: Analysis) -> list[dict[str, Any]]:
+    run = analysis.run
+    return [
+        {
+            "name": name,
+            "precision": analysis.precisions[run.metric][label],
+            "error": analysis.errors[run.metric][label],
+            "point": analysis.curves[label].best,
+            "voc07": analysis.precisions["voc07"][label],
+            "area": analysis.precisions["area"][label],
+        }
+        for label, name in enumerate(run.outcomes.class_names)
+    ]
+
+
+def _kind_rows(analysis: Analysis) -> list[dict[str, Any]]:
+    """Error kinds with the width of their bars: the costliest has all."""
+    counts = analysis.kinds.counts()
+    rows: list[dict[str, Any]] = [
+        {"key": f"kind-{kind}", "name": kind, "text": text, "count": counts[kind], "lost": analysis.lost[kind]}
+        for kind, text in KIND_TEXTS.items()
+    ]
+    for index, reason in enumerate(analysis.reasons):
+        count = int(reason.objects.sum())
+        rows.append(
+            {
+                "key": f"reason-{index}",
+                "name": reason.name,
+                "text": "of those missed",
+                "count": count,
+                "lost": reason.lost,
+            }
+        )
+    most = max(row["lost"] for row in rows) or 1.0
+    return [row | {"width": 100 * row["lost"] / most} for row in rows]
+
+
+def _galleries(samples: Samples) -> list[dict[str, Any]]:
+    labels = range(len(samples.analysis.run.outcomes.class_names))
+    found = []
+    for kind, title in GALLERIES.items():
+        keys = [f"{kind}-{label}" for label in labels if f"{kind}-{label}" in samples.sets]
+        found.append({"kind": kind, "title": title, "shown": keys})
+    return found
+
+
+def _plots(analysis: Analysis) -> dict[str, str]:
+    coverage, wanted = analysis.run.coverage, analysis.run.outcomes.wanted
+    found = {"scores": plots.plot_scores(analysis.bins), "f1": plots.plot_f1(analysis.all_classes)}
+    if are_probabilities(analysis.run.outcomes):
+        found["calibration"] = plots.plot_calibration(analysis.bins)
+    if coverage is not None:
+        found["coverage_number"] = plots.plot_coverage_by_number(coverage, wanted)
+        found["coverage_iou"] = plots.plot_coverage_by_iou(coverage, wanted)
+    for label, curve in enumerate(analysis.curves):
+        found[f"pr-{label}"] = plots.plot_precision_recall(analysis.run.outcomes, label)
+        found[f"f1-{label}"] = plots.plot_f1(curve)
+    return {name: plots.with_ids(svg, name) for name, svg in found.items()}
+
+
+def _comparison(analysis: Analysis, comparison: Comparison) -> dict[str, Any]:
+    outcomes = analysis.run.outcomes
+    gained, lost = (
+        np.bincount(outcomes.objects.images[rows], minlength=len(outcomes.image_ids))
+        for rows in (comparison.gained, comparison.lost)
+    )
+    changed = comparison.changed_images()
+    return {
+        "mean": comparison.mean_difference,
+        "error": comparison.mean_error,
+        "classes": [
+            {"name": name, "difference": difference, "error": error}
+            for name, difference, error in zip(
+                outcomes.class_names, comparison.differences, comparison.errors, strict=True
+            )
+        ],
+        "gained": int(comparison.gained.sum()),
+        "lost": int(comparison.lost.sum()),
+        "changed": len(changed),
+        "images": [
+            {
+                "key": f"image-{image}",
+                "name": outcomes.image_ids[image],
+                "gained": int(gained[image]),
+                "lost": int(lost[image]),
+                "before": int(comparison.false_before[image]),
+                "after": int(comparison.false_after[image]),
+            }
+            for image in changed[:MOST].tolist()
+        ],
+    }

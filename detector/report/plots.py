@@ -1,0 +1,183 @@
+"""Curves as SVG inside the page, by matplotlib; no text of the data goes into them."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.evaluation.coverage import NUMBERS, Coverage
+from detector.evaluation.outcomes import Mask, Outcomes
+from detector.evaluation.scores import ScoreBins
+from detector.evaluation.thresholds import ThresholdCurve
+from detector.runtime.optional import optional
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BLUE, ORANGE, GREEN, GREY, INK = "#0072b2", "#d55e00", "#009e73", "#b8bec6", "#30363d"
+_SMALL, _WIDE = (2.3, 1.75), (4.6, 2.7)
+_MOST_POINTS = 240
+_HALVES = (0.0, 0.5, 1.0)
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "spp-report",
+    "font.family": "sans-serif",
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.linewidth": 0.8,
+    "axes.grid": True,
+    "grid.color": "#eceff2",
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+}
+
+
+def plot_precision_recall(outcomes: Outcomes, label: int) -> str:
+    """Precision against recall, the area below its envelope, and the eleven points."""
+    rows = outcomes.of_class(label)
+    true = outcomes.true[rows][outcomes.counted[rows]]
+    n_true = np.cumsum(true)
+    recall = n_true / max(int(outcomes.n_wanted()[label]), 1)
+    precision = n_true / np.arange(1, len(true) + 1)
+    best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
+    tenths = np.arange(11) / 10
+    at_tenths = best[np.searchsorted(recall, tenths - 1e-9)]
+    few = _few(recall)
+
+    def draw(axes: Axes) -> None:
+        if len(true):
+            # the envelope holds from the recall before on
+            axes.fill_between(
+                np.append(0, recall[few]), np.append(best[0], best[:-1][few]), step="pre", color="#d5e8f4"
+            )
+            axes.plot(recall[few], precision[few], color=BLUE, linewidth=1.2)
+        axes.plot(tenths, at_tenths, ".", color=ORANGE, markersize=3.5, clip_on=False)
+        axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision", xticks=_HALVES, yticks=_HALVES)
+
+    return to_svg(draw, _SMALL)
+
+
+def plot_f1(curve: ThresholdCurve) -> str:
+    """F1, and fainter precision and recall, against the threshold; the best one is marked."""
+    few = _few(-curve.thresholds)
+
+    def draw(axes: Axes) -> None:
+        if len(few):
+            axes.plot(curve.thresholds[few], curve.precision[few], color=GREY, linewidth=0.9)
+            axes.plot(curve.thresholds[few], curve.recall[few], color=GREY, linewidth=0.9, linestyle=":")
+            axes.plot(curve.thresholds[few], curve.f1[few], color=BLUE, linewidth=1.4)
+            axes.axvline(curve.best.threshold, color=ORANGE, linewidth=1)
+            axes.plot([curve.best.threshold], [curve.best.f1], "o", color=ORANGE, markersize=3.5)
+        axes.set(ylim=(0, 1.02), xlabel="threshold", ylabel="F1", yticks=_HALVES)
+        axes.locator_params(axis="x", nbins=4)
+
+    return to_svg(draw, _SMALL)
+
+
+def plot_coverage_by_number(coverage: Coverage, wanted: Mask) -> str:
+    """The share of objects that the first so many proposals cover, at three overlaps."""
+    counts = np.array(NUMBERS)
+    used = counts <= max(int(coverage.n_proposals.max(initial=1)), NUMBERS[2]) * 1.2
+
+    def draw(axes: Axes) -> None:
+        for min_iou, colour in ((0.5, BLUE), (0.7, GREEN), (0.9, ORANGE)):
+            recall = coverage.recall(wanted, min_iou)[used]
+            axes.plot(counts[used], recall, "o-", color=colour, markersize=3, linewidth=1.3, label=f"IoU {min_iou}")
+        axes.set(xscale="log", ylim=(0, 1.02), xlabel="proposals an image", ylabel="objects covered")
+        axes.legend()
+
+    return to_svg(draw, _WIDE)
+
+
+def plot_coverage_by_iou(coverage: Coverage, wanted: Mask) -> str:
+    """The share of objects that proposals cover, against the overlap asked for."""
+    ious = np.linspace(0.5, 1, 26)
+
+    def draw(axes: Axes) -> None:
+        for column, colour in ((NUMBERS.index(100), ORANGE), (NUMBERS.index(1000), GREEN), (len(NUMBERS) - 1, BLUE)):
+            best = coverage.best[wanted, column]
+            share = [(best >= iou).mean() if len(best) else 0.0 for iou in ious]
+            name = "all" if column == len(NUMBERS) - 1 else f"first {NUMBERS[column]}"
+            axes.plot(ious, share, color=colour, linewidth=1.3, label=name)
+        axes.set(xlim=(0.5, 1), ylim=(0, 1.02), xlabel="IoU", ylabel="objects covered")
+        axes.legend()
+
+    return to_svg(draw, _WIDE)
+
+
+def plot_scores(bins: ScoreBins) -> str:
+    """Numbers of true detections upwards and of false ones downwards, by score; every bar is one to click."""
+    widths = np.diff(bins.edges)
+
+    def draw(axes: Axes) -> None:
+        for name, counts, colour in (("true", bins.n_true, BLUE), ("false", -bins.n_false, ORANGE)):
+            heights = np.sign(counts) * np.log10(1 + np.abs(counts))
+            bars = axes.bar(bins.edges[:-1], heights, widths * 0.92, align="edge", color=colour, label=name)
+            for number, bar in enumerate(bars):
+                if counts[number]:
+                    bar.set_gid(f"show-{name}-bin-{number}")
+        ticks = np.arange(-6, 7)
+        low, high = axes.get_ylim()
+        ticks = ticks[(ticks >= np.floor(low)) & (ticks <= np.ceil(high))]
+        axes.set_yticks(ticks, [f"{10 ** abs(int(tick)):,}" if tick else "0" for tick in ticks])
+        axes.axhline(0, color=INK, linewidth=0.8)
+        axes.set(xlabel="score", ylabel="detections")
+        axes.legend()
+
+    return to_svg(draw, _WIDE)
+
+
+def plot_calibration(bins: ScoreBins) -> str:
+    """The share of true detections against their mean score."""
+
+    def draw(axes: Axes) -> None:
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
+        known = ~np.isnan(bins.mean_score)
+        axes.plot(bins.mean_score[known], bins.share_true[known], "o-", color=BLUE, markersize=3.5, linewidth=1.3)
+        axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="mean probability", ylabel="share of true ones")
+
+    return to_svg(draw, _WIDE)
+
+
+def to_svg(draw: Callable[[Axes], None], size: tuple[float, float]) -> str:
+    """What ``draw`` draws, as an element to stand in a page: no header, no addresses, no sizes but a view box."""
+    matplotlib: Any = optional("matplotlib", "report")
+    figure_module: Any = optional("matplotlib.figure", "report")
+    with matplotlib.rc_context(_STYLE):
+        figure = figure_module.Figure(figsize=size, layout="constrained")
+        draw(figure.add_subplot())
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = stream.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r' id="show-([\w-]+)"', r' data-set="\1"', svg)
+    svg = re.sub(r' id="(?!m[0-9a-f]{9}|p[0-9a-f]{9})[^"]*"', "", svg)
+    return re.sub(r"<!--.*?-->\s*|\n\s*", lambda found: "" if found[0].startswith("<!") else "\n", svg, flags=re.DOTALL)
+
+
+def with_ids(svg: str, prefix: str) -> str:
+    """The plot with ids of its own: equal parts of several plots have equal ones."""
+    return re.sub(r'(id="|url\(#|href="#)([mp][0-9a-f]{9})', rf"\1{prefix}-\2", svg)
+
+
+def _few(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Rows of ascending values that are enough to draw a curve over them: all, or evenly spread ones and the last."""
+    if len(values) <= _MOST_POINTS:
+        return np.arange(len(values))
+    rows = np.searchsorted(values, np.linspace(values[0], values[-1], _MOST_POINTS))
+    return np.unique(np.append(rows, len(values) - 1))

@@ -1,0 +1,172 @@
+"""A run to report on, and all numbers of it, each computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.evaluation.bootstrap import resample_precisions, standard_errors
+from detector.evaluation.coco_results import CocoIds
+from detector.evaluation.coverage import Coverage, MissedReason, missed_reasons
+from detector.evaluation.error_kinds import ErrorKinds, find_error_kinds, lost_precision
+from detector.evaluation.groups import Group, find_groups
+from detector.evaluation.label_faults import LabelFaults, find_label_faults
+from detector.evaluation.outcomes import Outcomes
+from detector.evaluation.scores import ScoreBins, bin_scores
+from detector.evaluation.thresholds import Confusion, ThresholdCurve, find_confusion, threshold_curve
+from detector.evaluation.voc import Metric
+from detector.images.files import image_size
+
+METRICS: tuple[Metric, ...] = ("voc07", "area")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Detections in a data set, and how they came about.
+
+    outcomes: what became of them. metric: the rule of the first line. data: the name of the data set.
+    paths: the file of each image, which may be missing. ids: what COCO's files call images and classes.
+    coverage: what proposals cover, if known.
+    circumstances: lines such as "command", "time", for the last section; names and texts.
+    """
+
+    outcomes: Outcomes
+    metric: Metric
+    data: str
+    paths: tuple[Path, ...]
+    ids: CocoIds
+    coverage: Coverage | None = None
+    circumstances: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """All numbers of a run.
+
+    sizes: (images, 2) int64, height and width, 0 for files that cannot be read.
+    precisions, errors: by metric, (K,) average precision of each class and its standard error.
+    mean_errors: by metric, the standard error of mAP.
+    """
+
+    run: Run
+    sizes: NDArray[np.int64]
+    precisions: dict[Metric, NDArray[np.float64]]
+    errors: dict[Metric, NDArray[np.float64]]
+    mean_errors: dict[Metric, float]
+    kinds: ErrorKinds
+    lost: dict[str, float]
+    reasons: tuple[MissedReason, ...]
+    curves: list[ThresholdCurve]
+    all_classes: ThresholdCurve
+    confusion: Confusion
+    groups: list[Group]
+    bins: ScoreBins
+    faults: LabelFaults
+
+
+def analyse(run: Run, resamples: int = 1000) -> Analysis:
+    """Compute all numbers; the threshold of the confusion matrix is that of the best F1 over all classes together."""
+    outcomes = run.outcomes
+    resampled = {metric: standard_errors(resample_precisions(outcomes, metric, resamples)) for metric in METRICS}
+    kinds = find_error_kinds(outcomes)
+    reasons = () if run.coverage is None else missed_reasons(outcomes, kinds, run.coverage, run.metric)
+    all_classes = threshold_curve(outcomes)
+    sizes = sizes_of(run.paths)
+    return Analysis(
+        run,
+        sizes,
+        {metric: outcomes.average_precisions(metric) for metric in METRICS},
+        {metric: errors for metric, (errors, _) in resampled.items()},
+        {metric: mean for metric, (_, mean) in resampled.items()},
+        kinds,
+        lost_precision(outcomes, kinds, run.metric),
+        reasons,
+        [threshold_curve(outcomes, label) for label in range(len(outcomes.class_names))],
+        all_classes,
+        find_confusion(outcomes, all_classes.best.threshold),
+        find_groups(outcomes, run.metric, sizes if sizes.all() else None),
+        bin_scores(outcomes),
+        find_label_faults(outcomes, kinds),
+    )
+
+
+def sizes_of(paths: tuple[Path, ...]) -> NDArray[np.int64]:
+    """Height and width of each image, (N, 2), from the headers; 0 for a file that cannot be read."""
+    sizes = np.zeros((len(paths), 2), np.int64)
+    for row, path in enumerate(paths):
+        try:
+            sizes[row] = image_size(path)
+        except (OSError, ValueError):
+            continue
+    return sizes
+
+
+def fraction(value: float) -> float | None:
+    """A number for JSON: None in place of NaN and infinity."""
+    return float(value) if np.isfinite(value) else None
+
+
+def to_metrics(analysis: Analysis) -> dict[str, Any]:
+    """All numbers as JSON-able values; fractions of 1, None for unknown ones."""
+    run, outcomes = analysis.run, analysis.run.outcomes
+    precisions = analysis.precisions[run.metric]
+    names, n_wanted = outcomes.class_names, outcomes.n_wanted()
+    return {
+        "metric": run.metric,
+        "mAP": fraction(mean_precision(analysis, run.metric)),
+        "mAP_error": fraction(analysis.mean_errors[run.metric]),
+        "AP": {name: fraction(value) for name, value in zip(names, precisions, strict=True)},
+        "images": len(outcomes.image_ids),
+        "images_without_objects": len(outcomes.image_ids) - len(np.unique(outcomes.objects.images)),
+        "objects": int(n_wanted.sum()),
+        "difficult_objects": int(outcomes.objects.difficult.sum()),
+        "detections": len(outcomes.scores),
+        "data": run.data,
+        "threshold": fraction(analysis.confusion.threshold),
+        "classes": {name: _class_metrics(analysis, label) for label, name in enumerate(names)},
+        "errors": {
+            kind: {"count": count, "mAP_lost": analysis.lost[kind]} for kind, count in analysis.kinds.counts().items()
+        },
+        "missed_because": {
+            reason.name: {"count": int(reason.objects.sum()), "mAP_lost": reason.lost} for reason in analysis.reasons
+        },
+        "confusion": {"class_names": [*names, "background"], "matrix": analysis.confusion.matrix.tolist()},
+        "groups": [
+            {
+                "kind": group.kind,
+                "name": group.name,
+                "objects": int(group.objects.sum()),
+                "mAP": fraction(group.mean_precision),
+                "recall": fraction(group.recall),
+            }
+            for group in analysis.groups
+        ],
+        "circumstances": dict(run.circumstances),
+    }
+
+
+def mean_precision(analysis: Analysis, metric: Metric) -> float:
+    """mAP as a fraction of 1; NaN without objects."""
+    known = analysis.precisions[metric][~np.isnan(analysis.precisions[metric])]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def _class_metrics(analysis: Analysis, label: int) -> dict[str, Any]:
+    point = analysis.curves[label].best
+    return {
+        **{f"AP_{metric}": fraction(analysis.precisions[metric][label]) for metric in METRICS},
+        **{f"AP_{metric}_error": fraction(analysis.errors[metric][label]) for metric in METRICS},
+        "objects": point.n_objects,
+        "threshold": fraction(point.threshold),
+        "F1": point.f1,
+        "precision": point.precision,
+        "recall": point.recall,
+        "true": point.n_true,
+        "false": point.n_false,
+        "missed": point.n_missed,
+    }

@@ -1,0 +1,79 @@
+"""Which names results get in a folder: never twice the same, never that of an input, never that of others' files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+_OURS = ".spp-detect"
+_LONGEST_NAME = 255  # bytes, on all common file systems
+_NUMBERS = 32
+"""Bytes that are left for a number and an ending."""
+
+
+class ResultFolder:
+    """A folder for results. A hidden file in it lists what was written by this program, and may be replaced by it.
+
+    inputs: files that are read, which no result replaces.
+    overwrite: whether results may replace other files, too, but for inputs.
+    """
+
+    def __init__(self, folder: Path, inputs: Iterable[Path], overwrite: bool = False) -> None:
+        self.folder = folder
+        self._overwrite = overwrite
+        self._taken = {os.path.realpath(path) for path in inputs}
+        list_of_ours = folder / _OURS
+        self._ours = set(os.fsdecode(list_of_ours.read_bytes()).split("\0")) if list_of_ours.is_file() else set()
+
+    def may_write(self, path: Path) -> bool:
+        """Whether a name is free: not taken by this run, and of no file or of one that may be replaced."""
+        if os.path.realpath(path) in self._taken:
+            return False
+        return self._overwrite or not os.path.lexists(path) or self._name(path) in self._ours
+
+    def take(self, path: Path) -> None:
+        """Make a name that is free ours, and the folders that it lies in."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._taken.add(os.path.realpath(path))
+        if (name := self._name(path)) not in self._ours:
+            self._ours.add(name)
+            with (self.folder / _OURS).open("ab") as file:
+                file.write(os.fsencode(f"{name}\0"))
+
+    def fixed(self, name: str) -> Path:
+        """A file of this name and no other, taken. Raises ValueError where it is not free."""
+        path = self.folder / name
+        if not self.may_write(path):
+            raise ValueError(f"{path} is there, and not written by this program; say --overwrite to replace it")
+        self.take(path)
+        return path
+
+    def numbered(self, stem: str, patterns: Sequence[str]) -> list[Path]:
+        """Free files of a stem, taken: of each pattern, such as "voc/*.xml", with the stem for the star.
+
+        All get the same number, such as "voc/dog_2.xml", where a name is not free.
+        """
+        number = 1
+        while True:
+            name = fitting(stem) if number == 1 else f"{fitting(stem)}_{number}"
+            paths = [self.folder / pattern.replace("*", name) for pattern in patterns]
+            if all(map(self.may_write, paths)):
+                for path in paths:
+                    self.take(path)
+                return paths
+            number += 1
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
+
+
+def fitting(stem: str) -> str:
+    """The start of a stem that leaves room for a number and an ending in the name of a file."""
+    return os.fsdecode(os.fsencode(stem)[: _LONGEST_NAME - _NUMBERS])
+
+
+def folder_name(class_name: str) -> str:
+    """A class name as that of a folder: what could lead elsewhere or is no letter becomes an underscore."""
+    name = "".join(letter if letter.isprintable() and letter not in '/\\:*?"<>|' else "_" for letter in class_name)
+    return fitting(name).strip(". ") or "_"

@@ -1,0 +1,87 @@
+"""One file for the detections of all images, written as they come: JSON, JSON lines, CSV, COCO.
+
+Each function makes a context that gives what to call with the record of an image::
+
+    {"image": path, "width": int, "height": int, "detections": Detections.to_records()}
+
+The file is there, whole, when the context ends well. Memory does not grow with the number of images.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from detector.runtime.json_stream import json_array, whole_text
+
+Add = Callable[[Mapping[str, Any]], None]
+
+CSV_COLUMNS = ("image", "width", "height", "label", "score", "probability", "x1", "y1", "x2", "y2")
+
+
+@contextmanager
+def json_lines(path: Path) -> Iterator[Add]:
+    """A JSON object a line, one for each image."""
+    with whole_text(path) as file:
+        yield lambda record: print(json.dumps(record), file=file)
+
+
+@contextmanager
+def csv_table(path: Path) -> Iterator[Add]:
+    """A row for each detection, under a head; images without any have none. Without calibration, cells are empty."""
+
+    def add(record: Mapping[str, Any]) -> None:
+        start = [record["image"], record["width"], record["height"]]
+        for each in record["detections"]:
+            rows.writerow([*start, each["label"], each["score"], each.get("probability", ""), *each["box"]])
+
+    with whole_text(path) as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(CSV_COLUMNS)
+        yield add
+
+
+@contextmanager
+def coco_file(path: Path, class_names: Sequence[str]) -> Iterator[Add]:
+    """A data set in COCO's form, ids counted from 1; annotations have scores, and probabilities with a calibration.
+
+    class_names: categories, which may still come to the sequence before the end.
+    """
+    n_images = n_objects = 0
+
+    def add(record: Mapping[str, Any]) -> None:
+        nonlocal n_images, n_objects
+        n_images += 1
+        image = {"id": n_images, "file_name": record["image"], "width": record["width"], "height": record["height"]}
+        file.write(f"{',' if n_images > 1 else ''}\n{json.dumps(image)}")
+        for each in record["detections"]:
+            n_objects += 1
+            x1, y1, x2, y2 = each["box"]
+            row = {"id": n_objects, "image_id": n_images, "category_id": class_names.index(each["label"]) + 1}
+            row |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "iscrowd": 0}
+            row |= {name: each[name] for name in ("score", "probability") if name in each}
+            objects.write(f"{',' if n_objects > 1 else ''}\n{json.dumps(row)}")
+
+    with whole_text(path) as file, tempfile.TemporaryFile("w+", encoding="utf-8") as objects:
+        file.write('{"images": [')
+        yield add
+        file.write('\n],\n"annotations": [')
+        objects.seek(0)
+        shutil.copyfileobj(objects, file)
+        categories = [{"id": number, "name": name} for number, name in enumerate(class_names, 1)]
+        file.write(f'\n],\n"categories": {json.dumps(categories)}}}\n')
+
+
+STREAMS: Mapping[str, tuple[str, Callable[[Path, Sequence[str]], AbstractContextManager[Add]]]] = {
+    "json": ("detections.json", lambda path, class_names: json_array(path)),
+    "jsonl": ("detections.jsonl", lambda path, class_names: json_lines(path)),
+    "csv": ("detections.csv", lambda path, class_names: csv_table(path)),
+    "coco": ("coco.json", coco_file),
+}
+"""By the name of the format: the file in the folder of results, and what writes it."""

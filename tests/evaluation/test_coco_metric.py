@@ -1,0 +1,101 @@
+"""COCO's average precision by hand, and through pycocotools' own files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detector.detections import Detections
+from detector.evaluation.calibration_error import calibration_error
+from detector.evaluation.coco_metric import evaluate_coco
+from detector.evaluation.voc import by_class
+from detector.runtime.optional import MissingPackageError
+from tests.evaluation.boxes import FAR, NAMES, A, B, found, objects
+from tests.evaluation.test_evaluation_files import random_images
+
+BIG, BIG_80 = (0.0, 0.0, 100.0, 100.0), (0.0, 0.0, 80.0, 100.0)
+
+
+def test_an_overlap_of_eight_tenths_counts_at_seven_of_ten_thresholds(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pycocotools")
+    truths = [objects("1", (BIG, 0, False)), objects("2", (A, 0, False), (A, 1, True))]
+    detections = [found((BIG_80, 0, 0.9)), found()]
+    result = evaluate_coco(by_class(["1", "2"], detections), truths, NAMES)
+    # one of two objects, best first: precision 1 at the recalls 0, .01 .. .5, which are 51 of 101
+    ap = 51 / 101
+    assert result.numbers["AP50"] == result.numbers["AP75"] == pytest.approx(ap)
+    # at IoU .5, .55 .. .8 of .5 .. .95
+    assert result.mAP == result.AP["cat"] == pytest.approx(0.7 * ap)
+    assert result.numbers["AP_large"] == pytest.approx(0.7)
+    assert result.numbers["AP_small"] == 0
+    for name in ("dog", "sheep"):  # a crowd only, and nothing
+        assert np.isnan(result.AP[name])
+    assert np.isnan(result.numbers["AP_medium"])
+    written = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert written["metric"] == "coco" and written["AP"]["dog"] is None and written["images"] == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_equals_the_files_of_pycocotools(tmp_path: Path) -> None:
+    coco = pytest.importorskip("pycocotools.coco")
+    cocoeval = pytest.importorskip("pycocotools.cocoeval")
+    truths, detections = random_images(0)
+    content = {
+        "images": [{"id": number} for number in range(len(truths))],
+        "categories": [{"id": 7 + label, "name": name} for label, name in enumerate(NAMES)],
+        "annotations": [],
+    }
+    for number, each in enumerate(truths):
+        for (x1, y1, x2, y2), label, crowd in zip(each.boxes.tolist(), each.labels, each.difficult, strict=True):
+            row = {"image_id": number, "category_id": 7 + int(label), "iscrowd": int(crowd)}
+            row |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)}
+            content["annotations"].append(row | {"id": 1 + len(content["annotations"])})
+    ids = {name: 7 + label for label, name in enumerate(NAMES)}
+    rows = [row for number, each in enumerate(detections) for row in each.to_coco(number, ids)]
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    (tmp_path / "found.json").write_text(json.dumps(rows))
+    truth = coco.COCO(str(tmp_path / "truth.json"))
+    evaluator = cocoeval.COCOeval(truth, truth.loadRes(str(tmp_path / "found.json")), "bbox")
+    evaluator.evaluate()
+    evaluator.accumulate()
+    evaluator.summarize()
+    result = evaluate_coco(by_class([each.image_id for each in truths], detections), truths, NAMES)
+    expected = np.where(evaluator.stats[:6] < 0, np.nan, evaluator.stats[:6])
+    np.testing.assert_allclose(list(result.numbers.values()), expected, atol=1e-6)
+
+
+def test_nothing_found_and_nothing_there() -> None:
+    pytest.importorskip("pycocotools")
+    assert evaluate_coco({}, [objects("1", (A, 0, False))], NAMES).mAP == 0
+    assert np.isnan(evaluate_coco({}, [objects("1")], NAMES).mAP)
+    with pytest.raises(ValueError, match="'cat' is detected in image '2', not one of the 1 evaluated"):
+        evaluate_coco(by_class(["2"], [found((A, 0, 1.0))]), [objects("1")], NAMES)
+
+
+def test_without_pycocotools_a_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("pycocotools")] + ["pycocotools"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingPackageError, match=r"pip install 'spp-detector\[coco\]'"):
+        evaluate_coco({}, [objects("1", (A, 0, False))], NAMES)
+
+
+def test_calibration_error_by_hand() -> None:
+    """Ten detections of .75, of which half are true, and two of .25, one true: 10 / 12 * .25 + 2 / 12 * .25."""
+    truths, detections = [], []
+    for number in range(12):
+        truths.append(objects(str(number), (A, 0, False), (B, 0, True)))
+        # what lies on a difficult object does not count
+        place, chance = A if number % 2 else FAR, 0.75 if number < 10 else 0.25
+        each = found((place, 0, float(number)), (B, 0, 50.0))
+        detections.append(Detections(each.boxes, each.labels, each.scores, NAMES, np.float32([0.9, chance])))
+    assert calibration_error(detections, truths, NAMES) == pytest.approx(0.25)
+    assert calibration_error(detections, truths, NAMES, min_probability=0.5) == pytest.approx(0.25)
+    perfect = [Detections(d.boxes, d.labels, d.scores, NAMES, np.full(2, 0.5, np.float32)) for d in detections]
+    assert calibration_error(perfect, truths, NAMES) == pytest.approx(0)
+    assert np.isnan(calibration_error(detections, truths, NAMES, min_probability=1))
+    with pytest.raises(ValueError, match="there are no probabilities"):
+        calibration_error([found((A, 0, 1.0))], [truths[0]], NAMES)

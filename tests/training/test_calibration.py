@@ -1,0 +1,187 @@
+"""Probabilities and thresholds: by hand, against scikit-learn's own Platt scaling, and through a whole training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detector.config.detector import CalibrationConfig, Config, parse_config
+from detector.datasets.annotation import Annotation, Dataset
+from detector.detections import Detections
+from detector.pipeline import Detector
+from detector.training.calibration import (
+    fit_calibration,
+    fit_sigmoid,
+    fit_thresholds,
+    held_out_parts,
+    learnable_without,
+)
+from detector.training.class_changes import add_classes, remove_class
+from detector.training.train import train
+from detector.training.training_set import TrainingSet
+from tests.evaluation.boxes import FAR, NAMES, A, B, found, objects
+from tests.fakes import CONFIG
+
+
+@pytest.mark.parametrize("n", [6, 200])
+def test_the_sigmoid_is_that_of_scikit_learn(n: int) -> None:
+    from sklearn.calibration import _sigmoid_calibration
+
+    rng = np.random.default_rng(0)
+    true = rng.random(n) < 0.3
+    scores = rng.normal(size=n) + true
+    slope, offset = fit_sigmoid(scores, true)
+    # theirs is 1 / (1 + exp(a f + b))
+    a, b = _sigmoid_calibration(scores, true)
+    np.testing.assert_allclose([slope, offset], [-a, -b], rtol=1e-3, atol=1e-3)
+
+
+def test_few_or_separable_examples_give_no_certainty() -> None:
+    slope, offset = fit_sigmoid(np.array([-1.0, 1.0]), np.array([False, True]))
+    # the targets of one example a side are 1/3 and 2/3, at -1 and 1: log odds are log(2) * score
+    assert (slope, offset) == (pytest.approx(np.log(2), rel=1e-5), pytest.approx(0, abs=1e-6))
+    # the higher, the falser: the mean of the targets 2/3 and 1/3
+    assert fit_sigmoid(np.array([-1.0, 1.0]), np.array([True, False])) == (0, pytest.approx(0, abs=1e-9))
+    # all true: three of them are 4/5
+    assert fit_sigmoid(np.zeros(3), np.ones(3, np.bool_)) == (0, pytest.approx(np.log(4)))
+
+
+def truths_and_detections() -> tuple[list[Annotation], list[Detections]]:
+    """Of cats: true 5, false 4, true 3, false 2, false 1; a dog that was never found; no sheep, but one false."""
+    truths = [objects("1", (A, 0, False), (A, 1, False)), objects("2", (B, 0, False))]
+    in_first = found((A, 0, 5.0), (FAR, 0, 4.0), (FAR, 0, 1.0), (FAR, 2, 0.5))
+    return truths, [in_first, found((B, 0, 3.0), (FAR, 0, 2.0))]
+
+
+def test_thresholds_by_hand() -> None:
+    truths, detections = truths_and_detections()
+    calibration = fit_calibration(detections, truths, NAMES, borrowed=0)
+    # F1 of cats from 5 down: 2/3, 1/2, 4/5, 2/3, 4/7
+    assert calibration.best_f1[0] == 3
+    # precision: 1, 1/2, 2/3, 1/2, 2/5
+    for precision, threshold in {0.99: 5, 0.67: 5, 0.66: 3, 0.5: 2, 0.41: 2, 0.4: 1, 0.01: 1}.items():
+        assert calibration.reaching_precision(precision)[0] == threshold, precision
+    # what lies between two hundredths is rounded up, but not by what floats lack: 0.29 * 100 is 28.999999999999996
+    assert calibration.reaching_precision(0.291)[0] == calibration.reaching_precision(0.3)[0]
+    assert calibration.at_precision[28, 0] == calibration.reaching_precision(0.29)[0]
+    with pytest.raises(ValueError, match=r"up to a precision of 0\.99, but not for 0\.995"):
+        calibration.reaching_precision(0.995)
+    # all classes together, of which dogs and sheep have too little: true 5, 3; false 4, 2, 1, .5; three objects
+    for label in (1, 2):
+        assert calibration.best_f1[label] == 3
+        assert calibration.reaching_precision(0.33)[label] == 0.5
+        assert calibration.slopes[label] != calibration.slopes[0]
+
+
+def test_no_score_reaches_a_precision_that_the_best_one_lacks() -> None:
+    best, reaching = fit_thresholds(np.array([2.0, 2.0, 1.0]), np.array([True, False, False]), np.ones(3), 1)
+    assert best == 2  # equal scores are taken together
+    assert reaching[32] == 1 and reaching[33] == reaching[49] == 2 and np.isposinf(reaching[50:]).all()
+
+
+def test_classes_borrow_from_all() -> None:
+    """Two of five detections of cats are true; with all six at a quarter of the weight, 2.5 of 6.5."""
+    truths, detections = truths_and_detections()
+    alone, together = (fit_calibration(detections, truths, NAMES, borrowed) for borrowed in (0, 1e9))
+    borrowing = fit_calibration(detections, truths, NAMES, 0.5)
+    assert borrowing.reaching_precision(0.38)[0] == 0.5  # 2.5 of 6.5 are .385
+    assert borrowing.reaching_precision(0.39)[0] == 1
+    assert len({each.slopes[0] for each in (alone, borrowing, together)}) == 3
+    # own ones count once more than those of others, however much is borrowed
+    assert together.slopes[0] != together.slopes[2]
+
+
+def test_difficult_objects_count_neither_way() -> None:
+    truths = [objects("1", (A, 0, True), (B, 0, False))]
+    both = fit_calibration([found((A, 0, 5.0), (B, 0, 1.0), (FAR, 0, 0.0))], truths, NAMES)
+    one = fit_calibration([found((B, 0, 1.0), (FAR, 0, 0.0))], truths, NAMES)
+    for name, array in both.to_arrays().items():
+        np.testing.assert_array_equal(array, one.to_arrays()[name])
+
+
+def test_nothing_found_gives_no_calibration() -> None:
+    truths = [objects("1", (A, 0, False))]
+    with pytest.raises(ValueError, match="none of the objects of 1 held-out images was found"):
+        fit_calibration([found((FAR, 0, 1.0))], truths, NAMES)
+
+
+def test_parts_hold_every_image_of_few_and_a_share_of_many(images: TrainingSet) -> None:
+    few = held_out_parts(images, CalibrationConfig())
+    assert len(few) == 5
+    assert sorted(np.concatenate(few).tolist()) == list(range(len(images)))
+    many = held_out_parts(images, CalibrationConfig(all_below=len(images)))
+    assert [part.tolist() for part in many] == [few[0].tolist()]
+    assert len(held_out_parts(images, CalibrationConfig(held_out=0.5))) == 2
+    other = held_out_parts(images, CalibrationConfig(seed=4))
+    assert other[0].tolist() != few[0].tolist()
+
+
+def test_every_class_keeps_objects_to_learn_from(images: TrainingSet) -> None:
+    rows = [row for row in range(len(images)) if images.object_counts([row])[0]]
+    only = rows[0]
+    rest = [each for row, each in enumerate(images.annotations) if row == only or row not in rows]
+    few = replace(images, annotations=rest)
+    there = [each.image_id for each in rest].index(images.annotations[only].image_id)
+    assert there not in learnable_without(few, np.array([there, (there + 1) % len(rest)]))
+    assert len(learnable_without(images, np.arange(2))) == 2
+
+
+def test_a_training_calibrates_on_images_that_its_svms_did_not_see(
+    train_set: Dataset,
+    config: Config,
+    images: TrainingSet,
+    detector: Detector,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calibrated = parse_config({**CONFIG, "calibration": {"enabled": True, "held_out": 0.5, "all_below": 0}}, "test")
+    learned: list[set[str]] = []
+    scored: list[str] = []
+    from detector.training import train as module
+
+    plain_svms, plain_detect = module.train_svms, Detector.detect_cached
+
+    def watched(images: TrainingSet, *rest: object) -> object:
+        learned.append({each.image_id for each in images.annotations})
+        return plain_svms(images, *rest)  # type: ignore[arg-type]
+
+    def detect(self: Detector, cache: object, annotation: Annotation) -> Detections:
+        scored.append(annotation.image_id)
+        return plain_detect(self, cache, annotation)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "train_svms", watched)
+    monkeypatch.setattr(Detector, "detect_cached", detect)
+    made = train(calibrated, train_set, train_set.class_names, images.cache)
+    everything = {each.image_id for each in train_set}
+    assert learned[0] == everything
+    assert [len(each) for each in learned] == [24, 12]
+    assert set(scored) == everything - learned[1]
+    assert not list(images.cache.directory.glob("calibration-*"))
+    # what was learned does not change by it
+    np.testing.assert_array_equal(made.scorer.weights, detector.scorer.weights)
+    monkeypatch.undo()
+
+    made.save(tmp_path / "model.safetensors")
+    again = Detector.load(tmp_path / "model.safetensors")
+    assert made.calibration is not None and again.calibration is not None
+    for name, array in made.calibration.to_arrays().items():
+        np.testing.assert_array_equal(array, again.calibration.to_arrays()[name])
+    there = again.detect(train_set[0].path, min_score=-0.9)
+    assert there.probabilities is not None and len(there)
+    for each, label in zip(there, there.labels, strict=True):
+        odds = made.calibration.slopes[label] * each.score + made.calibration.offsets[label]
+        assert each.probability == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-6)
+    assert detector.detect(train_set[0].path).probabilities is None
+
+    # classes come and go with what is known of them
+    less = remove_class(made, made.class_names[1])
+    assert less.calibration is not None
+    np.testing.assert_array_equal(less.calibration.best_f1, made.calibration.best_f1[[0, 2]])
+    only = remove_class(remove_class(made, made.class_names[0]), made.class_names[2])
+    more = add_classes(less, only)
+    assert more.calibration is not None
+    np.testing.assert_array_equal(more.calibration.at_precision, made.calibration.at_precision[:, [0, 2, 1]])
+    assert add_classes(less, replace(only, calibration=None)).calibration is None
