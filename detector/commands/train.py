@@ -25,7 +25,6 @@ from detector.commands.options import (
 from detector.commands.runs import is_model_file
 from detector.commands.telling import verbosity
 from detector.commands.training_data import dry_run, write_held_out
-from detector.commands.training_record import recorded
 from detector.commands.training_run import build_steps, cache_directory, train_in_folder
 from detector.config.detector import load_config
 

@@ -156,7 +156,7 @@ def write_results(
 
 def build_steps(options: Namespace, config: Config) -> Steps:
     """The steps with the network and the cache of a recipe."""
-    from detector.commands.training_record import recorded
+    from detector.training.one_call import recorded
     from detector.features.feature_cache import fill_cache
     from detector.pipeline import Detector
     from detector.stages import build_cache

@@ -1,4 +1,4 @@
-"""The command that detects, with a detector that takes no time: formats, thresholds, and what it must not replace.
+"""The command that detects, with a detector that takes no time: formats, thresholds, and what it must not replace."""
 
 from __future__ import annotations
 
@@ -329,7 +329,8 @@ def test_several_models_have_no_probabilities(call: Call, tmp_path: Path, capsys
 
 def test_memory_does_not_grow_with_the_images(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The records of the images that come later would take 5 kB each."""
-    many = Detections(np.tile(np.float32([[0, 0, 9, 9]]), (10, 1)), np.zeros(10, int), np.arange(10), NAMES)
+    boxes = np.tile(np.array([[0, 0, 9, 9]], np.float32), (10, 1))
+    many = Detections(boxes, np.zeros(10, int), np.arange(10, dtype=np.float32), NAMES)
     monkeypatch.setattr(detect.Run, "detect", lambda *_: many)
     monkeypatch.setattr("detector.images.files.read_image", lambda path: np.zeros((10, 10, 3), np.uint8))
     peaks = []
