@@ -49,7 +49,7 @@ class Detections:
     def __post_init__(self) -> None:
         boxes = as_boxes(self.boxes)
         labels, scores = np.asarray(self.labels), np.asarray(self.scores, np.float32)
-        columns = {"labels": labels, "scores": scores}
+        columns: dict[str, NDArray[Any]] = {"labels": labels, "scores": scores}
         if self.probabilities is not None:
             columns["probabilities"] = np.asarray(self.probabilities, np.float32)
         for name, array in columns.items():

@@ -22,7 +22,9 @@ NAMES = ("cat", "<dog>")
 @pytest.fixture
 def found() -> Detections:
     boxes = np.array([[0, 0, 10, 10], [1, 2, 4, 8], [5, 5, 6, 6]], np.float32)
-    return Detections(boxes, np.array([1, 0, 1]), np.float32([0.5, 2.5, -1]), NAMES, np.float32([0.6, 0.9, 0.1]))
+    return Detections(
+        boxes, np.array([1, 0, 1]), np.array([0.5, 2.5, -1], np.float32), NAMES, np.array([0.6, 0.9, 0.1], np.float32)
+    )
 
 
 def test_probabilities_stay_with_their_rows(found: Detections) -> None:
@@ -36,12 +38,13 @@ def test_probabilities_stay_with_their_rows(found: Detections) -> None:
 @pytest.mark.parametrize("wrong", [[0.5, 0.5], [0.5, 0.5, 1.1], [0.5, 0.5, np.nan], [-0.1, 0, 0]])
 def test_wrong_probabilities(found: Detections, wrong: list[float]) -> None:
     with pytest.raises(ValueError, match="probabilities must"):
-        Detections(found.boxes, found.labels, found.scores, NAMES, np.float32(wrong))
+        Detections(found.boxes, found.labels, found.scores, NAMES, np.array(wrong, np.float32))
 
 
 def test_rows_in_a_loop(found: Detections) -> None:
     first, *_, last = found
-    assert first == ("cat", 2.5, (1, 2, 4, 8), pytest.approx(0.9))
+    assert first[:3] == ("cat", 2.5, (1, 2, 4, 8))
+    assert first[3] == pytest.approx(0.9)
     assert last.class_name == "<dog>"
     assert [each.probability for each in Detections(found.boxes, found.labels, found.scores, NAMES)] == [None] * 3
 

@@ -18,12 +18,13 @@ from detector.commands.options import (
     data_source,
     load_data,
     precomputed_boxes,
+    split_name,
 )
 from detector.commands.report import known_coverage, make_report, output_folder, prepare_report
 from detector.commands.thresholds import add_threshold_options, check_thresholds, thresholds
 from detector.commands.watching import Watch
 from detector.datasets.annotation import Dataset
-from detector.evaluation.calibration_error import calibration_error
+from detector.evaluation.calibration_error import probability_bins
 from detector.evaluation.coco_metric import CocoResult, evaluate_coco
 from detector.evaluation.outcomes import gather_outcomes
 from detector.evaluation.result_files import check_image_ids, read_detections, write_detections
@@ -74,7 +75,7 @@ def main() -> int:
     checked = {"open_images": detector is not None, "need_objects": options.classes is not None}
     dataset = load_data(options, known, **checked, default_split="val")
     baseline = prepare_report(options, dataset) if options.report is not None else None
-    split = Path(options.split).name.removesuffix(".txt") if options.split else (options.coco or options.data).stem
+    split = split_name(options)
     # boxes that were computed elsewhere need no watching
     watch = Watch() if detector and options.report is not None and options.proposals is None else None
     found: list[Detections] = []
@@ -90,8 +91,10 @@ def main() -> int:
     else:
         result = evaluate_voc(detections, dataset, dataset.class_names, options.metric)
     numbers = result.to_json()
+    chances = None
     if detector is not None and detector.calibration is not None:
-        error = calibration_error(found, dataset, dataset.class_names)
+        chances = probability_bins(found, dataset, dataset.class_names)
+        error = chances.calibration_error
         numbers["calibration_error"] = None if isnan(error) else error
     if str(options.json) != "-":
         print_numbers(result, numbers, options.metric, dataset)
@@ -104,7 +107,8 @@ def main() -> int:
         coverage = watch.coverage() if watch else known_coverage(options.proposals, dataset)
         outcomes = gather_outcomes(detections, dataset, dataset.class_names)
         explain = detector.explain if detector is not None else None
-        make_report(options.report, [outcomes], dataset, options, coverage, made, baseline, explain=explain)
+        extras = {"explain": explain, "probabilities": chances}
+        make_report(options.report, [outcomes], dataset, options, coverage, made, baseline, **extras)
     return 0
 
 

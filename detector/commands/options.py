@@ -105,6 +105,14 @@ def data_source(options: Namespace) -> dict[str, Any]:
     return {"images": options.pictures, **source, **layout_options(options)}
 
 
+def split_name(options: Namespace) -> str:
+    """What result files call the images: the list's name, or that of the file or folder that holds the data."""
+    if options.split:
+        return Path(options.split).name.removesuffix(".txt")
+    stem: str = (options.coco or options.data).stem
+    return stem
+
+
 def layout_options(options: Namespace) -> dict[str, Any]:
     """The options of `add_layout_options` as keyword arguments; ValueError where they do not go together."""
     # of compare_settings.py, whose --hold-out is a whole number, it is the script's own

@@ -15,20 +15,21 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from detector import __version__
 from detector.commands.console import Parser, command, output_file
-from detector.commands.options import add_data_options, data_source, load_data, precomputed_boxes
+from detector.commands.options import add_data_options, data_source, load_data, precomputed_boxes, split_name
 from detector.datasets.annotation import Dataset
 from detector.evaluation.coco_results import CocoIds, coco_ids, plain_ids, read_coco_results
 from detector.evaluation.coverage import Coverage, cover, gather_coverage
 from detector.evaluation.outcomes import Outcomes, gather_outcomes
 from detector.evaluation.result_files import read_detections
-from detector.evaluation.voc import ClassDetections
+from detector.evaluation.voc import ClassDetections, Metric
 from detector.runtime.optional import optional
 
 if TYPE_CHECKING:
+    from detector.evaluation.scores import ScoreBins
     from detector.report.write import Explain
 
 _PACKAGES = ("numpy", "opencv-python", "torch", "matplotlib")
@@ -59,9 +60,10 @@ def main() -> int:
     if len(options.runs) > 2:
         raise ValueError(f"one run is reported on, or two are compared, but there are {len(options.runs)}")
     data_source(options)
-    dataset = load_data(options, open_images=False, need_objects=options.classes is not None)
+    checked = {"open_images": False, "need_objects": options.classes is not None}
+    dataset = load_data(options, **checked, default_split="val")
     baseline = prepare_report(options, dataset)
-    split = options.split or options.coco.stem
+    split = split_name(options)
     ids = ids_of(options, dataset)
     found = [
         gather_outcomes(read_run(path, split, ids, dataset), dataset, dataset.class_names) for path in options.runs
@@ -83,6 +85,8 @@ def output_folder(text: str) -> Path:
 
 def prepare_report(options: Namespace, dataset: Dataset) -> dict[str, Any] | None:
     """The content of the baseline, if given; told before any work: what is missing, or cannot be compared."""
+    if options.metric not in get_args(Metric):
+        raise ValueError(f"--report goes with --metric {' or '.join(get_args(Metric))}, but not {options.metric}")
     for package in ("matplotlib", "jinja2"):
         optional(package, "report")
     from detector.report.tables import read_baseline
@@ -110,6 +114,7 @@ def make_report(
     baseline: Mapping[str, Any] | None,
     names: tuple[str, ...] = (),
     explain: Explain | None = None,
+    probabilities: ScoreBins | None = None,
 ) -> Path:
     """Write the report on one run, or on the second of two called ``names``; the path of its page."""
     from detector.evaluation.comparison import compare
@@ -118,7 +123,8 @@ def make_report(
 
     paths = tuple(each.path for each in dataset)
     made = {"command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), **circumstances, **machine()}
-    analysis = analyse(Run(runs[-1], options.metric, dataset.name, paths, ids_of(options, dataset), coverage, made))
+    ids = ids_of(options, dataset)
+    analysis = analyse(Run(runs[-1], options.metric, dataset.name, paths, ids, coverage, made, probabilities))
     if len(runs) < 2:
         return write_report(directory, analysis, explain, baseline)
     return write_report(
@@ -144,7 +150,9 @@ def machine() -> dict[str, str]:
 
 def ids_of(options: Namespace, dataset: Dataset) -> CocoIds:
     """What COCO's files call the images and classes of the data set that was loaded."""
-    return plain_ids(dataset) if options.coco is None else coco_ids(options.coco, dataset)
+    is_file = options.data is not None and options.data.suffix == ".json" and options.data.is_file()
+    path = options.data if is_file else options.coco
+    return plain_ids(dataset) if path is None else coco_ids(path, dataset)
 
 
 def read_run(path: Path, split: str, ids: CocoIds, dataset: Dataset) -> dict[str, ClassDetections]:

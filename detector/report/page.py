@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from detector.evaluation.comparison import Comparison
-from detector.evaluation.scores import are_probabilities
+from detector.evaluation.scores import ScoreBins, are_probabilities
 from detector.report import plots
 from detector.report.images import Embedded
 from detector.report.run import Analysis, mean_precision
@@ -78,6 +78,7 @@ def render_page(
         plots={name: jinja2.utils.markupsafe.Markup(svg) for name, svg in _plots(analysis).items()},
         comparison=comparison and _comparison(analysis, comparison),
         names=names,
+        probabilities=_probabilities(analysis),
         most=MOST,
     )
     return page
@@ -186,11 +187,16 @@ def _galleries(samples: Samples) -> list[dict[str, Any]]:
     return found
 
 
+def _probabilities(analysis: Analysis) -> ScoreBins | None:
+    """Bins to judge the calibration by: the model's, or those of scores that may be probabilities."""
+    return analysis.run.probabilities or (analysis.bins if are_probabilities(analysis.run.outcomes) else None)
+
+
 def _plots(analysis: Analysis) -> dict[str, str]:
     coverage, wanted = analysis.run.coverage, analysis.run.outcomes.wanted
     found = {"scores": plots.plot_scores(analysis.bins), "f1": plots.plot_f1(analysis.all_classes)}
-    if are_probabilities(analysis.run.outcomes):
-        found["calibration"] = plots.plot_calibration(analysis.bins)
+    if (chances := _probabilities(analysis)) is not None:
+        found["calibration"] = plots.plot_calibration(chances)
     if coverage is not None:
         found["coverage_number"] = plots.plot_coverage_by_number(coverage, wanted)
         found["coverage_iou"] = plots.plot_coverage_by_iou(coverage, wanted)

@@ -33,6 +33,7 @@ class Run:
     paths: the file of each image, which may be missing. ids: what COCO's files call images and classes.
     coverage: what proposals cover, if known.
     circumstances: lines such as "command", "time", for the last section; names and texts.
+    probabilities: the detections in bins of their probabilities, where these are not the scores.
     """
 
     outcomes: Outcomes
@@ -42,6 +43,7 @@ class Run:
     ids: CocoIds
     coverage: Coverage | None = None
     circumstances: Mapping[str, str] = field(default_factory=dict)
+    probabilities: ScoreBins | None = None
 
 
 @dataclass(frozen=True, eq=False)

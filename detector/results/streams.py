@@ -63,7 +63,11 @@ def coco_file(path: Path, class_names: Sequence[str]) -> Iterator[Add]:
         for each in record["detections"]:
             n_objects += 1
             x1, y1, x2, y2 = each["box"]
-            row = {"id": n_objects, "image_id": n_images, "category_id": class_names.index(each["label"]) + 1}
+            row: dict[str, Any] = {
+                "id": n_objects,
+                "image_id": n_images,
+                "category_id": class_names.index(each["label"]) + 1,
+            }
             row |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "iscrowd": 0}
             row |= {name: each[name] for name in ("score", "probability") if name in each}
             objects.write(f"{',' if n_objects > 1 else ''}\n{json.dumps(row)}")

@@ -68,7 +68,8 @@ def fit_calibration(
         best_f1, at_precision = fit_thresholds(scores[kept], true[kept], weights[kept], n_objects)
         columns.append((slope, offset, best_f1, at_precision))
     slopes, offsets, best, reaching = zip(*columns, strict=True)
-    return Calibration(*(np.array(each, np.float32) for each in (slopes, offsets, best)), np.stack(reaching, axis=1))
+    learned = np.array([slopes, offsets, best], np.float32)
+    return Calibration(learned[0], learned[1], learned[2], np.stack(reaching, axis=1))
 
 
 def fit_sigmoid(scores: Values, true: Mask, weights: Values | None = None) -> tuple[float, float]:

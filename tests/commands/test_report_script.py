@@ -105,6 +105,7 @@ def test_mistakes_are_told_before_any_work(root: Path, saved: Path, test_set: Da
         ((saved / "a", "--baseline", "file"), "not the numbers of a run"),
         ((saved / "a", "--baseline", "area.json"), "metric must be voc07, as in this run, but is 'area'"),
         ((saved / "a", "--baseline", "gone.json"), "gone.json: no such file"),
+        ((saved / "a", "--metric", "coco"), "invalid choice: 'coco'"),
         (("file",), "must be a list of detections"),
     ):
         done = script("report.py", *arguments, *data, cwd=tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,14 +45,14 @@ def test_equals_the_files_of_pycocotools(tmp_path: Path) -> None:
     coco = pytest.importorskip("pycocotools.coco")
     cocoeval = pytest.importorskip("pycocotools.cocoeval")
     truths, detections = random_images(0)
-    content = {
+    content: dict[str, list[Any]] = {
         "images": [{"id": number} for number in range(len(truths))],
         "categories": [{"id": 7 + label, "name": name} for label, name in enumerate(NAMES)],
         "annotations": [],
     }
     for number, each in enumerate(truths):
         for (x1, y1, x2, y2), label, crowd in zip(each.boxes.tolist(), each.labels, each.difficult, strict=True):
-            row = {"image_id": number, "category_id": 7 + int(label), "iscrowd": int(crowd)}
+            row: dict[str, Any] = {"image_id": number, "category_id": 7 + int(label), "iscrowd": int(crowd)}
             row |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)}
             content["annotations"].append(row | {"id": 1 + len(content["annotations"])})
     ids = {name: 7 + label for label, name in enumerate(NAMES)}
@@ -91,7 +92,7 @@ def test_calibration_error_by_hand() -> None:
         # what lies on a difficult object does not count
         place, chance = A if number % 2 else FAR, 0.75 if number < 10 else 0.25
         each = found((place, 0, float(number)), (B, 0, 50.0))
-        detections.append(Detections(each.boxes, each.labels, each.scores, NAMES, np.float32([0.9, chance])))
+        detections.append(Detections(each.boxes, each.labels, each.scores, NAMES, np.array([0.9, chance], np.float32)))
     assert calibration_error(detections, truths, NAMES) == pytest.approx(0.25)
     assert calibration_error(detections, truths, NAMES, min_probability=0.5) == pytest.approx(0.25)
     perfect = [Detections(d.boxes, d.labels, d.scores, NAMES, np.full(2, 0.5, np.float32)) for d in detections]

@@ -10,7 +10,8 @@ import pytest
 from detector.heads.calibration import PRECISIONS, Calibration
 from tests.evaluation.boxes import FAR, A, found
 
-CALIBRATION = Calibration(np.array([2, 0, 1]), np.array([-1, 3, 0]), np.zeros(3), np.zeros((PRECISIONS, 3)))
+ZEROS = np.zeros((PRECISIONS, 3), np.float32)
+CALIBRATION = Calibration(np.array([2, 0, 1], np.float32), np.array([-1, 3, 0], np.float32), ZEROS[0], ZEROS)
 
 
 def test_probabilities_are_sigmoids_of_their_class() -> None:

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from detector.evaluation.coco_results import CocoIds
 from detector.evaluation.comparison import compare
 from detector.evaluation.coverage import cover, gather_coverage
 from detector.evaluation.outcomes import gather_outcomes
+from detector.evaluation.scores import bin_scores
 from detector.evaluation.voc import by_class
 from detector.images.files import write_image
 from detector.report import images
@@ -206,6 +208,20 @@ def test_images_become_small_and_then_few_to_fit(tmp_path: Path) -> None:
     assert list(tight) == [3, 1, 0] and sum(len(each.url) for each in tight.values()) <= one
     least = len(images.to_url(images.shrink(images.read_image(paths[3]), images.LONG_SIDES[-1])))
     assert list(images.embed_images(paths, [3, 1, 0], least + 10)) == [3]
+
+
+def test_probabilities_are_judged_where_there_are_some(tmp_path: Path) -> None:
+    analysis = analysis_of(tmp_path / "images")
+    page = write_report(tmp_path / "scores", analysis).read_text()
+    assert f"expected error {100 * analysis.bins.calibration_error:.1f}" in page  # all scores are in 0..1
+    margins = [Detections(BOXES, np.array([0, 1]), np.array([1.9, -0.4], np.float32), NAMES)] * 3
+    analysis = analysis_of(tmp_path / "images", margins)
+    assert "Scores are margins, not probabilities" in write_report(tmp_path / "margins", analysis).read_text()
+    outcomes = analysis.run.outcomes
+    chances = bin_scores(replace(outcomes, scores=1 / (1 + np.exp(-outcomes.scores))), 15)
+    analysis = replace(analysis, run=replace(analysis.run, probabilities=chances))
+    page = write_report(tmp_path / "chances", analysis).read_text()
+    assert f"expected error {100 * chances.calibration_error:.1f}" in page
 
 
 def test_a_cell_is_no_formula(tmp_path: Path) -> None:
