@@ -156,10 +156,10 @@ def write_results(
 
 def build_steps(options: Namespace, config: Config) -> Steps:
     """The steps with the network and the cache of a recipe."""
-    from detector.training.one_call import recorded
     from detector.features.feature_cache import fill_cache
     from detector.pipeline import Detector
     from detector.stages import build_cache
+    from detector.training.one_call import recorded
     from detector.training.plan import Training, training_plan
     from detector.training.train import train
 
