@@ -83,10 +83,9 @@ def _version(package: str) -> str | None:
 
 def thresholds_of(detector: Detector) -> dict[str, Any]:
     """The score from which on a detector tells what it found and, where held-out images told them, one a class."""
-    calibration = getattr(detector, "calibration", None)
     by_class = None
-    if calibration is not None:
-        values = (value if np.isfinite(value) else None for value in calibration.best_f1.tolist())
+    if detector.calibration is not None:
+        values = (value if np.isfinite(value) else None for value in detector.calibration.best_f1.tolist())
         by_class = dict(zip(detector.class_names, values, strict=True))
     return {"min_score": detector.settings.min_score, "best_f1": by_class}
 
@@ -138,7 +137,7 @@ def _limits(card: Card) -> str:
         "It knows the classes above and nothing else: other things are background, or taken for one of them.",
         "Images unlike those that it learned from (other light, distance, camera) are not covered by the numbers.",
     ]
-    if getattr(card.detector, "calibration", None) is None:
+    if card.detector.calibration is None:
         limits.append("Scores are margins, not probabilities, and those of different classes are not compared.")
     if small := [plain(name) for name, each in card.counts.items() if each.objects < FEW_OBJECTS]:
         limits.append(f"Learned from fewer than {FEW_OBJECTS} objects: {', '.join(small)}.")

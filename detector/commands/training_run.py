@@ -24,10 +24,11 @@ from detector.commands.run_files import (
 from detector.commands.runs import CONFIG, ENVIRONMENT, RUNS, Run, choose_run, remembered, started
 from detector.commands.telling import Telling, verbosity
 from detector.commands.training_data import write_held_out
-from detector.config.detector import Config, load_config
+from detector.config.detector import CalibrationConfig, Config, load_config
 from detector.datasets.annotation import Annotation, Dataset
 from detector.model_file import MODEL_NAME
 from detector.runtime.files import write_text
+from detector.runtime.optional import MissingPackageError
 from detector.runtime.progress import Estimate, Progress, Stage
 
 if TYPE_CHECKING:
@@ -43,14 +44,18 @@ _log = logging.getLogger(__name__)
 class Steps:
     """What a run calls.
 
-    train: images to a detector with its record. detect: a detector and images to those images that could be read and
-    what is found in them. load: a model file. plan: the loops ahead, of trainings on data sets and the held-out images.
+    train: images to a detector with its record; calibrated, where the recipe says so, if they are the whole data.
+    detect: a detector and images to those that could be read, and what is found in them.
+    load: a model file to a detector.
+    plan: the loops ahead, of trainings on data sets and of the held-out images.
+    report: into the folder of a run, of what is found in held-out images.
     """
 
-    train: Callable[[Dataset, Progress], Detector]
+    train: Callable[[Dataset, bool, Progress], Detector]
     detect: Callable[[Detector, Dataset, Progress], tuple[Sequence[Annotation], Sequence[Detections]]]
     load: Callable[[Path], Detector]
     plan: Callable[[Sequence[Dataset], Dataset | None], list[Stage]]
+    report: Callable[[Path, Dataset, Sequence[Detections]], None]
 
 
 def train_in_folder(options: Namespace, build_steps: Callable[[Namespace, Config], Steps]) -> str:
@@ -91,11 +96,15 @@ def train_and_measure(
     from detector.training.learning_curve import LearningCurve, parts_of
 
     def measured(name: str, images: Dataset) -> tuple[Detector, HeldOutResult | None]:
-        detector = run.model(name, lambda: steps.train(images, progress), steps.load)
+        whole = name == MODEL_NAME
+        detector = run.model(name, lambda: steps.train(images, whole, progress), steps.load)
         if held_out is None:
             return detector, None
         annotations, found = steps.detect(detector, held_out, progress)
-        return detector, measure_held_out(found, replace(held_out, annotations=annotations))
+        readable = replace(held_out, annotations=annotations)
+        if whole:
+            steps.report(run.folder, readable, found)
+        return detector, measure_held_out(found, readable)
 
     parts = parts_of(dataset) if with_curve else []
     with Telling(Estimate(steps.plan([dataset, *parts], held_out))) as progress:
@@ -147,10 +156,10 @@ def write_results(
 
 def build_steps(options: Namespace, config: Config) -> Steps:
     """The steps with the network and the cache of a recipe."""
-    from detector.commands.training_record import recorded
     from detector.features.feature_cache import fill_cache
     from detector.pipeline import Detector
     from detector.stages import build_cache
+    from detector.training.one_call import recorded
     from detector.training.plan import Training, training_plan
     from detector.training.train import train
 
@@ -159,9 +168,10 @@ def build_steps(options: Namespace, config: Config) -> Steps:
     def missing(dataset: Dataset | None) -> int:
         return sum(not cache.is_complete(each.image_id) for each in dataset or ())
 
-    def train_on(dataset: Dataset, progress: Progress) -> Detector:
+    def train_on(dataset: Dataset, whole: bool, progress: Progress) -> Detector:
         start = time.monotonic()
-        return recorded(train(config, dataset, dataset.class_names, cache, progress), dataset, start)
+        recipe = config if whole else config.model_copy(update={"calibration": CalibrationConfig(enabled=False)})
+        return recorded(train(recipe, dataset, dataset.class_names, cache, progress), dataset, start)
 
     def detect(
         detector: Detector, dataset: Dataset, progress: Progress
@@ -177,4 +187,21 @@ def build_steps(options: Namespace, config: Config) -> Steps:
         ]
         return training_plan(config, trainings, missing(held_out), len(held_out or ()))
 
-    return Steps(train_on, detect, lambda path: Detector.load(path, options.device, options.weights), plan)
+    return Steps(train_on, detect, lambda path: Detector.load(path, options.device, options.weights), plan, report_on)
+
+
+def report_on(folder: Path, images: Dataset, found: Sequence[Detections]) -> None:
+    """Write the report of what was found in held-out images to report/ in the folder of a run.
+
+    Where packages for it are missing, a line says so.
+    """
+    from detector.commands.report import make_report
+    from detector.evaluation.outcomes import gather_outcomes
+    from detector.evaluation.voc import by_class
+
+    outcomes = gather_outcomes(by_class([each.image_id for each in images], found), images, images.class_names)
+    options = Namespace(metric="voc07", coco=None)
+    try:
+        make_report(folder / "report", [outcomes], images, options, None, {"model": str(folder)}, None)
+    except MissingPackageError as error:
+        _log.info("no report: %s", error)

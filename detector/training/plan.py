@@ -30,6 +30,7 @@ def training_plan(
 ) -> list[Stage]:
     """The loops of trainings one after another, each with a detection in held-out images, if there are any.
 
+    The first one is calibrated, where the recipe says so, and the others never.
     Nothing is foretold of fine-tuning, whose time depends on more than images: then the plan is empty.
     """
     if config.fine_tuning.enabled:
@@ -37,10 +38,25 @@ def training_plan(
     plan = []
     for number, training in enumerate(trainings):
         plan += [Stage("features", training.n_missing, _FEATURES), *_learning(config, training)]
+        if config.calibration.enabled and not number:
+            plan += _calibration(config, training)
         if n_held_out:
             # what the first training has cached is there for the others
             missing = 0 if number else n_missing_held_out
             plan += [Stage("features", missing, _FEATURES), Stage("detect", n_held_out, _DETECTION)]
+    return plan
+
+
+def _calibration(config: Config, training: Training) -> list[Stage]:
+    """As `detector.training.calibration` goes: SVMs that learn without a part of the images, and detection in that."""
+    n_images, settings = training.n_images, config.calibration
+    n_parts = min(round(1 / settings.held_out), n_images)
+    taken = 1 if n_images >= settings.all_below else n_parts
+    n_part = n_images // n_parts
+    plan = []
+    for number in range(1, taken + 1):
+        plan += [Stage("positives", n_images - n_part, _POSITIVES), Stage("mining", n_images - n_part, _MINING)]
+        plan.append(Stage(f"calibration {number} of {taken}", n_part, _DETECTION))
     return plan
 
 

@@ -38,6 +38,7 @@ class FakeModel:
     images: int
     config: Config = field(default_factory=Config)
     settings: DetectionConfig = field(default_factory=DetectionConfig)
+    calibration: None = None
 
     @property
     def record(self) -> dict[str, Any]:
@@ -60,14 +61,18 @@ class Fake:
 
     def __call__(self, options: Namespace, config: Config) -> Steps:
         cache_directory(options)
-        return Steps(self.train, self.detect, self.load, self.plan)
+        return Steps(self.train, self.detect, self.load, self.plan, self.report)
 
     def note(self, call: str) -> None:
         if len(self.calls) == self.fails_at:
             raise self.error
         self.calls.append(call)
 
-    def train(self, dataset: Dataset, progress: Progress) -> Any:
+    def report(self, folder: Path, images: Dataset, found: Sequence[Detections]) -> None:
+        assert folder.is_dir() and len(images) == len(found)
+
+    def train(self, dataset: Dataset, whole: bool, progress: Progress) -> Any:
+        assert whole is (not any(call.startswith("train 8") for call in self.calls) and len(dataset) > 4)
         self.note(f"train {len(dataset)}")
         return FakeModel(tuple(dataset.class_names), len([*progress(dataset, "mining")]))
 

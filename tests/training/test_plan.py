@@ -1,0 +1,39 @@
+"""The loops that a plan foretells are those that a training goes through, in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from detector.config.detector import Config
+from detector.datasets.annotation import Dataset
+from detector.training.plan import Training, training_plan
+from detector.training.train import train
+from detector.training.training_set import TrainingSet
+
+
+def test_a_training_goes_through_the_planned_loops(config: Config, train_set: Dataset, images: TrainingSet) -> None:
+    loops = []
+
+    def progress(items: Iterable[Any], title: str) -> Iterable[Any]:
+        items = list(items)
+        loops.append((title, len(items)))
+        return items
+
+    calibration = config.calibration.model_copy(update={"held_out": 0.5, "enabled": True})
+    config = config.model_copy(update={"calibration": calibration})
+    train(config, train_set, train_set.class_names, images.cache, progress)
+    plan = training_plan(config, [Training(24, 0, 3)], 0, 0)
+    assert [(stage.title, stage.n_items) for stage in plan] == loops
+
+
+def test_trainings_on_parts_are_not_calibrated() -> None:
+    plan = training_plan(Config(), [Training(8, 5, 2), Training(4, 0, 2)], 3, 4)
+    assert [(stage.title, stage.n_items) for stage in plan if stage.title in ("features", "detect")] == [
+        *(("features", 5), ("features", 3), ("detect", 4)),
+        *(("features", 0), ("features", 0), ("detect", 4)),
+    ]
+    calibrations = [stage.title for stage in plan if stage.title.startswith("calibration")]
+    assert calibrations == [f"calibration {number} of 5" for number in range(1, 6)]
+    fine_tuned = Config().fine_tuning.model_copy(update={"enabled": True})
+    assert training_plan(Config(fine_tuning=fine_tuned), [Training(8, 5, 2)], 0, 0) == []
