@@ -107,8 +107,7 @@ def main() -> int:
         coverage = watch.coverage() if watch else known_coverage(options.proposals, dataset)
         outcomes = gather_outcomes(detections, dataset, dataset.class_names)
         explain = detector.explain if detector is not None else None
-        extras = {"explain": explain, "probabilities": chances}
-        make_report(options.report, [outcomes], dataset, options, coverage, made, baseline, **extras)
+        make_report(options.report, [outcomes], dataset, options, coverage, made, baseline, (), explain, chances)
     return 0
 
 

@@ -60,8 +60,8 @@ def main() -> int:
     if len(options.runs) > 2:
         raise ValueError(f"one run is reported on, or two are compared, but there are {len(options.runs)}")
     data_source(options)
-    checked = {"open_images": False, "need_objects": options.classes is not None}
-    dataset = load_data(options, **checked, default_split="val")
+    need_objects = options.classes is not None
+    dataset = load_data(options, open_images=False, need_objects=need_objects, default_split="val")
     baseline = prepare_report(options, dataset)
     split = split_name(options)
     ids = ids_of(options, dataset)
