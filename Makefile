@@ -10,6 +10,10 @@ RUFF_CHECK := $(RUFF_FORMAT) --select E,F,W,I,B,UP,SIM,RUF,N,PTH,PIE,RET --ignor
 SOURCES := detector tools benchmarks examples tests
 # extras of setup.cfg, parted by commas, that only tests marked `all` need; the lock says the versions of what it has
 TEST_ALL_EXTRAS := web-test,report-test
+# Debian's browser, where it is missing and may be installed; without it the tests of the page skip loudly
+CHROMIUM := command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y chromium >/dev/null; } || \
+	echo 'chromium is not installed: the page is not tested in a browser'
 
 .PHONY: help setup detect web test test-all lint types format lock clean
 .DEFAULT_GOAL := help
@@ -38,8 +42,9 @@ web: $(READY) ## try the detector in the browser, on http://127.0.0.1:8000 (Ctrl
 test: $(READY) ## run the tests
 	@OMP_NUM_THREADS=1 $(PYTEST)
 
-test-all: $(READY) ## run the tests that take longer: the wheel, the examples
+test-all: $(READY) ## run the tests that take longer: the wheel, the examples, the page in a browser
 	$(if $(TEST_ALL_EXTRAS),$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable '.[$(TEST_ALL_EXTRAS)]')
+	@$(CHROMIUM)
 	@OMP_NUM_THREADS=1 $(PYTEST) -m all
 
 lint: $(READY) ## check style and format
