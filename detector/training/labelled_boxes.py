@@ -40,7 +40,7 @@ def draw_boxes(
     from is for the network to say. A box moves onto the object that it overlaps most.
     """
     annotation = images.annotations[index]
-    boxes, overlaps = images.judged_boxes(index)
+    boxes, overlaps = images.labelled_boxes(index)
     n_classes = images.n_classes
     everything = (0.0, min_iou)
     rows, labels = sample_boxes(

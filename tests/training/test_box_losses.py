@@ -63,7 +63,7 @@ class _OneImage:
 
     labels = np.array([2])
 
-    def judged_boxes(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def labelled_boxes(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         return self.boxes, np.array([[1], [0.6], [0.25], [0]], np.float32)
 
 
