@@ -57,7 +57,7 @@ def train_jointly(
         "network": network_digest(network.module.network),
     }
     regions = RegionNetwork(
-        learning_layers(nn.Sequential(*last)),
+        learning_layers(last),
         features.levels,
         network.module.channels,
         config.fine_tuning.width,

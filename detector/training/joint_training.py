@@ -174,7 +174,7 @@ class JointTraining:
         scores, deltas = self.network.judge(features, settings.dropout, generator)
         of_class, of_place = box_losses(scores, deltas, labels[rows], targets[rows])
         loss = (of_class.sum() + of_place.sum()) / settings.hard
-        return float(loss), torch.autograd.grad(loss, self.parameters)
+        return loss.item(), torch.autograd.grad(loss, self.parameters)
 
     def _maps(
         self, image: NDArray[np.uint8], short_side: int, boxes: LabelledBoxes

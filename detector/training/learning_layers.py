@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from detector.backbones.networks import Block, Halving
+from detector.backbones.splitting import LastLayers
 from detector.training.depthwise import depthwise_convolution
 
 
@@ -22,11 +23,17 @@ def learning_layers(layers: nn.Module) -> nn.Module:
 
     They share their tensors; gradients are for one thread, and several images are learned from side by side.
     """
-    if isinstance(layers, Block):
+    if isinstance(layers, Block) and not _ends_inside(layers):
         return Block(OrderedDict(_folded(list(layers.named_children()))), layers.residual)
-    if isinstance(layers, nn.Sequential):
-        return nn.Sequential(*(learning_layers(each) for each in layers))
+    if isinstance(layers, nn.Sequential) and not isinstance(layers, Block):
+        kind = LastLayers if isinstance(layers, LastLayers) else nn.Sequential
+        return kind(*(learning_layers(each) for each in layers))
     return layers
+
+
+def _ends_inside(block: Block) -> bool:
+    """Whether a network ends at a layer of a block, which has a hook (see `truncation`)."""
+    return any(layer._forward_hooks for layer in block.modules() if layer is not block)
 
 
 def _folded(children: list[tuple[str, nn.Module]]) -> list[tuple[str, nn.Module]]:
@@ -58,8 +65,7 @@ class _Folded(nn.Module):
             return functional.linear(rows, weights[:, :, 0, 0], biases).permute(0, 3, 1, 2)
         if _is_plain_depthwise(layer):
             kernels = weights[:, 0].permute(1, 2, 0)
-            found = [self._depthwise(each.permute(1, 2, 0), kernels, biases) for each in maps]
-            return torch.stack(found).permute(0, 3, 1, 2)
+            return self._depthwise(maps[0].permute(1, 2, 0), kernels, biases).permute(2, 0, 1)[None]
         if isinstance(layer, Halving):
             maps = layer.padded(maps)
         return functional.conv2d(maps, weights, biases, layer.stride, layer.padding, layer.dilation, layer.groups)

@@ -72,7 +72,7 @@ class _Checkpoints:
 
 @dataclass(frozen=True)
 class _Tuned:
-    """The layers between pooled features and scores, if there are some, their softmax and regressors if these are used."""
+    """The layers between pooled features and scores, if there are some, and what of theirs is used besides."""
 
     layers: FullyConnected | None
     softmax: Softmax | None = None
@@ -154,7 +154,11 @@ class _Stages:
         joint = read_joint_layers(self.config.features.tuned) if self.joint else None
         tuned = joint.tuned if joint else tune_layers(images, config, checkpoint, self.progress)
         layers = tuned.up_to(config.layer, backbone.precision, str(backbone.device), config.beside_pooled)
-        moves = joint.regressors if joint and self.config.regression.enabled and self.config.regression.fit == "joint" else None
+        moves = (
+            joint.regressors
+            if joint and self.config.regression.enabled and self.config.regression.fit == "joint"
+            else None
+        )
         return _Tuned(layers, tuned.fc8 if config.head == "softmax" else None, moves)
 
     def scale(self, images: TrainingSet, tuned: _Tuned) -> tuple[TrainingSet, TrainingSet]:
