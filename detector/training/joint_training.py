@@ -136,8 +136,10 @@ class JointTraining:
         loss = sum(each for each, _ in results) / len(results)
         if not math.isfinite(loss):
             raise ValueError("joint training diverged: its loss is no number; lower joint_training.lr and network_lr")
-        for i, parameter in enumerate(self.parameters):
-            parameter.grad = torch.stack([gradients[i] for _, gradients in results if gradients]).sum(0) / len(results)
+        if not (found := [gradients for _, gradients in results if gradients]):
+            return loss
+        for parameter, *gradients in zip(self.parameters, *found, strict=True):
+            parameter.grad = torch.stack(gradients).sum(0) / len(results)
         torch.nn.utils.clip_grad_norm_(self.parameters, _LARGEST_NORM)
         rate = learning_rate(step, settings.steps, settings.warm_up)
         for group in self.optimiser.param_groups:
