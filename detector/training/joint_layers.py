@@ -39,7 +39,7 @@ def read_joint_layers(path: str | Path | None) -> JointLayers:
     Raises ValueError, saying what is needed, where there is no file or it holds none; OSError when it cannot be read.
     """
     if path is None:
-        raise ValueError("joint_training needs the file that tools/tune_network.py wrote for this recipe (--tuned)")
+        raise ValueError("joint_training needs the file that spp-tune wrote for this recipe (--tuned)")
     with reading(path), safe_open(path, framework="numpy") as file:
         names = [name for name in file.keys() if name.startswith(HEAD)]  # noqa: SIM118 (not a dict)
         arrays = {name.removeprefix(HEAD): file.get_tensor(name) for name in names}

@@ -177,7 +177,7 @@ def test_files_that_do_not_fit(train_set: Dataset, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="layers of the network alone"):
         read_joint_layers(tmp_path / "layers")
     config = recipe()
-    with pytest.raises(ValueError, match=r"needs the file that tools/tune_network\.py wrote"):
+    with pytest.raises(ValueError, match="needs the file that spp-tune wrote"):
         train(config, train_set, train_set.class_names, build_cache(config, tmp_path))
     with pytest.raises(ValueError, match="joint training runs on the processor, but the device is 'cuda'"):
         tune_network(config, train_set, 3, "conv2", tmp_path, device="cuda")
