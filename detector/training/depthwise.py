@@ -28,7 +28,7 @@ def depthwise_convolution(
     ``y * stride - before + i * dilation``; rows and columns outside of the map are zeros.
     """
     arguments = (maps.contiguous(), weights.contiguous(), biases.contiguous(), stride, dilation, before, size)
-    result: torch.Tensor = _Depthwise.apply(*arguments)  # type: ignore[no-untyped-call]
+    result: torch.Tensor = _Depthwise.apply(*arguments)
     return result
 
 
@@ -47,17 +47,18 @@ class _Depthwise(torch.autograd.Function):
         ctx.save_for_backward(maps, weights)
         ctx.steps = stride, dilation, before
         result = torch.empty(*size, maps.shape[2])
-        arrays = (each.numpy(force=True) for each in (maps, weights, biases))
-        _convolve(*arrays, stride, dilation, before, result.numpy())
+        arrays = [each.numpy(force=True) for each in (maps, weights, biases, result)]
+        _convolve(arrays[0], arrays[1], arrays[2], stride, dilation, before, arrays[3])
         return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         maps, weights = ctx.saved_tensors
-        found = torch.zeros_like(maps), torch.zeros_like(weights), gradients[0].sum((0, 1))
-        arrays = [each.numpy(force=True) for each in (maps, weights, gradients[0].contiguous(), *found[:2])]
-        _convolve_back(*arrays[:3], *ctx.steps, *arrays[3:])
-        return *found, None, None, None, None
+        of_maps, of_weights = torch.zeros_like(maps), torch.zeros_like(weights)
+        given = [each.numpy(force=True) for each in (maps, weights, gradients[0].contiguous())]
+        stride, dilation, before = ctx.steps
+        _convolve_back(given[0], given[1], given[2], stride, dilation, before, of_maps.numpy(), of_weights.numpy())
+        return of_maps, of_weights, gradients[0].sum((0, 1)), None, None, None, None
 
 
 @fusing_kernel

@@ -89,7 +89,7 @@ class JointTraining:
         self.network, self.before, self.geometry, self.images = network, before, geometry, images
         self.settings, self.checkpoint = settings, checkpoint
         learning = {name: each for name, each in network.named_parameters() if each.requires_grad}
-        self.parameters = list(learning.values())
+        self.parameters: list[torch.Tensor] = list(learning.values())
         self.names = list(learning)
         groups = [
             {
@@ -169,8 +169,8 @@ class JointTraining:
         else:
             with torch.no_grad():
                 judged = self.network.judge(self.network.pool(last, largest))
-                losses = sum(box_losses(*judged, labels, targets))
-            rows = hardest(boxes.boxes, losses.numpy(), settings.hard)
+                of_class, of_place = box_losses(*judged, labels, targets)
+            rows = hardest(boxes.boxes, (of_class + of_place).numpy(), settings.hard)
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))
         features = self.network.pool(last, largest[rows])
         scores, deltas = self.network.judge(features, settings.dropout, generator)
