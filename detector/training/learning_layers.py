@@ -8,6 +8,7 @@ anew, for gradients of all of them.
 from __future__ import annotations
 
 from collections import OrderedDict
+from copy import copy
 
 import torch
 from torch import nn
@@ -28,6 +29,10 @@ def learning_layers(layers: nn.Module) -> nn.Module:
     if isinstance(layers, nn.Sequential) and not isinstance(layers, Block):
         kind = LastLayers if isinstance(layers, LastLayers) else nn.Sequential
         return kind(*(learning_layers(each) for each in layers))
+    if getattr(layers, "inplace", False):
+        # what is written over in a view costs the backward a copy of it
+        layers = copy(layers)
+        layers.inplace = False
     return layers
 
 
@@ -62,10 +67,12 @@ class _Folded(nn.Module):
         if layer.kernel_size == (1, 1) and layer.stride == (1, 1) and layer.groups == 1:
             rows = maps.permute(0, 2, 3, 1)
             # one product of matrices; torch's own 1 x 1 convolution turns maps over, twice a layer
-            return functional.linear(rows, weights[:, :, 0, 0], biases).permute(0, 3, 1, 2)
+            product = torch.addmm(biases, rows.flatten(0, 2), weights.flatten(1).T)
+            return product.unflatten(0, rows.shape[:3]).permute(0, 3, 1, 2)
         if _is_plain_depthwise(layer):
-            kernels = weights[:, 0].permute(1, 2, 0)
-            return self._depthwise(maps[0].permute(1, 2, 0), kernels, biases).permute(2, 0, 1)[None]
+            kernels = weights.squeeze(1).permute(1, 2, 0)
+            # squeezed, not indexed: the gradient of an index is a map of zeros to be filled
+            return self._depthwise(maps.squeeze(0).permute(1, 2, 0), kernels, biases).permute(2, 0, 1).unsqueeze(0)
         if isinstance(layer, Halving):
             maps = layer.padded(maps)
         return functional.conv2d(maps, weights, biases, layer.stride, layer.padding, layer.dilation, layer.groups)

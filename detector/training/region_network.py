@@ -41,12 +41,12 @@ class RegionNetwork(nn.Module):
 
     def largest(self, maps: torch.Tensor, cells: NDArray[np.int64]) -> torch.Tensor:
         """Where bins ``(n, n_bins, C)`` of the windows ``cells`` ``(n, 4)`` of maps ``(1, C, h, w)`` are largest."""
-        rows = maps[0].permute(1, 2, 0).numpy(force=True)
+        rows = maps.squeeze(0).permute(1, 2, 0).numpy(force=True)
         return torch.from_numpy(largest_cells(rows, cells, self.levels, threads=1))
 
     def pool(self, maps: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
         """Features ``(n, D)`` of maps ``(1, C, h, w)``, by cells that `largest` has found."""
-        rows = maps[0].flatten(1).T
+        rows = maps.squeeze(0).flatten(1).T
         # gathered at once, so that gradients are summed up in one map, not in one a window
         return rows.gather(0, largest.flatten(0, 1)).unflatten(0, largest.shape[:2]).flatten(1)
 
