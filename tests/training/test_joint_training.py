@@ -16,6 +16,7 @@ from detector.datasets.annotation import Dataset
 from detector.pipeline import Detector
 from detector.runtime.files import read_arrays
 from detector.stages import build_cache
+from detector.training.box_losses import hardest
 from detector.training.joint_layers import read_joint_layers
 from detector.training.joint_training import vary_colours
 from detector.training.network_tuning import tune_network
@@ -170,6 +171,31 @@ def test_what_is_kept_is_the_mean_of_the_weights(train_set: Dataset, tmp_path: P
     # after one step the mean is nine tenths of the new weights, whose entries moved by the learning rate at most
     moved = (layers["conv5.weight"] - before).abs()
     assert float(moved.max()) == pytest.approx(0.9 * 0.001, rel=0.05)
+
+
+def test_the_new_layers_learn_at_a_rate_of_their_own(train_set: Dataset, tmp_path: Path) -> None:
+    joint = {"steps": 1, "warm_up": 0, "images_per_step": 1}
+    layers = tune_network(recipe(joint_training=joint), train_set, 3, "conv5", tmp_path)
+    # nine tenths of a first step of Adam, from zero, without decay
+    assert float(layers["head.classes.bias"].abs().max()) == pytest.approx(0.9 * 0.003, rel=0.01)
+
+
+def test_the_hardest_boxes_are_learned_from_once_the_rate_has_risen(
+    train_set: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int, int]] = []
+
+    def watched(boxes: Any, losses: Any, count: int) -> Any:
+        rows = hardest(boxes, losses, count)
+        seen.append((len(boxes), len(rows), count))
+        assert losses.max() in losses[rows]
+        return rows
+
+    monkeypatch.setattr("detector.training.joint_training.hardest", watched)
+    joint = {"steps": 3, "warm_up": 1, "images_per_step": 2}
+    tune_network(recipe(joint_training=joint), train_set, 3, "conv5", tmp_path)
+    assert len(seen) == 2 * 2
+    assert all(n <= 64 and kept <= count == 16 for n, kept, count in seen)
 
 
 def test_files_that_do_not_fit(train_set: Dataset, tmp_path: Path) -> None:
