@@ -154,11 +154,8 @@ class _Stages:
         joint = read_joint_layers(self.config.features.tuned) if self.joint else None
         tuned = joint.tuned if joint else tune_layers(images, config, checkpoint, self.progress)
         layers = tuned.up_to(config.layer, backbone.precision, str(backbone.device), config.beside_pooled)
-        moves = (
-            joint.regressors
-            if joint and self.config.regression.enabled and self.config.regression.fit == "joint"
-            else None
-        )
+        learned = self.config.regression.fit == "joint" and self.config.regression.enabled
+        moves = joint.regressors if joint and learned else None
         return _Tuned(layers, tuned.fc8 if config.head == "softmax" else None, moves)
 
     def scale(self, images: TrainingSet, tuned: _Tuned) -> tuple[TrainingSet, TrainingSet]:
