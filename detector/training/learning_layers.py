@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from copy import copy
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,8 +32,9 @@ def learning_layers(layers: nn.Module) -> nn.Module:
         return kind(*(learning_layers(each) for each in layers))
     if getattr(layers, "inplace", False):
         # what is written over in a view costs the backward a copy of it
-        layers = copy(layers)
-        layers.inplace = False
+        plain: Any = copy(layers)
+        plain.inplace = False
+        return plain
     return layers
 
 
