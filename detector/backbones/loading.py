@@ -19,6 +19,9 @@ from detector.backbones.truncation import State, Truncated, fill
 from detector.runtime.files import reading
 from detector.runtime.optional import optional
 
+HEAD = "head."
+"""How names of layers after the network begin in files of tools/tune_network.py."""
+
 
 @dataclass(frozen=True)
 class _Source:
@@ -98,7 +101,7 @@ def load_network(
         state = source.own_weights()
     elif weights != "random":
         state = _state(weights)
-    learned = {} if tuned is None else _state(tuned)
+    learned = {} if tuned is None else _without_head(_state(tuned))
     try:
         module = Truncated(source.network, source.stage)
     except (ValueError, RuntimeError, AssertionError) as error:
@@ -204,6 +207,10 @@ _HAS_MODELS = {"timm": (True,), "zf5": (False, True)}
 
 def _origin(weights: str | Path | State | None, name: str) -> str:
     return name if weights is None or isinstance(weights, Mapping) else str(weights)
+
+
+def _without_head(state: State) -> State:
+    return {name: tensor for name, tensor in state.items() if not name.startswith(HEAD)}
 
 
 def _state(weights: str | Path | State) -> State:

@@ -94,21 +94,24 @@ def _inverted_block(inputs: int, outputs: int, kernel: int, stride: int, expansi
     return Block(layers, residual=inputs == outputs and stride == 1)
 
 
-class _Halving(nn.Conv2d):
+class Halving(nn.Conv2d):
     """A convolution of stride 2 that is padded one more behind than before; half a side is rounded up."""
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return super().forward(self.padded(maps))
+
+    def padded(self, maps: torch.Tensor) -> torch.Tensor:
+        """``(N, C, h, w)`` with the zeros that the convolution reads around them."""
         before = self.kernel_size[0] // 2 - 1
         height, width = maps.shape[2:]
-        padding = (before, before + 1 + width % 2, before, before + 1 + height % 2)
-        return super().forward(F.pad(maps, padding))
+        return F.pad(maps, (before, before + 1 + width % 2, before, before + 1 + height % 2))
 
 
 def _convolution(
     inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1, groups: int = 1
 ) -> nn.Conv2d:
     if stride == 2:
-        return _Halving(inputs, outputs, kernel, stride, groups=groups, bias=False)
+        return Halving(inputs, outputs, kernel, stride, groups=groups, bias=False)
     padding = dilation * (kernel // 2)
     return nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False)
 

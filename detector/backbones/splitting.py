@@ -24,11 +24,14 @@ class LastLayers(nn.Sequential):
         return output
 
 
-def split_network(network: Network, first: str, weights: str | Path | None = None) -> tuple[str, LastLayers]:
+def split_network(
+    network: Network, first: str, weights: str | Path | None = None, same_cells: bool = True
+) -> tuple[str, LastLayers]:
     """The stage before the layer ``first``, and the layers from there to the end of a network (they stay its own).
 
     ``weights`` are those that the network was loaded with. Raises ValueError where there is no such layer, none before
-    it in its sequence, where layers outside of the sequence follow, or where the last layers change the map's size.
+    it in its sequence, where layers outside of the sequence follow, or, with ``same_cells``, where the last layers
+    change the map's size.
     """
     parent_name, _, name = first.rpartition(".")
     try:
@@ -46,7 +49,7 @@ def split_network(network: Network, first: str, weights: str | Path | None = Non
     fixed = load_network(network.name, stage, weights)
     image = np.random.default_rng(0).integers(0, 256, (1, *PROBE_SIZE, 3), np.uint8)
     geometry, other = network.module.geometry, fixed.module.geometry
-    if (geometry.stride, geometry.offset) != (other.stride, other.offset):
+    if same_cells and (geometry.stride, geometry.offset) != (other.stride, other.offset):
         raise ValueError(f"{network.name}: the layers from {first} on must not change where the cells of the map lie")
     with torch.no_grad():
         found, expected = last(fixed.maps(image)), network.maps(image)

@@ -81,6 +81,38 @@ class FineTuningConfig(Section):
         return self
 
 
+Sides = Annotated[tuple[Count, Count], Field(strict=False)]
+
+
+class JointTrainingConfig(Section):
+    """Network, fc6, fc7, classes and moves of boxes learned together (Fast R-CNN with online hard examples)."""
+
+    enabled: bool = False
+    steps: Count = 3000
+    images_per_step: Count = 4
+    first_sides: Sides = (256, 416)
+    """Least and largest shorter side of images at the first step, in pixels."""
+    last_sides: Sides = (400, 608)
+    candidates: Count = 192
+    hard: Count = 64
+    lr: Positive = 8e-4
+    network_lr: Positive = 2.5e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    warm_up: Annotated[int, Field(ge=0)] = 150
+    memory: Annotated[float, Field(ge=0, lt=1)] = 0.998
+    """Of the mean of the weights: what is left of it after a step."""
+    colours: Annotated[float, Field(ge=0, lt=1)] = 0.15
+
+    @model_validator(mode="after")
+    def _check(self) -> JointTrainingConfig:
+        for low, high in (self.first_sides, self.last_sides):
+            if low > high:
+                raise ValueError(f"first_sides and last_sides must ascend, but are {low}, {high}")
+        if self.hard > self.candidates:
+            raise ValueError(f"hard must be at most candidates {self.candidates}, but is {self.hard}")
+        return self
+
+
 class SVMConfig(Section):
     """Linear SVMs and hard-negative mining (paper, section 4.1; constants of the release)."""
 
@@ -105,11 +137,19 @@ class RegressionConfig(Section):
     """Bounding-box regression (paper, section 4.1; constants of the release)."""
 
     enabled: bool = True
+    fit: Literal["ridge", "joint"] = "ridge"
+    """Ridge regression, as in the paper, or what joint training learned."""
     features: Literal["pooled", "layer"] = "pooled"
     """Pooled features, as in the paper, or those of the fine-tuned layer that the SVMs learn from."""
     min_iou: Fraction = 0.5
     regularisation: Positive = 4000.0
     max_samples: Count = 8000
+
+    @model_validator(mode="after")
+    def _check(self) -> RegressionConfig:
+        if self.fit == "joint" and self.features != "layer":
+            raise ValueError("what joint training learned reads fc7: fit: joint needs features: layer")
+        return self
 
 
 class CalibrationConfig(Section):
@@ -156,10 +196,20 @@ class Config(Section):
     proposals: ProposalConfig = ProposalConfig()
     features: FeatureConfig = FeatureConfig()
     fine_tuning: FineTuningConfig = FineTuningConfig()
+    joint_training: JointTrainingConfig = JointTrainingConfig()
     svm: SVMConfig = SVMConfig()
     regression: RegressionConfig = RegressionConfig()
     calibration: CalibrationConfig = CalibrationConfig()
     detection: DetectionConfig = DetectionConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Config:
+        joint, tuning = self.joint_training.enabled, self.fine_tuning
+        if joint and not tuning.enabled:
+            raise ValueError("joint_training: enabled: true needs fine_tuning: {enabled: true}, whose layers it trains")
+        if self.regression.fit == "joint" and not (joint and tuning.layer == "fc7" and not tuning.beside_pooled):
+            raise ValueError("regression.fit: joint needs joint_training, and fc7 alone")
+        return self
 
     def files(self) -> dict[str, str]:
         """SHA-256, in hexadecimal, of each file that the recipe names: another one may come to lie at the same path."""

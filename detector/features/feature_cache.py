@@ -170,6 +170,22 @@ def _get(
     return cached_arrays(file, compute_from_file, image_path)
 
 
+def fill_proposals(
+    cache: FeatureCache, annotations: Iterable[Annotation], progress: Progress = without_progress
+) -> list[Annotation]:
+    """Compute the proposals that the cache lacks; return the images that could be read, as `fill_cache` does."""
+    readable = []
+    for each in progress(list(annotations), "proposals"):
+        try:
+            cache.proposals(each.image_id, each.path)
+            readable.append(each)
+        except ValueError as error:
+            _log.warning("%s; going on without it", error)
+    if not readable:
+        raise ValueError("none of the images could be read")
+    return readable
+
+
 def fill_cache(
     cache: FeatureCache,
     annotations: Iterable[Annotation],

@@ -172,16 +172,21 @@ def _cover(maxima: Array, side: int, top: int, bottom: int, left: int, right: in
 
 
 def largest_cells(
-    feature_map: NDArray[np.float32], cells: NDArray[np.int64], levels: Sequence[int] = PAPER_LEVELS
+    feature_map: NDArray[np.float32],
+    cells: NDArray[np.int64],
+    levels: Sequence[int] = PAPER_LEVELS,
+    threads: int | None = None,
 ) -> NDArray[np.int64]:
     """Where `spatial_pyramid_pool` finds its maxima, ``(R, n_bins, C)`` int64: ``y * w + x``, the first in that order.
 
-    Raises what it does for cells.
+    ``threads`` as there. Raises what it does for cells.
     """
     _check_cells(cells, feature_map.shape[:2])
     found = np.empty((len(cells), n_bins(levels), feature_map.shape[2]), np.int64)
-    rows = np.array_split(np.arange(len(cells)), thread_count())
-    in_threads(lambda part: _find_largest(feature_map, cells, np.array(levels), found, part), rows, thread_count())
+    rows = np.array_split(np.arange(len(cells)), thread_count(threads))
+    in_threads(
+        lambda part: _find_largest(feature_map, cells, np.array(levels), found, part), rows, thread_count(threads)
+    )
     return found
 
 

@@ -29,6 +29,7 @@ from detector.runtime.progress import Progress, without_progress
 from detector.stages import build_cache
 from detector.training.checkpoints import Checkpoint
 from detector.training.gradient_descent import Batch, GradientDescent, Validation, parameter_groups, sgd, softmax_loss
+from detector.training.joint import train_jointly
 from detector.training.layer_tuning import build_layers
 from detector.training.sampling import RandomBoxes, validation_split
 from detector.training.state_files import data_digest, state_file
@@ -58,7 +59,8 @@ def tune_network(
     """Fine-tune the layers of a recipe's network from ``first`` on, on boxes; their tensors by name.
 
     fc6, fc7 and fc8 learn with them, by the constants of the recipe's ``fine_tuning``, and are forgotten. Maps and the
-    state of the training are kept under ``directory``: killed and called again, it goes on to the same bits. Raises
+    state of the training are kept under ``directory``: killed and called again, it goes on to the same bits. With
+    ``joint_training`` in the recipe, it is that (see `joint`), and what was learned of these layers is kept. Raises
     ValueError for a layer that learning cannot begin at and for features that are no plain maxima.
     """
     features, tuning = config.features, config.fine_tuning
@@ -66,6 +68,10 @@ def tune_network(
         raise ValueError(f"features.power must be 1 to learn through the pooling, but is {features.power:g}")
     if features.tuned:
         raise ValueError(f"{features.tuned}: layers that were fine-tuned once are not fine-tuned again")
+    if config.joint_training.enabled:
+        if device != "cpu":
+            raise ValueError(f"joint training runs on the processor, but the device is {device!r}")
+        return train_jointly(config, annotations, n_classes, first, directory, progress, precomputed)
     network = load_network(features.backbone, features.stage, features.weights)
     stage, last = split_network(network, first, features.weights)
     before = config.model_copy(update={"features": features.model_copy(update={"stage": stage})})

@@ -10,12 +10,14 @@ from typing import Any
 from detector.config.detector import Config
 from detector.datasets.annotation import Annotation
 from detector.features.feature_cache import FeatureCache, fill_cache
+from detector.heads.box_regressors import BoxRegressors
 from detector.heads.fully_connected import FullyConnected, Softmax
 from detector.heads.heads import Heads, Scorer
 from detector.pipeline import Detector
 from detector.runtime.progress import Progress, without_progress
 from detector.training.calibration import calibrate, held_out_parts, learnable_without
 from detector.training.feature_scaling import scaled
+from detector.training.joint_layers import read_joint_layers
 from detector.training.layer_tuning import initial_layers, tune_layers
 from detector.training.mining import MiningSettings
 from detector.training.regressor_training import train_regressors
@@ -48,8 +50,8 @@ def train(
     tuned = stages.tune_layers(images, checkpoints.layers)
     for_svms, for_regressors = stages.scale(images, tuned)
     scorer = tuned.softmax or train_svms(for_svms, config.svm, checkpoints.svms, progress)
-    regressors = None
-    if config.regression.enabled:
+    regressors = tuned.regressors
+    if config.regression.enabled and regressors is None:
         regressors = train_regressors(for_regressors, config.regression, config.svm.seed, progress)
     heads = Heads(scorer, regressors, tuned.layers, config.regression.features)
     detector = Detector.by_recipe(config, cache.propose, cache.encoder, heads, stages.class_names)
@@ -78,10 +80,11 @@ class _Checkpoints:
 
 @dataclass(frozen=True)
 class _Tuned:
-    """The layers between pooled features and scores, if there are some, and their softmax if it scores boxes."""
+    """The layers between pooled features and scores, if there are some, and what of theirs is used besides."""
 
     layers: FullyConnected | None
     softmax: Softmax | None = None
+    regressors: BoxRegressors | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,11 @@ class _Stages:
     def tunes(self) -> bool:
         return self.config.fine_tuning.enabled and self.layers is None
 
+    @property
+    def joint(self) -> bool:
+        """Whether layers come from the file of a joint training, and need not be tuned."""
+        return self.tunes and self.config.joint_training.enabled
+
     def check(self, images: TrainingSet) -> None:
         """Raise ValueError for what would end a training later; see `train`."""
         config, encoder = self.config, images.cache.encoder
@@ -105,6 +113,8 @@ class _Stages:
             empty = ", ".join(name for name, count in zip(self.class_names, counts, strict=True) if not count)
             raise ValueError(f"no object to learn from in {len(images)} images: {empty}")
         n_features = encoder.n_features if self.layers is None else self.layers.n_features
+        if self.joint:
+            read_joint_layers(config.features.tuned)
         if self.tunes:
             validation_split(images, config.fine_tuning)
             initial_layers(config.fine_tuning, encoder)
@@ -119,7 +129,7 @@ class _Stages:
     def cache_features(self, images: TrainingSet) -> TrainingSet:
         """The images that could be read, with everything in the cache that training asks for."""
         readable = fill_cache(images.cache, images.annotations, self.progress)
-        if self.tunes and self.config.fine_tuning.flips:
+        if self.tunes and not self.joint and self.config.fine_tuning.flips:
             readable = fill_cache(images.cache, readable, self.progress, mirrored=True)
         cached = replace(images, annotations=readable)
         if len(cached) < len(images):
@@ -151,9 +161,12 @@ class _Stages:
         if not self.tunes:
             return _Tuned(self.layers)
         config, backbone = self.config.fine_tuning, images.cache.encoder.backbone
-        tuned = tune_layers(images, config, checkpoint, self.progress)
+        joint = read_joint_layers(self.config.features.tuned) if self.joint else None
+        tuned = joint.tuned if joint else tune_layers(images, config, checkpoint, self.progress)
         layers = tuned.up_to(config.layer, backbone.precision, str(backbone.device), config.beside_pooled)
-        return _Tuned(layers, tuned.fc8 if config.head == "softmax" else None)
+        learned = self.config.regression.fit == "joint" and self.config.regression.enabled
+        moves = joint.regressors if joint and learned else None
+        return _Tuned(layers, tuned.fc8 if config.head == "softmax" else None, moves)
 
     def scale(self, images: TrainingSet, tuned: _Tuned) -> tuple[TrainingSet, TrainingSet]:
         """The images with the features of the SVMs, and with those of the regressors, both scaled where they are used.
@@ -165,6 +178,8 @@ class _Stages:
             return scaled(images, self.config.svm.mean_norm, self.config.svm.centre, self.config.svm.seed)
 
         layered = replace(images, layers=tuned.layers)
+        if tuned.softmax and tuned.regressors:
+            return layered, layered
         if tuned.layers is None or self.config.regression.features == "layer":
             layered = scale(layered)
             return layered, layered

@@ -92,7 +92,8 @@ def test_a_configuration_survives_json() -> None:
     [
         (
             {"featurs": {}},
-            "unknown key 'featurs'; allowed are proposals, features, fine_tuning, svm, regression, detection",
+            "unknown key 'featurs'; allowed are proposals, features, fine_tuning, joint_training, svm, regression, "
+            "detection",
         ),
         ({"svm": {"c": 1.0}}, "unknown key 'svm.c'; allowed are solver, loss, C,"),
         ({"svm": {"C": "big"}}, "svm.C: input should be a valid number, but is 'big'"),

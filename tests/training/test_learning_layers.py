@@ -1,0 +1,66 @@
+"""Layers that learn: the same maps and gradients as torch's own, with frozen normalisations."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from detector.backbones.loading import load_network
+from detector.training.depthwise import depthwise_convolution
+from detector.training.learning_layers import learning_layers
+
+
+@pytest.mark.parametrize(
+    ("side", "stride", "dilation", "before"), [(3, 1, 1, 1), (5, 1, 2, 4), (5, 2, 1, 2), (3, 2, 1, 0)]
+)
+def test_depthwise_convolutions_and_their_gradients_are_torchs(
+    side: int, stride: int, dilation: int, before: int
+) -> None:
+    random = torch.Generator().manual_seed(0)
+    maps, weights, biases = (
+        torch.randn(shape, generator=random).requires_grad_() for shape in ((9, 12, 3), (side, side, 3), (3,))
+    )
+    kernels = weights.permute(2, 0, 1)[:, None]
+    torchs = nn.functional.conv2d(maps.permute(2, 0, 1)[None], kernels, biases, stride, before, dilation, 3)
+    expected = torchs[0].permute(1, 2, 0)
+    found = depthwise_convolution(
+        maps, weights, biases, stride, dilation, before, (expected.shape[0], expected.shape[1])
+    )
+    torch.testing.assert_close(found, expected)
+    directions = torch.randn(expected.shape, generator=random)
+    gradients = (torch.autograd.grad((each * directions).sum(), (maps, weights, biases)) for each in (found, expected))
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (77, 95)])
+def test_a_network_computes_and_learns_as_torch_has_it(size: tuple[int, int]) -> None:
+    network = load_network("efficientnet_lite0", "blocks.3", "random").module.network
+    random = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
+                assert tensor is not None
+                tensor.data.uniform_(0.5, 1.5, generator=random)
+    stages = [network.get_submodule(f"blocks.{number}") for number in range(4)]
+    # block by block: the last stage stops what runs through it
+    plain = nn.Sequential(
+        network.get_submodule("conv_stem"), *(block for stage in stages for block in stage.children())
+    )
+    ours = learning_layers(plain)
+    tensors = list(plain.parameters())
+    assert [id(each) for each in ours.parameters()] == [id(each) for each in tensors]
+    pixels = torch.randn(1, 3, *size, generator=random).requires_grad_()
+    found, expected = ours(pixels), plain(pixels)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    directions = torch.randn(expected.shape, generator=random)
+    gradients = (torch.autograd.grad((each * directions).sum(), [pixels, *tensors]) for each in (found, expected))
+    for here, there in zip(*gradients, strict=True):
+        torch.testing.assert_close(here, there, rtol=1e-3, atol=1e-3 * float(there.abs().max()))
+
+
+def test_a_normalisation_without_a_convolution_before_it_stays() -> None:
+    layers = nn.Sequential(nn.BatchNorm2d(2), nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3)).eval()
+    maps = torch.randn(1, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(learning_layers(layers)(maps), layers(maps))
