@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import graphlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,9 +77,10 @@ def read_library() -> dict[str, str]:
     return {".".join(path.relative_to(LIBRARY).with_suffix("").parts): path.read_text("utf-8") for path in paths}
 
 
-def imports_of(module: str, source: str) -> Iterator[Import]:
+@cache
+def imports_of(module: str, source: str) -> tuple[Import, ...]:
     """Names are those of modules of the library ("features.encoder", "boxes") or of packages ("torch.nn")."""
-    tree = ast.parse(source)
+    tree, found = ast.parse(source), []
     later = {node for each in ast.walk(tree) if is_later(each) for node in ast.walk(each)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -89,8 +91,8 @@ def imports_of(module: str, source: str) -> Iterator[Import]:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
-        for name in names:
-            yield Import(module, name.removeprefix("detector."), node not in later)
+        found += [Import(module, name.removeprefix("detector."), node not in later) for name in names]
+    return tuple(found)
 
 
 def is_later(node: ast.AST) -> bool:

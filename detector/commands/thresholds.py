@@ -29,7 +29,10 @@ def add_threshold_options(parser: Parser, default: str) -> None:
 
 def number(text: str) -> float:
     """Type of an option that takes any number but NaN."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        raise ArgumentTypeError(f"invalid float value: {text!r}") from None
     if np.isnan(value):
         raise ArgumentTypeError(f"must be a number, but is {text}")
     return value

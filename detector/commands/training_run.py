@@ -200,7 +200,7 @@ def report_on(folder: Path, images: Dataset, found: Sequence[Detections]) -> Non
     from detector.evaluation.voc import by_class
 
     outcomes = gather_outcomes(by_class([each.image_id for each in images], found), images, images.class_names)
-    options = Namespace(metric="voc07", coco=None)
+    options = Namespace(metric="voc07", coco=None, data=None)
     try:
         make_report(folder / "report", [outcomes], images, options, None, {"model": str(folder)}, None)
     except MissingPackageError as error:

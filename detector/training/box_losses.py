@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from detector.boxes import Boxes
-from detector.detections import nms
+from detector.heads.suppression import nms
 
 SAME_EXAMPLE = 0.7
 """Of two boxes of a larger IoU, only that of the larger loss is learned from."""

@@ -138,15 +138,17 @@ def test_a_zip_file_trains_and_is_evaluated_on_what_was_held_out(tmp_path: Path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"8 images, {n_objects} objects, 3 classes"
     assert {path.name for path in tmp_path.iterdir()} == files
-    done = script("train_svm.py", "recipe.yaml", *source, "--cache", "cache", "--output", "model", cwd=tmp_path)
+    done = script(
+        "train_svm.py", "recipe.yaml", *source, "--cache", "cache", "--output", "model.safetensors", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert "3 classes from 6 images of mine train" in done.stdout
-    lists = tmp_path / "model-lists"
+    lists = tmp_path / f"{model}-lists"
     assert len((lists / "val.txt").read_text().split()) == 2
     found = []
     for held_out in (("--hold-out", "0.25"), ("--split", lists / "val.txt")):
         source = ("--data", "mine.zip", *held_out)
-        done = script("evaluate_voc.py", *source, "--model", "model", "--json", "-", cwd=tmp_path)
+        done = script("evaluate_voc.py", *source, "--model", model, "--json", "-", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         found.append(json.loads(done.stdout))
     assert found[0] == found[1]

@@ -99,8 +99,11 @@ def test_what_does_not_fit_is_refused(root: Path) -> None:
         (("recipe.yaml", "--remove-class", "dog", "--output", "x"), "give a CONFIG to train by, or"),
         (("--tuned", "layers", "--remove-class", "circle", "--output", "x"), "--tuned goes with CONFIG: a model has"),
         (("--model", "two", "--remove-class", "dog", "--output", "x"), "no class 'dog'; it has circle, square"),
-        (("--model", "two", "--add-class", "dog", "--output", "x"), "a data set is needed: --voc ROOT"),
-        (("--model", "two", "--add-class", "dog", "--cache", "c", "--output", "x"), "a data set is needed: --voc ROOT"),
+        (("--model", "two", "--add-class", "dog", "--output", "x"), "a data set is needed: --data PATH, --voc ROOT"),
+        (
+            ("--model", "two", "--add-class", "dog", "--cache", "c", "--output", "x"),
+            "a data set is needed: --data PATH, --voc ROOT",
+        ),
         (
             ("--model", "two", "--add-class", "dog", "--cache", "c", *DATA, "--output", "x"),
             "voc train: no class 'dog'; there are circle, square, triangle",

@@ -19,6 +19,7 @@ CONFIG = {
     "proposals": {"max_boxes": 50, "min_side": 16},
     # few new samples make the bank grow by half again and again: many fits, many checkpoints
     "svm": {"loss": "squared_hinge", "C": 0.01, "max_per_picture": 4, "centre": True},
+    "calibration": {"enabled": False},
 }
 N_IMAGES, N_KILLS = 20, 20
 
