@@ -88,7 +88,7 @@ def test_settings_are_compared_on_held_out_images(root: Path, tmp_path: Path) ->
     assert script("compare_settings.py", *arguments, cwd=tmp_path).stdout == first.stdout
 
 
-def test_a_image_cut_short_is_named_and_left_out(root: Path, test_set: Dataset, tmp_path: Path) -> None:
+def test_an_image_cut_short_is_named_and_left_out(root: Path, test_set: Dataset, tmp_path: Path) -> None:
     shutil.copytree(root, tmp_path / "voc")
     for split in ("train", "test"):
         image_id = (tmp_path / f"voc/ImageSets/Main/{split}.txt").read_text().split()[0]
