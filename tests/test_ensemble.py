@@ -113,6 +113,7 @@ def test_what_cannot_be_put_together_is_refused() -> None:
         load_ensemble([Path("a"), Path("b")], weights=[Path("c")])
 
 
+@pytest.mark.all
 def test_scripts_take_two_models(detector: Detector, root: Path, test_set: Dataset, tmp_path: Path) -> None:
     """A trained one and one that sees something in every box; an image too narrow for the latter costs one line."""
     # a cache keeps half precision, which holds bfloat16 to the bit; on small networks: few processors are fast at it

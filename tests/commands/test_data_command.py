@@ -125,6 +125,7 @@ def test_a_forecast_is_an_estimate(
     assert "training: an estimate, with this machine as busy as now: " in capsys.readouterr().out
 
 
+@pytest.mark.all
 def test_a_zip_file_trains_and_is_evaluated_on_what_was_held_out(tmp_path: Path) -> None:
     drawn = write_synthetic_voc(tmp_path / "drawn", 8, seed=4)
     write_dataset({"": drawn}, tmp_path / "export", "yolo")
@@ -143,12 +144,12 @@ def test_a_zip_file_trains_and_is_evaluated_on_what_was_held_out(tmp_path: Path)
     )
     assert done.returncode == 0, done.stderr
     assert "3 classes from 6 images of mine train" in done.stdout
-    lists = tmp_path / f"{model}-lists"
+    lists = tmp_path / "model.safetensors-lists"
     assert len((lists / "val.txt").read_text().split()) == 2
     found = []
     for held_out in (("--hold-out", "0.25"), ("--split", lists / "val.txt")):
         source = ("--data", "mine.zip", *held_out)
-        done = script("evaluate_voc.py", *source, "--model", model, "--json", "-", cwd=tmp_path)
+        done = script("evaluate_voc.py", *source, "--model", "model.safetensors", "--json", "-", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         found.append(json.loads(done.stdout))
     assert found[0] == found[1]

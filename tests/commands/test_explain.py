@@ -21,6 +21,7 @@ def model(detector: Detector, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.all
 def test_panels_and_json(model: Path, test_set: Dataset, tmp_path: Path) -> None:
     image = test_set[0].path
     (tmp_path / "damaged.jpg").write_bytes(b"\xff\xd8\xff no image")

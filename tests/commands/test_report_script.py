@@ -37,6 +37,7 @@ def saved(test_set: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.all
 def test_reports_of_saved_detections(root: Path, saved: Path, test_set: Dataset, tmp_path: Path) -> None:
     data = ("--voc", root, "--split", "test", "--classes", *test_set.class_names)
     done = script("report.py", saved / "a", *data, "--output", "one/two", cwd=tmp_path)

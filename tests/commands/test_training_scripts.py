@@ -71,6 +71,7 @@ def test_scripts_train_and_evaluate_own_classes(root: Path, test_set: Dataset, t
     assert json.loads((tmp_path / "b.json").read_text()) == result
 
 
+@pytest.mark.all
 def test_settings_are_compared_on_held_out_images(root: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(json.dumps(CONFIG))
@@ -88,6 +89,7 @@ def test_settings_are_compared_on_held_out_images(root: Path, tmp_path: Path) ->
     assert script("compare_settings.py", *arguments, cwd=tmp_path).stdout == first.stdout
 
 
+@pytest.mark.all
 def test_an_image_cut_short_is_named_and_left_out(root: Path, test_set: Dataset, tmp_path: Path) -> None:
     shutil.copytree(root, tmp_path / "voc")
     for split in ("train", "test"):

@@ -220,6 +220,7 @@ CONFIG = {
 }
 
 
+@pytest.mark.all
 def test_scripts_take_coco_files_and_name_their_faults(tmp_path: Path) -> None:
     dataset = write_synthetic_voc(tmp_path / "drawn", 8, seed=4)
     content = coco_of(dataset, extra_category="shapes")

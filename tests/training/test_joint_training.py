@@ -89,6 +89,7 @@ def test_colours_vary_by_channel_within_their_bounds() -> None:
     assert np.array_equal(vary_colours(image, 0.0, np.random.default_rng(0)), image)
 
 
+@pytest.mark.all
 def test_a_network_learns_with_its_layers_and_comes_back_to_the_same_bits(
     train_set: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +125,7 @@ def test_a_network_learns_with_its_layers_and_comes_back_to_the_same_bits(
     assert state.read_bytes() == content
 
 
+@pytest.mark.all
 def test_what_was_learned_finds_objects(train_set: Dataset, test_set: Dataset, tmp_path: Path) -> None:
     from detector.evaluation.voc import by_class, evaluate_voc
     from detector.images.files import read_image

@@ -7,6 +7,8 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from detector.config.detector import parse_config
 from detector.datasets.synthetic import SYNTHETIC_CLASSES, write_synthetic_voc
 from detector.datasets.voc import load_voc
@@ -31,6 +33,7 @@ def train_model(root: Path, cache: Path, model: Path) -> None:
     train(config, dataset, dataset.class_names, build_cache(config, cache)).save(model)
 
 
+@pytest.mark.all
 def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
     write_synthetic_voc(tmp_path / "voc", N_IMAGES, seed=3)
 

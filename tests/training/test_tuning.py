@@ -120,6 +120,7 @@ def test_layers_are_not_tuned_twice(train_set: Dataset, tmp_path: Path) -> None:
         tune_network(recipe(features={"tuned": "first"}), train_set, 3, "conv5", tmp_path)
 
 
+@pytest.mark.all
 def test_the_script_writes_layers_to_train_with_and_they_are_in_the_model(root: Path, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(recipe(fine_tuning={"iterations": 20}).model_dump_json())
     data = ("--voc", root, "--split", "train", "--cache", "cache")
