@@ -2,7 +2,7 @@
 
 Statistics of batch normalisation stay those of ImageNet, since one image has none; its weights and biases learn. So a
 normalisation is a factor and a shift a channel, which are multiplied into the convolution before it, at every step
-anew, for gradients of all of them.
+again, for gradients of all of them.
 """
 
 from __future__ import annotations
