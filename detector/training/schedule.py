@@ -25,6 +25,6 @@ def side_range(step: int, n_steps: int, first: Sequence[int], last: Sequence[int
 def mean_share(step: int, memory: float) -> float:
     """The share of the weights after a step in the mean of all until then.
 
-    The mean forgets a share of 1 - ``memory`` a step, but more in the first steps, so that it does not remember the beginning.
+    The mean forgets a share of 1 - ``memory`` a step, but more in the first steps: it is not to remember the beginning.
     """
     return max(1 - memory, 9 / (step + 10))
