@@ -66,11 +66,11 @@ def main() -> int:
     changes = options.add_class or options.remove_class
     check_options(options)
     if not changes:
-        options.recipe_given = options.config is not None
+        to_model = writes_model(options)
         options.config = options.config or Path("default")
         if options.dry_run:
             return dry_run(options)
-        if not writes_model(options):
+        if not to_model:
             line = train_in_folder(options, build_steps)
             if not verbosity.quiet:
                 print(line)
@@ -94,11 +94,12 @@ def main() -> int:
 def writes_model(options: Namespace) -> bool:
     """Whether --output is a model file: NAME.safetensors, or any name next to a recipe, --cache and --voc or --coco.
 
-    The latter is the command line of before there were folders.
+    The latter is the command line of before there were folders, which knew none of the options of folders.
     """
     output: Path | None = options.output
-    spelled_out = options.recipe_given and options.cache is not None and options.data is None
-    return is_model_file(output) or (output is not None and spelled_out and not output.is_dir())
+    spelled_out = options.config is not None and options.cache is not None and options.data is None
+    of_folder = options.overwrite or options.learning_curve
+    return is_model_file(output) or (output is not None and spelled_out and not of_folder and not output.is_dir())
 
 
 def model_or_folder(text: str) -> Path:

@@ -42,6 +42,7 @@ def _unpacked(path: Path, state: tuple[str, int, int]) -> Path:
             members = _members(archive, shutil.disk_usage(folder).free)
             for name, member in members.items():
                 _extract(archive, member, target / name)
+    # NotImplementedError: a compression, RuntimeError: a password, that zipfile knows nothing of
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         shutil.rmtree(folder, ignore_errors=True)
         reason = str(error) if isinstance(error, ValueError) else f"cannot be unpacked: {error}"

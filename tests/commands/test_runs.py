@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from detector.commands import train
 from detector.commands.runs import MARKER, Run, choose_run, is_model_file, remembered, started
 
 SETTINGS = {"recipe": "1", "data": "2"}
@@ -172,3 +173,22 @@ def test_the_log_holds_what_is_logged_with_its_time() -> None:
         log.warning("after")
     lines = Path("out/log.txt").read_text().splitlines()
     assert [line[21:] for line in lines] == ["INFO: before", "WARNING: an image is missing", "INFO: two", ""]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("default --voc v --cache c --output m", True),
+        ("default --coco j --cache c --output m", True),
+        ("default --voc v --cache c --output m.safetensors", True),
+        ("default --voc v --cache c", False),
+        ("default --voc v --output m", False),
+        ("--voc v --cache c --output m", False),
+        ("default --data d --cache c --output m", False),
+        ("default --voc v --cache c --output m --overwrite", False),
+        ("default --voc v --cache c --output m --learning-curve", False),
+        ("default --voc v --cache c --output .", False),
+    ],
+)
+def test_a_name_without_ending_is_a_model_file_where_it_always_was(words: str, expected: bool) -> None:
+    assert train.writes_model(train.parser().parse_args(words.split())) == expected
