@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from threading import RLock
@@ -54,8 +55,10 @@ def _limit(group: Path) -> int:
 def thread_count(threads: int | None = None) -> int:
     """``threads`` or, where that is None, the environment variable DETECTOR_THREADS or, without it, `usable_cores`.
 
-    Raises ValueError for less than one.
+    One for work on one thread each (`on_one_thread_each`). Raises ValueError for less than one.
     """
+    if threads is None and _alone.get():
+        return 1
     if threads is None:
         named = os.environ.get("DETECTOR_THREADS")
         if named is not None and not named.isdecimal():
@@ -88,6 +91,9 @@ def products_on_one_thread() -> Iterator[None]:
     Only one thread at a time is inside, others wait: these limits are the process's, and whoever came second would
     restore those of the first.
     """
+    if _alone.get():  # limited already
+        yield
+        return
     import torch
 
     with _one_at_a_time:
@@ -100,6 +106,41 @@ def products_on_one_thread() -> Iterator[None]:
             torch.set_num_threads(threads)
 
 
+@contextmanager
+def on_one_thread_each() -> Iterator[Callable[[], None]]:
+    """For several threads that each work on something of their own: what each of them calls first.
+
+    From there on it starts no threads, in numpy and torch neither, so that threads do not fight for cores, and results
+    are the same to the last bit however many there are.
+    """
+    torch = sys.modules.get("torch")
+
+    def begin() -> None:
+        _alone.set(True)
+        if torch is not None:
+            torch.set_num_threads(1)  # OpenMP keeps a number for each thread
+
+    with _one_at_a_time:
+        threads = torch.get_num_threads() if torch is not None else 0
+        try:
+            with _controller().limit(limits=1, user_api="blas"):
+                yield begin
+        finally:
+            if torch is not None:
+                torch.set_num_threads(threads)
+
+
+def one_thread_environment() -> dict[str, str]:
+    """Environment variables of a process whose libraries start no threads; to be set before they are loaded."""
+    libraries = ("DETECTOR", "OMP", "OPENBLAS", "MKL", "NUMBA")
+    return {
+        **{f"{name}_{'THREADS' if name == 'DETECTOR' else 'NUM_THREADS'}": "1" for name in libraries},
+        "OPENCV_FOR_THREADS_NUM": "1",
+        "OMP_WAIT_POLICY": "passive",
+    }
+
+
+_alone: ContextVar[bool] = ContextVar("alone", default=False)
 _one_at_a_time = RLock()
 
 
