@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from detector.runtime.files import Arrays, read_arrays, write_arrays
+from detector.runtime.files import Arrays, read_arrays, read_metadata, write_arrays
 
 Model = TypeVar("Model")
 
@@ -86,8 +86,7 @@ def read_model(path: str | Path, kind: Kind, compose: Callable[[ModelContents], 
     """
     path = model_path(path)
     arrays, metadata = read_arrays(path)
-    if (found := metadata.pop("format", None)) != kind.format:
-        raise ValueError(f"{path}: is no {kind.name} of this program (format {found!r})")
+    _check_format(path, kind, metadata)
     try:
         names, config, digest, record = (metadata.pop(key) for key in _KEYS)
         return compose(ModelContents(arrays, tuple(names), config, digest, record, metadata))
@@ -95,6 +94,17 @@ def read_model(path: str | Path, kind: Kind, compose: Callable[[ModelContents], 
         raise ValueError(f"{path}: lacks {error}") from None
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def check_model_file(path: str | Path, kind: Kind) -> None:
+    """Raise the errors of `read_model` that the head of a file shows, in no time."""
+    _check_format(model_path(path), kind, read_metadata(model_path(path)))
+
+
+def _check_format(path: Path, kind: Kind, metadata: dict[str, Any]) -> None:
+    """Raise ValueError, naming the file, for the metadata of another kind of models; take the format out of them."""
+    if (found := metadata.pop("format", None)) != kind.format:
+        raise ValueError(f"{path}: is no {kind.name} of this program (format {found!r})")
 
 
 def model_path(path: str | Path) -> Path:

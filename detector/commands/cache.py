@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from detector.commands.console import Parser, command, progress
+from detector.commands.console import Parser, cache_folder, command, progress
 from detector.commands.options import add_data_options, add_network_options, add_recipe, load_data, precomputed_boxes
 from detector.config.detector import load_config
 from detector.runtime.places import cache_root
@@ -20,7 +20,7 @@ def parser() -> Parser:
     add_recipe(parser, required=False)
     add_data_options(parser, required=False)
     add_network_options(parser)
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="folder of the cached files")
+    parser.add_argument("--cache", type=cache_folder, metavar="DIR", help="folder of the cached files")
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--cache-info", action="store_true", help="only tell what is in the cache")
     action.add_argument(

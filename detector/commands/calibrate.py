@@ -9,7 +9,7 @@ from dataclasses import replace
 from math import isnan
 from pathlib import Path
 
-from detector.commands.console import Parser, command, output_file
+from detector.commands.console import Parser, cache_folder, command, output_file
 from detector.commands.evaluate import detect_all
 from detector.commands.options import add_data_options, data_source, load_data
 from detector.evaluation.calibration_error import calibration_error
@@ -22,7 +22,9 @@ def parser() -> Parser:
     parser.add_argument("model", type=Path, metavar="MODEL", help="the model file")
     add_data_options(parser)
     parser.add_argument("--output", type=output_file, required=True, metavar="MODEL", help="the model file to write")
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="keep feature maps and proposals, as in training")
+    parser.add_argument(
+        "--cache", type=cache_folder, metavar="DIR", help="keep feature maps and proposals, as in training"
+    )
     parser.add_argument("--weights", type=Path, metavar="FILE", help="where the backbone's weights are, if not there")
     parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
     return parser

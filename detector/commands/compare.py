@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from detector.commands.console import Parser, command, output_file, progress, write_json
+from detector.commands.console import Parser, cache_folder, command, output_file, progress, write_json
 from detector.commands.options import add_data_options, add_network_options, load_data, precomputed_boxes
 from detector.config.detector import CalibrationConfig, Config, load_config, parse_config
 from detector.datasets.annotation import Dataset
@@ -35,7 +35,7 @@ def parser() -> Parser:
     )
     add_data_options(parser, hold_out=False)
     add_network_options(parser)
-    parser.add_argument("--cache", type=Path, required=True, metavar="DIR", help="folder of the cached files")
+    parser.add_argument("--cache", type=cache_folder, required=True, metavar="DIR", help="folder of the cached files")
     parser.add_argument(
         "--try", dest="variants", action="append", default=[], metavar="KEY=VALUE,...", help="a variant"
     )
@@ -52,15 +52,15 @@ def main() -> int:
     options = parser().parse_args()
     if options.hold_out < 2:
         raise ValueError(f"--hold-out must be at least 2, but is {options.hold_out}")
+    if options.images is not None and options.images < 1:
+        raise ValueError(f"--images must be at least 1, but is {options.images}")
     base = load_config(options.config, options.weights, options.tuned)
     variants = {name: changed(base, name) for name in ["", *options.variants]}
+    results = kept_results(options.results)
     dataset = load_data(options)
     fit, held_out = parts(dataset, options.images, options.hold_out)
     print(f"{options.config}: trained on {len(fit)}, scored on {len(held_out)} other images of {dataset.name}")
     data = data_digest((fit, held_out), options.proposals)
-    results: dict[str, Any] = {}
-    if options.results is not None and options.results.exists():
-        results = json.loads(options.results.read_text(encoding="utf-8"))
     detector = None
     for name, config in variants.items():
         key = f"{config.model_dump_json()} {data} {config.files()}"
@@ -71,6 +71,19 @@ def main() -> int:
         result = results[key]
         print(f"{name or 'as it is':<50} mAP {100 * result['mAP']:5.1f}   {result['seconds']:6.0f} s", flush=True)
     return 0
+
+
+def kept_results(path: Path | None) -> dict[str, Any]:
+    """The numbers of earlier runs; none where there is no such file. ValueError for a file of other content."""
+    if path is None or not path.exists():
+        return {}
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not a readable JSON file: {error}") from None
+    if not isinstance(results, dict):
+        raise ValueError(f"{path}: holds no results of this command")
+    return results
 
 
 def changed(base: Config, changes: str) -> Config:

@@ -15,10 +15,9 @@ from typing import Any, NoReturn, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from detector import __version__
-from detector.commands.telling import Telling, verbosity
+from detector.commands.telling import Telling, console, verbosity
 from detector.runtime import files
 from detector.runtime.json_stream import json_array
 from detector.runtime.optional import MissingPackageError
@@ -71,9 +70,32 @@ def writable_file(path: Path) -> Path:
 
 def check_writable(path: Path, folder: Path) -> None:
     """Raise ValueError where ``path`` cannot be written, since its folder, or what there is of it, must not be."""
-    nearest = next(each for each in (folder, *folder.parents) if each.exists())
+    nearest = _nearest(folder)
     if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
         raise ValueError(f"{path} cannot be written: {nearest} is not a folder that may be written to")
+
+
+def output_folder(text: str) -> Path:
+    """Type of an option that names a folder to write to, refused before any work where it cannot be."""
+    path = Path(text)
+    try:
+        check_writable(path, path.absolute())
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return path
+
+
+def cache_folder(text: str) -> Path:
+    """Type of an option that names a folder to keep files in; one that holds all of them need not be writable."""
+    path = Path(text)
+    if not (nearest := _nearest(path.absolute())).is_dir():
+        raise argparse.ArgumentTypeError(f"{path} cannot be a folder: {nearest} is none")
+    return path
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the first above it, that is there; a link that leads nowhere is."""
+    return next(each for each in (folder, *folder.parents) if os.path.lexists(each))
 
 
 def run(main: Callable[[], int]) -> NoReturn:
@@ -82,13 +104,9 @@ def run(main: Callable[[], int]) -> NoReturn:
     Set DETECTOR_TRACEBACK=1 to see where an error came from.
     """
     verbosity.level = logging.INFO
-    console = logging.StreamHandler()
-    console.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-    console.addFilter(verbosity)
-    logging.basicConfig(level=logging.WARNING, handlers=[console])
     logging.getLogger("detector").setLevel(logging.DEBUG)
     try:
-        with logging_redirect_tqdm():
+        with console.shown():
             code = main()
         sys.stdout.flush()
     except BrokenPipeError:

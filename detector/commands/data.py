@@ -7,14 +7,14 @@ python tools/data.py show PATH --output sheet.jpg
 
 from __future__ import annotations
 
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from detector.commands.console import Parser, command, output_file, progress
+from detector.commands.console import Parser, check_writable, command, output_file, progress
 from detector.commands.options import add_layout_options, layout_options
 from detector.commands.training_data import describe
 from detector.config.detector import Config, load_config
@@ -23,9 +23,9 @@ from detector.datasets.check import log_faults
 from detector.datasets.faults import REMEDIES, Fault, Kind
 from detector.datasets.inspection import count_classes, near_duplicates, suspicions
 from detector.datasets.opening import open_splits
-from detector.datasets.writing import WRITTEN_FORMATS, write_dataset
+from detector.datasets.writing import WRITTEN_FORMATS, check_new_folder, write_dataset
 from detector.images.contact_sheet import contact_sheet
-from detector.images.files import read_image, write_image
+from detector.images.files import WRITTEN_SUFFIXES, read_image, write_image
 from detector.images.looks import NEAR, look
 
 _MEASURED = 3  # images
@@ -48,7 +48,7 @@ def parser() -> Parser:
     shown = commands.add_parser("show", help="draw images with their boxes on a sheet")
     _add_data(shown)
     shown.add_argument(
-        "--output", type=output_file, default=Path("sheet.jpg"), metavar="FILE", help="default: sheet.jpg"
+        "--output", type=output_image, default=Path("sheet.jpg"), metavar="FILE", help="default: sheet.jpg"
     )
     shown.add_argument("--count", type=int, default=12, metavar="N", help="how many images (default: 12)")
     return parser
@@ -57,6 +57,14 @@ def parser() -> Parser:
 def _add_data(parser: Parser, layout: str = "--format") -> None:
     parser.add_argument("data", type=Path, metavar="PATH", help="a folder, a zip file, or the JSON, YAML or CSV file")
     add_layout_options(parser, layout=layout)
+
+
+def output_image(text: str) -> Path:
+    """Type of an option that names an image to write."""
+    path = output_file(text)
+    if path.suffix.lower() not in WRITTEN_SUFFIXES:
+        raise ArgumentTypeError(f"{path}: must end in one of {', '.join(sorted(WRITTEN_SUFFIXES))}")
+    return path
 
 
 @command
@@ -150,6 +158,8 @@ def convert(options: Namespace) -> int:
     source, target = options.data.resolve(), options.folder.resolve()
     if target == source or target in source.parents or source in target.parents:
         raise ValueError(f"{options.folder}: must lie outside of {options.data}, which is read")
+    check_new_folder(options.folder, options.overwrite)
+    check_writable(options.folder, options.folder.absolute().parent)
     faults: list[Fault] = []
     datasets = open_splits(options.data, **layout_options(options), report=faults.append)
     log_faults(str(options.data), faults, options.strict)

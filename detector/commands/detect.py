@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.commands.console import Handler, Parser, command, for_each_image, output_file, printable
+from detector.commands.console import (
+    Handler,
+    Parser,
+    command,
+    for_each_image,
+    output_file,
+    output_folder,
+    printable,
+)
 from detector.commands.options import add_model_options
 from detector.commands.thresholds import add_threshold_options, check_thresholds, default_thresholds, thresholds
 from detector.results.names import ResultFolder
@@ -57,15 +65,6 @@ def formats(text: str) -> tuple[str, ...]:
         if name not in FORMATS:
             raise ArgumentTypeError(f"there is no format {name!r}; there are {', '.join(FORMATS)}")
     return names
-
-
-def output_folder(text: str) -> Path:
-    """Type of an option that names a folder to write to, refused before any work where it cannot be."""
-    path = Path(text)
-    there = next(each for each in (path.absolute(), *path.absolute().parents) if os.path.lexists(each))
-    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-        raise ArgumentTypeError(f"{path} cannot be: {there} is not a folder that may be written to")
-    return path
 
 
 @command

@@ -11,7 +11,16 @@ from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detector.commands.console import Parser, command, output_file, progress, report, write_json
+from detector.commands.console import (
+    Parser,
+    cache_folder,
+    command,
+    output_file,
+    output_folder,
+    progress,
+    report,
+    write_json,
+)
 from detector.commands.options import (
     add_data_options,
     add_model_options,
@@ -20,7 +29,7 @@ from detector.commands.options import (
     precomputed_boxes,
     split_name,
 )
-from detector.commands.report import known_coverage, make_report, output_folder, prepare_report
+from detector.commands.report import known_coverage, make_report, prepare_report
 from detector.commands.thresholds import add_threshold_options, check_thresholds, thresholds
 from detector.commands.watching import Watch
 from detector.datasets.annotation import Dataset
@@ -51,12 +60,14 @@ def parser() -> Parser:
         help="VOC's 11 points (default) or area, or COCO's",
     )
     parser.add_argument("--json", type=output_file, metavar="FILE", help="write the numbers to FILE; - is stdout")
-    parser.add_argument("--save-detections", type=Path, metavar="DIR", help="write comp4_det files to DIR")
+    parser.add_argument("--save-detections", type=output_folder, metavar="DIR", help="write comp4_det files to DIR")
     parser.add_argument(
         "--report", type=output_folder, metavar="DIR", help="write a report to look at, and its numbers, to DIR"
     )
     parser.add_argument("--baseline", type=Path, metavar="FILE", help="of --report: the metrics.json of another run")
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="keep feature maps and proposals, as in training")
+    parser.add_argument(
+        "--cache", type=cache_folder, metavar="DIR", help="keep feature maps and proposals, as in training"
+    )
     parser.add_argument("--record", action="store_true", help="note the result in the file of --model")
     return parser
 

@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from detector.commands.console import Handler, Parser, command, for_each_image, output_file
+from detector.commands.console import Handler, Parser, command, for_each_image, output_file, output_folder
 from detector.commands.options import add_model_options
+from detector.commands.thresholds import number
 
 if TYPE_CHECKING:
     from detector.ensemble import Ensemble
@@ -21,13 +22,17 @@ def parser() -> Parser:
     parser = Parser(description="Show why boxes of photographs score what they do.")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="images, folders of images, or quoted globs")
     add_model_options(parser)
-    parser.add_argument("--min-score", type=float, default=0.0, metavar="S", help="least SVM margin (default: 0)")
+    parser.add_argument("--min-score", type=number, default=0.0, metavar="S", help="least SVM margin (default: 0)")
     parser.add_argument("--max-detections", type=int, metavar="N", help="most detections an image (default: 100)")
     parser.add_argument("--box", type=corners, metavar="X1,Y1,X2,Y2", help="ask about this box, too, found or not")
     parser.add_argument("--class", dest="class_name", metavar="NAME", help="of --box: as an object of this class")
     parser.add_argument("--json", type=output_file, metavar="FILE", help="write all evidence to FILE; - is stdout")
     parser.add_argument(
-        "--output", type=Path, default=Path("explanations"), metavar="DIR", help="folder of the panels, one a detection"
+        "--output",
+        type=output_folder,
+        default=Path("explanations"),
+        metavar="DIR",
+        help="folder of the panels, one a detection",
     )
     return parser
 

@@ -10,7 +10,7 @@ import platform
 import resource
 import shlex
 import sys
-from argparse import ArgumentTypeError, Namespace
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from detector import __version__
-from detector.commands.console import Parser, command, output_file
+from detector.commands.console import Parser, command, output_folder
 from detector.commands.options import add_data_options, data_source, load_data, precomputed_boxes, split_name
 from detector.datasets.annotation import Dataset
 from detector.evaluation.coco_results import CocoIds, coco_ids, plain_ids, read_coco_results
@@ -73,14 +73,6 @@ def main() -> int:
     path = make_report(options.output, found, dataset, options, coverage, {"detections": names[-1]}, baseline, names)
     print(path)
     return 0
-
-
-def output_folder(text: str) -> Path:
-    """Type of an option that names a folder to write to, refused before any work where it cannot be."""
-    path = Path(text)
-    if path.exists() and not path.is_dir():
-        raise ArgumentTypeError(f"{path} is a file, but must be a folder")
-    return output_file(str(path / "report.html")).parent
 
 
 def prepare_report(options: Namespace, dataset: Dataset) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from detector.commands.console import Parser, command
 from detector.commands.options import add_model_options
+from detector.model_file import DETECTOR, check_model_file
 from detector.runtime.optional import optional
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def port(text: str) -> int:
 @command
 def main() -> int:
     options = parser().parse_args()
+    for path in options.model or ():
+        check_model_file(path, DETECTOR)
     # in this order: the model loads in its own process while this one imports its server
     listener = listen(options.host, options.port)
     from detector.web.remote import RemoteSession

@@ -6,7 +6,8 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
+from contextlib import contextmanager
 from typing import Any
 
 from tqdm import tqdm
@@ -38,6 +39,45 @@ verbosity = Verbosity()
 """Of this process: `-q` and `-v` of every command set it."""
 
 
+class Console(logging.Handler):
+    """Shows log records on stderr, above bars. What is told in passing waits until the work begins: a mistake that ends
+    a command before costs one line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+        self.addFilter(verbosity)
+        self._held: list[logging.LogRecord] | None = None
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """For the block of a command, which begins its work, or ends well, or fails."""
+        self._held = []
+        logging.getLogger().addHandler(self)
+        try:
+            yield
+            self.begin()
+        finally:
+            logging.getLogger().removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show or hold back a record."""
+        if self._held is not None and record.levelno < logging.WARNING:
+            self._held.append(record)
+        else:
+            tqdm.write(self.format(record), file=sys.stderr)
+
+    def begin(self) -> None:
+        """Show what was held back, and from now on hold back nothing."""
+        held, self._held = self._held, None
+        for record in held or ():
+            self.emit(record)
+
+
+console = Console()
+"""Of this process."""
+
+
 class Telling:
     """`Progress` for loops one after another: a bar each on a terminal; elsewhere a line after ten seconds, and then
     every thirty, even where a single item takes longer.
@@ -62,6 +102,7 @@ class Telling:
 
     def __call__(self, items: Iterable[Any], title: str) -> Generator[Any, None, None]:
         """Pass items on."""
+        console.begin()
         n_items = len(items) if isinstance(items, Sized) else None
         with self._lock:
             self._estimate.begin(title, n_items)

@@ -13,7 +13,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detector.commands.console import Parser, command, output_file, progress, writable_file
+from detector.commands.console import Parser, cache_folder, command, output_file, progress, writable_file
 from detector.commands.options import (
     add_data_options,
     add_network_options,
@@ -38,7 +38,10 @@ def parser() -> Parser:
     add_data_options(parser, required=False)
     add_network_options(parser)
     parser.add_argument(
-        "--cache", type=Path, metavar="DIR", help="folder of the cached files (default: one in the user's cache)"
+        "--cache",
+        type=cache_folder,
+        metavar="DIR",
+        help="folder of the cached files (default: one in the user's cache)",
     )
     parser.add_argument(
         "--output",

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from detector.commands.console import Parser, command, output_file, progress
+from detector.commands.console import Parser, cache_folder, command, output_file, progress
 from detector.commands.options import add_recipe
 from detector.datasets.check import load_checked
 from detector.datasets.folders import load_checked_folders
@@ -31,7 +31,11 @@ def parser() -> Parser:
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="of --voc: the classes (default: all there are)")
     parser.add_argument("--strict", action="store_true", help="end on any fault of the data, before any work")
     parser.add_argument(
-        "--cache", type=Path, required=True, metavar="DIR", help="folder of resized images and the training's state"
+        "--cache",
+        type=cache_folder,
+        required=True,
+        metavar="DIR",
+        help="folder of resized images and the training's state",
     )
     parser.add_argument("--output", type=output_file, required=True, metavar="MODEL", help="the model file to write")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="the backbone's weights, in place of those named")

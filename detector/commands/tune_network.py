@@ -6,9 +6,7 @@ python tools/train_svm.py CONFIG --tuned LAYERS ...
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from detector.commands.console import Parser, command, output_file, progress
+from detector.commands.console import Parser, cache_folder, command, output_file, progress
 from detector.commands.options import add_data_options, add_network_options, add_recipe, load_data, precomputed_boxes
 from detector.config.detector import load_config
 
@@ -25,7 +23,7 @@ def parser() -> Parser:
         metavar="LAYER",
         help="the first layer that learns, such as features.10 of alexnet",
     )
-    parser.add_argument("--cache", type=Path, required=True, metavar="DIR", help="folder of the cached files")
+    parser.add_argument("--cache", type=cache_folder, required=True, metavar="DIR", help="folder of the cached files")
     parser.add_argument("--output", type=output_file, required=True, metavar="LAYERS", help="the file to write")
     return parser
 

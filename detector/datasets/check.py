@@ -111,17 +111,16 @@ def load_checked_splits(
 def _conclude(dataset: Dataset, faults: Sequence[Fault], strict: bool, notes: Sequence[str]) -> None:
     """Log what was found and how it goes on; raise ValueError where it does not.
 
-    notes: of data that were recognised. Their faults are then told by `spp-data check`: an error names the first.
+    notes: of data that were recognised, whose faults `spp-data check` tells: with strict, too, the error only names the
+        first one.
     """
     n_objects = sum(len(each.labels) for each in dataset)
-    if notes and ((faults and strict) or not n_objects):
+    if not n_objects or (notes and faults and strict):
         what = "strict allows no fault" if n_objects else f"no object is left in {len(dataset)} images"
         raise ValueError("; ".join([f"{dataset.name}: {what}", *(fault.line for fault in faults[:1]), *notes[1:]]))
     for note in notes:
         _log.info("%s", note)
     summary = log_faults(dataset.name, faults, strict)
-    if not n_objects:
-        raise ValueError(f"{dataset.name}: no object is left in {len(dataset)} images")
     if faults:
         _log.warning(
             "%s: found %s; going on with %d images, %d objects", dataset.name, summary, len(dataset), n_objects

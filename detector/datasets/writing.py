@@ -39,12 +39,18 @@ def write_dataset(splits: Splits, folder: Path, format_name: str, overwrite: boo
         _compare(splits, names, temporary, format_name)
 
 
-@contextmanager
-def _replacing_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
-    """A temporary folder that takes the name, and the place, of ``folder`` when the block ends well."""
+def check_new_folder(folder: Path, overwrite: bool) -> None:
+    """Raise FileExistsError where there is something at ``folder`` that is not to be overwritten."""
     is_there = folder.exists() or folder.is_symlink()
     if is_there and not (folder.is_dir() and not any(folder.iterdir())) and not overwrite:
         raise FileExistsError(f"{folder}: is there already and not empty; see --overwrite")
+
+
+@contextmanager
+def _replacing_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
+    """A temporary folder that takes the name, and the place, of ``folder`` when the block ends well."""
+    check_new_folder(folder, overwrite)
+    is_there = folder.exists() or folder.is_symlink()
     folder.absolute().parent.mkdir(parents=True, exist_ok=True)
     mark = uuid4().hex[:12]
     temporary, old = (folder.with_name(f".{folder.name}.{mark}.{kind}") for kind in ("tmp", "old"))

@@ -102,7 +102,7 @@ def test_mistakes_are_told_before_any_work(root: Path, saved: Path, test_set: Da
     for arguments, message in (
         ((saved / "a", saved / "b", saved / "a"), "but there are 3"),
         ((saved / "none",), "no such folder"),
-        ((saved / "a", "--output", "file"), "file is a file, but must be a folder"),
+        ((saved / "a", "--output", "file"), "file is not a folder that may be written to"),
         ((saved / "a", "--baseline", "file"), "not the numbers of a run"),
         ((saved / "a", "--baseline", "area.json"), "metric must be voc07, as in this run, but is 'area'"),
         ((saved / "a", "--baseline", "gone.json"), "gone.json: no such file"),

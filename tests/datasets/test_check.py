@@ -172,9 +172,11 @@ def test_nothing_left_is_an_error(voc: Path, caplog: pytest.LogCaptureFixture) -
         load(voc, ["screw"])
     for path in (voc / "JPEGImages").iterdir():
         path.unlink()
-    with pytest.raises(ValueError, match="own all: no object is left in 0 images"):
+    with pytest.raises(
+        ValueError, match=r"no object is left in 0 images; .*JPEGImages/\w\.jpg: No such file or directory"
+    ):
         load(voc)
-    assert f"{voc}/JPEGImages/b.jpg: No such file or directory" in caplog.messages
+    assert caplog.messages == []
     for path in (voc / "Annotations").iterdir():
         path.unlink()
     with pytest.raises(ValueError, match="own all: no object is left in 0 images"):
