@@ -153,13 +153,18 @@ class Detector:
 
         In the release's order only those are moved that survive a suppression before.
         """
-        settings, heads = self.settings, self.heads
+        settings, heads, features = self.settings, self.heads, None
         with stage("pooling and scores"):
-            scores = self.encoder.apply(heads.decision_function, maps, self.encoder.regions(maps, boxes))
+            regions = self.encoder.regions(maps, boxes)
+            if heads.moves_by_layers:
+                features = self.encoder.apply(heads.features, maps, regions)
+                scores = heads.scorer.decision_function(features)
+            else:
+                scores = self.encoder.apply(heads.decision_function, maps, regions)
         if self.regressors is not None and settings.refinements:
             with stage("refinement"):
-                refine = Refiner(self.encoder, heads.move, heads.score, settings.refinements)
-                return refine(maps, boxes, scores, self.class_names, least)
+                refine = Refiner(self.encoder, heads, settings.refinements)
+                return refine(maps, boxes, scores, self.class_names, least, features)
         if self.regressors is None:
             labels, rows = (scores >= least).T.nonzero()
             return Detections(boxes[rows], labels, scores[rows, labels], self.class_names)

@@ -59,7 +59,7 @@ def make_candidates(
     if detector.regressors is None:
         return Candidates(boxes, boxes[:, None], boxes, scores)
     if rounds:
-        refiner = Refiner(detector.encoder, detector.heads.move, detector.heads.score, rounds)
+        refiner = Refiner(detector.encoder, detector.heads, rounds)
         positions, scores = refiner.refine(maps, boxes, labels, scores)
         return Candidates(boxes, np.stack(positions, axis=1), positions[-1], scores)
     pooled = detector.encoder.pool(maps, detector.encoder.regions(maps, boxes))

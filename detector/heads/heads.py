@@ -54,13 +54,35 @@ class Heads:
                 f"the calibration must be of {n_classes} classes, but is of {len(self.calibration.slopes)}"
             )
 
+    @property
+    def moves_by_layers(self) -> bool:
+        """Whether what boxes score and where they move is read from the same layers."""
+        return self.layers is not None and self.regressors is not None and self.regressors_read == "layer"
+
+    def features(self, pooled: Features) -> Features:
+        """What scores are read from: the layers' features ``(R, n)`` of ``(R, D)`` pooled ones, or these themselves."""
+        return pooled if self.layers is None else self.layers(pooled)
+
     def decision_function(self, pooled: Features) -> Features:
         """Scores ``(R, K)`` float32 of ``(R, D)`` float32 pooled features: margins, or log odds of a softmax."""
-        return self.scorer.decision_function(pooled if self.layers is None else self.layers(pooled))
+        return self.scorer.decision_function(self.features(pooled))
 
-    def score(self, pooled: Features, labels: NDArray[np.int64]) -> Features:
-        """Scores ``(R,)`` float32 of ``(R, D)`` pooled features, each in the class of its label ``(R,)`` alone."""
-        return self.decision_function(pooled)[np.arange(len(labels)), labels]
+    def look(
+        self, pooled: Features, rows: NDArray[np.int64], labels: NDArray[np.int64], moves: bool, scores: bool
+    ) -> tuple[Boxes, NDArray[np.float32]]:
+        """Deltas ``(n, 4)`` and scores ``(n,)``, float32, of pairs of a row and a class, or zeros where not asked for.
+
+        ``pooled`` are ``(R, D)``; ``rows`` and ``labels`` ``(n,)`` are the pairs. A row is worked on once, however many
+        pairs it is in.
+        """
+        features = self.features(pooled) if scores or self.moves_by_layers else pooled
+        deltas, found = np.zeros((len(rows), 4), np.float32), np.zeros(len(rows), np.float32)
+        if moves:
+            assert self.regressors is not None
+            deltas = self.regressors.predict(features if self.moves_by_layers else pooled, labels, rows)
+        if scores:
+            found = self.scorer.decision_function(features)[rows, labels]
+        return deltas, found
 
     def affine_at(self, pooled: Features, labels: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Weights ``(R, D)`` and constants ``(R,)`` that make up `score` where it stands.
@@ -68,7 +90,7 @@ class Heads:
         The score of a row of ``(R, D)`` pooled features in the class of its label ``(R,)`` is the sum of these features
         times its weights, and its constant; exactly, up to rounding.
         """
-        features = pooled if self.layers is None else self.layers(pooled)
+        features = self.features(pooled)
         weights, constants = self.scorer.affine_at(features, labels)
         if self.layers is not None:
             weights, more = self.layers.affine_at(pooled, weights)
@@ -77,10 +99,7 @@ class Heads:
 
     def move(self, pooled: Features, labels: NDArray[np.int64]) -> Boxes:
         """Deltas ``(R, 4)`` float32 of ``(R, D)`` pooled features, each by the regressor of its label ``(R,)``."""
-        assert self.regressors is not None
-        if self.layers is not None and self.regressors_read == "layer":
-            pooled = self.layers(pooled)
-        return self.regressors.predict(pooled, labels)
+        return self.look(pooled, np.arange(len(labels)), labels, moves=True, scores=False)[0]
 
     def to_arrays(self) -> Arrays:
         """All weights and biases by name, as model files hold them."""

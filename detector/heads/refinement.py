@@ -6,7 +6,6 @@ box voting), with the one-shot regressors and SVMs of SPP-net in place of their 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from detector.boxes import Boxes, clip, decode_deltas, flip, iou
 from detector.detections import Detections
 from detector.features.encoder import Encoder, FeatureMaps, Features
+from detector.heads.heads import Heads
 
 HALF = np.float32(0.5)
 SAME_OBJECT = 0.5
@@ -26,40 +26,57 @@ class Refiner:
     """Moves candidates ``rounds`` times by the regressor of their class; scores are means over all positions.
 
     Where the maps have mirrored ones, boxes are moved by the mean of what is found in both, and scored likewise.
-    ``move`` and ``score`` map pooled features ``(n, D)`` and labels ``(n,)`` to the deltas ``(n, 4)`` and the scores
-    ``(n,)`` of these classes.
+    ``heads`` have regressors.
     """
 
     encoder: Encoder
-    move: Callable[[Features, NDArray[np.int64]], Boxes]
-    score: Callable[[Features, NDArray[np.int64]], NDArray[np.float32]]
+    heads: Heads
     rounds: int
 
     def __call__(
-        self, maps: FeatureMaps, boxes: Boxes, scores: NDArray[np.float32], class_names: tuple[str, ...], least: float
+        self,
+        maps: FeatureMaps,
+        boxes: Boxes,
+        scores: NDArray[np.float32],
+        class_names: tuple[str, ...],
+        least: float,
+        features: Features | None = None,
     ) -> Detections:
         """Every pair of one of ``(R, 4)`` boxes and a class in which it scores at least ``least``, refined.
 
-        ``scores`` are ``(R, K)``, of the boxes where they are.
+        ``scores`` are ``(R, K)``, of the boxes where they are, and ``features`` ``(R, n)``, where they are given, those
+        of the layers which the first moves are read from.
         """
         # by class, so that a block of rows is of few classes
         labels, rows = (scores >= least).T.nonzero()
-        positions, means = self.refine(maps, boxes[rows], labels, scores[rows, labels])
+        deltas = None
+        if features is not None and self.heads.regressors is not None:
+            deltas = self.heads.regressors.predict(features, labels, rows)
+        positions, means = self.refine(maps, boxes[rows], labels, scores[rows, labels], deltas)
         return Detections(positions[-1], labels, means, class_names).inside()
 
     def refine(
-        self, maps: FeatureMaps, boxes: Boxes, labels: NDArray[np.int64], scores: NDArray[np.float32]
+        self,
+        maps: FeatureMaps,
+        boxes: Boxes,
+        labels: NDArray[np.int64],
+        scores: NDArray[np.float32],
+        deltas: Boxes | None = None,
     ) -> tuple[list[Boxes], NDArray[np.float32]]:
         """Positions of ``(n, 4)`` boxes, first where they are and last where they end, and the mean scores ``(n,)``.
 
-        ``labels`` and ``scores`` are ``(n,)``: the class of each box, and what it scores there where it is.
+        ``labels`` and ``scores`` are ``(n,)``: the class of each box, and what it scores there where it is. ``deltas``
+        ``(n, 4)``, where they are known, are those of the first move.
         """
+        first = deltas
         positions, total = [boxes], np.zeros(len(boxes), np.float32)
         for position in range(self.rounds + 1):
             moves, moved = position < self.rounds, positions[-1]
-            deltas, found = self._look(maps, moved, labels, moves, position > 0)
             if position == 0:
                 found = scores
+                deltas = self._look(maps, moved, labels, moves, False)[0] if first is None else first
+            else:
+                deltas, found = self._look(maps, moved, labels, moves, True)
             if maps.mirrored is not None:
                 mirror_image = flip(moved, maps.image_size[1])
                 others, found_there = self._look(maps.mirrored, mirror_image, labels, moves, True)
@@ -73,16 +90,21 @@ class Refiner:
     def _look(
         self, maps: FeatureMaps, boxes: Boxes, labels: NDArray[np.int64], moves: bool, scores: bool
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Deltas ``(n, 4)`` and scores ``(n,)`` of boxes, or zeros where they are not asked for."""
+        """Deltas ``(n, 4)`` and scores ``(n,)`` of boxes, or zeros where they are not asked for.
+
+        Boxes that are read from the same cells, as are many of one object, are pooled once for all of them.
+        """
+        regions, owners = np.unique(self.encoder.regions(maps, boxes), axis=0, return_inverse=True)
+        order = np.argsort(owners.ravel(), kind="stable")
+        starts = np.searchsorted(owners.ravel()[order], np.arange(len(regions) + 1))
         deltas, found = np.zeros((len(boxes), 4), np.float32), np.zeros(len(boxes), np.float32)
 
-        def use(rows: NDArray[np.int64], features: Features) -> None:
-            if moves:
-                deltas[rows] = self.move(features, labels[rows])
-            if scores:
-                found[rows] = self.score(features, labels[rows])
+        def use(rows: NDArray[np.int64], pooled: Features) -> None:
+            pairs = np.concatenate([order[starts[row] : starts[row + 1]] for row in rows])
+            own = np.repeat(np.arange(len(rows)), starts[rows + 1] - starts[rows])
+            deltas[pairs], found[pairs] = self.heads.look(pooled, own, labels[pairs], moves, scores)
 
-        self.encoder.for_each_block(maps, self.encoder.regions(maps, boxes), use)
+        self.encoder.for_each_block(maps, regions, use)
         return deltas, found
 
 

@@ -37,7 +37,7 @@ def refined(
     scores = detector.decision_function(detector.encoder.pool(maps, detector.encoder.regions(maps, as_boxes(boxes))))
     if mirrored:
         maps = replace(maps, mirrored=detector.encoder.maps(coloured()[:, ::-1] if mirror is None else mirror))
-    refiner = Refiner(detector.encoder, detector.heads.move, detector.heads.score, rounds)
+    refiner = Refiner(detector.encoder, detector.heads, rounds)
     return refiner(maps, as_boxes(boxes), scores, NAMES, least)
 
 
