@@ -99,6 +99,10 @@ class CropEncoder:
             raise ValueError(f"no features of box {np.frombuffer(error.args[0], np.float32).tolist()}") from None
         return regions
 
+    def with_levels(self, levels: Sequence[int]) -> CropEncoder:
+        """Not for rows that are there already: NotImplementedError."""
+        raise NotImplementedError("rows of R-CNN are of one pyramid")
+
     def pool(self, maps: FeatureMaps, regions: Regions) -> Features:
         """Rows ``(R, n_features)`` float32 of regions of `regions`."""
         return self.normalise(maps.maps[0][regions[:, 0]].astype(np.float32, copy=False))

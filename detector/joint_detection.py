@@ -21,7 +21,7 @@ from detector.runtime.timing import stage
 from detector.stages import Proposer, proposer_key
 
 Inputs = tuple[FeatureMaps, Boxes]
-"""What a detector sees of an image: its feature maps and the ``(R, 4)`` boxes that are read from them."""
+"""What a detector sees of an image: its feature maps and the ``(R, 4)`` boxes that are scored."""
 
 
 class AnyDetector(Protocol):
@@ -46,6 +46,7 @@ class AnyDetector(Protocol):
 
     def decision_function(self, pooled: Features) -> Features: ...
     def maps(self, image: NDArray[np.uint8], boxes: Boxes) -> FeatureMaps: ...
+    def worth_scoring(self, maps: FeatureMaps, boxes: Boxes) -> Boxes: ...
     def candidates(self, maps: FeatureMaps, boxes: Boxes, least: float) -> Detections: ...
     def chosen(self, candidates: Detections) -> Detections: ...
     def detecting(self, **settings: Any) -> AnyDetector: ...
@@ -77,7 +78,8 @@ def inputs_in_image(detectors: Sequence[AnyDetector], image: ImageLike, boxes: B
         if key not in proposed:
             with stage("proposals"):
                 proposed[key] = detector.propose(image) if boxes is None else as_boxes(boxes)
-        inputs.append((detector.maps(image, proposed[key]), proposed[key]))
+        maps = detector.maps(image, proposed[key])
+        inputs.append((maps, detector.worth_scoring(maps, proposed[key])))
     return inputs
 
 

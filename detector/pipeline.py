@@ -29,6 +29,7 @@ from detector.heads.calibration import Calibration
 from detector.heads.fully_connected import FullyConnected
 from detector.heads.heads import Heads, RegressorInput, Scorer
 from detector.heads.refinement import SAME_OBJECT, Refiner, vote
+from detector.heads.shortlist import Shortlist
 from detector.heads.suppression import select, suppress
 from detector.images.files import ImageLike
 from detector.joint_detection import Inputs, detect_in_image, detect_in_inputs
@@ -45,8 +46,8 @@ if TYPE_CHECKING:
 class Detector:
     """A trained detector: every stage is a callable or plain learned arrays, and can be replaced.
 
-    ``settings`` say what is kept of the scored boxes; scorer, regressors, layers and calibration are those of `Heads`.
-    ``config`` is its recipe, for its file and for training more classes; of detection it says what ``settings`` say.
+    ``settings`` say what is kept of the scored boxes; `Heads` tells of the learned parts. ``config`` is its recipe, for
+    its file and for training more classes; of detection it says what ``settings`` say.
     ``record`` tells on what it was trained, when, and how well it did, as JSON-able values. Raises ValueError for parts
     that do not fit together.
     """
@@ -62,6 +63,7 @@ class Detector:
     layers: FullyConnected | None = None
     regressors_read: RegressorInput = "pooled"
     calibration: Calibration | None = None
+    shortlist: Shortlist | None = None
 
     def __post_init__(self) -> None:
         self.heads.check(self.encoder.n_features, len(self.class_names))
@@ -79,12 +81,13 @@ class Detector:
     ) -> Detector:
         """The detector of these parts, with the recipe's settings of detection."""
         parts = (propose, encoder, heads.scorer, heads.regressors, tuple(class_names), config.detection, config)
-        return cls(*parts, record or {}, heads.layers, heads.regressors_read, heads.calibration)
+        return cls(*parts, record or {}, heads.layers, heads.regressors_read, heads.calibration, heads.shortlist)
 
     @property
     def heads(self) -> Heads:
         """All that was learned after the pooling."""
-        return Heads(self.scorer, self.regressors, self.layers, self.regressors_read, self.calibration)
+        parts = self.scorer, self.regressors, self.layers, self.regressors_read, self.calibration, self.shortlist
+        return Heads(*parts)
 
     def decision_function(self, pooled: Features) -> Features:
         """Scores ``(R, K)`` float32 of ``(R, D)`` float32 pooled features: margins, or log odds of a softmax."""
@@ -146,7 +149,20 @@ class Detector:
         maps = cache.maps(annotation.image_id, annotation.path)
         if self.uses_mirror_image:
             maps = replace(maps, mirrored=cache.mirrored_maps(annotation.image_id, annotation.path))
-        return maps, cache.proposals(annotation.image_id, annotation.path)
+        return maps, self.worth_scoring(maps, cache.proposals(annotation.image_id, annotation.path))
+
+    def worth_scoring(self, maps: FeatureMaps, boxes: Boxes) -> Boxes:
+        """Those of ``(R, 4)`` boxes, in their order, that `candidates` are made of: as many as the settings allow.
+
+        They are the best of the shortlist or, without one, the first.
+        """
+        most = self.settings.max_boxes
+        if most is None or len(boxes) <= most:
+            return boxes
+        if self.shortlist is None:
+            return boxes[:most]
+        with stage("shortlist"):
+            return boxes[self.shortlist.choose(self.encoder, maps, boxes, most)]
 
     def candidates(self, maps: FeatureMaps, boxes: Boxes, least: float) -> Detections:
         """Boxes that score at least ``least`` in some class, moved where there are regressors, not yet suppressed.

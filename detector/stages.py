@@ -93,5 +93,7 @@ def stages_of(
     encoder = build_encoder(features, device, tuned)
     contents.check_backbone(features.backbone, encoder.backbone.digest)
     precision, beside_pooled = encoder.backbone.precision, config.fine_tuning.beside_pooled
-    heads = Heads.from_arrays(contents.arrays, precision, device, beside_pooled, config.regression.features)
+    heads = Heads.from_arrays(
+        contents.arrays, precision, device, beside_pooled, config.regression.features, config.shortlist.levels
+    )
     return config, build_proposer(config.proposals), encoder, heads

@@ -163,10 +163,24 @@ class CalibrationConfig(Section):
     seed: Seed = 3
 
 
+class ShortlistConfig(Section):
+    """A first, cheap score of boxes on coarse levels, which tells those worth the rest; not in the paper."""
+
+    enabled: bool = False
+    levels: Annotated[tuple[Count, ...], Field(min_length=1, strict=False)] = (3, 2, 1)
+    boxes: Count = 128
+    """Of an image, to learn from."""
+    regularisation: Positive = 0.01
+    """As a share of the features' mean variance."""
+    seed: Seed = 3
+
+
 class DetectionConfig(Section):
     """What is kept of the scored boxes of an image (release: spp_test)."""
 
     min_score: float = -1.5
+    max_boxes: Count | None = None
+    """Of the proposals, those that are scored: the best of the shortlist or, without one, the first. null: all."""
     nms_iou: Fraction = 0.3
     max_detections: Count = 100
     refinements: Annotated[int, Field(ge=0)] = 0
@@ -200,6 +214,7 @@ class Config(Section):
     svm: SVMConfig = SVMConfig()
     regression: RegressionConfig = RegressionConfig()
     calibration: CalibrationConfig = CalibrationConfig()
+    shortlist: ShortlistConfig = ShortlistConfig()
     detection: DetectionConfig = DetectionConfig()
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ which scale it is read, and from which cells, half-open. Boxes of one region hav
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -62,6 +62,10 @@ class Encoder(Protocol):
 
     def regions(self, maps: FeatureMaps, boxes: Boxes, scales: NDArray[np.int64] | None = None) -> Regions:
         """Where ``(R, 4)`` boxes are read from, ``(R, 5)``; each at a given scale, ``(R,)`` int64, or at its best."""
+        ...
+
+    def with_levels(self, levels: Sequence[int]) -> Encoder:
+        """The encoder of the same maps with another pyramid."""
         ...
 
     def pool(self, maps: FeatureMaps, regions: Regions) -> Features:
@@ -154,6 +158,10 @@ class RegionEncoder:
 
     def _scales(self, boxes: Boxes, zooms: Sequence[float]) -> NDArray[np.int64]:
         return choose_scales(boxes, zooms, self.target, self.scale_rule)
+
+    def with_levels(self, levels: Sequence[int]) -> RegionEncoder:
+        """The encoder of the same maps with another pyramid."""
+        return replace(self, levels=levels)
 
     def pool(self, maps: FeatureMaps, regions: Regions) -> Features:
         """Features ``(R, n_features)`` float32 of ``(R, 5)`` regions; bins before channels in a row."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from detector.heads.box_regressors import BoxRegressors
 from detector.heads.calibration import Calibration
 from detector.heads.fully_connected import LAYERS, FullyConnected, Softmax
 from detector.heads.linear_svm import LinearSVMs
+from detector.heads.shortlist import Shortlist
 from detector.runtime.files import Arrays
 
 Features = NDArray[np.float32]
@@ -21,6 +22,7 @@ Scorer = LinearSVMs | Softmax
 RegressorInput = Literal["pooled", "layer"]
 
 _CALIBRATION = "calibration."
+_SHORTLIST = "shortlist."
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Heads:
     scorer: scores of what comes out of the layers or, without any, of pooled features.
     regressors: may be missing; they take pooled features or, with regressors_read "layer", those of the layers.
     calibration: of the scores, where held-out images told it.
+    shortlist: which boxes are scored at all, where that was learned.
     """
 
     scorer: Scorer
@@ -37,6 +40,7 @@ class Heads:
     layers: FullyConnected | None = None
     regressors_read: RegressorInput = "pooled"
     calibration: Calibration | None = None
+    shortlist: Shortlist | None = None
 
     def check(self, n_pooled: int, n_classes: int) -> None:
         """Raise ValueError unless the parts fit each other, so many pooled features and so many classes."""
@@ -112,6 +116,8 @@ class Heads:
             arrays |= {"regression.weights": self.regressors.weights, "regression.biases": self.regressors.biases}
         if self.calibration is not None:
             arrays |= {f"{_CALIBRATION}{name}": array for name, array in self.calibration.to_arrays().items()}
+        if self.shortlist is not None:
+            arrays |= {f"{_SHORTLIST}{name}": array for name, array in self.shortlist.to_arrays().items()}
         return arrays
 
     @classmethod
@@ -122,6 +128,7 @@ class Heads:
         device: str = "cpu",
         beside_inputs: bool = False,
         regressors_read: RegressorInput = "pooled",
+        shortlist_levels: Sequence[int] = (),
     ) -> Heads:
         """The inverse of `to_arrays`; precision, device and beside_inputs are those of `FullyConnected`.
 
@@ -135,8 +142,14 @@ class Heads:
             layers = FullyConnected(weights, biases, precision, device, beside_inputs)
         kind: type[Scorer] = Softmax if f"{_name(Softmax)}.weights" in arrays else LinearSVMs
         scorer = kind(arrays[f"{_name(kind)}.weights"], arrays[f"{_name(kind)}.biases"])
-        found = {name.removeprefix(_CALIBRATION): arrays[name] for name in arrays if name.startswith(_CALIBRATION)}
-        return cls(scorer, regressors, layers, regressors_read, Calibration.from_arrays(found))
+        calibration = Calibration.from_arrays(_under(_CALIBRATION, arrays))
+        shortlist = Shortlist.from_arrays(_under(_SHORTLIST, arrays), shortlist_levels)
+        return cls(scorer, regressors, layers, regressors_read, calibration, shortlist)
+
+
+def _under(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays whose names begin with a prefix, by the rest of their names."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def _name(kind: type[Scorer]) -> str:

@@ -22,6 +22,7 @@ from detector.training.layer_tuning import initial_layers, tune_layers
 from detector.training.mining import MiningSettings
 from detector.training.regressor_training import train_regressors
 from detector.training.sampling import validation_split
+from detector.training.shortlist_training import train_shortlist
 from detector.training.state_files import data_digest, state_file
 from detector.training.svm_training import sample_capacity, train_svms
 from detector.training.training_set import TrainingSet
@@ -53,7 +54,8 @@ def train(
     regressors = tuned.regressors
     if config.regression.enabled and regressors is None:
         regressors = train_regressors(for_regressors, config.regression, config.svm.seed, progress)
-    heads = Heads(scorer, regressors, tuned.layers, config.regression.features)
+    shortlist = train_shortlist(images, config.shortlist, progress) if config.shortlist.enabled else None
+    heads = Heads(scorer, regressors, tuned.layers, config.regression.features, shortlist=shortlist)
     detector = Detector.by_recipe(config, cache.propose, cache.encoder, heads, stages.class_names)
     if config.calibration.enabled:
         detector = stages.calibrate(detector, for_svms, tuned, checkpoints)

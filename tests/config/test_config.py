@@ -93,7 +93,7 @@ def test_a_configuration_survives_json() -> None:
         (
             {"featurs": {}},
             "unknown key 'featurs'; allowed are proposals, features, fine_tuning, joint_training, svm, regression, "
-            "calibration, detection",
+            "calibration, shortlist, detection",
         ),
         ({"svm": {"c": 1.0}}, "unknown key 'svm.c'; allowed are solver, loss, C,"),
         ({"svm": {"C": "big"}}, "svm.C: input should be a valid number, but is 'big'"),

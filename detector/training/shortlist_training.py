@@ -1,0 +1,61 @@
+"""The shortlist learned: ridge regression from coarse bins to the class of what a box overlaps, in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.config.detector import ShortlistConfig
+from detector.heads.shortlist import Shortlist
+from detector.runtime.progress import Progress, without_progress
+from detector.training.sampling import sample_boxes
+from detector.training.training_set import TrainingSet
+
+Samples = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+_IMAGES_AT_ONCE = 8
+_FOREGROUND, _MIN_IOU = 0.25, 0.5
+
+
+def train_shortlist(images: TrainingSet, config: ShortlistConfig, progress: Progress = without_progress) -> Shortlist:
+    """Learn from random boxes of all images, a quarter of them objects, to tell each class from everything else.
+
+    Memory is that of a square of the number of features, however many images there are. Raises ValueError where no
+    image has a box.
+    """
+    n_features = images.cache.encoder.with_levels(config.levels).n_features + 1
+    gram = np.zeros((n_features, n_features))
+    right = np.zeros((n_features, images.n_classes))
+    starts = range(0, len(images), _IMAGES_AT_ONCE)
+    for start in progress(starts, f"shortlist, images x {_IMAGES_AT_ONCE}"):
+        numbers = range(start, min(start + _IMAGES_AT_ONCE, len(images)))
+        features, targets = (np.concatenate(parts) for parts in zip(*_samples(images, numbers, config), strict=True))
+        gram += features.T @ features
+        right += features.T @ targets
+    if not (n_samples := gram[-1, -1]):
+        raise ValueError("no boxes to learn a shortlist from")
+    # the constant is not penalised: what is left without it are variances
+    mean, mean_target = gram[:-1, -1] / n_samples, right[-1] / n_samples
+    covariance = gram[:-1, :-1] / n_samples - np.outer(mean, mean)
+    covariance[np.diag_indices_from(covariance)] += config.regularisation * covariance.trace() / len(mean)
+    weights = np.linalg.solve(covariance, right[:-1] / n_samples - np.outer(mean, mean_target))
+    return Shortlist(weights.astype(np.float32), (mean_target - mean @ weights).astype(np.float32), config.levels)
+
+
+def _samples(images: TrainingSet, numbers: Sequence[int], config: ShortlistConfig) -> Iterator[Samples]:
+    """Features ``(n, D + 1)`` of boxes of each image, the last one 1, and targets ``(n, K)``: 1 for a box's class."""
+    encoder = images.cache.encoder.with_levels(config.levels)
+    for number in numbers:
+        annotation = images.annotations[number]
+        boxes, overlaps = images.labelled_boxes(number)
+        random = np.random.default_rng((config.seed, number))
+        rows, labels = sample_boxes(
+            overlaps, annotation.labels, images.n_classes, config.boxes, random, _FOREGROUND, _MIN_IOU, (0.0, _MIN_IOU)
+        )
+        maps = images.cache.maps(annotation.image_id, annotation.path)
+        pooled = encoder.pool(maps, encoder.regions(maps, boxes[rows]))
+        # background is the last of K + 1 labels, which has no column
+        targets = np.eye(images.n_classes + 1, dtype=np.float32)[labels, :-1]
+        yield np.pad(pooled, ((0, 0), (0, 1)), constant_values=1), targets
