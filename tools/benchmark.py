@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks are no part of what is installed
 
-from benchmarks import classify, classify_scratch, detection, encode, pooling, proposals, rcnn, svm
+from benchmarks import classify, classify_scratch, detection, encode, pooling, proposals, rcnn, shortlist, svm
 from detector.commands.console import Parser, run
 
 
@@ -22,6 +22,7 @@ def main() -> int:
         "pooling": pooling,
         "proposals": proposals,
         "rcnn": rcnn,
+        "shortlist": shortlist,
         "svm": svm,
     }
     for name, module in modules.items():
