@@ -168,6 +168,8 @@ class ShortlistConfig(Section):
 
     enabled: bool = False
     levels: Annotated[tuple[Count, ...], Field(min_length=1, strict=False)] = (3, 2, 1)
+    images: Count = 500
+    """Random ones, to learn from."""
     boxes: Count = 128
     """Of an image, to learn from."""
     regularisation: Positive = 0.01

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -18,10 +20,12 @@ from detector.datasets.annotation import Annotation
 from detector.features.feature_cache import fill_proposals
 from detector.runtime.progress import Progress, without_progress
 from detector.stages import build_cache
+from detector.training.calibration import learnable_without
 from detector.training.joint_layers import joint_tensors
 from detector.training.joint_training import JointSettings, JointTraining
 from detector.training.learning_layers import learning_layers
 from detector.training.region_network import RegionNetwork
+from detector.training.sampling import validation_split
 from detector.training.state_files import data_digest, state_file
 from detector.training.training_set import TrainingSet
 
@@ -37,6 +41,8 @@ def train_jointly(
 ) -> dict[str, torch.Tensor]:
     """Train the layers of a recipe's network from ``first`` on, and fc6, fc7, classes and moves; see `joint_tensors`.
 
+    Images that the calibration will need, those which `validation_split` holds out, are not learned from.
+
     Proposals and the state of the training are kept under ``directory``: killed and called again, it goes on to the
     same bits. Computed in float32, but for layers that do not learn. Raises ValueError for a layer that learning cannot
     begin at and for features that are no plain maxima.
@@ -46,6 +52,8 @@ def train_jointly(
     stage, last = split_network(network, first, features.weights, same_cells=False)
     cache = build_cache(config, directory, "cpu", precomputed)
     images = TrainingSet(fill_proposals(cache, annotations, progress), n_classes, cache, difficult=config.svm.difficult)
+    if config.calibration.enabled:
+        images = _without_held_out(images, config)
     before = load_backbone(features.backbone, stage, features.weights, "cpu", features.precision)
     settings = joint_settings(config)
     changes = {
@@ -75,6 +83,12 @@ def joint_settings(config: Config) -> JointSettings:
     """The constants that a recipe gives a joint training; what it shares with fine-tuning is said there."""
     shared = config.fine_tuning.model_dump(include={"foreground", "min_iou", "dropout", "flips", "seed"})
     return JointSettings(**config.joint_training.model_dump(exclude={"enabled"}), **shared)
+
+
+def _without_held_out(images: TrainingSet, config: Config) -> TrainingSet:
+    held_out = validation_split(images, config.fine_tuning)[1].indices
+    kept = np.delete(np.arange(len(images)), learnable_without(images, held_out))
+    return replace(images, annotations=[images.annotations[row] for row in kept])
 
 
 def _learned(network: Network, last: nn.Module) -> dict[str, torch.Tensor]:

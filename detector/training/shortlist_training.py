@@ -20,7 +20,7 @@ _FOREGROUND, _MIN_IOU = 0.25, 0.5
 
 
 def train_shortlist(images: TrainingSet, config: ShortlistConfig, progress: Progress = without_progress) -> Shortlist:
-    """Learn from random boxes of all images, a quarter of them objects, to tell each class from everything else.
+    """Learn from random boxes of random images, a quarter of them objects, to tell each class from everything else.
 
     Memory is that of a square of the number of features, however many images there are. Raises ValueError where no
     image has a box.
@@ -28,9 +28,9 @@ def train_shortlist(images: TrainingSet, config: ShortlistConfig, progress: Prog
     n_features = images.cache.encoder.with_levels(config.levels).n_features + 1
     gram = np.zeros((n_features, n_features))
     right = np.zeros((n_features, images.n_classes))
-    starts = range(0, len(images), _IMAGES_AT_ONCE)
-    for start in progress(starts, f"shortlist, images x {_IMAGES_AT_ONCE}"):
-        numbers = range(start, min(start + _IMAGES_AT_ONCE, len(images)))
+    rows = shortlist_images(len(images), config)
+    for start in progress(range(0, len(rows), _IMAGES_AT_ONCE), f"shortlist, images x {_IMAGES_AT_ONCE}"):
+        numbers = rows[start : start + _IMAGES_AT_ONCE]
         features, targets = (np.concatenate(parts) for parts in zip(*_samples(images, numbers, config), strict=True))
         gram += features.T @ features
         right += features.T @ targets
@@ -42,6 +42,11 @@ def train_shortlist(images: TrainingSet, config: ShortlistConfig, progress: Prog
     covariance[np.diag_indices_from(covariance)] += config.regularisation * covariance.trace() / len(mean)
     weights = np.linalg.solve(covariance, right[:-1] / n_samples - np.outer(mean, mean_target))
     return Shortlist(weights.astype(np.float32), (mean_target - mean @ weights).astype(np.float32), config.levels)
+
+
+def shortlist_images(n_images: int, config: ShortlistConfig) -> list[int]:
+    """The numbers of those of the images that a shortlist learns from, ascending."""
+    return sorted(np.random.default_rng(config.seed).permutation(n_images)[: config.images].tolist())
 
 
 def _samples(images: TrainingSet, numbers: Sequence[int], config: ShortlistConfig) -> Iterator[Samples]:

@@ -22,7 +22,7 @@ from detector.training.layer_tuning import initial_layers, tune_layers
 from detector.training.mining import MiningSettings
 from detector.training.regressor_training import train_regressors
 from detector.training.sampling import validation_split
-from detector.training.shortlist_training import train_shortlist
+from detector.training.shortlist_training import shortlist_images, train_shortlist
 from detector.training.state_files import data_digest, state_file
 from detector.training.svm_training import sample_capacity, train_svms
 from detector.training.training_set import TrainingSet
@@ -128,8 +128,17 @@ class _Stages:
             named = "svm.max_samples is" if config.svm.max_samples else "samples that take 2.5 GB are"
             raise ValueError(f"{named} {capacity}, but these objects need at least {n_first}")
 
+    @property
+    def learned_before(self) -> bool:
+        """Whether all that scores and moves boxes comes from a joint training."""
+        config = self.config
+        moves = config.regression.fit == "joint" or not config.regression.enabled
+        return self.joint and config.fine_tuning.head == "softmax" and moves
+
     def cache_features(self, images: TrainingSet) -> TrainingSet:
         """The images that could be read, with everything in the cache that training asks for."""
+        if self.learned_before:
+            return self._cache_some(images)
         readable = fill_cache(images.cache, images.annotations, self.progress)
         if self.tunes and not self.joint and self.config.fine_tuning.flips:
             readable = fill_cache(images.cache, readable, self.progress, mirrored=True)
@@ -137,6 +146,19 @@ class _Stages:
         if len(cached) < len(images):
             self.check(cached)
         return cached
+
+    def _cache_some(self, images: TrainingSet) -> TrainingSet:
+        """`cache_features` where features are asked for by the shortlist and the calibration alone."""
+        config = self.config
+        rows = set(shortlist_images(len(images), config.shortlist)) if config.shortlist.enabled else set()
+        if config.calibration.enabled:
+            rows |= set(validation_split(images, config.fine_tuning)[1].indices.tolist())
+        if not rows:
+            return images
+        asked = [images.annotations[row] for row in sorted(rows)]
+        readable = {each.image_id for each in fill_cache(images.cache, asked, self.progress)}
+        lost = {each.image_id for each in asked} - readable
+        return replace(images, annotations=[each for each in images.annotations if each.image_id not in lost])
 
     def checkpoints(self, images: TrainingSet) -> _Checkpoints:
         """Files whose names tell all that changes the result."""

@@ -1,0 +1,79 @@
+"""From the file of a joint training to a model: which images are looked at again, and which were never learned from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import save_file
+
+from detector.config.detector import Config
+from detector.datasets.annotation import Dataset
+from detector.pipeline import Detector
+from detector.stages import build_cache
+from detector.training.joint_training import JointTraining
+from detector.training.network_tuning import tune_network
+from detector.training.sampling import validation_split
+from detector.training.shortlist_training import shortlist_images
+from detector.training.train import train
+from detector.training.training_set import TrainingSet
+from tests.training.test_joint_training import recipe
+
+STEPS = {"steps": 1, "images_per_step": 1}
+
+
+def trained(config: Config, train_set: Dataset, folder: Path) -> tuple[Detector, set[str]]:
+    """A detector of the layers of a short joint training, and the ids of the images whose maps it asked for."""
+    layers = tune_network(config, train_set, 3, "conv5", folder / "cache")
+    save_file(layers, folder / "layers")
+    features = config.features.model_copy(update={"tuned": str(folder / "layers")})
+    config = config.model_copy(update={"features": features})
+    cache = build_cache(config, folder / "cache")
+    detector = train(config, train_set, train_set.class_names, cache)
+    return detector, {each.image_id for each in train_set if cache.is_complete(each.image_id)}
+
+
+def test_nothing_is_computed_where_all_was_learned_before(train_set: Dataset, tmp_path: Path) -> None:
+    detector, asked = trained(recipe(joint_training=STEPS, calibration={"enabled": False}), train_set, tmp_path)
+    assert asked == set()
+    assert detector.shortlist is None
+
+
+def test_a_shortlist_asks_for_its_images_alone(train_set: Dataset, tmp_path: Path) -> None:
+    shortlist = {"enabled": True, "images": 5, "levels": [1], "boxes": 20}
+    config = recipe(joint_training=STEPS, calibration={"enabled": False}, shortlist=shortlist)
+    detector, asked = trained(config, train_set, tmp_path)
+    rows = shortlist_images(len(train_set), config.shortlist)
+    assert len(rows) == 5
+    assert asked == {train_set[row].image_id for row in rows}
+    assert detector.shortlist is not None
+
+
+def test_images_that_tell_probabilities_were_not_learned_from(
+    train_set: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned: list[str] = []
+    run = JointTraining.run
+
+    def watched(self: JointTraining, *arguments: Any) -> None:
+        learned.extend(each.image_id for each in self.images.annotations)
+        run(self, *arguments)
+
+    monkeypatch.setattr(JointTraining, "run", watched)
+    config = recipe(joint_training=STEPS, fine_tuning={"held_out": 0.25}, calibration={"enabled": True})
+    detector, asked = trained(config, train_set, tmp_path)
+    images = TrainingSet(train_set.annotations, 3, build_cache(config, tmp_path / "cache"), difficult=True)
+    held_out = validation_split(images, config.fine_tuning)[1].indices
+    assert len(held_out) == 6
+    names = {train_set[int(row)].image_id for row in held_out}
+    assert set(learned) == {each.image_id for each in train_set} - names
+    assert asked == names
+    assert detector.calibration is not None
+    learned.clear()
+    tune_network(replace_calibration(config), train_set, 3, "conv5", tmp_path / "cache")
+    assert len(learned) == len(train_set)
+
+
+def replace_calibration(config: Config) -> Config:
+    return config.model_copy(update={"calibration": config.calibration.model_copy(update={"enabled": False})})
