@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks are no part of what is installed
 
-from benchmarks import classify, classify_scratch, detection, encode, pooling, proposals, rcnn, shortlist, svm
+from benchmarks import classify, classify_scratch, detection, encode, pooling, proposals, rcnn, shortlist, svm, tradeoff
 from detector.commands.console import Parser, run
 
 
@@ -24,6 +24,7 @@ def main() -> int:
         "rcnn": rcnn,
         "shortlist": shortlist,
         "svm": svm,
+        "tradeoff": tradeoff,
     }
     for name, module in modules.items():
         stage = stages.add_parser(name, description=module.__doc__, help=(module.__doc__ or "").splitlines()[0])
