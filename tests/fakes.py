@@ -44,6 +44,7 @@ PROPOSALS = as_boxes([[0, 0, 64, 64], [4, 0, 68, 64], [96, 0, 160, 64], [0, 96, 
 class MeanOfCells:
     """A fake network: the mean of every 16 x 16 block of each colour."""
 
+    name, stage, precision, digest = "fake", None, "float32", "00"  # which a cache reads
     channels = 3
     geometry = Geometry(stride=16, offset=7.5, receptive_field=16)
 

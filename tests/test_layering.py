@@ -21,7 +21,7 @@ ROOMS = {
     "images": "runtime boxes",
     "datasets": "runtime boxes images",
     "detections": "runtime boxes images",
-    "results": "runtime boxes images detections",
+    "results": "runtime boxes images datasets detections",
     "proposals": "runtime boxes images",
     "backbones": "runtime images",
     "features": "runtime boxes images datasets backbones",

@@ -1,8 +1,9 @@
-"""Look at, check and convert data sets of labelling tools.
+"""Look at, check and convert data sets of labelling tools; images to label next.
 
 python tools/data.py check PATH
 python tools/data.py convert PATH FOLDER --format coco
 python tools/data.py show PATH --output sheet.jpg
+python tools/data.py next UNLABELLED --model MODEL --count 10
 """
 
 from __future__ import annotations
@@ -14,7 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from detector.commands.console import Parser, check_writable, command, output_file, progress
+from detector.commands import next_images
+from detector.commands.console import (
+    Parser,
+    check_writable,
+    command,
+    output_file,
+    progress,
+)
 from detector.commands.options import add_layout_options, layout_options
 from detector.commands.training_data import describe
 from detector.config.detector import Config, load_config
@@ -51,6 +59,8 @@ def parser() -> Parser:
         "--output", type=output_image, default=Path("sheet.jpg"), metavar="FILE", help="default: sheet.jpg"
     )
     shown.add_argument("--count", type=int, default=12, metavar="N", help="how many images (default: 12)")
+    taught = commands.add_parser("next", help="tell which images to label next, and draft their boxes")
+    next_images.add_options(taught)
     return parser
 
 
@@ -70,7 +80,8 @@ def output_image(text: str) -> Path:
 @command
 def main() -> int:
     options = parser().parse_args()
-    return {"check": check, "convert": convert, "show": show}[options.command](options)
+    run = {"check": check, "convert": convert, "show": show, "next": next_images.next_images}
+    return run[options.command](options)
 
 
 def check(options: Namespace) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.datasets.annotation import Dataset
-from detector.datasets.voc import load_voc, object_xml
+from detector.datasets.voc import annotation_xml, load_voc
 
 SYNTHETIC_CLASSES = ("circle", "square", "triangle")
 
@@ -42,8 +42,7 @@ def write_synthetic_voc(
         if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
             raise OSError(f"{path}: could not be written")
         names = [SYNTHETIC_CLASSES[label] for label in labels]
-        objects = "".join(object_xml(*each) for each in zip(names, boxes, difficult.tolist(), strict=True))
-        xml = f"<annotation>\n<filename>{path.name}</filename>\n{objects}</annotation>\n"
+        xml = annotation_xml(path.name, image.shape[:2], names, boxes, difficult.tolist())
         (root / "Annotations" / f"{image_id}.xml").write_text(xml, encoding="utf-8")
     lines = "".join(f"{image_id}\n" for image_id in image_ids)
     (root / "ImageSets" / "Main" / f"{split}.txt").write_text(lines, encoding="utf-8")

@@ -1,10 +1,9 @@
 """Data sets in the folder layout of the PASCAL VOC devkit."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from xml.etree.ElementTree import Element, ParseError
-from xml.sax.saxutils import escape
+from xml.etree.ElementTree import Element, ParseError, SubElement, indent, tostring
 
 from numpy.typing import ArrayLike
 
@@ -78,12 +77,37 @@ def has_split(root: Path | str, split: str) -> bool:
     return _split_file(_find_folder(Path(root)), split).is_file()
 
 
-def object_xml(class_name: str, box: ArrayLike, difficult: bool) -> str:
-    """The element of an annotation file for an object, as `load_voc` reads it: to the last bit of the corners."""
-    tags = zip(_CORNERS, to_one_based(box).tolist(), strict=True)
-    bndbox = "".join(f"<{tag}>{repr(corner).removesuffix('.0')}</{tag}>" for tag, corner in tags)
-    name = f"<name>{escape(class_name)}</name><difficult>{int(difficult)}</difficult>"
-    return f"<object>{name}<bndbox>{bndbox}</bndbox></object>\n"
+def annotation_xml(
+    file_name: str, size: tuple[int, int], class_names: Iterable[str], boxes: ArrayLike, difficult: Iterable[bool]
+) -> str:
+    """The annotation file of an image, as `load_voc` reads it: to the last bit of the corners.
+
+    size: height and width. class_names, boxes, difficult: of each object a name, a row of ``(N, 4)``, and the flag.
+    What XML cannot hold in a name is replaced.
+    """
+    root = Element("annotation")
+    _add(root, filename=_in_xml(file_name))
+    height, width = size
+    _add(SubElement(root, "size"), width=width, height=height, depth=3)
+    for name, corners, flag in zip(class_names, to_one_based(boxes).tolist(), difficult, strict=True):
+        element = SubElement(root, "object")
+        _add(element, name=_in_xml(name), pose="Unspecified", truncated=0, difficult=int(flag))
+        # a float32, and 1 more, is told apart by far fewer digits
+        texts = (repr(round(corner, 12)).removesuffix(".0") for corner in corners)
+        _add(SubElement(element, "bndbox"), **dict(zip(_CORNERS, texts, strict=True)))
+    indent(root)
+    return tostring(root, encoding="unicode") + "\n"
+
+
+def _add(element: Element, **texts: object) -> None:
+    for tag, text in texts.items():
+        SubElement(element, tag).text = str(text)
+
+
+def _in_xml(text: str) -> str:
+    # a path may hold bytes that are no UTF-8
+    sound = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in sound)
 
 
 def _find_folder(root: Path) -> Path:

@@ -4,11 +4,10 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
-from xml.sax.saxutils import escape
 
 import numpy as np
 import yaml
@@ -17,7 +16,8 @@ from detector.datasets.annotation import Annotation, Dataset
 from detector.datasets.assembling import assemble
 from detector.datasets.faults import raise_fault
 from detector.datasets.layouts import read_export
-from detector.datasets.voc import object_xml
+from detector.datasets.voc import annotation_xml
+from detector.datasets.yolo import CLASS_FILES
 from detector.images.files import SUFFIXES, image_size
 
 Splits = Mapping[str, Dataset]
@@ -76,7 +76,7 @@ def _replacing_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
 def file_names(splits: Splits) -> dict[Path, str]:
     """A file name for each image of a data set, in one folder: its id, with the suffix of the file."""
     names: dict[Path, str] = {}
-    taken: set[str] = set()
+    taken = {Path(CLASS_FILES[0]).stem}  # next to YOLO's labels
     for dataset in splits.values():
         for each in dataset:
             if each.path in names:
@@ -171,11 +171,8 @@ def _write_voc(splits: Splits, names: Names, folder: Path) -> None:
 
 
 def _voc_xml(each: Annotation, dataset: Dataset, name: str) -> str:
-    height, width = image_size(each.path)
-    size = f"<width>{width}</width><height>{height}</height><depth>3</depth>"
-    names = (dataset.class_names[label] for label in each.labels)
-    objects = "".join(map(object_xml, names, each.boxes, each.difficult.tolist()))
-    return f"<annotation>\n<filename>{escape(name)}</filename>\n<size>{size}</size>\n{objects}</annotation>\n"
+    names = [dataset.class_names[label] for label in each.labels]
+    return annotation_xml(name, image_size(each.path), names, each.boxes, each.difficult.tolist())
 
 
 def _write_yolo(splits: Splits, names: Names, folder: Path) -> None:
@@ -191,8 +188,16 @@ def _write_yolo(splits: Splits, names: Names, folder: Path) -> None:
             path = folder / part.replace("images", "labels", 1) / f"{Path(name).stem}.txt"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(_yolo_lines(each), encoding="utf-8")
+    # LabelImg looks for the classes next to the labels, Label Studio's converter in the folder itself
+    for place in (folder, *{path.parent for path in folder.glob("labels/**/*.txt")}):
+        (place / CLASS_FILES[0]).write_text(class_list(next(iter(splits.values())).class_names), encoding="utf-8")
     text = yaml.safe_dump(description, allow_unicode=True, sort_keys=False)
     (folder / "data.yaml").write_text(text, encoding="utf-8")
+
+
+def class_list(class_names: Sequence[str]) -> str:
+    """The names of YOLO's classes, one a line, in the order of their labels."""
+    return "".join(f"{' '.join(name.split())}\n" for name in class_names)
 
 
 def _yolo_lines(each: Annotation) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.boxes import clip, to_one_based
+from detector.boxes import clip
+from detector.datasets.voc import annotation_xml
+from detector.datasets.writing import class_list
 from detector.detections import Detections
 from detector.images.files import write_image
 from detector.results.names import ResultFolder, folder_name
@@ -18,25 +19,11 @@ from detector.runtime.json_stream import whole_text
 
 def write_voc(path: Path, image_path: Path, image: NDArray[np.uint8], found: Detections) -> None:
     """An annotation of VOC, corners 1-based and inclusive, to a hundredth of a pixel."""
-    height, width, depth = image.shape
-    root = ElementTree.Element("annotation")
-    # bytes that are no UTF-8 cannot stand in XML
-    name = image_path.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    ElementTree.SubElement(root, "filename").text = _in_xml(name)
-    size = ElementTree.SubElement(root, "size")
-    for tag, value in (("width", width), ("height", height), ("depth", depth)):
-        ElementTree.SubElement(size, tag).text = str(value)
-    for each, corners in zip(found, to_one_based(clip(found.boxes, height, width)), strict=True):
-        item = ElementTree.SubElement(root, "object")
-        texts = {"name": _in_xml(each.class_name), "pose": "Unspecified", "truncated": "0", "difficult": "0"}
-        for tag, text in texts.items():
-            ElementTree.SubElement(item, tag).text = text
-        box = ElementTree.SubElement(item, "bndbox")
-        for tag, corner in zip(("xmin", "ymin", "xmax", "ymax"), corners.tolist(), strict=True):
-            ElementTree.SubElement(box, tag).text = f"{round(corner, 2):.10g}"
-    ElementTree.indent(root)
+    height, width = image.shape[:2]
+    boxes = np.round(clip(found.boxes, height, width).astype(float), 2)
+    names = [each.class_name for each in found]
     with whole_text(path) as file:
-        file.write(ElementTree.tostring(root, encoding="unicode") + "\n")
+        file.write(annotation_xml(image_path.name, (height, width), names, boxes, [False] * len(found)))
 
 
 def write_yolo(path: Path, image: NDArray[np.uint8], found: Detections) -> None:
@@ -52,7 +39,7 @@ def write_yolo(path: Path, image: NDArray[np.uint8], found: Detections) -> None:
 def write_class_names(path: Path, class_names: Sequence[str]) -> None:
     """The names of the classes of YOLO's lines, one a line, in the order of their labels."""
     with whole_text(path) as file:
-        file.writelines(f"{' '.join(name.split())}\n" for name in class_names)
+        file.write(class_list(class_names))
 
 
 def write_crops(folder: ResultFolder, stem: str, suffix: str, image: NDArray[np.uint8], found: Detections) -> None:
@@ -64,7 +51,3 @@ def write_crops(folder: ResultFolder, stem: str, suffix: str, image: NDArray[np.
         if x2 > x1 and y2 > y1:
             (path,) = folder.numbered(stem, [f"crops/{folder_name(each.class_name)}/*{suffix}"])
             write_image(path, np.ascontiguousarray(image[y1:y2, x1:x2]))
-
-
-def _in_xml(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)

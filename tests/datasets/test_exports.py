@@ -74,7 +74,7 @@ EXPECTED: dict[str, dict[str, Content]] = {
     },
     "roboflow-yolo": {
         "train": {f"a_jpg{RF}": [("nut", [0, 10, 60, 30])]},
-        "val": {f"b_jpg{RF1}": [("bolt", [0, 0, 30, 20])]},
+        "val": {f"b_jpg{RF1}": [("bolt", [0, 0, 30, 20]), ("nut", [37.5, 25, 52.5, 35])]},
     },
     "ultralytics": {
         "train": {"images/train/a": [("nut", [15, 10, 45, 30]), ("bolt", [6, 4, 18, 24])], "b": []},

@@ -144,7 +144,7 @@ def test_nothing_is_lost_or_half_written(photos: Path, tmp_path: Path, monkeypat
     assert contents(open_splits(target)[""]) == contents(dataset)
     monkeypatch.undo()
     write_dataset({"": dataset}, target, "yolo", overwrite=True)
-    assert sorted(path.name for path in target.iterdir()) == ["data.yaml", "images", "labels"]
+    assert sorted(path.name for path in target.iterdir()) == ["classes.txt", "data.yaml", "images", "labels"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
@@ -153,3 +153,13 @@ def test_what_does_not_read_back_is_not_written(photos: Path, tmp_path: Path) ->
     with pytest.raises(ValueError, match=r"a\.jpg cannot be written as voc without a change"):
         write_dataset({"": dataset}, tmp_path / "out", "voc")
     assert not list(tmp_path.iterdir())
+
+
+def test_labelling_tools_find_yolo_s_classes(photos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    dataset = dataset_of(folder, {"classes.jpg": [((0, 0, 6, 4), 1, False)]}, ("nut", "a  bolt"))
+    write_dataset({"train": dataset}, tmp_path / "out", "yolo")
+    for place in ("", "labels/train"):
+        assert (tmp_path / "out" / place / "classes.txt").read_text() == "nut\na bolt\n"
+    # an image of that name gives way to it
+    assert (tmp_path / "out/labels/train/classes_2.txt").read_text() == "1 0.05 0.05 0.1 0.1\n"

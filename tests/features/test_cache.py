@@ -21,9 +21,7 @@ SETTINGS = {"mode": "fast", "seed": 0}
 
 
 class NamedBackbone(MeanOfCells):
-    """The fake network with what a cache reads off a real one."""
-
-    name, stage, precision = "fake", None, "float32"
+    """The fake network with weights of any digest."""
 
     def __init__(self, digest: str = "00") -> None:
         super().__init__()
