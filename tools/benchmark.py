@@ -7,7 +7,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks are no part of what is installed
 
-from benchmarks import classify, classify_scratch, detection, encode, pooling, proposals, rcnn, shortlist, svm, tradeoff
+from benchmarks import (
+    classify,
+    classify_scratch,
+    detection,
+    encode,
+    few,
+    label_less,
+    pooling,
+    proposals,
+    rcnn,
+    shortlist,
+    svm,
+    tradeoff,
+)
 from detector.commands.console import Parser, run
 
 
@@ -19,6 +32,8 @@ def main() -> int:
         "classify-scratch": classify_scratch,
         "detect": detection,
         "encode": encode,
+        "few": few,
+        "label-less": label_less,
         "pooling": pooling,
         "proposals": proposals,
         "rcnn": rcnn,

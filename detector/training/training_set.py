@@ -73,7 +73,7 @@ class TrainingSet:
         annotation = self.annotations[index]
         boxes, labels = self.boxes(index)
         overlaps = class_overlaps(iou(boxes, annotation.boxes), annotation.labels, self.n_classes)
-        targets = mining_targets(overlaps, labels, self.max_negative_iou)
+        targets = self.targets(overlaps, labels)
         maps = self.cache.maps(annotation.image_id, annotation.path)
         regions = self.cache.encoder.regions(maps, boxes)
         # ground truth stays whatever it shares its cells with; negatives that read the same cells are one sample
@@ -81,6 +81,10 @@ class TrainingSet:
         kept = unique_rows(regions)
         kept = np.concatenate([np.arange(n_objects), kept[kept >= n_objects]])
         return ImageSamples(targets[kept], regions[kept], maps, self.cache.encoder, self.scale_features)
+
+    def targets(self, overlaps: NDArray[np.float32], object_labels: NDArray[np.int64]) -> NDArray[np.int8]:
+        """Which boxes ``(R, K)`` are learned from as what: `mining_targets`."""
+        return mining_targets(overlaps, object_labels, self.max_negative_iou)
 
     def boxes(self, index: int) -> tuple[Boxes, NDArray[np.int64]]:
         """Boxes ``(R, 4)`` of an image, those of its positive objects first, and these objects' labels."""

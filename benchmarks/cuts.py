@@ -1,0 +1,86 @@
+"""Small data sets cut out of a large one, and what trainings on them cost less by: few boxes, one scale."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detector.config.detector import Config, load_config, parse_config
+from detector.datasets.annotation import Annotation, Dataset
+from detector.detections import Detections
+from detector.evaluation.voc import by_class, evaluate_voc
+from detector.features.feature_cache import FeatureCache
+from detector.runtime.files import write_json
+from detector.stages import build_cache
+
+
+def with_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
+    """The same images with the objects of some classes alone, which get the labels 0, 1, .. in that order."""
+    annotations = []
+    for each in dataset:
+        rows = np.array([dataset.class_names[label] in names for label in each.labels], np.bool_)
+        labels = np.array([names.index(dataset.class_names[label]) for label in each.labels[rows]], np.int64)
+        annotations.append(replace(each, boxes=each.boxes[rows], labels=labels, difficult=each.difficult[rows]))
+    return Dataset(tuple(annotations), tuple(names), dataset.name)
+
+
+def cut(dataset: Dataset, names: Sequence[str], n_train: int, n_test: int, seed: int) -> tuple[Dataset, Dataset]:
+    """Random images to learn from and others to test on; all have an object of the classes, but for a quarter of the
+    latter."""
+    chosen = with_classes(dataset, names)
+    order = np.random.default_rng(seed).permutation(len(chosen)).tolist()
+    with_objects = [chosen[row] for row in order if len(chosen[row].labels)]
+    without = [chosen[row] for row in order if not len(chosen[row].labels)]
+    n_with = n_test - n_test // 4
+    train = with_objects[:n_train]
+    test = with_objects[n_train : n_train + n_with] + without[: n_test - n_with]
+    name = f"{len(names)} classes of {dataset.name}"
+    return replace(chosen, annotations=tuple(train), name=name), replace(chosen, annotations=tuple(test), name=name)
+
+
+@dataclass(frozen=True)
+class Quick:
+    """A recipe made cheap: one scale, the first ``boxes`` of its proposals, boxes moved once."""
+
+    recipe: Path
+    directory: Path
+    short_side: int = 480
+    boxes: int = 800
+
+    def config(self, changes: Mapping[str, Mapping[str, object]]) -> Config:
+        """The recipe with changes by section."""
+        content = load_config(self.recipe).model_dump(mode="json")
+        cheap = {"features": {"short_sides": [self.short_side]}, "detection": {"refinements": 0, "min_score": -1.5}}
+        for part in (cheap, changes):
+            for section, values in part.items():
+                content[section] |= values
+        return parse_config(content, "quick")
+
+    def cache(self, config: Config, annotations: Sequence[Annotation]) -> FeatureCache:
+        """The cache of maps, with the first proposals of the annotated images."""
+        cache = build_cache(config, self.directory)
+        proposals = {each.image_id: cache.proposals(each.image_id, each.path)[: self.boxes] for each in annotations}
+        return build_cache(config, self.directory, precomputed=proposals)
+
+
+class Results:
+    """Numbers by key in a JSON file: what is there is not measured again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.numbers: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    def keep(self, key: str, number: Any) -> None:
+        self.numbers[key] = number
+        write_json(self.path, self.numbers)
+
+
+def mean_precision(found: Sequence[Detections], dataset: Dataset) -> float:
+    """mAP by VOC's 11 points."""
+    detections = by_class([each.image_id for each in dataset], found)
+    return evaluate_voc(detections, dataset, dataset.class_names).mAP

@@ -1,0 +1,131 @@
+"""Objects labelled to reach a mean average precision: images as `spp-data next` chooses them against random ones.
+
+A pool is cut out of a list, with the objects of a few classes; labels are uncovered a round at a time, and what is
+learned from them is tested on other images. What is in --results is not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.cuts import Quick, Results, cut, mean_precision
+from benchmarks.machine import machine
+from detector.commands.console import cache_folder, output_file, progress
+from detector.config.detector import Config
+from detector.datasets.annotation import Dataset
+from detector.datasets.voc import VOC_CLASSES, load_voc
+from detector.features.feature_cache import FeatureCache, fill_cache
+from detector.pipeline import Detector
+from detector.training.next_images import choose, doubt, look
+from detector.training.train import train as train_detector
+
+RANDOM, NEXT = "random", "next"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--voc", type=Path, required=True, metavar="ROOT", help="VOC folder, or a devkit above it")
+    parser.add_argument("--split", default="train", help="a list in ImageSets/Main to cut from (default: train)")
+    parser.add_argument("--cache", type=cache_folder, required=True, metavar="DIR", help="folder of cached files")
+    parser.add_argument("--results", type=output_file, required=True, metavar="FILE", help="keep the numbers in FILE")
+    parser.add_argument("--config", type=Path, default=Path("default"), help="the recipe (default: default)")
+    parser.add_argument(
+        "--classes", nargs="+", default=["bus", "cow", "tvmonitor"], metavar="NAME", help="default: bus cow tvmonitor"
+    )
+    parser.add_argument("--pool", type=int, default=200, metavar="N", help="images to choose from (default: 200)")
+    parser.add_argument("--test", type=int, default=80, metavar="N", help="images to test on (default: 80)")
+    parser.add_argument("--step", type=int, default=20, metavar="N", help="images a round (default: 20)")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds (default: 5)")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="first rounds, and random ones (default: 3)")
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """The pool, the images to test on, the features of both, the recipe, how many images a round has, a random seed."""
+
+    pool: Dataset
+    test: Dataset
+    cache: FeatureCache
+    config: Config
+    step: int
+    seed: int
+
+    def run(self, strategy: str, n_rounds: int) -> list[list[float]]:
+        """Objects labelled and mAP, a round after another; the first round is random for all strategies."""
+        order = np.random.default_rng(self.seed).permutation(len(self.pool)).tolist()
+        labelled: list[int] = []
+        points: list[list[float]] = []
+        for _ in range(n_rounds):
+            left = [row for row in order if row not in labelled]
+            labelled += left[: self.step] if strategy == RANDOM or not labelled else self.chosen(left, labelled)
+            detector = self.learn(labelled)
+            found = [detector.detect_cached(self.cache, each) for each in progress(self.test, "detect")]
+            n_objects = sum(len(self.pool[row].labels) for row in labelled)
+            points.append([n_objects, mean_precision(found, self.test)])
+        return points
+
+    def learn(self, rows: list[int]) -> Detector:
+        """What the labels of some images of the pool teach."""
+        learned = replace(self.pool, annotations=tuple(self.pool[row] for row in rows))
+        return train_detector(self.config, learned, learned.class_names, self.cache, progress)
+
+    def chosen(self, left: list[int], labelled: list[int]) -> list[int]:
+        """The rows of the next round, as `spp-data next` would choose them."""
+        detector = self.learn(labelled)
+        images = [self.pool[row] for row in left]
+        doubts = [doubt(detector.detect_cached(self.cache, each)) for each in progress(images, "next")]
+        looks = [look(self.cache.maps(each.image_id, each.path)) for each in images]
+        return [left[row] for row in choose(np.array(doubts), np.stack(looks), self.step)]
+
+
+def measure(options: argparse.Namespace) -> int:
+    dataset = load_voc(options.voc, options.split, VOC_CLASSES)
+    quick = Quick(options.config, options.cache)
+    config = quick.config({"calibration": {"all_below": 0}})
+    results = Results(options.results)
+    print(f"{machine()}\n{', '.join(options.classes)} of {dataset.name}: pool {options.pool}, tested on {options.test}")
+    points: dict[str, list[list[list[float]]]] = {RANDOM: [], NEXT: []}
+    pool, test = cut(dataset, options.classes, options.pool, options.test, 0)
+    cache = quick.cache(config, [*pool, *test])
+    fill_cache(cache, [*pool, *test], progress)
+    for seed in range(options.seeds):
+        for strategy, of_seeds in points.items():
+            key = f"{' '.join(options.classes)} | {len(pool)} {len(test)} | {options.step} | {strategy} | {seed}"
+            if len(results.numbers.get(key, [])) < options.rounds:
+                simulation = Simulation(pool, test, cache, config, options.step, seed)
+                results.keep(key, simulation.run(strategy, options.rounds))
+            of_seeds.append(results.numbers[key][: options.rounds])
+    print_table({name: np.array(each) for name, each in points.items()}, options.step)
+    return 0
+
+
+def print_table(points: dict[str, NDArray[np.float64]], step: int) -> None:
+    """Means over the draws ``(S, rounds, 2)``, and the objects that each strategy needs for what random ones reach."""
+    print("| images | " + " | ".join(f"{name}: objects, mAP" for name in points) + " |")
+    print("| --- " * (len(points) + 1) + "|")
+    n_rounds = next(iter(points.values())).shape[1]
+    for number in range(n_rounds):
+        means = (each[:, number].mean(axis=0) for each in points.values())
+        cells = (f"{objects:.0f}, {100 * precision:.1f}" for objects, precision in means)
+        print(f"| {step * (number + 1)} | " + " | ".join(cells) + " |")
+    wanted = points[RANDOM][:, -1, 1].mean()
+    for name, each in points.items():
+        print(f"{name}: {needed(each.mean(axis=0), wanted)} objects for a mAP of {100 * wanted:.1f}")
+    last = points[NEXT][:, -1, 1] - points[RANDOM][:, -1, 1]
+    error = last.std(ddof=1) / np.sqrt(len(last)) if len(last) > 1 else 0.0
+    print(f"{NEXT} less {RANDOM} after the last round: {100 * last.mean():+.1f} ± {100 * error:.1f}")
+
+
+def needed(curve: NDArray[np.float64], wanted: float) -> str:
+    """Objects ``curve[:, 0]`` at which a line through the points reaches a mAP ``curve[:, 1]``, in words."""
+    for (objects, precision), (more, better) in pairwise(curve.tolist()):
+        if precision >= wanted:
+            return f"{objects:.0f} or fewer"
+        if better >= wanted:
+            return f"{objects + (more - objects) * (wanted - precision) / (better - precision):.0f}"
+    return f"more than {curve[-1, 0]:.0f}"
