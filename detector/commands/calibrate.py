@@ -10,7 +10,7 @@ from math import isnan
 from pathlib import Path
 
 from detector.commands.console import Parser, cache_folder, command, output_file
-from detector.commands.evaluate import detect_all
+from detector.commands.evaluating import Evaluating, detect_all
 from detector.commands.options import add_data_options, data_source, load_data
 from detector.evaluation.calibration_error import calibration_error
 
@@ -42,7 +42,8 @@ def main() -> int:
     if options.classes:
         raise ValueError("a calibration is of all classes of a model: leave out --classes")
     dataset = load_data(options, detector.class_names, need_objects=False, default_split="val")
-    found = detect_all(Ensemble([detector]), dataset, options)
+    evaluating = Evaluating(options, None, dataset.class_names)
+    found = detect_all(evaluating, Ensemble([detector]), dataset).found
     calibration = fit_calibration(found, dataset, dataset.class_names)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     replace(detector, calibration=calibration).save(options.output)

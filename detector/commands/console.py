@@ -20,6 +20,7 @@ from detector import __version__
 from detector.commands.telling import Telling, console, verbosity
 from detector.runtime import files
 from detector.runtime.json_stream import json_array
+from detector.runtime.map_images import one_line
 from detector.runtime.optional import MissingPackageError
 
 USAGE_ERROR = 2
@@ -136,10 +137,7 @@ def command(main: Callable[[], int]) -> Callable[[], NoReturn]:
 
 def report(error: BaseException) -> None:
     """Say in one line on stderr what went wrong."""
-    message = str(error)
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        message = f"{error.filename}: {error.strerror.lower()}"
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {one_line(error)}", file=sys.stderr)
 
 
 def for_each_image(
@@ -184,7 +182,7 @@ def for_each_image(
     return USAGE_ERROR if failed else 0
 
 
-def printable(path: Path) -> str:
+def printable(path: str | Path) -> str:
     """A path as a line of results may hold it: tabs, line ends and bytes that are no UTF-8 are escaped."""
     escaped = str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in escaped)

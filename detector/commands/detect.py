@@ -6,33 +6,23 @@ import os
 import re
 import sys
 from argparse import ArgumentTypeError, Namespace
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from detector.commands.console import (
-    Handler,
-    Parser,
-    command,
-    for_each_image,
-    output_file,
-    output_folder,
-    printable,
-)
+from detector.commands.console import USAGE_ERROR, Parser, command, output_file, output_folder, printable, report
+from detector.commands.detect_parts import add_parts_options, check_parts_options, detect_parts
+from detector.commands.detecting import Detecting, Found, detections, record_of
+from detector.commands.engines import add_engine_options, engine_of
 from detector.commands.options import add_model_options
-from detector.commands.thresholds import add_threshold_options, check_thresholds, default_thresholds, thresholds
+from detector.commands.thresholds import add_threshold_options, check_thresholds
 from detector.results.names import ResultFolder
 from detector.results.streams import STREAMS
+from detector.runtime.json_stream import json_array
+from detector.runtime.map_images import Failure, Threads
 from detector.runtime.timing import stage, stage_times
-
-if TYPE_CHECKING:
-    from detector.detections import Detections
-    from detector.ensemble import Ensemble
 
 FORMATS = (*STREAMS, "voc", "yolo", "crops")
 
@@ -40,7 +30,10 @@ FORMATS = (*STREAMS, "voc", "yolo", "crops")
 def parser() -> Parser:
     parser = Parser(description="Name and box the objects of photographs.")
     parser.add_argument(
-        "images", nargs="+", metavar="IMAGE", help="images, folders of images, or quoted globs; - is a list on stdin"
+        "images", nargs="*", metavar="IMAGE", help="images, folders of images, or quoted globs; - is a list on stdin"
+    )
+    parser.add_argument(
+        "--list", type=Path, metavar="FILE", help="a list of images of any length, a path or address a line; - is stdin"
     )
     add_model_options(parser)
     add_threshold_options(parser, "by class, where F1 was best on held-out images; 0 for a model without calibration")
@@ -55,6 +48,8 @@ def parser() -> Parser:
     parser.add_argument("--no-drawing", dest="drawing", action="store_false", help="draw no copies of the images")
     parser.add_argument("--overwrite", action="store_true", help="replace files that this program did not write, too")
     parser.add_argument("--profile", action="store_true", help="tell on stderr where the time of each image went")
+    add_engine_options(parser)
+    add_parts_options(parser)
     return parser
 
 
@@ -70,13 +65,19 @@ def formats(text: str) -> tuple[str, ...]:
 @command
 def main() -> int:
     options = parser().parse_args()
-    if options.max_detections is not None and options.max_detections < 1:
-        raise ValueError(f"--max-detections must be at least 1, but is {options.max_detections}")
-    check_thresholds(options)
-    from detector.images.files import find_images
+    check_options(options)
+    engine = engine_of(options)
+    from detector.commands.image_names import named_images
 
-    paths = find_images([*listed(options.images)])
-    inputs = [*paths, *map(Path, options.model or ()), *map(Path, filter(None, options.weights or ()))]
+    names = named_images(options.images, options.list)
+    if options.parts is not None:
+        return detect_parts(options, names, engine)
+    writes_images = options.drawing or not set(options.format) <= set(STREAMS)
+    # a list is not held in memory for what no image is written next to
+    images = [] if options.list is not None and not writes_images else list(map(Path, names))
+    inputs = [*images, *map(Path, options.model or ()), *map(Path, filter(None, options.weights or ()))]
+    if options.list is not None:
+        inputs.append(options.list)
     if options.json is not None:
         check_json(options.json, inputs, options.overwrite)
     if options.json is not None and str(options.json) != "-":
@@ -84,20 +85,29 @@ def main() -> int:
     folder = ResultFolder(options.output, inputs, options.overwrite)
     with ExitStack() as stack:
         run = Run(options, folder)
+        # records are written as they come, so that memory does not grow with the images
+        if options.json is not None:
+            run.streams.append(stack.enter_context(json_array(options.json)))
         for name in options.format:
             if name in STREAMS:
                 file, write = STREAMS[name]
                 run.streams.append(stack.enter_context(write(folder.fixed(file), run.class_names)))
-        return for_each_image(paths, run.prepare, options.json, run.streams)
+        in_process = isinstance(engine, Threads)
+        results = detections(Detecting(options, writes_images and in_process), names, engine)
+        failed = False
+        for name, found in results:
+            failed |= not run.take(name, found)
+        return USAGE_ERROR if failed else 0
 
 
-def listed(patterns: list[str]) -> Iterator[str]:
-    """The patterns, with the lines of standard input in place of ``-``."""
-    for pattern in patterns:
-        if pattern == "-":
-            yield from (os.fsdecode(name) for line in sys.stdin.buffer if (name := line.rstrip(b"\r\n")))
-        else:
-            yield pattern
+def check_options(options: Namespace) -> None:
+    """Raise ValueError for options that do not go together."""
+    if bool(options.images) == (options.list is not None):
+        raise ValueError("give IMAGEs, or --list FILE")
+    if options.max_detections is not None and options.max_detections < 1:
+        raise ValueError(f"--max-detections must be at least 1, but is {options.max_detections}")
+    check_thresholds(options)
+    check_parts_options(options)
 
 
 def check_json(path: Path, inputs: list[Path], overwrite: bool) -> None:
@@ -115,88 +125,80 @@ def check_json(path: Path, inputs: list[Path], overwrite: bool) -> None:
 
 @dataclass
 class Run:
-    """What one call does with every image; class_names are known when the model is loaded."""
+    """What one call writes of every image; class_names are known when something was found."""
 
     options: Namespace
     folder: ResultFolder
     class_names: list[str] = field(default_factory=list)
     streams: list[Callable[[Mapping[str, Any]], None]] = field(default_factory=list)
 
-    def prepare(self) -> Handler:
-        """Load the model."""
-        from detector.ensemble import load_ensemble
+    def take(self, name: str, found: Found | Failure) -> bool:
+        """Tell and write what is found in an image; whether that went well, which costs this image alone."""
+        try:
+            if isinstance(found, Failure):
+                raise ValueError(found.message)
+            if not self.class_names:
+                self.begin(found.class_names)
+            self.show(name, found)
+        except BrokenPipeError:  # the reader of our output is gone, as in `detect.py ... | head`
+            raise
+        except (ValueError, OSError) as error:  # such as a copy that its format cannot hold
+            report(error if name in str(error) else ValueError(f"{name}: {error}"))
+            return False
+        for add in self.streams:
+            add(record_of(name, found))
+        return True
 
-        options = self.options
-        detector = load_ensemble(options.model, options.device, options.weights, options.mirror)
-        least = thresholds(options, detector)
-        least = default_thresholds(detector) if least is None else least
-        self.class_names.extend(detector.class_names)
-        if "yolo" in options.format:
+    def show(self, name: str, found: Found) -> None:
+        """Print a line a detection, and write the files of this image."""
+        told = printable(name)
+        if found.note:
+            print(f"{told}: nothing found; {found.note}", file=sys.stderr)
+        lines = sys.stderr if str(self.options.json) == "-" else sys.stdout
+        for item in found.detections.to_records():
+            corners = "\t".join(f"{corner:.1f}" for corner in item["box"])  # type: ignore[union-attr]
+            print(f"{told}\t{item['label']}\t{item['score']:.3f}\t{corners}", file=lines)
+        with stage_times() as times:
+            drawn = self.write_files(name, found)
+        where = "" if drawn is None else f", drawn in {printable(drawn)}"
+        print(f"{told}: {len(found.detections)} found{where}", file=sys.stderr)
+        if self.options.profile:
+            spent = ", ".join(f"{part} {seconds:.3f} s" for part, seconds in {**found.times, **times}.items())
+            print(f"{told}: {spent}", file=sys.stderr)
+
+    def begin(self, class_names: Sequence[str]) -> None:
+        """Note the classes of the model."""
+        self.class_names.extend(class_names)
+        if "yolo" in self.options.format:
             from detector.results.files import write_class_names
 
-            write_class_names(self.folder.fixed("yolo/classes.txt"), detector.class_names)
+            write_class_names(self.folder.fixed("yolo/classes.txt"), class_names)
 
-        def handle(path: Path, image: Any, lines: TextIO) -> dict[str, Any]:
-            with stage_times() as times:
-                found = self.detect(detector, least, path, image)
-                self.show(path, image, found, lines)
-            if options.profile:
-                spent = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in times.items())
-                print(f"{printable(path)}: {spent}", file=sys.stderr)
-            return {"detections": found.to_records()}
-
-        return handle
-
-    def detect(self, detector: Ensemble, least: NDArray[np.float32], path: Path, image: Any) -> Detections:
-        """Objects that reach the thresholds ``(K,)``; where there are none, say how far below the best box is."""
-        settings = detector.detectors[0].settings
-        low, most = settings.limits(None, self.options.max_detections)
-        every = detector.detect(image, None, min(float(least.min()), low), max(most, settings.max_detections))
-        found = every.reaching(least).top(most)
-        if not len(found):
-            print(f"{printable(path)}: nothing found; {nearest(every, least, low)}", file=sys.stderr)
-        return found
-
-    def show(self, path: Path, image: Any, found: Detections, lines: TextIO) -> None:
-        """Print a line a detection, and write the files of this image."""
-        for item in found.to_records():
-            corners = "\t".join(f"{corner:.1f}" for corner in item["box"])  # type: ignore[union-attr]
-            print(f"{printable(path)}\t{item['label']}\t{item['score']:.3f}\t{corners}", file=lines)
-        drawn = self.write_files(path, image, found)
-        where = "" if drawn is None else f", drawn in {printable(drawn)}"
-        print(f"{printable(path)}: {len(found)} found{where}", file=sys.stderr)
-
-    def write_files(self, path: Path, image: Any, found: Detections) -> Path | None:
+    def write_files(self, name: str, found: Found) -> Path | None:
         """Write the files of this image, all with the same number; return that of the drawn copy, if there is one."""
         from detector.images.drawing import draw_detections
-        from detector.images.files import WRITTEN_SUFFIXES, write_image
+        from detector.images.files import WRITTEN_SUFFIXES, read_image, write_image
         from detector.results.files import write_crops, write_voc, write_yolo
 
         wanted = self.options.format
+        path, detections = Path(name), found.detections
         suffix = path.suffix if path.suffix.lower() in WRITTEN_SUFFIXES else ".png"
         patterns = {"drawn": f"*{suffix}"} if self.options.drawing else {}
-        patterns |= {name: f"{name}/*.{end}" for name, end in (("voc", "xml"), ("yolo", "txt")) if name in wanted}
+        patterns |= {form: f"{form}/*.{end}" for form, end in (("voc", "xml"), ("yolo", "txt")) if form in wanted}
+        if not patterns and "crops" not in wanted:
+            return None
+        image = read_image(name) if found.image is None else found.image
         files = dict(zip(patterns, self.folder.numbered(path.stem, [*patterns.values()]), strict=True))
         with stage("drawing"):
             if "drawn" in files:
-                drawn = draw_detections(image, found.boxes, found.labels, found.scores, found.class_names)
+                drawn = draw_detections(
+                    image, detections.boxes, detections.labels, detections.scores, detections.class_names
+                )
                 write_image(files["drawn"], drawn)
         if "voc" in files:
-            write_voc(files["voc"], path, image, found)
+            write_voc(files["voc"], path, image, detections)
         if "yolo" in files:
-            write_yolo(files["yolo"], image, found)
+            write_yolo(files["yolo"], image, detections)
         if "crops" in wanted:
-            write_crops(self.folder, path.stem, suffix, image, found)
+            write_crops(self.folder, path.stem, suffix, image, detections)
         return files.get("drawn")
-
-
-def nearest(every: Detections, least: NDArray[np.float32], low: float) -> str:
-    """The box that comes nearest to the threshold of its class, in words; ``low`` is the least score looked at."""
-    if not len(every):
-        return f"no box scores {low:g} or more"
-    gaps = least[every.labels] - every.scores
-    best = int(np.argmin(gaps))
-    name, score = every.class_names[every.labels[best]], every.scores[best]
-    if np.isinf(gaps[best]):
-        return f"the best box is {name!r} with a score of {score:.2f}, of which nothing is kept"
-    return f"the best box is {name!r} with a score of {score:.2f}, {gaps[best]:.2f} below the threshold"

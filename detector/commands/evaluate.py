@@ -6,42 +6,34 @@ python tools/evaluate_voc.py (--voc ROOT --split val | --coco JSON) [--model M |
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Mapping
 from dataclasses import replace
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detector.commands.console import (
-    Parser,
-    cache_folder,
-    command,
-    output_file,
-    output_folder,
-    progress,
-    report,
-    write_json,
-)
+from detector.commands.console import Parser, cache_folder, command, output_file, output_folder, write_json
+from detector.commands.engines import add_engine_options, engine_of
+from detector.commands.evaluating import Evaluated, Evaluating, detect_all
+from detector.commands.evaluation_state import state_of
 from detector.commands.options import (
     add_data_options,
     add_model_options,
     data_source,
     load_data,
-    precomputed_boxes,
     split_name,
 )
 from detector.commands.report import known_coverage, make_report, prepare_report
 from detector.commands.thresholds import add_threshold_options, check_thresholds, thresholds
-from detector.commands.watching import Watch
 from detector.datasets.annotation import Dataset
 from detector.evaluation.calibration_error import probability_bins
 from detector.evaluation.coco_metric import CocoResult, evaluate_coco
+from detector.evaluation.image_matching import sum_matches
 from detector.evaluation.outcomes import gather_outcomes
 from detector.evaluation.result_files import check_image_ids, read_detections, write_detections
-from detector.evaluation.voc import VocResult, by_class, evaluate_voc
-from detector.runtime.timing import stage_times
+from detector.evaluation.voc import ClassDetections, VocResult, by_class, evaluate_voc
 
 if TYPE_CHECKING:
-    from detector.detections import Detections
     from detector.ensemble import Ensemble
 
 
@@ -69,6 +61,7 @@ def parser() -> Parser:
         "--cache", type=cache_folder, metavar="DIR", help="keep feature maps and proposals, as in training"
     )
     parser.add_argument("--record", action="store_true", help="note the result in the file of --model")
+    add_engine_options(parser)
     return parser
 
 
@@ -87,24 +80,21 @@ def main() -> int:
     dataset = load_data(options, known, **checked, default_split="val")
     baseline = prepare_report(options, dataset) if options.report is not None else None
     split = split_name(options)
-    # boxes that were computed elsewhere need no watching
-    watch = Watch() if detector and options.report is not None and options.proposals is None else None
-    found: list[Detections] = []
-    with stage_times() as times:
-        if detector is None:
-            detections = read_detections(options.detections, split, dataset.class_names)
-        else:
-            found = detect(detector, dataset, options, split, watch)
-            detections = by_class([annotation.image_id for annotation in dataset], found)
-    result: VocResult | CocoResult
-    if options.metric == "coco":
-        result = evaluate_coco(detections, dataset, dataset.class_names)
+    evaluated = Evaluated()
+    if detector is None:
+        detections = read_detections(options.detections, split, dataset.class_names)
+        result = result_of(detections, dataset, options.metric)
     else:
-        result = evaluate_voc(detections, dataset, dataset.class_names, options.metric)
+        evaluated = detect(detector, dataset, options, split)
+        detections = by_class([each.image_id for each in dataset], evaluated.found) if evaluated.found else {}
+        if options.metric == "coco":
+            result = evaluate_coco(detections, dataset, dataset.class_names)
+        else:
+            result = sum_matches(evaluated.matches, dataset.annotations, dataset.class_names, options.metric)
     numbers = result.to_json()
     chances = None
     if detector is not None and detector.calibration is not None:
-        chances = probability_bins(found, dataset, dataset.class_names)
+        chances = probability_bins(evaluated.found, dataset, dataset.class_names)
         error = chances.calibration_error
         numbers["calibration_error"] = None if isnan(error) else error
     if str(options.json) != "-":
@@ -114,8 +104,8 @@ def main() -> int:
     if options.json is not None:
         write_json(options.json, numbers)
     if options.report is not None:
-        made = made_by(detector, times, dataset, options)
-        coverage = watch.coverage() if watch else known_coverage(options.proposals, dataset)
+        made = made_by(detector, evaluated, options)
+        coverage = evaluated.coverage or known_coverage(options.proposals, dataset)
         outcomes = gather_outcomes(detections, dataset, dataset.class_names)
         explain = detector.explain if detector is not None else None
         make_report(options.report, [outcomes], dataset, options, coverage, made, baseline, (), explain, chances)
@@ -163,59 +153,37 @@ def record(detector: Ensemble, result: VocResult | CocoResult, dataset: Dataset,
     replace(only, record={**only.record, **note}).save(path)
 
 
-def made_by(detector: Ensemble | None, times: dict[str, float], dataset: Dataset, options: Namespace) -> dict[str, str]:
+def made_by(detector: Ensemble | None, evaluated: Evaluated, options: Namespace) -> dict[str, str]:
     """Where the detections of a report are from."""
     if detector is None:
         return {"detections": str(options.detections)}
-    spent = ", ".join(f"{name} {seconds / len(dataset):.3f}" for name, seconds in times.items())
+    spent = ", ".join(f"{name} {seconds / evaluated.n_timed:.3f}" for name, seconds in evaluated.times.items())
     models = ", ".join(map(str, options.model or ["the one that comes with the package"]))
     return {"model": models, "seconds an image": spent}
 
 
-def detect(
-    detector: Ensemble, dataset: Dataset, options: Namespace, split: str, watch: Watch | None
-) -> list[Detections]:
+def result_of(detections: Mapping[str, ClassDetections], dataset: Dataset, metric: str) -> VocResult | CocoResult:
+    """The numbers of detections that are there already."""
+    if metric == "coco":
+        return evaluate_coco(detections, dataset, dataset.class_names)
+    return evaluate_voc(detections, dataset, dataset.class_names, "voc07" if metric == "voc07" else "area")
+
+
+def detect(detector: Ensemble, dataset: Dataset, options: Namespace, split: str) -> Evaluated:
     """What is found in every image and reaches the thresholds, kept in result files where the options say so."""
     image_ids = [annotation.image_id for annotation in dataset]
-    least = thresholds(options, detector)
     if options.save_detections is not None:
         check_image_ids(image_ids)
-    found = detect_all(watch.over(detector) if watch else detector, dataset, options, watch)
-    found = found if least is None else [each.reaching(least) for each in found]
+    if not set(detector.class_names) & set(dataset.class_names):
+        raise ValueError(f"none of the model's classes ({', '.join(detector.class_names)}) is among those to evaluate")
+    least = thresholds(options, detector)
+    # boxes that were computed elsewhere need no watching
+    watched = options.report is not None and options.proposals is None
+    state = state_of(options, dataset, {"least": None if least is None else least.tolist(), "watched": watched})
+    needs_boxes = bool(options.save_detections or options.report or options.metric == "coco" or detector.calibration)
+    evaluating = Evaluating(options, least, dataset.class_names, watched)
+    evaluated = detect_all(evaluating, detector, dataset, engine_of(options), state, needs_boxes)
     if options.save_detections is not None:
-        write_detections(options.save_detections, split, image_ids, found)
-    return found
-
-
-def detect_all(
-    detector: Ensemble, dataset: Dataset, options: Namespace, watch: Watch | None = None
-) -> list[Detections]:
-    """Detections of every image; with a cache, a run that was killed finds its features there.
-
-    An image that cannot be read is reported, and its objects count as missed; ValueError when none could be.
-    """
-    from detector.detections import Detections
-    from detector.images.files import read_image
-
-    boxes = precomputed_boxes(options.proposals)
-    caches = [each.cache(options.cache, boxes) for each in detector.detectors] if options.cache else []
-    found = []
-    unreadable = 0
-    for each in progress(dataset, "detect"):
-        try:
-            if caches:
-                found.append(detector.detect_cached(caches, each))
-            else:
-                given = None if boxes is None else boxes[each.image_id]
-                found.append(detector.detect(read_image(each.path), given))
-            if watch is not None:
-                watch.see(each, caches)
-        except ValueError as error:
-            report(error if str(each.path) in str(error) else ValueError(f"{each.path}: {error}"))
-            unreadable += 1
-            found.append(Detections.empty(detector.class_names))
-            if watch is not None:
-                watch.skip(each)
-    if unreadable == len(dataset):
-        raise ValueError("none of the images could be read")
-    return found
+        write_detections(options.save_detections, split, image_ids, evaluated.found)
+    state.remove()
+    return evaluated

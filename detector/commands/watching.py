@@ -1,10 +1,11 @@
-"""What a report tells of detecting, next to what was detected: proposals, and time by stage."""
+"""What a report tells of detecting, next to what was detected: what proposals cover."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from detector.stages import Proposer
 
 
-class Recorder:
-    """Proposes what ``propose`` does, and keeps the boxes of the last image."""
+class Recorder(threading.local):
+    """Proposes what ``propose`` does, and keeps the boxes of the last image of this thread."""
 
     def __init__(self, propose: Proposer) -> None:
         self.propose = propose
@@ -31,40 +32,47 @@ class Recorder:
         return self.boxes
 
 
-@dataclass
+class Cover(NamedTuple):
+    """best: what the proposals of an image cover, as of `coverage.cover`. n_proposals: how many there are."""
+
+    best: NDArray[np.float32]
+    n_proposals: int
+
+
+@dataclass(frozen=True)
 class Watch:
-    """Proposals of one image after the other.
+    """A detector whose proposals are watched; recorders: one for all of its detectors that propose alike."""
 
-    recorders: one for all detectors that propose alike. covers: what proposals cover, and how many there are, by image.
-    """
+    detector: Ensemble
+    recorders: Sequence[Recorder]
 
-    recorders: list[Recorder] = field(default_factory=list)
-    covers: list[tuple[NDArray[np.float32], int]] = field(default_factory=list)
-
-    def over(self, detector: Ensemble) -> Ensemble:
-        """The detector, with its proposers watched."""
+    @classmethod
+    def over(cls, detector: Ensemble) -> Watch:
+        """Watch the proposers of a detector."""
         from detector.stages import proposer_key
 
         by_key: dict[Any, Recorder] = {}
         for each in detector.detectors:
             by_key.setdefault(proposer_key(each.propose), Recorder(each.propose))
-        self.recorders = list(by_key.values())
         watched = [replace(each, propose=by_key[proposer_key(each.propose)]) for each in detector.detectors]
-        return replace(detector, detectors=watched)
+        return cls(replace(detector, detectors=watched), [*by_key.values()])
 
-    def see(self, annotation: Annotation, caches: Sequence[FeatureCache]) -> None:
-        """Note what the proposals of an image cover that was just detected in, with or without caches."""
+    def see(self, annotation: Annotation, caches: Sequence[FeatureCache]) -> Cover:
+        """What the proposals of an image cover that was just detected in, with or without caches."""
         proposed = [cache.proposals(annotation.image_id, annotation.path) for cache in caches]
-        self._note(annotation, proposed or [each.boxes for each in self.recorders])
+        return _cover(annotation, proposed or [each.boxes for each in self.recorders])
 
-    def skip(self, annotation: Annotation) -> None:
-        """Note an image without proposals, which could not be read."""
-        self._note(annotation, [])
 
-    def coverage(self) -> Coverage:
-        """Of all images."""
-        return gather_coverage([each for each, _ in self.covers], [count for _, count in self.covers])
+def unseen(annotation: Annotation) -> Cover:
+    """Of an image without proposals, which could not be read."""
+    return _cover(annotation, [])
 
-    def _note(self, annotation: Annotation, proposed: Sequence[Boxes]) -> None:
-        boxes = np.concatenate([as_boxes([]), *proposed]).astype(np.float32)
-        self.covers.append((cover(boxes, annotation.boxes), len(boxes)))
+
+def coverage_of(covers: Sequence[Cover]) -> Coverage:
+    """Of all images."""
+    return gather_coverage([each.best for each in covers], [each.n_proposals for each in covers])
+
+
+def _cover(annotation: Annotation, proposed: Sequence[Boxes]) -> Cover:
+    boxes = np.concatenate([as_boxes([]), *proposed]).astype(np.float32)
+    return Cover(cover(boxes, annotation.boxes), len(boxes))

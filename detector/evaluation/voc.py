@@ -136,22 +136,36 @@ def evaluate_voc(
     if len(image_index) < len(annotations):
         raise ValueError("ground_truth must hold each image once")
     objects = gather_objects(annotations, len(class_names))
-    precisions: dict[str, float] = {}
-    curves: dict[str, Curve] = {}
+    hits = []
     for label, name in enumerate(class_names):
         of_class = objects.of_class(label)
-        n_objects = int((~of_class.difficult).sum())
-        hits = np.zeros(0, np.bool_)
-        if name in detections:
-            found = detections[name]
-            images = image_indices(found.image_ids, image_index, name)
-            order = np.argsort(-found.scores, kind="stable")
-            hits = match(images[order], found.boxes[order].astype(np.float64), of_class, min_iou)
-        precisions[name] = average_precision(hits, n_objects, metric)
-        if n_objects:
-            n_hits = np.cumsum(hits)
-            curves[name] = Curve(n_hits / n_objects, n_hits / np.arange(1, len(hits) + 1))
-    return VocResult(precisions, metric, len(annotations), curves)
+        if name not in detections:
+            hits.append(np.zeros(0, np.bool_))
+            continue
+        found = detections[name]
+        images = image_indices(found.image_ids, image_index, name)
+        order = np.argsort(-found.scores, kind="stable")
+        hits.append(match(images[order], found.boxes[order].astype(np.float64), of_class, min_iou))
+    counts = np.bincount(objects.labels[~objects.difficult], minlength=len(class_names))
+    return voc_result(hits, counts.tolist(), class_names, metric, len(annotations))
+
+
+def voc_result(
+    hits: Sequence[NDArray[np.bool_]],
+    n_objects: Sequence[int],
+    class_names: Sequence[str],
+    metric: Metric,
+    n_images: int,
+) -> VocResult:
+    """The result of detections that count: for each class whether they are true, ``(M,)`` bool, best first."""
+    precisions: dict[str, float] = {}
+    curves: dict[str, Curve] = {}
+    for name, of_class, count in zip(class_names, hits, n_objects, strict=True):
+        precisions[name] = average_precision(of_class, count, metric)
+        if count:
+            n_hits = np.cumsum(of_class)
+            curves[name] = Curve(n_hits / count, n_hits / np.arange(1, len(of_class) + 1))
+    return VocResult(precisions, metric, n_images, curves)
 
 
 def average_precision(hits: NDArray[np.bool_], n_objects: int, metric: Metric = "voc07") -> float:

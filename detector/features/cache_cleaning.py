@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from detector.features.feature_cache import SETTINGS
-from detector.runtime.files import read_metadata
+from detector.runtime.files import TEMPORARY, read_metadata
 
 # as FeatureCache, states of trainings and `replacing` name what they write
 _FOLDER = re.compile(r"(maps|proposals)-[0-9a-f]{16}")
 _STATE = re.compile(r"(training|fine-tuning|calibration|network)-[0-9a-f]{16}\.safetensors")
-_ENTRY = re.compile(r"[^.].*\.safetensors|\..+\.[0-9a-f]{12}\.tmp")
+_ENTRY = re.compile(rf"[^.].*\.safetensors|{TEMPORARY.pattern}|\..+\.[0-9a-f]{{12}}\.tmp")
 _DAY = 86400
 
 

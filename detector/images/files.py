@@ -22,6 +22,7 @@ from detector.images.decoding import (
     silenced_stderr,
 )
 from detector.images.resizing import check_image
+from detector.runtime.addresses import open_binary
 from detector.runtime.files import replacing
 
 if TYPE_CHECKING:
@@ -44,12 +45,14 @@ def read_image(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDA
     laid on white, as a page would show them. 16-bit values are scaled to 8 bits; floating-point values are
     scaled from 0..1, or from 0..maximum where the maximum is above 1. Colour profiles are ignored.
 
+    A string such as "s3://bucket/dog.jpg" or "https://..." is read by fsspec, the extra ``cloud``.
+
     Raises OSError for a file that cannot be opened, ValueError for one that is not a whole image or whose
     header promises more than ``max_pixels`` pixels (nothing is decoded then); both with one line "path:
     reason".
     """
     try:
-        with Path(path).open("rb") as file:
+        with open_binary(path) as file:
             start = file.read(START_LENGTH)
             # A film or a disk image given by mistake is not read any further.
             data = start + file.read() if image_format(start) else start
@@ -93,7 +96,7 @@ def image_size(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> tup
 def image_header(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageHeader:
     """`image_size`, and the EXIF orientation that `read_image` obeys."""
     try:
-        with Path(path).open("rb") as file:
+        with open_binary(path) as file:
             return decoded_header(file, max_pixels=max_pixels)
     except OSError as error:
         raise type(error)(f"{path}: {error.strerror}") from error

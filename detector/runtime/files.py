@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,9 @@ from safetensors.numpy import save
 from detector.runtime.hashing import checksum
 
 _METADATA = "spp-detector"
+
+TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
+"""Names of files that are not whole; where no run is under way, one that was killed has left them."""
 
 Arrays = dict[str, NDArray[np.generic]]
 

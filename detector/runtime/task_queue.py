@@ -60,7 +60,8 @@ class TaskQueue:
             if task.deaths < ATTEMPTS:
                 self._again.append(task)
             else:
-                self.finish(task, Failure(f"{task.item}: {ATTEMPTS} workers died of it ({how})"))
+                name = getattr(task.item, "path", task.item)
+                self.finish(task, Failure(f"{name}: {ATTEMPTS} workers died of it ({how})"))
 
     def in_order(self) -> Iterator[tuple[Any, Any]]:
         """Items and results that are next in the order."""

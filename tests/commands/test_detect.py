@@ -331,8 +331,9 @@ def test_memory_does_not_grow_with_the_images(call: Call, tmp_path: Path, monkey
     """The records of the images that come later would take 5 kB each."""
     boxes = np.tile(np.array([[0, 0, 9, 9]], np.float32), (10, 1))
     many = Detections(boxes, np.zeros(10, int), np.arange(10, dtype=np.float32), NAMES)
-    monkeypatch.setattr(detect.Run, "detect", lambda *_: many)
+    monkeypatch.setattr("detector.commands.detecting.Detect.detect", lambda *_: (many, ""))
     monkeypatch.setattr("detector.images.files.read_image", lambda path: np.zeros((10, 10, 3), np.uint8))
+    monkeypatch.setattr("detector.images.files.image_size", lambda path: (10, 10))
     peaks = []
     for count in (20, 50, 350):
         folder = f"out{count}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detector.commands.watching import Watch
+from detector.commands.watching import Watch, coverage_of, unseen
 from detector.datasets.annotation import Dataset
 from detector.detections import Detections
 from detector.ensemble import Ensemble
@@ -67,15 +67,13 @@ def test_reports_of_saved_detections(root: Path, saved: Path, test_set: Dataset,
 
 def test_a_report_of_a_detector_tells_what_proposals_cover(tmp_path: Path) -> None:
     detector = fake_detector()
-    watch = Watch()
-    watched = watch.over(Ensemble([detector, detector]))
+    watch = Watch.over(Ensemble([detector, detector]))
     assert len(watch.recorders) == 1
     image = coloured()
     expected = Ensemble([detector, detector]).detect(image)
-    assert watched.detect(image).boxes.tolist() == expected.boxes.tolist()
-    watch.see(objects("1", ((0, 0, 64, 64), 0, False), ((0, 96, 160, 160), 1, False)), [])
-    watch.skip(objects("2", ((0, 0, 64, 64), 0, False)))
-    coverage = watch.coverage()
+    assert watch.detector.detect(image).boxes.tolist() == expected.boxes.tolist()
+    seen = watch.see(objects("1", ((0, 0, 64, 64), 0, False), ((0, 96, 160, 160), 1, False)), [])
+    coverage = coverage_of([seen, unseen(objects("2", ((0, 0, 64, 64), 0, False)))])
     assert coverage.n_proposals.tolist() == [len(PROPOSALS), 0]
     assert coverage.best[:, [0, -1]].tolist() == [[1, 1], [0, 1], [0, 0]]
 

@@ -22,6 +22,7 @@ def fill(cache: Path) -> None:
         write_json(cache / name / "settings.json", {"backbone": "x"})
         write_arrays(cache / name / "a.safetensors", {"boxes": np.zeros(9)}, {})
     (cache / MAPS / f".a.safetensors.{'0' * 12}.tmp").write_bytes(b"cut short")
+    (cache / MAPS / f".{'0' * 32}.tmp").write_bytes(b"cut short")
     write_arrays(cache / STATE, {"duals": np.zeros(9)}, {})
 
 
@@ -50,10 +51,10 @@ def test_caches_go_and_other_files_stay(tmp_path: Path) -> None:
     before = sum(path.stat().st_size for path in (tmp_path / MAPS).iterdir())
     freed = clean_cache(tmp_path)
     assert {each.path.relative_to(tmp_path).as_posix(): each.n_files for each in freed} == {
-        MAPS: 3,
+        MAPS: 4,
         "proposals-0123456789abcdef": 2,
         STATE: 1,
-        f"demo-01234567/{MAPS}": 3,
+        f"demo-01234567/{MAPS}": 4,
         "demo-01234567/proposals-0123456789abcdef": 2,
         f"demo-01234567/{STATE}": 1,
     }
@@ -74,7 +75,7 @@ def test_only_what_is_old_enough_goes(tmp_path: Path) -> None:
     os.utime(tmp_path / "old" / MAPS / "a.safetensors")
     clean_cache(tmp_path, older_than_days=9)
     assert {name for name in left(tmp_path / "old") if "/" not in name} == {MAPS}
-    assert len(left(tmp_path / "new")) == 8
+    assert len(left(tmp_path / "new")) == 9
     clean_cache(tmp_path, older_than_days=0)
     assert left(tmp_path) == set()
 
