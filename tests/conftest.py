@@ -70,7 +70,7 @@ def config() -> Config:
 
 @pytest.fixture(scope="session")
 def images(train_set: Dataset, config: Config, tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
-    from detector.features.feature_cache import fill_cache
+    from detector.features.cache_filling import fill_cache
     from detector.stages import build_cache
     from detector.training.training_set import TrainingSet
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from detector.commands.caching import CacheBuilding, where_of
 from detector.commands.console import Parser, cache_folder, command, progress
-from detector.commands.options import add_data_options, add_network_options, add_recipe, load_data, precomputed_boxes
+from detector.commands.engines import add_engine_options
+from detector.commands.options import add_data_options, add_network_options, add_recipe, load_data
 from detector.config.detector import load_config
 from detector.runtime.places import cache_root
 
@@ -21,6 +23,7 @@ def parser() -> Parser:
     add_data_options(parser, required=False)
     add_network_options(parser)
     parser.add_argument("--cache", type=cache_folder, metavar="DIR", help="folder of the cached files")
+    add_engine_options(parser)
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--cache-info", action="store_true", help="only tell what is in the cache")
     action.add_argument(
@@ -49,13 +52,14 @@ def main() -> int:
         raise ValueError("a CONFIG is needed, such as default")
     config = load_config(options.config, options.weights, options.tuned)
     dataset = load_data(options)
-    from detector.features.feature_cache import fill_cache
-    from detector.stages import build_cache
+    from detector.features.cache_filling import fill_cache
 
-    cache = build_cache(config, options.cache, options.device, precomputed_boxes(options.proposals))
-    readable = fill_cache(cache, dataset, progress)
+    build = CacheBuilding(config, options.cache, options.device, options.proposals)
+    cache = build()
+    where = where_of(options, build)
+    readable = fill_cache(cache, dataset, progress, where=where)
     if config.fine_tuning.enabled and config.fine_tuning.flips:
-        readable = fill_cache(cache, readable, progress, mirrored=True)
+        readable = fill_cache(cache, readable, progress, mirrored=True, where=where)
     print(f"{len(readable)} images of {dataset.name}: {cache.maps_directory}, {cache.proposals_directory}")
     return 0
 

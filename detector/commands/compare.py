@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from detector.commands.caching import CacheBuilding, where_of
 from detector.commands.console import Parser, cache_folder, command, output_file, progress, write_json
-from detector.commands.options import add_data_options, add_network_options, load_data, precomputed_boxes
+from detector.commands.engines import add_engine_options
+from detector.commands.options import add_data_options, add_network_options, load_data
 from detector.config.detector import CalibrationConfig, Config, load_config, parse_config
 from detector.datasets.annotation import Dataset
 from detector.runtime.hashing import digest
@@ -44,6 +46,7 @@ def parser() -> Parser:
     parser.add_argument(
         "--results", type=output_file, metavar="FILE", help="keep the numbers in FILE; what is there is not redone"
     )
+    add_engine_options(parser)
     return parser
 
 
@@ -128,19 +131,19 @@ def measure(
     ``last`` is used again, in no time, where only its steps of detection differ.
     """
     from detector.evaluation.voc import by_class, evaluate_voc
-    from detector.features.feature_cache import fill_cache
-    from detector.stages import build_cache
+    from detector.features.cache_filling import fill_cache
     from detector.training.train import train
 
     config = config.model_copy(update={"calibration": CalibrationConfig(enabled=False)})
-    cache = build_cache(config, options.cache, options.device, precomputed_boxes(options.proposals))
+    build = CacheBuilding(config, options.cache, options.device, options.proposals)
+    cache, where = build(), where_of(options, build)
     start = time.monotonic()
     if last is not None and config == last.config.model_copy(update={"detection": config.detection}):
         detector = replace(last, settings=config.detection)
     else:
-        detector = train(config, fit, fit.class_names, cache, progress)
+        detector = train(config, fit, fit.class_names, cache, progress, where=where)
     seconds = time.monotonic() - start
-    readable = fill_cache(cache, held_out, progress)
+    readable = fill_cache(cache, held_out, progress, where=where)
     found = [detector.detect_cached(cache, each) for each in progress(readable, "detect")]
     detections = by_class([each.image_id for each in readable], found)
     return detector, {"mAP": evaluate_voc(detections, readable, held_out.class_names).mAP, "seconds": seconds}

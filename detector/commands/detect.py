@@ -21,7 +21,7 @@ from detector.commands.thresholds import add_threshold_options, check_thresholds
 from detector.results.names import ResultFolder
 from detector.results.streams import STREAMS
 from detector.runtime.json_stream import json_array
-from detector.runtime.map_images import Failure, Threads
+from detector.runtime.map_images import Failure, InTurn, Threads
 from detector.runtime.timing import stage, stage_times
 
 FORMATS = (*STREAMS, "voc", "yolo", "crops")
@@ -93,6 +93,8 @@ def main() -> int:
                 file, write = STREAMS[name]
                 run.streams.append(stack.enter_context(write(folder.fixed(file), run.class_names)))
         in_process = isinstance(engine, Threads)
+        if in_process and len(names) == 1:
+            engine = InTurn()
         results = detections(Detecting(options, writes_images and in_process), names, engine)
         failed = False
         for name, found in results:

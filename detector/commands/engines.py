@@ -8,20 +8,29 @@ from detector.commands.console import Parser
 from detector.runtime.map_images import Engine, Threads
 from detector.runtime.processes import Processes
 
-ENGINES = ("local", "ray")
-
 
 def add_engine_options(parser: Parser) -> None:
     """``--workers``, ``--engine`` and ``--address``; `engine_of` reads them."""
     parser.add_argument(
         "--workers", type=int, metavar="N", help="work in N processes of one thread each (default: in this one)"
     )
+    parser.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="of the workers: this machine, or a Ray cluster"
+    )
+    parser.add_argument(
+        "--address", metavar="ADDRESS", help="of --engine ray: the cluster (default: RAY_ADDRESS, or this machine)"
+    )
 
 
 def engine_of(options: Namespace) -> Engine:
     """Where work is to run. Raises ValueError for options that do not go together."""
-    if options.workers is None:
-        return Threads()
-    if options.workers < 1:
+    if options.workers is not None and options.workers < 1:
         raise ValueError(f"--workers must be at least 1, but is {options.workers}")
-    return Processes(options.workers)
+    if options.engine == "ray":
+        from detector.runtime.ray_actors import RayActors, check_ray
+
+        check_ray()
+        return RayActors(options.workers, options.address)
+    if options.address is not None:
+        raise ValueError("--address goes with --engine ray")
+    return Threads() if options.workers is None else Processes(options.workers)

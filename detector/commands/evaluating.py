@@ -19,7 +19,7 @@ from detector.datasets.annotation import Annotation, Dataset
 from detector.detections import Detections
 from detector.evaluation.coverage import Coverage
 from detector.evaluation.image_matching import Matches, match_image
-from detector.runtime.map_images import Engine, Failure, Threads, map_images
+from detector.runtime.map_images import EndRun, Engine, Failure, Threads, map_images
 from detector.runtime.timing import stage_times
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ class _Evaluate:
                 else:
                     given: Boxes | None = None if self.boxes is None else self.boxes[annotation.image_id]
                     found = self.detector.detect(read_image(annotation.path), given)
+            except OSError as error:  # such as of a full disk: the data were checked
+                raise EndRun(error) from error
             except ValueError as error:
                 path = str(annotation.path)
                 raise error if path in str(error) else ValueError(f"{path}: {error}") from error

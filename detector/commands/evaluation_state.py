@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-import detector
 from detector.commands.watching import Cover
 from detector.datasets.annotation import Annotation, Dataset
 from detector.detections import Detections
@@ -21,6 +20,7 @@ from detector.runtime.array_cache import stored_arrays
 from detector.runtime.files import Arrays, file_state, write_arrays
 from detector.runtime.hashing import digest, fingerprint
 from detector.runtime.places import cache_root
+from detector.runtime.program import program_digest
 
 SIZE = 32
 """Images a file: no more are done again."""
@@ -83,12 +83,11 @@ def state_of(options: Namespace, dataset: Dataset, settings: Mapping[str, Any]) 
     """
     models = [model_path(str(path)) for path in options.model or [str(DEFAULT_MODEL)]]
     files = [*models, *map(Path, filter(None, options.weights or ())), *filter(None, [options.proposals])]
-    sources = sorted(Path(detector.__file__).parent.rglob("*.py"))
     images = [(*_state_of_file(each.path), digest([each.to_bytes()])) for each in dataset]
     name = fingerprint(
         {
             "files": [digest([path.read_bytes()]) for path in files],
-            "program": digest([path.read_bytes() for path in sources]),
+            "program": program_digest(),
             "images": digest([repr(images).encode()]),
             "classes": dataset.class_names,
             "options": [options.mirror, options.device],

@@ -13,7 +13,9 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detector.commands.caching import CacheBuilding, where_of
 from detector.commands.console import Parser, cache_folder, command, output_file, progress, writable_file
+from detector.commands.engines import add_engine_options
 from detector.commands.options import (
     add_data_options,
     add_network_options,
@@ -56,6 +58,7 @@ def parser() -> Parser:
     parser.add_argument(
         "--dry-run", action="store_true", help="read and check everything, write nothing, and tell what there is"
     )
+    add_engine_options(parser)
     change = parser.add_mutually_exclusive_group()
     change.add_argument("--add-class", metavar="NAME", help="train this class alone and add it to the model")
     change.add_argument("--remove-class", metavar="NAME", help="take this class out of the model")
@@ -120,6 +123,8 @@ def check_options(options: Namespace) -> None:
         raise ValueError("--model goes with --add-class and --remove-class")
     if options.tuned and changes:
         raise ValueError("--tuned goes with CONFIG: a model has its fine-tuned layers in it")
+    if changes and (options.workers is not None or options.engine != "local"):
+        raise ValueError("--workers and --engine go with a CONFIG to train by")
     if changes and options.dry_run:
         raise ValueError("--dry-run goes with a CONFIG to train by")
     if changes and options.output is None:
@@ -131,13 +136,13 @@ def check_options(options: Namespace) -> None:
 def from_recipe(options: Namespace) -> Detector:
     config = load_config(options.config, options.weights, options.tuned)
     dataset = load_data(options)
-    from detector.stages import build_cache
     from detector.training.one_call import recorded
     from detector.training.train import train
 
     start = time.monotonic()
-    cache = build_cache(config, cache_directory(options), options.device, precomputed_boxes(options.proposals))
-    detector = recorded(train(config, dataset, dataset.class_names, cache, progress), dataset, start)
+    build = CacheBuilding(config, cache_directory(options), options.device, options.proposals)
+    where = where_of(options, build)
+    detector = recorded(train(config, dataset, dataset.class_names, build(), progress, where=where), dataset, start)
     for path in write_held_out(options, dataset, options.output.with_name(f"{options.output.name}-lists")):
         print(path)
     return detector

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from detector.commands.caching import CacheBuilding, where_of
 from detector.commands.console import check_writable, write_json
-from detector.commands.options import load_data, precomputed_boxes
+from detector.commands.options import load_data
 from detector.commands.run_data import cache_directory, data_path, load_held_out, settings_of
 from detector.commands.run_files import (
     Card,
@@ -156,14 +157,14 @@ def write_results(
 
 def build_steps(options: Namespace, config: Config) -> Steps:
     """The steps with the network and the cache of a recipe."""
-    from detector.features.feature_cache import fill_cache
+    from detector.features.cache_filling import fill_cache
     from detector.pipeline import Detector
-    from detector.stages import build_cache
     from detector.training.one_call import recorded
     from detector.training.plan import Training, training_plan
     from detector.training.train import train
 
-    cache = build_cache(config, cache_directory(options), options.device, precomputed_boxes(options.proposals))
+    build = CacheBuilding(config, cache_directory(options), options.device, options.proposals)
+    cache, where = build(), where_of(options, build)
 
     def missing(dataset: Dataset | None) -> int:
         return sum(not cache.is_complete(each.image_id) for each in dataset or ())
@@ -171,12 +172,12 @@ def build_steps(options: Namespace, config: Config) -> Steps:
     def train_on(dataset: Dataset, whole: bool, progress: Progress) -> Detector:
         start = time.monotonic()
         recipe = config if whole else config.model_copy(update={"calibration": CalibrationConfig(enabled=False)})
-        return recorded(train(recipe, dataset, dataset.class_names, cache, progress), dataset, start)
+        return recorded(train(recipe, dataset, dataset.class_names, cache, progress, where=where), dataset, start)
 
     def detect(
         detector: Detector, dataset: Dataset, progress: Progress
     ) -> tuple[Sequence[Annotation], Sequence[Detections]]:
-        readable = fill_cache(cache, dataset, progress)
+        readable = fill_cache(cache, dataset, progress, where=where)
         return readable, [detector.detect_cached(cache, each) for each in progress(readable, "detect")]
 
     def plan(datasets: Sequence[Dataset], held_out: Dataset | None) -> list[Stage]:

@@ -14,7 +14,7 @@ from detector.runtime.files import TEMPORARY, read_metadata
 
 # as FeatureCache, states of trainings and `replacing` name what they write
 _FOLDER = re.compile(r"(maps|proposals)-[0-9a-f]{16}")
-_STATE = re.compile(r"(training|fine-tuning|calibration|network)-[0-9a-f]{16}\.safetensors")
+_STATE = re.compile(r"(training|fine-tuning|calibration|network)-[0-9a-f]{16}(-weights)?\.safetensors")
 _ENTRY = re.compile(rf"[^.].*\.safetensors|{TEMPORARY.pattern}|\..+\.[0-9a-f]{{12}}\.tmp")
 _DAY = 86400
 

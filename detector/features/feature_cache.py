@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -181,38 +180,6 @@ def fill_proposals(
             readable.append(each)
         except ValueError as error:
             _log.warning("%s; going on without it", error)
-    if not readable:
-        raise ValueError("none of the images could be read")
-    return readable
-
-
-def fill_cache(
-    cache: FeatureCache,
-    annotations: Iterable[Annotation],
-    progress: Progress = without_progress,
-    mirrored: bool = False,
-) -> list[Annotation]:
-    """Compute what the cache lacks of the images, or of their mirror images; return those that could be read.
-
-    The others are logged. Killed and started again, it goes on where it was. Several processes may fill one cache at a
-    time. Raises ValueError when none could be read.
-    """
-    annotations = list(annotations)
-    missing = [each for each in annotations if not cache.is_complete(each.image_id, mirrored)]
-    unreadable: set[str] = set()
-    # begin anywhere, or two processes would compute the same images side by side
-    start = random.randrange(len(missing)) if missing else 0
-    title = "features of mirror images" if mirrored else "features"
-    for each in progress(missing[start:] + missing[:start], title):
-        if cache.is_complete(each.image_id, mirrored):
-            continue
-        try:
-            cache.proposals(each.image_id, each.path)
-            (cache.mirrored_maps if mirrored else cache.maps)(each.image_id, each.path)
-        except ValueError as error:
-            _log.warning("%s; going on without it", error)
-            unreadable.add(each.image_id)
-    readable = [each for each in annotations if each.image_id not in unreadable]
     if not readable:
         raise ValueError("none of the images could be read")
     return readable

@@ -43,6 +43,14 @@ class Engine(Protocol):
         ...
 
 
+class EndRun(Exception):  # noqa: N818 (no error of its own)
+    """What work raises to end the run with an error that would else cost its item alone, such as of a full disk."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 def map_images(factory: Factory, items: Iterable[Item], engine: Engine) -> Generator[tuple[Item, Any], None, None]:
     """Each item with its result, or with a `Failure` where it raised ValueError or OSError or its workers died.
 
@@ -52,28 +60,37 @@ def map_images(factory: Factory, items: Iterable[Item], engine: Engine) -> Gener
     results = engine(factory, items)
     try:
         yield from results
+    except EndRun as end:
+        raise end.error from end
     finally:
         results.close()
+
+
+@dataclass(frozen=True)
+class InTurn:
+    """This process, one item after the other, each by all threads: a single one is done soonest."""
+
+    def __call__(self, factory: Factory, items: Iterable[Item]) -> Generator[tuple[Item, Any], None, None]:
+        work: Work | None = None
+        for item in items:
+            work = work or factory()
+            yield item, attempt(work, item)
 
 
 @dataclass(frozen=True)
 class Threads:
     """This process, with as many items under way as ``lanes`` (`thread_count` where None), each on one thread.
 
-    A single item is worked on by all threads. The factory is called when there is an item.
+    The factory is called when there is an item.
     """
 
     lanes: int | None = None
 
     def __call__(self, factory: Factory, items: Iterable[Item]) -> Generator[tuple[Item, Any], None, None]:
         iterator = iter(items)
-        first = list(islice(iterator, 2))
-        if not first:
+        if not (first := [*islice(iterator, 1)]):
             return
         work = factory()
-        if len(first) == 1:
-            yield first[0], attempt(work, first[0])
-            return
         lanes = min(thread_count(), MOST_LANES) if self.lanes is None else self.lanes
         waiting: deque[tuple[Item, Future[Any]]] = deque()
         with on_one_thread_each() as begin, ThreadPoolExecutor(lanes, initializer=begin) as pool:

@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from threading import Thread, current_thread, main_thread
 from typing import Any
 
-from detector.runtime.map_images import Factory, Item, attempt
+from detector.runtime.map_images import EndRun, Factory, Item, attempt
 from detector.runtime.task_queue import ATTEMPTS, Task, TaskQueue
 from detector.runtime.threads import one_thread_environment
 
@@ -66,9 +66,8 @@ def _hand_out(crew: list[_Worker], queue: TaskQueue) -> None:
     for load in range(_AHEAD):
         for worker in crew:
             if len(worker.assigned) == load:
-                if (task := queue.take()) is None:
-                    return
-                worker.assign(task)
+                for task in queue.take():
+                    worker.assign(task)
 
 
 @dataclass
@@ -199,7 +198,7 @@ def _receive(connection: Connection, items: SimpleQueue[Any]) -> None:
 
 def _sendable(error: BaseException) -> BaseException:
     """An error that can be sent; that of a fault in the program tells where it came from."""
-    if isinstance(error, ValueError | OSError | ImportError):
+    if isinstance(error, ValueError | OSError | ImportError | EndRun):
         try:
             pickle.loads(pickle.dumps(error))
             return error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from detector.runtime.map_images import Failure
@@ -34,17 +35,22 @@ class TaskQueue:
         self._again: deque[Task] = deque()
         self._done: dict[int, tuple[Any, Any]] = {}
         self._next = self._taken = 0
+        self._ended = False
 
-    def take(self) -> Task | None:
-        """The next task; None where there is none for now."""
+    def take(self, most: int = 1) -> list[Task]:
+        """The next tasks, if any. One that is done again comes alone: if a worker dies of it, that is known."""
         if self._again:
-            return self._again.popleft()
-        if self._taken - self._next >= self._window:
-            return None
-        for index, item in self._source:
-            self._taken = index + 1
-            return Task(index, item)
-        return None
+            return [self._again.popleft()]
+        most = min(most, self._window - (self._taken - self._next))
+        tasks = [Task(index, item) for index, item in islice(self._source, max(most, 0))]
+        self._taken += len(tasks)
+        self._ended = self._ended or len(tasks) < most
+        return tasks
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all items are done and given back."""
+        return self._ended and self._next == self._taken
 
     def finish(self, task: Task, result: Any) -> None:
         """A task is done."""

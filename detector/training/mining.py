@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from detector.heads.linear_svm import LinearSVMs
 from detector.runtime.progress import Progress, without_progress
 from detector.training.sample_bank import Bank
+from detector.training.scouting import MiningImages, MiningSettings, Scout, pick
 from detector.training.svm_problem import Solver, SVMProblem
 
 Features = NDArray[np.float32]
@@ -32,33 +33,6 @@ _log = logging.getLogger(__name__)
 
 _KEPT_WHEN_FULL = 0.75
 _ROWS = 2048
-
-
-class RegionSamples(Protocol):
-    """The boxes of one image: what mining may take samples from.
-
-    ``targets`` ``(R, K)`` int8 are 1 for the ground truth of a class, -1 where the box may serve as its negative, 0
-    elsewhere.
-    """
-
-    @property
-    def targets(self) -> NDArray[np.int8]: ...
-
-    def features(self, rows: NDArray[np.int64]) -> Features:
-        """Features ``(n, D)`` float32 of some boxes."""
-        ...
-
-    def scores(self, svms: LinearSVMs) -> Features:
-        """Scores ``(R, K)`` float32 of all boxes."""
-        ...
-
-
-class MiningImages(Protocol):
-    """A training set: the samples of an image by its index, the same at every call."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> RegionSamples: ...
 
 
 def mining_targets(
@@ -76,25 +50,6 @@ def mining_targets(
 def unique_rows(regions: NDArray[np.int64]) -> NDArray[np.int64]:
     """Ascending indices of the first row of every distinct region: boxes that read the same cells are one sample."""
     return np.sort(np.unique(regions, axis=0, return_index=True)[1])
-
-
-@dataclass(frozen=True)
-class MiningSettings:
-    """Constants of the release, but for what bounds time and memory.
-
-    ``add_above`` and ``evict_below`` are margins. At most the ``max_per_image`` hardest negatives of an image are
-    added. The SVMs are fitted again, up to a relative duality gap of ``tolerance``, when the bank has grown by
-    ``growth`` of its size or is full. The first ``start_images`` give ``start_samples`` random negatives each.
-    """
-
-    add_above: float = -1.0001
-    evict_below: float = -1.2
-    max_per_image: int = 100
-    growth: float = 0.5
-    tolerance: float = 1e-3
-    start_images: int = 50
-    start_samples: int = 100
-    seed: int = 3
 
 
 @dataclass
@@ -115,20 +70,23 @@ def mine(
     state: MiningState,
     progress: Progress = without_progress,
     report: Callable[[MiningState], None] | None = None,
+    scout: Scout | None = None,
 ) -> LinearSVMs:
     """Train one linear SVM a class in one pass over ``images``.
 
     ``state`` is one with an empty bank, or one that ``report`` was called with after a fit of an earlier pass, from
-    which this one goes on to the same result. Raises ValueError when a class has no positive.
+    which this one goes on to the same result. ``scout`` picks the samples of an image, if not this process. Raises
+    ValueError when a class has no positive.
     """
+    scout = scout or partial(pick, images, settings)
     if state.svms is None:
-        _fill_start(images, state.bank, settings, progress)
+        _fill_start(images, state.bank, settings, progress, scout)
         missing = np.flatnonzero(~(state.bank.targets > 0).any(0))
         if len(missing):
             raise ValueError(f"no box of class {', '.join(map(str, missing))} to train on")
         _refit(state, problem, solver, settings, report)
     for index in progress(range(state.next_image, len(images)), "mining"):
-        _add_hard(images[index], index, state, settings)
+        _add_hard(images, index, state, scout)
         state.next_image = index + 1
         grown = state.added >= settings.growth * (state.bank.size - state.added)
         if state.added and (grown or state.bank.free < settings.max_per_image):
@@ -137,28 +95,28 @@ def mine(
     return solver(problem, bank.features, bank.targets, bank.duals, settings.tolerance)
 
 
-def _fill_start(images: MiningImages, bank: Bank, settings: MiningSettings, progress: Progress) -> None:
+def _fill_start(images: MiningImages, bank: Bank, settings: MiningSettings, progress: Progress, scout: Scout) -> None:
     rng = np.random.default_rng(settings.seed)
     for index in progress(range(len(images)), "positives"):
+        if index >= settings.start_images:
+            picked = scout(index, None, bank)
+            bank.add(picked.features, picked.targets, index, picked.rows)
+            continue
         samples = images[index]
         rows = np.flatnonzero((samples.targets > 0).any(1))
-        if index < settings.start_images:
-            negatives = np.flatnonzero((samples.targets < 0).any(1) & ~(samples.targets > 0).any(1))
-            drawn = rng.choice(negatives, min(settings.start_samples, len(negatives)), replace=False)
-            rows = np.concatenate([rows, np.sort(drawn)])
+        negatives = np.flatnonzero((samples.targets < 0).any(1) & ~(samples.targets > 0).any(1))
+        drawn = rng.choice(negatives, min(settings.start_samples, len(negatives)), replace=False)
+        rows = np.concatenate([rows, np.sort(drawn)])
         bank.add(samples.features(rows), samples.targets[rows], index, rows)
 
 
-def _add_hard(samples: RegionSamples, index: int, state: MiningState, settings: MiningSettings) -> None:
-    assert state.svms is not None
+def _add_hard(images: MiningImages, index: int, state: MiningState, scout: Scout) -> None:
     bank = state.bank
-    scores = samples.scores(state.svms)
-    hardest = np.where(samples.targets < 0, scores, -np.inf).max(1)
-    hardest[bank.keys[bank.keys[:, 0] == index, 1]] = -np.inf
-    rows = np.argsort(-hardest, kind="stable")[: min(settings.max_per_image, bank.free)]
-    rows = np.sort(rows[hardest[rows] > settings.add_above])
-    bank.add(samples.features(rows), samples.targets[rows], index, rows)
-    state.added += len(rows)
+    picked = scout(index, state.svms, bank)
+    if len(picked.rows) > bank.free:
+        picked = picked.hardest(bank.free, images[index])
+    bank.add(picked.features, picked.targets, index, picked.rows)
+    state.added += len(picked.rows)
 
 
 def _refit(

@@ -13,8 +13,9 @@ import numpy as np
 from detector.heads.linear_svm import LinearSVMs
 from detector.runtime.array_cache import stored_arrays
 from detector.runtime.files import Arrays, write_arrays
-from detector.training.mining import MiningImages, MiningState
+from detector.training.mining import MiningState
 from detector.training.sample_bank import Bank
+from detector.training.scouting import MiningImages
 
 
 def save_state(path: Path, state: MiningState) -> None:

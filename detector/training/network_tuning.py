@@ -22,7 +22,8 @@ from detector.backbones.truncation import network_digest
 from detector.boxes import Boxes
 from detector.config.detector import Config
 from detector.datasets.annotation import Annotation
-from detector.features.feature_cache import FeatureCache, fill_cache
+from detector.features.cache_filling import fill_cache
+from detector.features.feature_cache import FeatureCache
 from detector.features.pooling import n_bins
 from detector.features.pyramid_layer import pool_regions
 from detector.runtime.progress import Progress, without_progress

@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from detector.config.detector import SVMConfig
+from detector.features.cache_filling import Where
 from detector.heads.linear_svm import LinearSVMs
 from detector.runtime.progress import Progress, without_progress
-from detector.training.mining import MiningSettings, MiningState, mine
+from detector.training.mining import MiningState, mine
 from detector.training.mining_checkpoint import load_state, save_state
+from detector.training.mining_crew import Crew
 from detector.training.sample_bank import Bank
+from detector.training.scouting import MiningSettings
 from detector.training.svm_dual_solver import solve_dual
 from detector.training.svm_problem import Solver, SVMProblem, solve_liblinear
 from detector.training.training_set import TrainingSet
@@ -22,16 +25,28 @@ _SAMPLES_BYTES = 2.5e9
 
 
 def train_svms(
-    images: TrainingSet, config: SVMConfig, checkpoint: Path, progress: Progress = without_progress
+    images: TrainingSet,
+    config: SVMConfig,
+    checkpoint: Path,
+    progress: Progress = without_progress,
+    where: Where | None = None,
 ) -> LinearSVMs:
     """Mine hard negatives over ``images`` and fit one linear SVM a class, for plain features.
 
-    The state after every fit is kept in the file ``checkpoint``, from which a second call goes on.
+    The state after every fit is kept in the file ``checkpoint``, from which a second call goes on. ``where`` is who
+    scores the images, if not this process.
     """
     bank = Bank(sample_capacity(config, images.n_features), images.n_features, images.n_classes)
     state = load_state(checkpoint, images, bank) or MiningState(bank)
     solver, report = _SOLVERS[config.solver], partial(save_state, checkpoint)
-    svms = mine(images, svm_problem(config), solver, mining_settings(config), state, progress, report)
+    settings = mining_settings(config)
+    weights = checkpoint.with_name(f"{checkpoint.stem}-weights.safetensors")
+    crew = None if where is None else Crew(images, settings, where, weights)
+    try:
+        svms = mine(images, svm_problem(config), solver, settings, state, progress, report, crew)
+    finally:
+        if crew is not None:
+            crew.close()
     return LinearSVMs(*images.unscaled(svms.weights, svms.biases))
 
 

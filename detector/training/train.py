@@ -9,7 +9,8 @@ from typing import Any
 
 from detector.config.detector import Config
 from detector.datasets.annotation import Annotation
-from detector.features.feature_cache import FeatureCache, fill_cache
+from detector.features.cache_filling import Where, fill_cache
+from detector.features.feature_cache import FeatureCache
 from detector.heads.box_regressors import BoxRegressors
 from detector.heads.fully_connected import FullyConnected, Softmax
 from detector.heads.heads import Heads, Scorer
@@ -19,9 +20,9 @@ from detector.training.calibration import calibrate, held_out_parts, learnable_w
 from detector.training.feature_scaling import scaled
 from detector.training.joint_layers import read_joint_layers
 from detector.training.layer_tuning import initial_layers, tune_layers
-from detector.training.mining import MiningSettings
 from detector.training.regressor_training import train_regressors
 from detector.training.sampling import validation_split
+from detector.training.scouting import MiningSettings
 from detector.training.shortlist_training import shortlist_images, train_shortlist
 from detector.training.state_files import data_digest, state_file
 from detector.training.svm_training import sample_capacity, train_svms
@@ -35,22 +36,24 @@ def train(
     cache: FeatureCache,
     progress: Progress = without_progress,
     layers: FullyConnected | None = None,
+    where: Where | None = None,
 ) -> Detector:
     """Train a detector on annotated images, from features in ``cache``; what is missing there is computed.
 
-    ``layers`` that were fine-tuned before take the place of those of the recipe, with SVMs on them. Killed and called
+    ``layers`` that were fine-tuned before take the place of those of the recipe, with SVMs on them. ``where`` is who
+    computes features and scores images for the SVMs, if not this process; the result is the same. Killed and called
     again, training goes on from its last fit to the same result. Raises ValueError, before any work, for a class
     without an object to learn from, for more objects than the samples that may be kept, and for layers to begin with
     that do not fit.
     """
     images = TrainingSet(annotations, len(class_names), cache, config.svm.max_negative_iou, config.svm.difficult)
-    stages = _Stages(config, tuple(class_names), layers, progress)
+    stages = _Stages(config, tuple(class_names), layers, progress, where)
     stages.check(images)
     images = stages.cache_features(images)
     checkpoints = stages.checkpoints(images)
     tuned = stages.tune_layers(images, checkpoints.layers)
     for_svms, for_regressors = stages.scale(images, tuned)
-    scorer = tuned.softmax or train_svms(for_svms, config.svm, checkpoints.svms, progress)
+    scorer = tuned.softmax or train_svms(for_svms, config.svm, checkpoints.svms, progress, where)
     regressors = tuned.regressors
     if config.regression.enabled and regressors is None:
         regressors = train_regressors(for_regressors, config.regression, config.svm.seed, progress)
@@ -97,6 +100,7 @@ class _Stages:
     class_names: tuple[str, ...]
     layers: FullyConnected | None
     progress: Progress
+    where: Where | None = None
 
     @property
     def tunes(self) -> bool:
@@ -139,9 +143,9 @@ class _Stages:
         """The images that could be read, with everything in the cache that training asks for."""
         if self.learned_before:
             return self._cache_some(images)
-        readable = fill_cache(images.cache, images.annotations, self.progress)
+        readable = fill_cache(images.cache, images.annotations, self.progress, where=self.where)
         if self.tunes and not self.joint and self.config.fine_tuning.flips:
-            readable = fill_cache(images.cache, readable, self.progress, mirrored=True)
+            readable = fill_cache(images.cache, readable, self.progress, mirrored=True, where=self.where)
         cached = replace(images, annotations=readable)
         if len(cached) < len(images):
             self.check(cached)
@@ -226,7 +230,7 @@ class _Stages:
 
         def train(annotations: Sequence[Annotation], part: int) -> Scorer:
             learners = replace(for_svms, annotations=annotations)
-            return tuned.softmax or train_svms(learners, self.config.svm, files[part], self.progress)
+            return tuned.softmax or train_svms(learners, self.config.svm, files[part], self.progress, self.where)
 
         calibration = calibrate(detector, for_svms, parts, train, self.progress)
         for file in files:

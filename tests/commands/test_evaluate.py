@@ -105,7 +105,7 @@ def test_a_killed_evaluation_goes_on_where_it_was(
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
     if report:
         again = json.loads((tmp_path / "report" / "metrics.json").read_text())
-        assert {**again, "made_by": None} == {**json.loads(page), "made_by": None}
+        assert {**again, "circumstances": None} == {**json.loads(page), "circumstances": None}
     assert not any(evaluations.iterdir())
 
 

@@ -14,13 +14,13 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from detector.runtime.map_images import Engine, Failure, Threads, map_images
+from detector.runtime.map_images import Engine, Failure, InTurn, Threads, map_images
 from detector.runtime.processes import Processes
 from detector.runtime.threads import thread_count
 from tests.runtime.workers import Doing, NeverReady, Raising, interrupt_me
 
 ITEMS = ["a", "bad 1", "b", "missing 1", "c", *(f"item {number}" for number in range(30))]
-ENGINES = [Threads(1), Threads(3), Processes(1), Processes(3)]
+ENGINES = [InTurn(), Threads(1), Threads(3), Processes(1), Processes(3)]
 
 
 def expected(item: str, folder: Path) -> str | Failure:
@@ -144,9 +144,14 @@ def test_lanes_work_at_once_on_one_thread_each(monkeypatch: pytest.MonkeyPatch) 
     results = [result for _, result in map_images(lambda: work, range(4), Threads())]
     assert results == [(1, 1, {1})] * 4
     assert torch.get_num_threads() == before
-    # a single item gets all threads
-    both.set()
-    assert [result[0] for _, result in map_images(lambda: work, [0], Threads())] == [2]
+    # in turn, each gets all threads
+    assert [result[:2] for _, result in map_images(lambda: work, [0], InTurn())] == [(2, before)]
+
+
+@pytest.mark.parametrize("engine", [InTurn(), Threads(2), Processes(2)], ids=str)
+def test_work_may_end_the_run(engine: Engine, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="no space left"):
+        list(map_images(Doing(tmp_path), ["a", "full", "b"], engine))
 
 
 def running(pid: int) -> bool:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from detector.runtime.map_images import EndRun
+
 
 @dataclass(frozen=True)
 class Doing:
@@ -34,6 +36,8 @@ class Doing:
             Path(self.folder / item).read_text()
         if word == "bug":
             raise KeyError(item)
+        if word == "full":
+            raise EndRun(OSError("no space left"))
         if word == "pid":
             return os.getpid()
         if word == "sleep":

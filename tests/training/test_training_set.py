@@ -11,8 +11,8 @@ import pytest
 from detector.boxes import Boxes, flip, iou
 from detector.config.detector import Config, RegressionConfig
 from detector.datasets.annotation import Dataset
+from detector.features.cache_filling import fill_cache
 from detector.features.encoder import FeatureMaps
-from detector.features.feature_cache import fill_cache
 from detector.heads.fully_connected import FullyConnected
 from detector.images.files import read_image
 from detector.stages import build_cache

@@ -1,0 +1,119 @@
+"""Mining by workers: each scores images with the SVMs of the round and gives back their hardest samples alone.
+
+The order of the images and the rounds are those of one process, and so is the model, to the bit: images are scored
+ahead with the SVMs that there are, and those that come after a new fit are scored again with the new ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.features.cache_filling import Where
+from detector.features.feature_cache import FeatureCache
+from detector.heads.linear_svm import LinearSVMs
+from detector.runtime.files import read_arrays, write_arrays
+from detector.runtime.map_images import Failure, map_images
+from detector.training.sample_bank import Bank
+from detector.training.scouting import MiningSettings, Picked, hardest_negatives, known_rows, positives
+from detector.training.training_set import TrainingSet
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image to pick samples from: its index, the round, 0 for positives, and rows that are known already."""
+
+    index: int
+    round: int
+    known: NDArray[np.int64]
+    path: Path
+
+
+@dataclass(frozen=True)
+class Picking:
+    """Makes what picks samples; ``weights`` is the file of the SVMs of the round, ``images`` come without a cache."""
+
+    images: TrainingSet
+    build: Callable[[], FeatureCache]
+    settings: MiningSettings
+    weights: Path
+
+    def __call__(self) -> Callable[[Image], Picked]:
+        """Build the cache."""
+        images = replace(self.images, cache=self.build())
+        svms: dict[int, LinearSVMs] = {}
+
+        def pick(image: Image) -> Picked:
+            samples = images[image.index]
+            if image.round == 0:
+                return _rounded(positives(samples))
+            if image.round not in svms:
+                arrays, _ = read_arrays(self.weights)
+                svms.clear()
+                svms[image.round] = LinearSVMs(arrays["weights"], arrays["biases"])  # type: ignore[arg-type]
+            return _rounded(hardest_negatives(samples, svms[image.round], image.known, self.settings))
+
+        return pick
+
+
+def _rounded(picked: Picked) -> Picked:
+    # as the bank keeps them: half of the bytes that move
+    return replace(picked, features=picked.features.astype(np.float16))
+
+
+class Crew:
+    """A `Scout` whose workers read the cache of the ``images`` and the SVMs of the round from a file of their folder.
+
+    `close` ends the workers and removes the file.
+    """
+
+    def __init__(self, images: TrainingSet, settings: MiningSettings, where: Where, weights: Path) -> None:
+        self._images = images
+        without_cache: Any = replace(images, cache=None)  # type: ignore[arg-type]
+        self._factory = Picking(without_cache, where.build, settings, weights)
+        self._engine = where.engine
+        self._weights = weights
+        self._svms: LinearSVMs | None = None
+        self._round = self._next = 0
+        self._results: Generator[tuple[Image, Any], None, None] | None = None
+
+    def __call__(self, index: int, svms: LinearSVMs | None, bank: Bank) -> Picked:
+        """See `Scout`."""
+        if self._results is None or svms is not self._svms:
+            self._begin_round(index, svms)
+        while True:
+            if self._results is None:
+                self._results = map_images(self._factory, self._ahead(bank), self._engine)
+            for image, picked in self._results:
+                if image.round != self._round:
+                    continue  # scored ahead, by SVMs of before
+                if isinstance(picked, Failure):
+                    raise ValueError(picked.message)
+                assert image.index == index
+                return picked
+            # the last images were under way when a round began: they are to be scored again
+            self._results = None
+
+    def close(self) -> None:
+        """End all workers."""
+        if self._results is not None:
+            self._results.close()
+            self._results = None
+        self._weights.unlink(missing_ok=True)
+
+    def _begin_round(self, index: int, svms: LinearSVMs | None) -> None:
+        self._svms, self._next = svms, index
+        if svms is not None:
+            self._round += 1
+            write_arrays(self._weights, {"weights": svms.weights, "biases": svms.biases}, {})
+
+    def _ahead(self, bank: Bank) -> Iterator[Image]:
+        while self._next < len(self._images):
+            index, self._next = self._next, self._next + 1
+            path = self._images.annotations[index].path
+            yield Image(index, self._round, known_rows(bank, index) if self._round else np.zeros(0, np.int64), path)
