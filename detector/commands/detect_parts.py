@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from detector.commands.console import USAGE_ERROR, Parser, progress, report
+from detector.commands.console import USAGE_ERROR, Parser, output_folder, progress, report
 from detector.commands.detecting import Detecting, detections, record_of
 from detector.commands.image_names import ImageNames
 from detector.commands.telling import verbosity
@@ -19,7 +19,10 @@ from detector.runtime.map_images import Engine, Failure
 def add_parts_options(parser: Parser) -> None:
     """``--parts`` and what goes with it."""
     parser.add_argument(
-        "--parts", type=Path, metavar="DIR", help="write all detections to DIR in numbered parts; goes on where it was"
+        "--parts",
+        type=output_folder,
+        metavar="DIR",
+        help="write all detections to DIR in numbered parts; goes on where it was",
     )
     parser.add_argument("--part-size", type=int, metavar="N", help="of --parts: images a part (default: 500)")
     parser.add_argument(

@@ -160,7 +160,7 @@ class _Stages:
         if not rows:
             return images
         asked = [images.annotations[row] for row in sorted(rows)]
-        readable = {each.image_id for each in fill_cache(images.cache, asked, self.progress)}
+        readable = {each.image_id for each in fill_cache(images.cache, asked, self.progress, where=self.where)}
         lost = {each.image_id for each in asked} - readable
         return replace(images, annotations=[each for each in images.annotations if each.image_id not in lost])
 

@@ -1,0 +1,188 @@
+"""What many images cost on many machines: measured on this one, predicted for up to 1,000.
+
+Seconds of one thread and bytes an image in each stage, images a second with one and two workers and one by one, and
+items without work; from them, the time of 10^4 to 10^8 images on 1 to 1,000 nodes, and what sets it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.machine import machine
+from detector.boxes import iou
+from detector.commands.detecting import Detecting, record_of
+from detector.datasets.annotation import Annotation
+from detector.datasets.voc import VOC_CLASSES, load_voc
+from detector.images.files import read_image
+from detector.pipeline import Detector
+from detector.runtime.map_images import Engine, InTurn, Threads, map_images
+from detector.runtime.processes import Processes
+from detector.training.scouting import MiningSettings
+
+IMAGES = (10**4, 10**5, 10**6, 10**7, 10**8)
+NODES = (1, 10, 100, 1000)
+START_SECONDS = 20.0
+"""Of workers: a model is loaded, kernels are read."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What an image costs: seconds of a worker's thread, bytes read from storage, bytes that go to the driver."""
+
+    name: str
+    seconds: float
+    read: float
+    sent: float
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Workers a node, bytes a second of the driver's network and of the storage, items a second of the driver."""
+
+    workers: int
+    network: float
+    storage: float
+    items: float
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--voc", type=Path, required=True, metavar="ROOT", help="VOC folder, or a devkit above it")
+    parser.add_argument("--split", required=True, help="a list in ImageSets/Main, such as val")
+    parser.add_argument("--images", type=int, default=40, metavar="N", help="only the first N images (default: 40)")
+    parser.add_argument("--ray", action="store_true", help="measure Ray's actors, too")
+    parser.add_argument("--items", type=int, default=20_000, metavar="N", help="items without work (default: 20000)")
+    parser.add_argument("--workers", type=int, default=16, metavar="N", help="of a node, predicted (default: 16)")
+    parser.add_argument("--network", type=float, default=10, metavar="GBIT", help="of the driver (default: 10 Gbit/s)")
+    parser.add_argument("--storage", type=float, default=2, metavar="GB", help="of the storage (default: 2 GB/s)")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw time against nodes")
+
+
+def measure(options: argparse.Namespace) -> int:
+    dataset = load_voc(options.voc, options.split, VOC_CLASSES)[: options.images]
+    print(f"{machine()}\n{len(dataset)} images of {dataset.name}")
+    stages = stage_costs(Detector.load(), dataset)
+    for stage in stages:
+        read, sent = stage.read / 1e6, stage.sent / 1e3
+        print(f"{stage.name:<9} {stage.seconds:7.3f} s, reads {read:6.2f} MB, sends {sent:7.1f} kB")
+    names = [str(each.path) for each in dataset]
+    engines: dict[str, Engine] = {
+        "one by one": InTurn(),
+        "lanes": Threads(),
+        "1 worker": Processes(1),
+        "2 workers": Processes(2),
+    }
+    if options.ray:
+        from detector.runtime.ray_actors import RayActors
+
+        engines["2 Ray actors"] = RayActors(2)
+    rates = {name: rate(detecting(), names, engine) for name, engine in engines.items()}
+    for name, images in rates.items():
+        print(f"{name:<13} {images:6.2f} images a second, {images / rates['one by one']:.2f} times one by one")
+    seam = rate(Nothing(), range(options.items), Processes(2))
+    print(f"without work  {seam:6.0f} items a second")
+    cluster = Cluster(options.workers, options.network * 1e9 / 8, options.storage * 1e9, seam)
+    for stage in stages:
+        print_prediction(stage, cluster)
+    if options.plot is not None:
+        from benchmarks.scale_plot import plot
+
+        points = {1: 1 / rates["1 worker"], 2: 1 / rates["2 workers"]}
+        plot(options.plot, [(each, predicted(each, cluster)) for each in stages], NODES, options.workers, points)
+    return 0
+
+
+def detecting() -> Detecting:
+    """Detection by the default model."""
+    options = Namespace(model=None, weights=None, device="cpu", mirror=True, max_detections=None)
+    return Detecting(Namespace(**vars(options), min_score=0.0, min_probability=None, precision=None))
+
+
+class Nothing:
+    """Work that takes no time."""
+
+    def __call__(self) -> Callable[[Any], Any]:
+        return lambda item: item
+
+
+def rate(factory: Callable[[], Any], items: Iterable[Any], engine: Engine) -> float:
+    """Items a second, from the first result on: without the start of the workers."""
+    results = map_images(factory, items, engine)
+    next(results)
+    start = time.perf_counter()
+    count = sum(1 for _ in results)
+    return count / (time.perf_counter() - start)
+
+
+def stage_costs(detector: Detector, annotations: Sequence[Annotation]) -> list[Stage]:
+    """Means over the images, on one thread."""
+    detect = detecting()()
+    detect(str(annotations[0].path))  # compiles
+    rows = [row for _, row in map_images(lambda: partial(_costs, detector, detect), annotations, Threads(1))]
+    names = ("detect", "cache", "mine", "evaluate")
+    means = np.mean(rows, axis=0)
+    return [Stage(name, *each) for name, each in zip(names, means.tolist(), strict=True)]
+
+
+def _costs(detector: Detector, detect: Any, annotation: Annotation) -> list[tuple[float, float, float]]:
+    """Seconds, bytes read and bytes sent of each stage for an image."""
+    size = annotation.path.stat().st_size
+    start = time.perf_counter()
+    found = detect(str(annotation.path))
+    detected = time.perf_counter() - start
+
+    start = time.perf_counter()
+    image = read_image(annotation.path)
+    boxes = detector.propose(image)
+    maps = detector.encoder.maps(image)
+    cached = time.perf_counter() - start
+    kept = sum(each.size * 2 for each in maps.maps) + boxes.nbytes
+
+    start = time.perf_counter()
+    scores = detector.encoder.apply(detector.decision_function, maps, detector.encoder.regions(maps, boxes))
+    mined = time.perf_counter() - start
+    settings = MiningSettings()
+    far = iou(boxes, annotation.boxes).max(1, initial=0) < 0.3
+    hard = min(int((scores.max(1)[far] > settings.add_above).sum()), settings.max_per_image)
+
+    record = len(str(record_of("", found)))
+    return [
+        (detected, size, record),
+        (cached, size, 100.0),
+        (mined, kept, hard * 2.0 * detector.heads.scorer.weights.shape[0]),
+        (detected, size, record),
+    ]
+
+
+def predicted(stage: Stage, cluster: Cluster) -> dict[tuple[int, int], tuple[float, str]]:
+    """Seconds by number of images and nodes, and what sets them; the slowest of what goes on at once."""
+    table = {}
+    for images in IMAGES:
+        for nodes in NODES:
+            parts = {
+                "workers": images * stage.seconds / (nodes * cluster.workers),
+                "driver": images / cluster.items,
+                "network": images * stage.sent / cluster.network,
+                "storage": images * stage.read / cluster.storage,
+            }
+            slowest = max(parts, key=lambda name: parts[name])
+            table[images, nodes] = START_SECONDS + parts[slowest], slowest
+    return table
+
+
+def print_prediction(stage: Stage, cluster: Cluster) -> None:
+    """A row a number of images, a column a number of nodes."""
+    print(f"\n{stage.name}: hours on so many nodes of {cluster.workers} workers, and what sets them")
+    print(f"{'images':>9}" + "".join(f"{nodes:>20}" for nodes in NODES))
+    table = predicted(stage, cluster)
+    for images in IMAGES:
+        cells = [table[images, nodes] for nodes in NODES]
+        print(f"{images:>9.0e}" + "".join(f"{seconds / 3600:>10.2f} {name:<9}" for seconds, name in cells))

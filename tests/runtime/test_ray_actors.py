@@ -1,0 +1,159 @@
+"""A Ray cluster of two nodes: the results are those of one process, whoever dies on the way."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detector.commands.caching import CacheBuilding
+from detector.commands.evaluating import Evaluating, detect_all
+from detector.config.detector import Config
+from detector.datasets.annotation import Dataset
+from detector.ensemble import Ensemble
+from detector.features.cache_filling import Where
+from detector.pipeline import Detector
+from detector.runtime.map_images import Failure, Threads, map_images
+from detector.runtime.processes import Processes
+from detector.runtime.ray_actors import RayActors
+from detector.stages import build_cache
+from detector.training.train import train
+from tests.commands.fake_detecting import FakeDetecting
+from tests.commands.test_detect_many import contents, write_images
+from tests.runtime.workers import Doing, NeverReady, Raising
+
+pytestmark = pytest.mark.all
+
+ROOT = Path(__file__).parents[2]
+
+
+class Nodes:
+    """The cluster: a head, and nodes that come and go."""
+
+    def __init__(self, cluster: Any) -> None:
+        self.cluster = cluster
+
+    def add(self) -> Any:
+        node = self.cluster.add_node(num_cpus=2, object_store_memory=100_000_000)
+        self.cluster.wait_for_nodes()
+        return node
+
+    def remove(self, node: Any) -> None:
+        # without notice
+        self.cluster.remove_node(node, allow_graceful=False)
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    """A head and a second node; connected to."""
+    with pytest.MonkeyPatch.context() as patch:
+        # no token is written to the home of whoever runs the tests, and the same mode holds for all that is started
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+            patch.delenv(name)
+        ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'spp-detector[ray]'")
+        from ray.cluster_utils import Cluster
+
+        head = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 100_000_000}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        try:
+            nodes = Nodes(cluster)
+            nodes.add()
+            ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
+            yield nodes
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
+
+
+@pytest.mark.usefixtures("nodes")
+def test_failures_and_deaths_cost_their_items_alone(tmp_path: Path) -> None:
+    items = ["a", "bad 1", "die once 1", "die always", *(f"item {number}" for number in range(200)), "die twice"]
+    results = list(map_images(Doing(tmp_path), items, RayActors(2)))
+    assert [item for item, _ in results] == items
+    failures = {"bad 1": Failure("bad 1 is bad")}
+    for item, result in results:
+        if item == "die always":
+            assert isinstance(result, Failure) and result.message.startswith("die always: 3 workers died of it")
+        else:
+            assert result == failures.get(item, item.upper())
+    assert len([*tmp_path.glob("die always.*")]) == 3
+
+
+@pytest.mark.usefixtures("nodes")
+def test_what_goes_wrong_before_and_in_the_work_ends_the_run(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        list(map_images(Raising(), ["a"], RayActors(1)))
+    with pytest.raises(RuntimeError, match="KeyError"):
+        list(map_images(Doing(tmp_path), ["a", "bug"], RayActors(1)))
+    with pytest.raises(OSError, match="no space left"):
+        list(map_images(Doing(tmp_path), ["a", "full"], RayActors(1)))
+    with pytest.raises(ChildProcessError, match="3 actors ended before they were ready"):
+        list(map_images(NeverReady(), ["a"], RayActors(1)))
+
+
+def test_a_node_that_is_removed_loses_nothing(nodes: Nodes, tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", 60)
+    names = [str(images / f"{number}.png") for number in range(60)] * 10
+    detecting = FakeDetecting(Namespace())
+
+    def told(engine: Any, after: int | None = None, node: Any = None) -> list[Any]:
+        found = []
+        for number, (name, result) in enumerate(map_images(detecting, names, engine)):
+            if number == after:
+                nodes.remove(node)
+            found.append((name, result.message if isinstance(result, Failure) else result.detections.to_records()))
+        return found
+
+    expected = told(Threads(1))
+    third = nodes.add()
+    # with five processors taken, some of them must be on the third node
+    assert told(RayActors(5), 20, third) == expected
+
+
+@pytest.mark.usefixtures("nodes")
+def test_detection_in_parts_has_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from detector.commands import detect, detect_parts
+
+    monkeypatch.setattr(detect_parts, "Detecting", FakeDetecting)
+    images = write_images(tmp_path / "images", 30)
+    for folder, more in (("one", ()), ("many", ("--engine", "ray", "--workers", "2"))):
+        arguments = ["spp-detect", images, "--parts", tmp_path / folder, "--part-size", "7", *more]
+        monkeypatch.setattr(sys, "argv", [*map(str, arguments)])
+        with pytest.raises(SystemExit, match=r"^2$"):  # every fifth is no image
+            detect.main()
+    assert contents(tmp_path / "one") == contents(tmp_path / "many")
+
+
+@pytest.mark.parametrize("engine", [RayActors(2), Processes(2)], ids=["ray", "processes"])
+@pytest.mark.usefixtures("nodes")
+def test_caches_models_and_evaluations_have_the_same_bytes(
+    engine: Any, config: Config, train_set: Dataset, test_set: Dataset, tmp_path: Path
+) -> None:
+    paths = {}
+    for name in ("one", "many"):
+        cache = build_cache(config, tmp_path / name)
+        build = CacheBuilding(config, tmp_path / name, "cpu", None)
+        where = None if name == "one" else Where(engine, build)
+        paths[name] = tmp_path / f"{name}.safetensors"
+        train(config, train_set, train_set.class_names, cache, where=where).save(paths[name])
+    assert contents(tmp_path / "one") == contents(tmp_path / "many")
+    assert paths["one"].read_bytes() == paths["many"].read_bytes()
+
+    options = Namespace(model=[paths["one"]], weights=None, device="cpu", mirror=True, proposals=None, cache=None)
+    evaluating = Evaluating(options, None, test_set.class_names, watched=True)
+    detector = Ensemble([Detector.load(paths["one"])])
+    found = [detect_all(evaluating, detector, test_set, each) for each in (Threads(1), engine)]
+    for one, other in zip(found[0].seen, found[1].seen, strict=True):
+        assert one.detections.to_records() == other.detections.to_records()
+        assert one.cover is not None and other.cover is not None
+        assert (one.cover.best == other.cover.best).all()
