@@ -48,10 +48,10 @@ def detect_parts(options: Namespace, names: ImageNames, engine: Engine) -> int:
     """Detect in all images whose parts are not there yet; return the exit code."""
     settings, size = settings_of(options, names), options.part_size or 500
     with open_parts(options.parts, settings, size, options.part_format or "jsonl", options.overwrite) as parts:
-        done = parts.n_images
+        done = parts.manifest.count("images")
         if done and not verbosity.quiet:
             print(f"{options.parts}: {done} of {len(names)} images are there already")
-        if not parts.complete:
+        if not parts.manifest.complete:
             results = detections(Detecting(options), islice(names, done, None), engine)
             for _, (name, found) in zip(progress(range(done, len(names)), "detect"), results, strict=False):
                 if isinstance(found, Failure):
@@ -61,8 +61,8 @@ def detect_parts(options: Namespace, names: ImageNames, engine: Engine) -> int:
                     parts.add(record_of(name, found))
             parts.finish()
         if not verbosity.quiet:
-            print(f"{options.parts}: {parts}")
-        return USAGE_ERROR if parts.n_failed else 0
+            print(f"{options.parts}: {parts.manifest}")
+        return USAGE_ERROR if parts.manifest.count("failed") else 0
 
 
 def settings_of(options: Namespace, names: ImageNames) -> dict[str, Any]:

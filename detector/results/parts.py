@@ -18,96 +18,93 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError
 
 from detector.runtime.files import TEMPORARY, replacing, write_json
 from detector.runtime.hashing import checksum
 
 MANIFEST = "manifest.json"
-FORMAT = "spp-detect parts 1"
 
 Record = Mapping[str, Any]
 Write = Callable[[Path, Sequence[Record]], None]
 
 
+class Part(BaseModel):
+    """A file of results: how many images it has, how many of them failed, and how many detections."""
+
+    file: Annotated[str, Field(pattern=r"^part-\d{5,}\.\w+$")]
+    images: int
+    failed: int
+    detections: int
+    crc32: str
+
+
+class Manifest(BaseModel):
+    """What is in a folder of parts. settings: what the records depend on."""
+
+    format: Literal["spp-detect parts 1"] = "spp-detect parts 1"
+    settings: dict[str, Any]
+    images_a_part: int
+    complete: bool = False
+    parts: list[Part] = []
+
+    def __str__(self) -> str:
+        failed = f", {self.count('failed')} images failed" if self.count("failed") else ""
+        found = f"{self.count('images')} images, {self.count('detections')} detections"
+        return f"{found} in {len(self.parts)} parts{failed}"
+
+    def count(self, name: str) -> int:
+        """The sum of a number of all parts."""
+        return sum(getattr(part, name) for part in self.parts)
+
+
 @dataclass
 class Parts:
-    """Parts in a ``folder``: those that are there, and `add` for the records that follow.
+    """Parts in a ``folder``: the ``manifest`` of those that are there, and `add` for the records that follow.
 
-    size: images a part. ending, write: of a file. settings: what the records depend on, as JSON-able values.
+    ending, write: of a file.
     """
 
     folder: Path
-    settings: Mapping[str, Any]
-    size: int
+    manifest: Manifest
     ending: str
     write: Write
-    _parts: list[dict[str, Any]] = field(default_factory=list)
     _records: list[Record] = field(default_factory=list)
-    complete: bool = False
-
-    @property
-    def n_images(self) -> int:
-        """Images of the parts that are written."""
-        return self._sum("images")
-
-    @property
-    def n_failed(self) -> int:
-        """Those of them that could not be done."""
-        return self._sum("failed")
-
-    def __str__(self) -> str:
-        return f"{self.n_images} images, {self._sum('detections')} detections in {len(self._parts)} parts" + (
-            f", {self.n_failed} images failed" if self.n_failed else ""
-        )
 
     def add(self, record: Record) -> None:
         """The record of the next image; every so many of them are written."""
         self._records.append(record)
-        if len(self._records) == self.size:
+        if len(self._records) == self.manifest.images_a_part:
             self._write_part()
 
     def finish(self) -> None:
         """Write what is left, and that nothing follows."""
         if self._records:
             self._write_part()
-        self.complete = True
+        self.manifest.complete = True
         self._write_manifest()
 
-    def read(self) -> None:
-        """Go on from the manifest in the folder; ValueError where it is of another run."""
-        manifest = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
-        ours = self._manifest()
-        if differing := [name for name in ("settings", "images_a_part") if manifest.get(name) != ours[name]]:
-            names = differing if differing != ["settings"] else self._differing(manifest["settings"])
-            raise ValueError(
-                f"{self.folder} holds parts made otherwise ({', '.join(names)}); name another folder, or say "
-                "--overwrite to start over"
-            )
-        self._parts, self.complete = manifest["parts"], manifest["complete"]
-
-    def _differing(self, settings: Mapping[str, Any]) -> list[str]:
-        return [name for name, value in self.settings.items() if settings.get(name) != value]
-
-    def _sum(self, name: str) -> int:
-        return sum(part[name] for part in self._parts)
-
     def _write_part(self) -> None:
-        path = self.folder / f"part-{len(self._parts):05d}{self.ending}"
+        number = len(self.manifest.parts)
+        if number == 0:
+            self._write_manifest()  # which says whose part it is
+        path = self.folder / f"part-{number:05d}{self.ending}"
         self.write(path, self._records)
-        failed = sum("error" in record for record in self._records)
-        found = sum(len(record.get("detections", ())) for record in self._records)
-        counts = {"images": len(self._records), "failed": failed, "detections": found}
-        self._parts.append({"file": path.name, **counts, "crc32": checksum([path.read_bytes()])})
+        part = Part(
+            file=path.name,
+            images=len(self._records),
+            failed=sum("error" in record for record in self._records),
+            detections=sum(len(record.get("detections", ())) for record in self._records),
+            crc32=checksum([path.read_bytes()]),
+        )
+        self.manifest.parts.append(part)
         self._records = []
         self._write_manifest()
 
     def _write_manifest(self) -> None:
-        write_json(self.folder / MANIFEST, self._manifest())
-
-    def _manifest(self) -> dict[str, Any]:
-        start = {"format": FORMAT, "settings": dict(self.settings), "images_a_part": self.size}
-        return {**start, "complete": self.complete, "parts": self._parts}
+        write_json(self.folder / MANIFEST, self.manifest.model_dump())
 
 
 @contextmanager
@@ -116,30 +113,51 @@ def open_parts(
 ) -> Iterator[Parts]:
     """The parts in a folder, which is made where it is missing, for this run alone.
 
-    form: "jsonl" or "parquet". Raises ValueError for parts of another run, unless ``overwrite`` says to start over, and
-    for a folder that holds other files, or that another run writes to.
+    settings: what the records depend on, as JSON-able values. form: "jsonl" or "parquet". Raises ValueError for parts
+    of another run, or one that is missing, unless ``overwrite`` says to start over, and for a folder that holds other
+    files, or that another run writes to.
     """
-    parts = Parts(folder, {**settings, "form": form}, size, f".{form}", WRITERS[form])
+    manifest = Manifest(settings={**settings, "form": form}, images_a_part=size)
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
-        names = {path.name for path in folder.iterdir() if not TEMPORARY.fullmatch(path.name)}
-        if names and not _ours(folder):
-            raise ValueError(f"{folder} holds other files than parts; name an empty folder")
+        there = _there(folder)
+        if there is not None and not overwrite:
+            _check(folder, there, manifest)
+            manifest = there
         for path in folder.iterdir():
             # what a run left that was killed in mid-file, and where all is to start over, the parts
             if TEMPORARY.fullmatch(path.name) or (overwrite and path.name.startswith(("part-", MANIFEST))):
                 path.unlink()
-        if (folder / MANIFEST).exists():
-            parts.read()
-        yield parts
+        try:
+            yield Parts(folder, manifest, f".{form}", WRITERS[form])
+        finally:
+            if not any(folder.iterdir()):
+                folder.rmdir()
 
 
-def _ours(folder: Path) -> bool:
+def _there(folder: Path) -> Manifest | None:
+    """The manifest in a folder; None where nothing is. Raises ValueError where other files are."""
+    names = {path.name for path in folder.iterdir() if not TEMPORARY.fullmatch(path.name)}
+    if not names:
+        return None
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(manifest, dict) and manifest.get("format") == FORMAT
+        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except (ValidationError, FileNotFoundError):
+        raise ValueError(f"{folder} holds other files than parts; name an empty folder") from None
+
+
+def _check(folder: Path, there: Manifest, ours: Manifest) -> None:
+    """Raise ValueError where the parts that are there are not ours to go on from."""
+    differing = [name for name, value in ours.settings.items() if there.settings.get(name) != value]
+    differing += ["part size"] if there.images_a_part != ours.images_a_part else []
+    if differing:
+        raise ValueError(
+            f"{folder} holds parts made otherwise ({', '.join(differing)}); name another folder, or say --overwrite "
+            "to start over"
+        )
+    for part in there.parts:
+        if not (folder / part.file).is_file():
+            raise ValueError(f"{folder / part.file} is missing; say --overwrite to start over")
 
 
 @contextmanager

@@ -145,7 +145,7 @@ def test_parts_of_another_run_are_not_mixed(call: Call, tmp_path: Path, capsys: 
     before = contents(tmp_path / "parts")
     for arguments, named in (
         ((images, "--min-score", "3"), "min_score"),
-        ((images, "--part-size", "3"), "images_a_part"),
+        ((images, "--part-size", "3"), "part size"),
         ((images / "1.png",), "images"),
     ):
         capsys.readouterr()
@@ -158,6 +158,16 @@ def test_parts_of_another_run_are_not_mixed(call: Call, tmp_path: Path, capsys: 
     assert call(images, "--parts", images) == 2
     assert "holds other files than parts" in capsys.readouterr().err
     assert len([*images.iterdir()]) == 4
+    manifest = tmp_path / "parts" / "manifest.json"
+    whole = manifest.read_text()
+    for broken in ("", "[]", whole.replace("part-00000", "../other"), whole.replace('"parts": [', '"parts": [3, ')):
+        manifest.write_text(broken)
+        assert call(images / "1.png", "--parts", "parts", "--overwrite") == 2
+        assert "holds other files than parts" in capsys.readouterr().err
+    manifest.write_text(whole)
+    (tmp_path / "parts" / "part-00000.jsonl").unlink()
+    assert call(images / "1.png", "--parts", "parts") == 2
+    assert "part-00000.jsonl is missing" in capsys.readouterr().err
 
 
 def test_parquet_holds_what_json_lines_hold(call: Call, tmp_path: Path) -> None:
