@@ -20,7 +20,8 @@ from detector.commands.console import cache_folder, output_file, progress
 from detector.config.detector import Config
 from detector.datasets.annotation import Dataset
 from detector.datasets.voc import VOC_CLASSES, load_voc
-from detector.features.feature_cache import FeatureCache, fill_cache
+from detector.features.cache_filling import fill_cache
+from detector.features.feature_cache import FeatureCache
 from detector.pipeline import Detector
 from detector.training.next_images import choose, doubt, look
 from detector.training.train import train as train_detector
