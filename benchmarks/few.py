@@ -21,8 +21,8 @@ from detector.commands.console import cache_folder, output_file, progress
 from detector.config.detector import Config
 from detector.datasets.annotation import Annotation, Dataset
 from detector.datasets.voc import VOC_CLASSES, load_voc
-from detector.features.encoder import FeatureMaps
 from detector.features.cache_filling import fill_cache
+from detector.features.encoder import FeatureMaps
 from detector.features.feature_cache import FeatureCache
 from detector.heads.heads import Heads
 from detector.images.files import image_size
