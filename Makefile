@@ -15,7 +15,7 @@ CHROMIUM := command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -
 	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y chromium >/dev/null; } || \
 	echo 'chromium is not installed: the page is not tested in a browser'
 
-.PHONY: help setup detect web test test-all lint types format lock clean
+.PHONY: help setup detect web test test-all mutants lint types format lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -47,6 +47,9 @@ test-all: $(READY) ## run the tests that take longer: the wheel, the examples, t
 	@$(CHROMIUM)
 	@OMP_NUM_THREADS=1 $(PYTEST) -m all
 
+mutants: $(READY) ## put small faults into changed lines, list those that no test notices (more: MUTANTS='--all --sample 100')
+	@OMP_NUM_THREADS=1 DETECTOR_THREADS=1 $(BIN)/python -m tests.mutants $(MUTANTS)
+
 lint: $(READY) ## check style and format
 	$(BIN)/ruff check $(RUFF_CHECK) $(SOURCES)
 	$(BIN)/ruff format --check $(RUFF_FORMAT) $(SOURCES)
@@ -63,5 +66,5 @@ lock: $(READY) ## pin every dependency of setup.cfg in requirements.lock
 		--quiet --custom-compile-command "make lock" --output-file requirements.lock
 
 clean: ## remove the virtual environment and all caches
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build *.egg-info .mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
