@@ -12,9 +12,6 @@ linalg = optional("scipy.linalg", "train")
 
 Features = NDArray[np.float32]
 
-# added to the variances of the targets before they are whitened (release)
-_VARIANCE_FLOOR = 1e-3
-
 
 def assign_boxes(
     overlaps: NDArray[np.float32], object_labels: NDArray[np.int64], min_iou: float = 0.5
@@ -36,18 +33,14 @@ def fit_regressor(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Weights ``(D, 4)`` and bias ``(4,)``, float32, of one class's regressor.
 
-    ``features`` ``(n, D)`` and ``deltas`` ``(n, 4)`` float32, n at least 1. The deltas are centred and whitened, four
-    ridge problems are solved on the features with a constant 1 appended, which is penalised too, and the whitening is
-    undone in the weights (release: train_bbox_regressor). Where n < D the dual gives the same answer for less.
+    ``features`` ``(n, D)`` and ``deltas`` ``(n, 4)`` float32, n at least 1. The deltas are centred, and four ridge
+    problems are solved on the features with a constant 1 appended, which is penalised too (release:
+    train_bbox_regressor, which also whitens the deltas and undoes it in the weights: a ridge regression is linear in
+    its targets, so that this changes nothing). Where n < D the dual gives the same answer for less.
     """
     mean = deltas.mean(0, dtype=np.float64)
-    centred = deltas - mean
-    variances, axes = np.linalg.eigh(centred.T @ centred / len(deltas))
-    spread = np.sqrt(np.maximum(variances, 0) + _VARIANCE_FLOOR)
-    whiten = (axes / spread) @ axes.T
-    colour = (axes * spread) @ axes.T
     samples = np.concatenate([features, np.ones((len(features), 1), np.float32)], axis=1)
-    solution = ridge(samples, (centred @ whiten).astype(np.float32), regularisation) @ colour
+    solution = ridge(samples, (deltas - mean).astype(np.float32), regularisation)
     return solution[:-1].astype(np.float32), (solution[-1] + mean).astype(np.float32)
 
 

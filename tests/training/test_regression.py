@@ -31,22 +31,33 @@ def test_a_linear_relation_is_recovered() -> None:
     np.testing.assert_allclose(fitted_bias, bias, atol=1e-3)
 
 
-def test_whitening_as_in_the_release() -> None:
+def test_fitted_as_in_the_release() -> None:
+    """Its program whitens the deltas before, and undoes it afterwards; what is penalised, and by how much, tells."""
     rng = np.random.default_rng(2)
     features = rng.standard_normal((40, 5)).astype(np.float32)
-    deltas = (rng.standard_normal((40, 4)) @ rng.standard_normal((4, 4))).astype(np.float32)
-    regularisation = 7.0
+    deltas = (rng.standard_normal((40, 4)) @ rng.standard_normal((4, 4)) + [3, 0, -2, 1]).astype(np.float32)
     mean = deltas.mean(0)
-    covariance = (deltas - mean).T @ (deltas - mean) / 40
-    values, vectors = np.linalg.eigh(covariance)
+    values, vectors = np.linalg.eigh((deltas - mean).T @ (deltas - mean) / 40)
     transform = vectors @ np.diag((values + 0.001) ** -0.5) @ vectors.T
     inverse = vectors @ np.diag((values + 0.001) ** 0.5) @ vectors.T
     samples = np.hstack([features, np.ones((40, 1))])
-    solved = np.linalg.solve(
-        samples.T @ samples + regularisation * np.eye(6), samples.T @ ((deltas - mean) @ transform)
-    )
-    weights, bias = fit_regressor(features, deltas, regularisation)
-    np.testing.assert_allclose(features @ weights + bias, samples @ solved @ inverse + mean, atol=1e-4)
+    for regularisation in (0.5, 7.0, 400.0):
+        penalty = regularisation * np.eye(6)
+        solved = np.linalg.solve(samples.T @ samples + penalty, samples.T @ ((deltas - mean) @ transform)) @ inverse
+        weights, bias = fit_regressor(features, deltas, regularisation)
+        np.testing.assert_allclose(weights, solved[:-1], atol=1e-5)
+        np.testing.assert_allclose(bias, solved[-1] + mean, atol=1e-5)
+        # the constant is penalised with the weights: nothing of the mean of centred deltas is in it
+        free = np.linalg.solve(samples.T @ samples + penalty, samples.T @ deltas)
+        assert abs(free[-1] - bias).max() > 1e-3
+
+
+def test_what_is_penalised_without_end_moves_by_the_mean() -> None:
+    features = np.array([[1], [2], [3]], np.float32)
+    deltas = np.array([[1, 0, 0, 2], [2, 0, 1, 2], [6, 0, 2, 2]], np.float32)
+    weights, bias = fit_regressor(features, deltas, 1e9)
+    np.testing.assert_allclose(weights, 0, atol=1e-6)
+    np.testing.assert_allclose(bias, [3, 0, 1, 2], atol=1e-6)
 
 
 def test_one_sample_is_enough() -> None:
