@@ -100,6 +100,12 @@ def test_difficult_objects_count_neither_way() -> None:
     one = fit_calibration([found((B, 0, 1.0), (FAR, 0, 0.0))], truths, NAMES)
     for name, array in both.to_arrays().items():
         np.testing.assert_array_equal(array, one.to_arrays()[name])
+    # a cat that is found between two that are not there: the best threshold takes one of them, or all
+    truths = [objects("1", (A, 0, True), (B, 0, False))]
+    three = fit_calibration([found((A, 0, 5.0), (FAR, 0, 4.0), (B, 0, 1.0))], truths, NAMES, borrowed=0)
+    assert three.best_f1[0] == 1.0
+    assert three.reaching_precision(0.5)[0] == 1.0
+    assert three.reaching_precision(0.51)[0] == np.inf
 
 
 def test_nothing_found_gives_no_calibration() -> None:

@@ -53,11 +53,12 @@ def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
     assert run(tmp_path / "undisturbed", None)
     longest = time.monotonic() - start
     expected = (tmp_path / "undisturbed" / "model").read_bytes()
+    times = random.Random(0)
     kills = attempts = 0
     while kills < N_KILLS:
         attempts += 1
         folder = tmp_path / f"disturbed{attempts}"
-        while not run(folder, random.uniform(0.05, 0.7 * longest) if kills < N_KILLS else None):
+        while not run(folder, times.uniform(0.05, 0.7 * longest) if kills < N_KILLS else None):
             kills += 1
         assert (folder / "model").read_bytes() == expected
         assert attempts < 3 * N_KILLS

@@ -1,0 +1,173 @@
+"""Which features each stage of a training learns from, what is cached for it, and what is refused at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detector.config.detector import Config, parse_config
+from detector.heads.box_regressors import BoxRegressors
+from detector.heads.fully_connected import FullyConnected, Softmax
+from detector.training import svm_training
+from detector.training import train as module
+from detector.training.layer_tuning import TunedLayers
+from detector.training.sampling import validation_split
+from detector.training.scouting import MiningSettings
+from detector.training.svm_training import sample_capacity
+from detector.training.train import _Stages, _Tuned, check_training, train
+from detector.training.training_set import TrainingSet
+from tests.training.small import small_set
+
+RED, GREEN, BLUE = [0, 0, 64, 64], [96, 96, 160, 160], [96, 0, 160, 64]
+NAMES = ("red", "green", "blue")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> TrainingSet:
+    names = [str(number) for number in range(6)]
+    boxes = [[0, 0, 64, 48], [96, 96, 160, 144], [0, 96, 64, 160], [32, 0, 128, 64]]
+    return small_set(tmp_path, {name: [(RED, 0), (GREEN, 1), (BLUE, 2)] for name in names}, dict.fromkeys(names, boxes))
+
+
+def recipe(**sections: Any) -> Config:
+    base: dict[str, Any] = {"svm": {"mean_norm": 7.0}, "calibration": {"enabled": False}}
+    return parse_config({name: {**base.get(name, {}), **sections.get(name, {})} for name in {*base, *sections}}, "test")
+
+
+def stages(config: Config, layers: FullyConnected | None = None) -> _Stages:
+    return _Stages(config, NAMES, layers, lambda items, title: items)
+
+
+LAYERS = FullyConnected([np.eye(2, 3).astype(np.float16)], [np.ones(2, np.float32)])
+SOFTMAX = Softmax(np.zeros((2, 4), np.float32), np.zeros(4, np.float32))
+MOVES = BoxRegressors(np.zeros((3, 2, 4), np.float32), np.zeros((3, 4), np.float32))
+
+
+def mean_norm(images: TrainingSet) -> float:
+    rows = [images[index].features(np.arange(len(images[index].targets))) for index in range(len(images))]
+    return float(np.linalg.norm(np.concatenate(rows), axis=1).mean())
+
+
+@pytest.mark.parametrize(
+    ("regression", "tuned", "svms", "regressors"),
+    # whether features are those of the layers, and whether they are scaled
+    [
+        ({}, _Tuned(None), (False, True), (False, True)),
+        ({}, _Tuned(LAYERS), (True, True), (False, True)),
+        ({"features": "layer"}, _Tuned(LAYERS), (True, True), (True, True)),
+        ({"enabled": False}, _Tuned(LAYERS), (True, True), (False, False)),
+        ({}, _Tuned(LAYERS, SOFTMAX), (True, False), (False, True)),
+        ({}, _Tuned(LAYERS, SOFTMAX, MOVES), (True, False), (True, False)),
+    ],
+)
+def test_svms_and_regressors_get_their_features(
+    images: TrainingSet, regression: Any, tuned: _Tuned, svms: tuple[bool, bool], regressors: tuple[bool, bool]
+) -> None:
+    found = stages(recipe(regression=regression)).scale(images, tuned)
+    for each, (layered, scaled) in zip(found, (svms, regressors), strict=True):
+        assert each.layers is (LAYERS if layered else None)
+        if scaled:
+            assert mean_norm(each) == pytest.approx(7.0, rel=1e-4)
+        else:
+            assert (np.asarray(each.scale).tolist(), np.asarray(each.mean).tolist()) == (1, 0)
+
+
+def test_features_are_centred_where_the_recipe_says_so(images: TrainingSet) -> None:
+    plain, _ = stages(recipe()).scale(images, _Tuned(None))
+    centred, _ = stages(recipe(svm={"centre": True, "mean_norm": 7.0})).scale(images, _Tuned(None))
+    assert not np.asarray(plain.mean).any()
+    assert np.asarray(centred.mean).any()
+
+
+def test_mirror_images_are_cached_for_fine_tuning_that_takes_them(images: TrainingSet) -> None:
+    folder = images.cache.directory
+    stages(recipe(fine_tuning={"enabled": False, "flips": True})).cache_features(images)
+    assert len(list(folder.glob("maps-*"))) == 1
+    stages(recipe(fine_tuning={"enabled": True, "flips": False})).cache_features(images)
+    assert len(list(folder.glob("maps-*"))) == 1
+    found = stages(recipe(fine_tuning={"enabled": True, "flips": True})).cache_features(images)
+    assert len(list(folder.glob("maps-*"))) == 2
+    assert len(found) == len(images)
+
+
+def test_what_became_of_images_that_cannot_be_read_is_checked_again(images: TrainingSet) -> None:
+    """Of two images one is lost, and with it the only object of a class."""
+    first, second = images.annotations[:2]
+    red = replace(first, boxes=first.boxes[:2], labels=first.labels[:2], difficult=first.difficult[:2])
+    Path(second.path).write_bytes(b"no image")
+    few = replace(images, annotations=[red, second])
+    check_training(recipe(), few, NAMES)
+    with pytest.raises(ValueError, match="no object to learn from in 1 images: blue"):
+        stages(recipe()).cache_features(few)
+    kept = stages(recipe()).cache_features(replace(images, annotations=[first, second]))
+    assert [each.image_id for each in kept.annotations] == [first.image_id]
+
+
+def test_more_objects_than_samples_are_refused_before_any_work(images: TrainingSet) -> None:
+    # 18 objects, and a hundred random negatives of each of six images
+    n_first = 18 + 6 * MiningSettings.start_samples
+    check_training(recipe(svm={"max_samples": n_first}), images, NAMES)
+    with pytest.raises(
+        ValueError, match=rf"svm\.max_samples is {n_first - 1}, but these objects need at least {n_first}"
+    ):
+        check_training(recipe(svm={"max_samples": n_first - 1}), images, NAMES)
+
+
+def test_samples_that_fit_into_memory_depend_on_the_features(
+    images: TrainingSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    svm = recipe().svm
+    assert sample_capacity(svm, 1000) == 1_250_000
+    assert sample_capacity(recipe(svm={"max_samples": 5}).svm, 1000) == 5
+    monkeypatch.setattr(svm_training, "_SAMPLES_BYTES", 2 * 620 * 10)
+    check_training(recipe(), images, NAMES)  # of 3 features
+    tuned = {"enabled": True, "width": 10}
+    check_training(recipe(fine_tuning=tuned), images, NAMES)
+    with pytest.raises(ValueError, match=r"samples that take 2.5 GB are 476, but these objects need at least 618"):
+        check_training(recipe(fine_tuning={**tuned, "beside_pooled": True}), images, NAMES)
+    # the softmax needs no samples
+    check_training(recipe(fine_tuning={"enabled": True, "width": 500, "head": "softmax"}), images, NAMES)
+
+
+def test_fine_tuned_layers_are_calibrated_on_images_that_they_were_not_shown(
+    images: TrainingSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    layers = [(np.eye(3, dtype=np.float16), np.zeros(3, np.float32))] * 2
+    softmax = Softmax(np.zeros((3, 4), np.float32), np.zeros(4, np.float32))
+    monkeypatch.setattr(module, "tune_layers", lambda *_: TunedLayers(layers[0], layers[1], softmax, 0.0))
+    monkeypatch.setattr(module, "calibrate", lambda detector, images, parts, *_: seen.append(parts))
+    tuning = {"enabled": True, "head": "softmax", "held_out": 0.3, "width": 3}
+    config = recipe(fine_tuning=tuning, calibration={"enabled": True}, regression={"enabled": False})
+    detector = train(config, images.annotations, NAMES, images.cache)
+    assert detector.scorer is softmax and detector.regressors is None
+    ((part,),) = seen
+    assert part.tolist() == validation_split(images, config.fine_tuning)[1].indices.tolist()
+    assert len(part) == 2
+
+
+def test_layers_of_an_earlier_training_are_not_tuned_again(
+    images: TrainingSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any) -> None:
+        raise AssertionError("tuned again")
+
+    monkeypatch.setattr(module, "tune_layers", never)
+    config = recipe(fine_tuning={"enabled": True}, regression={"features": "layer"})
+    detector = train(config, images.annotations, NAMES, images.cache, layers=LAYERS)
+    assert detector.layers is LAYERS
+    assert detector.scorer.weights.shape == (2, 3)
+    assert detector.regressors is not None and detector.regressors.weights.shape == (3, 2, 4)
+    assert list(images.cache.directory.glob("*.safetensors")) == [], "states go with the end of a training"
+
+
+def test_a_small_training_tells_its_colours_apart(images: TrainingSet) -> None:
+    detector = train(recipe(svm={"C": 0.01}), images.annotations, NAMES, images.cache)
+    found = detector.detect(images.annotations[0].path, boxes=images.annotations[0].boxes, min_score=0.0)
+    assert sorted(found.labels.tolist()) == [0, 1, 2]
+    for box, label in zip(found.boxes, found.labels, strict=True):
+        np.testing.assert_allclose(box, [RED, GREEN, BLUE][label], atol=12)
