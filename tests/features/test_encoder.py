@@ -144,7 +144,10 @@ def test_blocks_give_what_all_rows_at_once_give(cat: NDArray[np.uint8], monkeypa
     assert encoder.apply(lambda rows: rows @ weights, maps, windows[:0]).shape == (0, 4)
 
 
-def test_memory_of_scoring_does_not_grow_with_the_boxes(cat: NDArray[np.uint8]) -> None:
+def test_memory_of_scoring_does_not_grow_with_the_boxes(
+    cat: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DETECTOR_THREADS", "2")  # each thread has a block of its own
     encoder = fake_encoder(short_sides=(480,), levels=(6, 3, 2, 1))
     maps = encoder.maps(cat)
     windows = encoder.regions(maps, np.repeat(BOXES, 5000, axis=0))

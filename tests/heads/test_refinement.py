@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector.boxes import as_boxes, flip, iou
+from detector.boxes import as_boxes, flip
 from detector.config.detector import parse_config
 from detector.detections import Detections
 from detector.features.encoder import RegionEncoder
@@ -127,17 +127,6 @@ def test_boxes_may_move_to_a_scale_that_no_proposal_needed() -> None:
     assert [NAMES[label] for label in found.labels] == ["green", "red"]
     np.testing.assert_allclose(found.scores, [100, (150 - 100) / 2])
     np.testing.assert_allclose(found.boxes[1], [72, 72, 88, 88], atol=1e-4)
-
-
-def test_no_two_detections_are_of_one_object() -> None:
-    rng = np.random.default_rng(0)
-    corners = rng.uniform(0, 90, (200, 2))
-    boxes = as_boxes(np.concatenate([corners, corners + rng.uniform(20, 70, (200, 2))], axis=1))
-    found = refining(move=0.05).detect(coloured(), boxes=boxes)
-    for label in (0, 1):
-        overlaps = iou(found.boxes[found.labels == label], found.boxes[found.labels == label])
-        assert (overlaps[~np.eye(len(overlaps), dtype=bool)] <= 0.5).all()
-    assert len(found) > 1
 
 
 @pytest.mark.parametrize("name", ["refinements", "vote_iou"])
