@@ -15,8 +15,7 @@ from detector.evaluation.calibration_error import calibration_error
 from detector.evaluation.coco_metric import evaluate_coco
 from detector.evaluation.voc import by_class
 from detector.runtime.optional import MissingPackageError
-from tests.evaluation.boxes import FAR, NAMES, A, B, found, objects
-from tests.evaluation.test_evaluation_files import random_images
+from tests.evaluation.boxes import FAR, NAMES, A, B, found, objects, random_images
 
 BIG, BIG_80 = (0.0, 0.0, 100.0, 100.0), (0.0, 0.0, 80.0, 100.0)
 

@@ -45,6 +45,13 @@ def test_difficult_objects_count_neither_way() -> None:
     assert ap_of_cat(truths, [found((A, 0, 0.9), (A, 0, 0.8), (B, 0, 0.7))]) == 1
     assert ap_of_cat(truths, [found((B, 0, 0.7))]) == 1
     assert ap_of_cat(truths, [found((FAR, 0, 0.9), (B, 0, 0.7))]) == 0.5
+    # first a detection of the difficult object, and another one; then a false and a true one of two objects
+    more = [objects("1", (A, 0, True), (B, 0, False), (FAR, 0, False))]
+    nowhere = (50.0, 50.0, 60.0, 60.0)
+    rest = ((nowhere, 0, 0.7), (B, 0, 0.6))
+    for before in ((), ((A, 0, 0.9),), ((A, 0, 0.9), (A, 0, 0.8))):
+        assert ap_of_cat(more, [found(*before, *rest)]) == pytest.approx(6 * 0.5 / 11, abs=1e-12)
+        assert ap_of_cat(more, [found(*before, *rest)], "area") == pytest.approx(0.5 / 2, abs=1e-12)
 
 
 def test_second_detection_of_an_object_is_false() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
@@ -15,6 +14,7 @@ import torch
 from threadpoolctl import threadpool_info
 
 from detector.backbones.backbone import load_backbone
+from detector.runtime import threads as threads_module
 from detector.runtime.threads import in_threads, products_on_one_thread, thread_count, usable_cores
 
 
@@ -37,19 +37,37 @@ def limits() -> tuple[int, list[int]]:
 
 @pytest.mark.usefixtures("two_threads")
 def test_work_in_several_threads_leaves_the_limits_as_they_were() -> None:
+    """One at a time is inside: who came second would restore the limits of the first."""
     before = limits()
 
-    def work(seconds: float) -> None:
-        with products_on_one_thread():
-            time.sleep(seconds)
+    def free_for_others() -> bool:
+        found: list[bool] = []
 
-    threads = [Thread(target=work, args=(seconds,)) for seconds in (0.1, 0.2)]
-    for thread in threads:
+        def look() -> None:
+            if free := threads_module._one_at_a_time.acquire(blocking=False):
+                threads_module._one_at_a_time.release()
+            found.append(free)
+
+        thread = Thread(target=look)
         thread.start()
-        time.sleep(0.02)  # the second begins while the first is inside, and ends after it
-    for thread in threads:
         thread.join()
+        return found[0]
+
+    assert free_for_others()
+    with products_on_one_thread():
+        assert not free_for_others()
+    assert free_for_others()
+    workers = [Thread(target=in_products) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
     assert limits() == before
+
+
+def in_products() -> None:
+    with products_on_one_thread():
+        assert torch.get_num_threads() == 1
 
 
 @pytest.mark.usefixtures("two_threads")
