@@ -12,21 +12,14 @@ from typing import Any
 
 import pytest
 
-from detector.commands.caching import CacheBuilding
-from detector.commands.evaluating import Evaluating, detect_all
 from detector.config.detector import Config
 from detector.datasets.annotation import Dataset
-from detector.ensemble import Ensemble
-from detector.features.cache_filling import Where
-from detector.pipeline import Detector
 from detector.runtime.map_images import Failure, Threads, map_images
-from detector.runtime.processes import Processes
 from detector.runtime.ray_actors import RayActors
-from detector.stages import build_cache
-from detector.training.train import train
 from tests.commands.fake_detecting import FakeDetecting
 from tests.commands.test_detect_many import contents, write_images
 from tests.runtime.workers import Doing, NeverReady, Raising
+from tests.test_workers import check_same_bytes
 
 pytestmark = pytest.mark.all
 
@@ -134,26 +127,8 @@ def test_detection_in_parts_has_the_same_bytes(tmp_path: Path, monkeypatch: pyte
     assert contents(tmp_path / "one") == contents(tmp_path / "many")
 
 
-@pytest.mark.parametrize("engine", [RayActors(2), Processes(2)], ids=["ray", "processes"])
 @pytest.mark.usefixtures("nodes")
 def test_caches_models_and_evaluations_have_the_same_bytes(
-    engine: Any, config: Config, train_set: Dataset, test_set: Dataset, tmp_path: Path
+    config: Config, train_set: Dataset, test_set: Dataset, tmp_path: Path
 ) -> None:
-    paths = {}
-    for name in ("one", "many"):
-        cache = build_cache(config, tmp_path / name)
-        build = CacheBuilding(config, tmp_path / name, "cpu", None)
-        where = None if name == "one" else Where(engine, build)
-        paths[name] = tmp_path / f"{name}.safetensors"
-        train(config, train_set, train_set.class_names, cache, where=where).save(paths[name])
-    assert contents(tmp_path / "one") == contents(tmp_path / "many")
-    assert paths["one"].read_bytes() == paths["many"].read_bytes()
-
-    options = Namespace(model=[paths["one"]], weights=None, device="cpu", mirror=True, proposals=None, cache=None)
-    evaluating = Evaluating(options, None, test_set.class_names, watched=True)
-    detector = Ensemble([Detector.load(paths["one"])])
-    found = [detect_all(evaluating, detector, test_set, each) for each in (Threads(1), engine)]
-    for one, other in zip(found[0].seen, found[1].seen, strict=True):
-        assert one.detections.to_records() == other.detections.to_records()
-        assert one.cover is not None and other.cover is not None
-        assert (one.cover.best == other.cover.best).all()
+    check_same_bytes(RayActors(2), config, train_set, test_set, tmp_path)
