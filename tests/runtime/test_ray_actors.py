@@ -79,7 +79,8 @@ def test_failures_and_deaths_cost_their_items_alone(tmp_path: Path) -> None:
             assert isinstance(result, Failure) and result.message.startswith("die always: 3 workers died of it")
         else:
             assert result == failures.get(item, item.upper())
-    assert len([*tmp_path.glob("die always.*")]) == 3
+    # once or twice among others of a batch, where nobody knows of whom the actor died; then three times alone
+    assert 3 <= len([*tmp_path.glob("die always.*")]) <= 5
 
 
 @pytest.mark.usefixtures("nodes")
