@@ -49,8 +49,8 @@ class Quick:
 
     recipe: Path
     directory: Path
-    short_side: int = 480
-    boxes: int = 800
+    short_side: int = 320
+    boxes: int = 600
 
     def config(self, changes: Mapping[str, Mapping[str, object]]) -> Config:
         """The recipe with changes by section."""

@@ -71,7 +71,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache", type=cache_folder, required=True, metavar="DIR", help="folder of cached files")
     parser.add_argument("--results", type=output_file, required=True, metavar="FILE", help="keep the numbers in FILE")
     parser.add_argument("--config", type=Path, default=Path("default"), help="the recipe (default: default)")
-    parser.add_argument("--test", type=int, default=80, metavar="N", help="images to test on (default: 80)")
+    parser.add_argument("--test", type=int, default=60, metavar="N", help="images to test on (default: 60)")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="draws of each set (default: 3)")
 
 

@@ -38,8 +38,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--classes", nargs="+", default=["bus", "cow", "tvmonitor"], metavar="NAME", help="default: bus cow tvmonitor"
     )
-    parser.add_argument("--pool", type=int, default=200, metavar="N", help="images to choose from (default: 200)")
-    parser.add_argument("--test", type=int, default=80, metavar="N", help="images to test on (default: 80)")
+    parser.add_argument("--pool", type=int, default=150, metavar="N", help="images to choose from (default: 150)")
+    parser.add_argument("--test", type=int, default=60, metavar="N", help="images to test on (default: 60)")
     parser.add_argument("--step", type=int, default=20, metavar="N", help="images a round (default: 20)")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds (default: 5)")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="first rounds, and random ones (default: 3)")
