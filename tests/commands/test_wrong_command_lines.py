@@ -18,7 +18,7 @@ DATA = "--voc voc --split train"
 # of each script: its arguments, and what the line says
 WRONG: dict[str, list[tuple[str, str]]] = {
     "detect.py": [
-        ("", "the following arguments are required: IMAGE"),
+        ("", "give IMAGEs, or --list FILE"),
         ("a.png --nonsense", "unrecognized arguments: --nonsense"),
         ("nowhere.jpg", "nowhere.jpg: No such file"),
         ("'*.gif'", "*.gif: no image found"),
