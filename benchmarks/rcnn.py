@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from benchmarks.crops import LEVELS, SIDE, CropCache, CropEncoder
 from benchmarks.crops import MEAN as NETWORKS
 from benchmarks.machine import machine
+from detector.backbones.backbone import Backbone
 from detector.boxes import Boxes
 from detector.commands.console import output_file, progress, write_json
 from detector.config.detector import Config, FeatureConfig, ProposalConfig, RegressionConfig, load_config
@@ -133,6 +134,7 @@ def recipe(options: argparse.Namespace, method: str, precision: Any, max_boxes: 
         backbone=options.backbone,
         weights=options.weights,
         precision=precision,
+        runtime="torch",  # which computes crops, too
         short_sides=METHODS[method],
         power=given.features.power,
     )
@@ -146,6 +148,7 @@ def encoder_of(method: str, features: FeatureConfig) -> Encoder:
     encoder = build_encoder(features)
     if method != RCNN:
         return encoder
+    assert isinstance(encoder.backbone, Backbone)
     return CropEncoder(encoder.backbone, encoder.normalise)
 
 

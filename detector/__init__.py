@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from detector.detections import Detections as Detections
     from detector.pipeline import Detector as Detector
+    from detector.runtime.processor import Runtime
 
 __version__ = "0.1.0"
 
@@ -41,11 +42,16 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_LATER})
 
 
-def load(path: str | Path | None = None, device: str = "cpu", weights: str | Path | None = None) -> Detector:
+def load(
+    path: str | Path | None = None,
+    device: str = "cpu",
+    weights: str | Path | None = None,
+    runtime: Runtime | None = None,
+) -> Detector:
     """`detector.pipeline.Detector.load`: a model file, by default the model that comes with the package."""
     from detector.pipeline import Detector
 
-    return Detector.load(path, device, weights)
+    return Detector.load(path, device, weights, runtime)
 
 
 def train(data: Any, recipe: str | Path = "default", **options: Any) -> Detector:

@@ -19,6 +19,7 @@ from detector.heads.calibration import Calibration
 from detector.images.files import ImageLike
 from detector.joint_detection import detect_in_image, detect_in_inputs, joint_class_names
 from detector.pipeline import Detector
+from detector.runtime.processor import Runtime
 
 if TYPE_CHECKING:
     from detector.explanation.evidence import Evidence
@@ -88,16 +89,18 @@ def load_ensemble(
     device: str = "cpu",
     weights: Sequence[str | Path] | None = None,
     mirror: bool = True,
+    runtime: Runtime | None = None,
 ) -> Ensemble:
     """The detectors of one or more model files, by default the one that comes with the package.
 
     ``weights``, one a model, are where the backbones' weights are, if not (or "") where they were in training. Without
-    ``mirror``, mirror images are left out even where a recipe asks for them. Raises what `Detector.load` does, and
+    ``mirror``, mirror images are left out even where a recipe asks for them. ``runtime`` computes the networks, if not
+    what the models say. Raises what `Detector.load` does, and
     ValueError for another number of weights than of models.
     """
     paths: Sequence[str | Path | None] = models or [None]
     if weights and len(weights) != len(paths):
         raise ValueError(f"--weights must be given once for every --model, but there are {len(weights)}")
     files: Sequence[str | Path | None] = weights or [None] * len(paths)
-    detectors = [Detector.load(path, device, file or None) for path, file in zip(paths, files, strict=True)]
+    detectors = [Detector.load(path, device, file or None, runtime) for path, file in zip(paths, files, strict=True)]
     return Ensemble(detectors if mirror else [each.detecting(mirrored=False) for each in detectors])

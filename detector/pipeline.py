@@ -34,6 +34,7 @@ from detector.heads.suppression import select, suppress
 from detector.images.files import ImageLike
 from detector.joint_detection import Inputs, detect_in_image, detect_in_inputs
 from detector.model_file import DEFAULT_MODEL, DETECTOR, ModelContents, read_model, write_model
+from detector.runtime.processor import Runtime
 from detector.runtime.timing import stage
 from detector.stages import TUNED, Proposer, stages_of
 
@@ -221,20 +222,27 @@ class Detector:
         Of the backbone, only fine-tuned layers are in it.
         """
         backbone = self.encoder.backbone
-        tuned = {f"{TUNED}.{name}": tensor.numpy() for name, tensor in backbone.tuned.items()}
+        tuned = {f"{TUNED}.{name}": np.asarray(tensor) for name, tensor in backbone.tuned.items()}
         recipe, arrays = self.config.model_dump(mode="json"), self.heads.to_arrays() | tuned
         write_model(path, DETECTOR, ModelContents(arrays, self.class_names, recipe, backbone.digest, self.record))
 
     @classmethod
-    def load(cls, path: str | Path | None = None, device: str = "cpu", weights: str | Path | None = None) -> Detector:
+    def load(
+        cls,
+        path: str | Path | None = None,
+        device: str = "cpu",
+        weights: str | Path | None = None,
+        runtime: Runtime | None = None,
+    ) -> Detector:
         """Load a model file, by default the one that comes with the package.
 
-        ``weights`` is where the backbone's weights are, if not where they were in training. Raises OSError when a
-        file cannot be read and ValueError, naming it, when it is no model or does not fit its backbone.
+        ``weights`` is where the backbone's weights are, if not where they were in training; ``runtime`` computes
+        them, if not what the model says. Raises OSError when a file cannot be read and ValueError, naming it, when it
+        is no model or does not fit its backbone.
         """
 
         def compose(contents: ModelContents) -> Detector:
-            stages = stages_of(contents, device, weights)
+            stages = stages_of(contents, device, weights, runtime)
             return cls.by_recipe(*stages, contents.class_names, contents.record)
 
         return read_model(str(DEFAULT_MODEL) if path is None else path, DETECTOR, compose)

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from detector.backbones.backbone import load_backbone
-from detector.backbones.truncation import State
+from detector.backbones.runtimes import Runtime, load_any_backbone
+from detector.backbones.tensors import Arrays
 from detector.boxes import Boxes
 from detector.config.detector import Config, FeatureConfig, ProposalConfig, parse_config
 from detector.features.encoder import RegionEncoder
@@ -54,14 +53,16 @@ def proposer_key(propose: Proposer) -> Any:
     return propose
 
 
-def build_encoder(config: FeatureConfig, device: str = "cpu", tuned: State | None = None) -> RegionEncoder:
+def build_encoder(config: FeatureConfig, device: str = "cpu", tuned: Arrays | None = None) -> RegionEncoder:
     """Network, scales, mapping and pyramid of a recipe; ``device`` is torch's name of one.
 
     ``tuned``, where given, are the tensors of the file that the recipe names.
     """
     layers = config.tuned if tuned is None else tuned
     return RegionEncoder(
-        load_backbone(config.backbone, config.stage, config.weights, device, config.precision, layers),
+        load_any_backbone(
+            config.backbone, config.stage, config.weights, device, config.precision, layers, config.runtime
+        ),
         short_sides=config.short_sides,
         levels=config.levels,
         margin=config.margin,
@@ -80,20 +81,26 @@ def build_cache(
 
 
 def stages_of(
-    contents: ModelContents, device: str = "cpu", weights: str | Path | None = None
+    contents: ModelContents, device: str = "cpu", weights: str | Path | None = None, runtime: Runtime | None = None
 ) -> tuple[Config, Proposer, RegionEncoder, Heads]:
-    """The recipe and the stages of a detector's file; ``weights`` are in place of the backbone's.
+    """The recipe and the stages of a detector's file; ``weights`` and ``runtime`` are in place of the backbone's.
 
     Raises ValueError for a recipe that cannot be and for another backbone than in training, KeyError for an array that
     is missing.
     """
     config = parse_config(contents.config, "its configuration")
-    features = config.features if weights is None else config.features.model_copy(update={"weights": str(weights)})
-    tuned = {name: torch.from_numpy(array) for name, array in contents.under(TUNED).items()}
-    encoder = build_encoder(features, device, tuned)
+    given = {"weights": None if weights is None else str(weights), "runtime": runtime}
+    features = config.features.updated(given)
+    encoder = build_encoder(features, device, contents.under(TUNED))
     contents.check_backbone(features.backbone, encoder.backbone.digest)
     precision, beside_pooled = encoder.backbone.precision, config.fine_tuning.beside_pooled
     heads = Heads.from_arrays(
-        contents.arrays, precision, device, beside_pooled, config.regression.features, config.shortlist.levels
+        contents.arrays,
+        precision,
+        device,
+        beside_pooled,
+        config.regression.features,
+        config.shortlist.levels,
+        encoder.backbone.runtime,
     )
     return config, build_proposer(config.proposals), encoder, heads

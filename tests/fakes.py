@@ -41,7 +41,19 @@ NAMES = ("red", "green")
 PROPOSALS = as_boxes([[0, 0, 64, 64], [4, 0, 68, 64], [96, 0, 160, 64], [0, 96, 160, 160]])
 
 
-class MeanOfCells:
+class FakeNetwork:
+    """What all fake networks have: callables from an image to a tensor of (C, h, w)."""
+
+    runtime = "torch"
+
+    def __call__(self, image: NDArray[np.uint8]) -> torch.Tensor:
+        raise NotImplementedError
+
+    def feature_map(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.ascontiguousarray(self(image).permute(1, 2, 0).numpy())
+
+
+class MeanOfCells(FakeNetwork):
     """A fake network: the mean of every 16 x 16 block of each colour."""
 
     name, stage, precision, digest = "fake", None, "float32", "00"  # which a cache reads

@@ -33,7 +33,7 @@ ROOMS = {
     "explanation": "boxes images detections backbones features heads joint_detection",
     "pipeline": "runtime boxes images datasets detections features heads config model_file stages joint_detection "
     "explanation",
-    "ensemble": "boxes images datasets detections features heads joint_detection explanation pipeline",
+    "ensemble": "runtime boxes images datasets detections features heads joint_detection explanation pipeline",
     "evaluation": "runtime boxes datasets detections",
     "report": "runtime boxes images datasets detections evaluation",
     "training": "runtime boxes images datasets detections backbones features heads config stages pipeline evaluation",
@@ -45,7 +45,8 @@ ROOMS = {
 
 # What takes long to import, or is not installed everywhere, and the rooms that may do so before a function needs it.
 AT_TOP = {
-    "torch": "backbones features heads stages training explanation classification",
+    "torch": "backbones features heads training explanation classification",
+    "openvino": "",
     "pycocotools": "",
     "matplotlib": "",
     "jinja2": "",

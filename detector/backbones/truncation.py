@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from detector.backbones.geometry import Geometry, network_geometry
 from detector.backbones.networks import Block
-from detector.runtime.hashing import digest
+from detector.backbones.tensors import check_tensors, tensors_digest
 
 State = Mapping[str, torch.Tensor]
 
@@ -105,21 +105,11 @@ def fill(network: nn.Module, state: State, source: str) -> None:
     Raises ValueError, naming the source and the first tensor that is missing or has another shape.
     """
     wanted = network.state_dict()
-    for name, tensor in wanted.items():
-        if name not in state:
-            raise ValueError(f"{source}: no tensor {name!r}")
-        if state[name].shape != tensor.shape:
-            shapes = f"{tuple(tensor.shape)}, but got {tuple(state[name].shape)}"
-            raise ValueError(f"{source}: {name!r} must have shape {shapes}")
+    check_tensors({name: tuple(tensor.shape) for name, tensor in wanted.items()}, state, source)
     network.load_state_dict({name: state[name] for name in wanted})
 
 
 def network_digest(network: nn.Module) -> str:
-    """SHA-256 (hexadecimal) of the names, types, shapes and values of a network's tensors, in order."""
-
-    def parts() -> Iterator[Any]:
-        for name, tensor in network.state_dict().items():
-            yield f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode()
-            yield tensor.detach().cpu().contiguous().numpy()
-
-    return digest(parts())
+    """`tensors_digest` of a network."""
+    state = network.state_dict()
+    return tensors_digest({name: tensor.detach().cpu().contiguous().numpy() for name, tensor in state.items()})

@@ -50,7 +50,7 @@ def main() -> int:
         return 0
     if options.config is None:
         raise ValueError("a CONFIG is needed, such as default")
-    config = load_config(options.config, options.weights, options.tuned)
+    config = load_config(options.config, options.weights, options.tuned, options.runtime)
     dataset = load_data(options)
     from detector.features.cache_filling import fill_cache
 

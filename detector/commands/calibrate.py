@@ -11,7 +11,7 @@ from pathlib import Path
 
 from detector.commands.console import Parser, cache_folder, command, output_file
 from detector.commands.evaluating import Evaluating, detect_all
-from detector.commands.options import add_data_options, data_source, load_data
+from detector.commands.options import add_computing_options, add_data_options, data_source, load_data
 from detector.evaluation.calibration_error import calibration_error
 
 
@@ -26,7 +26,7 @@ def parser() -> Parser:
         "--cache", type=cache_folder, metavar="DIR", help="keep feature maps and proposals, as in training"
     )
     parser.add_argument("--weights", type=Path, metavar="FILE", help="where the backbone's weights are, if not there")
-    parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
+    add_computing_options(parser)
     return parser
 
 
@@ -38,7 +38,7 @@ def main() -> int:
     from detector.pipeline import Detector
     from detector.training.calibration import fit_calibration
 
-    detector = replace(Detector.load(options.model, options.device, options.weights), calibration=None)
+    detector = replace(Detector.load(options.model, options.device, options.weights, options.runtime), calibration=None)
     if options.classes:
         raise ValueError("a calibration is of all classes of a model: leave out --classes")
     dataset = load_data(options, detector.class_names, need_objects=False, default_split="val")

@@ -57,7 +57,7 @@ def main() -> int:
         raise ValueError(f"--hold-out must be at least 2, but is {options.hold_out}")
     if options.images is not None and options.images < 1:
         raise ValueError(f"--images must be at least 1, but is {options.images}")
-    base = load_config(options.config, options.weights, options.tuned)
+    base = load_config(options.config, options.weights, options.tuned, options.runtime)
     variants = {name: changed(base, name) for name in ["", *options.variants]}
     results = kept_results(options.results)
     dataset = load_data(options)

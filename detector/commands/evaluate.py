@@ -73,7 +73,7 @@ def main() -> int:
     if options.detections is None:
         from detector.ensemble import load_ensemble
 
-        detector = load_ensemble(options.model, options.device, options.weights, options.mirror)
+        detector = load_ensemble(options.model, options.device, options.weights, options.mirror, options.runtime)
     # a model need not find all its classes in the data, and result files are scored without the images
     known = detector.class_names if detector else None
     checked = {"open_images": detector is not None, "need_objects": options.classes is not None}

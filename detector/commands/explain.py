@@ -63,7 +63,7 @@ def main() -> int:
     def prepare() -> Handler:
         from detector.ensemble import load_ensemble
 
-        ensemble = load_ensemble(options.model, options.device, options.weights, options.mirror)
+        ensemble = load_ensemble(options.model, options.device, options.weights, options.mirror, options.runtime)
         return partial(explain_one, ensemble, taken, options)
 
     return for_each_image(paths, prepare, options.json)

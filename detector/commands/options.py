@@ -5,12 +5,13 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from detector.boxes import Boxes
 from detector.commands.console import Parser
 from detector.datasets.annotation import Dataset
 from detector.datasets.records import FORMATS
+from detector.runtime.processor import Runtime
 
 
 def add_recipe(parser: Parser, example: str = "default", required: bool = True) -> None:
@@ -65,6 +66,14 @@ def add_network_options(parser: Parser, tuned: bool = True) -> None:
     parser.add_argument("--weights", type=Path, metavar="FILE", help="the backbone's weights, in place of those named")
     if tuned:
         parser.add_argument("--tuned", type=Path, metavar="FILE", help="its fine-tuned layers, a file of their own")
+    add_computing_options(parser)
+
+
+def add_computing_options(parser: Parser) -> None:
+    """Options that say what computes the network, and where."""
+    parser.add_argument(
+        "--runtime", choices=get_args(Runtime), help="what computes the network (default: what the recipe says)"
+    )
     parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
 
 
@@ -85,7 +94,7 @@ def add_model_options(parser: Parser) -> None:
     parser.add_argument(
         "--no-mirror", dest="mirror", action="store_false", help="leave out the mirror image: faster, less precise"
     )
-    parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
+    add_computing_options(parser)
 
 
 def data_source(options: Namespace) -> dict[str, Any]:

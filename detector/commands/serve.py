@@ -44,7 +44,8 @@ def main() -> int:
     listener = listen(options.host, options.port)
     from detector.web.remote import RemoteSession
 
-    session = RemoteSession(partial(_load, options.model, options.device, options.weights, options.mirror))
+    given = options.model, options.device, options.weights, options.mirror, options.runtime
+    session = RemoteSession(partial(_load, *given))
     for package in ("starlette", "uvicorn"):
         optional(package, "web")
     from detector.web.server import serve

@@ -134,7 +134,7 @@ def check_options(options: Namespace) -> None:
 
 
 def from_recipe(options: Namespace) -> Detector:
-    config = load_config(options.config, options.weights, options.tuned)
+    config = load_config(options.config, options.weights, options.tuned, options.runtime)
     dataset = load_data(options)
     from detector.training.one_call import recorded
     from detector.training.train import train
@@ -155,7 +155,7 @@ def with_class(options: Namespace) -> Detector:
     from detector.training.one_call import recorded
     from detector.training.train import train
 
-    detector = Detector.load(options.model, options.device, options.weights)
+    detector = Detector.load(options.model, options.device, options.weights, options.runtime)
     check_new(detector, options.add_class)  # before it is trained
     # objects of other classes are background to this one, whether the model knows them or not
     dataset = load_data(options).only(options.add_class)
@@ -169,4 +169,6 @@ def without_class(options: Namespace) -> Detector:
     from detector.pipeline import Detector
     from detector.training.class_changes import remove_class
 
-    return remove_class(Detector.load(options.model, options.device, options.weights), options.remove_class)
+    return remove_class(
+        Detector.load(options.model, options.device, options.weights, options.runtime), options.remove_class
+    )

@@ -28,7 +28,7 @@ def dry_run(options: Namespace) -> int:
     All splits of --data are read, unless --split names one; the last line is ``N images, M objects, K classes``.
     Raises the errors that would end the training.
     """
-    config = load_config(options.config, options.weights, options.tuned)
+    config = load_config(options.config, options.weights, options.tuned, options.runtime)
     data_source(options)  # options that do not fit are told before anything is read
     if options.data is not None and options.split is None:
         layout = layout_options(options)

@@ -64,7 +64,7 @@ def train_in_folder(options: Namespace, build_steps: Callable[[Namespace, Config
     folder = options.output or RUNS
     check_writable(folder, folder.absolute())  # before any work; the rest is known when the data are
     with remembered() as memory:
-        config = load_config(options.config, options.weights, options.tuned)
+        config = load_config(options.config, options.weights, options.tuned, options.runtime)
         dataset = load_data(options)
         held_out = load_held_out(options, dataset)
         if options.learning_curve and held_out is None:
@@ -188,7 +188,10 @@ def build_steps(options: Namespace, config: Config) -> Steps:
         ]
         return training_plan(config, trainings, missing(held_out), len(held_out or ()))
 
-    return Steps(train_on, detect, lambda path: Detector.load(path, options.device, options.weights), plan, report_on)
+    def load(path: Path) -> Detector:
+        return Detector.load(path, options.device, options.weights, options.runtime)
+
+    return Steps(train_on, detect, load, plan, report_on)
 
 
 def report_on(folder: Path, images: Dataset, found: Sequence[Detections]) -> None:

@@ -31,7 +31,7 @@ def parser() -> Parser:
 @command
 def main() -> int:
     options = parser().parse_args()
-    config = load_config(options.config, options.weights)
+    config = load_config(options.config, options.weights, runtime=options.runtime)
     dataset = load_data(options)
     from safetensors.torch import save
 

@@ -7,40 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from detector.config.features import FeatureConfig, ProposalConfig
 from detector.config.recipes import Count, Fraction, Positive, Section, Seed, parse_recipe, read_recipe
-from detector.features.mapping import PAPER_MARGIN, PAPER_TARGET
-from detector.features.pooling import PAPER_LEVELS
 from detector.runtime.hashing import digest
-
-
-class ProposalConfig(Section):
-    """Where boxes come from: selective search (paper, section 4.1), ours or another implementation's."""
-
-    source: Literal["selective_search", "selectivesearch", "opencv"] = "selective_search"
-    mode: Literal["single", "fast", "quality"] = "fast"
-    ranking: Literal["random", "diverse"] = "diverse"
-    max_boxes: Count = 2000
-    min_side: Annotated[int, Field(ge=0)] = 20
-    max_pixels: Count | None = 1_000_000
-    """Larger images are searched on a copy of so many pixels; null: at full size, as in the paper."""
-    seed: Seed = 0
-
-
-class FeatureConfig(Section):
-    """Network, scales, mapping and pyramid (paper, sections 2.3 and 4.1, appendix A)."""
-
-    backbone: str = "efficientnet_lite0"
-    stage: str | None = None
-    weights: str | None = None
-    tuned: str | None = None
-    """A file of tools/tune_network.py: layers that take the place of some of the backbone's."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    short_sides: Annotated[tuple[Count, ...], Field(min_length=1, strict=False)] = (688,)
-    levels: Annotated[tuple[Count, ...], Field(min_length=1, strict=False)] = PAPER_LEVELS
-    margin: float = PAPER_MARGIN
-    target: Positive = PAPER_TARGET
-    scale_rule: Literal["area", "side"] = "area"
-    power: Annotated[float, Field(gt=0, le=1)] = 1.0
+from detector.runtime.processor import Runtime
 
 
 class FineTuningConfig(Section):
@@ -235,12 +205,16 @@ class Config(Section):
         return {str(path): digest([path.read_bytes()]) for path in paths}
 
 
-def load_config(path: str | Path, weights: str | Path | None = None, tuned: str | Path | None = None) -> Config:
-    """`read_recipe` of a detector; ``weights`` and ``tuned``, where given, take the place of its backbone's."""
+def load_config(
+    path: str | Path,
+    weights: str | Path | None = None,
+    tuned: str | Path | None = None,
+    runtime: Runtime | None = None,
+) -> Config:
+    """`read_recipe` of a detector; ``weights``, ``tuned`` and ``runtime``, where given, take the place of its own."""
     config = read_recipe(path, Config)
-    given = {"weights": weights, "tuned": tuned}
-    update = {name: str(file) for name, file in given.items() if file is not None}
-    return config.model_copy(update={"features": config.features.model_copy(update=update)})
+    files = {name: None if file is None else str(file) for name, file in (("weights", weights), ("tuned", tuned))}
+    return config.model_copy(update={"features": config.features.updated(files | {"runtime": runtime})})
 
 
 def parse_config(content: Any, source: str) -> Config:

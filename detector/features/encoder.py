@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.backbones.backbone import Backbone
+from detector.backbones.runtimes import AnyBackbone
 from detector.boxes import Boxes
 from detector.features.mapping import PAPER_MARGIN, PAPER_TARGET, boxes_to_cells, choose_scales
 from detector.features.pooling import BLOCK, PAPER_LEVELS, block_maxima, n_bins, pool_into
@@ -48,7 +48,7 @@ class Encoder(Protocol):
     """
 
     @property
-    def backbone(self) -> Backbone: ...
+    def backbone(self) -> AnyBackbone: ...
     @property
     def short_sides(self) -> Sequence[int]: ...
     @property
@@ -93,7 +93,7 @@ class RegionEncoder:
     values of the same shape.
     """
 
-    backbone: Backbone
+    backbone: AnyBackbone
     short_sides: Sequence[int] = (688,)
     levels: Sequence[int] = PAPER_LEVELS
     margin: float = PAPER_MARGIN
@@ -124,8 +124,7 @@ class RegionEncoder:
         for scale in needed:
             with stage(f"convolution at {self.short_sides[scale]}"):
                 resized, _ = resize_short_side(image, self.short_sides[scale])
-                # channels last: the pooling reads all channels of a cell together
-                maps[scale] = np.ascontiguousarray(self.backbone(resized).permute(1, 2, 0).numpy(force=True))
+                maps[scale] = self.backbone.feature_map(resized)
         return FeatureMaps(tuple(maps), zooms, (height, width))
 
     def regions(self, maps: FeatureMaps, boxes: Boxes, scales: NDArray[np.int64] | None = None) -> Regions:

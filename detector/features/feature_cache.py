@@ -115,6 +115,8 @@ class FeatureCache:
             "stage": backbone.stage,
             "digest": backbone.digest,
             "precision": backbone.precision,
+            # torch has no name in caches, which are older than the choice
+            **({} if backbone.runtime == "torch" else {"runtime": backbone.runtime}),
             "geometry": asdict(backbone.geometry),
             "short_sides": list(self.encoder.short_sides),
         }

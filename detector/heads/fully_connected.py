@@ -6,21 +6,25 @@ and background, fc8, may score boxes itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from detector.runtime.hashing import digest
+
+if TYPE_CHECKING:
+    from detector.heads.openvino_layers import OpenVINOLayers
+    from detector.heads.torch_layers import TorchLayers
 
 Features = NDArray[np.float32]
 Half = NDArray[np.float16]
 
 LAYERS = ("fc6", "fc7")
-_LEAST_ROWS = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +32,8 @@ class FullyConnected:
     """Callable from ``(R, D)`` float32 features to those of the last layer, ``(R, n_features)`` float32, after ReLU.
 
     ``weights`` of a layer are ``(n_out, n_in)`` float16 and ``biases`` ``(n_out,)`` float32; products are computed in
-    ``precision`` on torch's ``device``. With ``beside_inputs`` a row begins with its D inputs. Raises ValueError for
-    layers that do not follow each other.
+    ``precision`` by ``runtime``, torch (on its ``device``) or openvino. With ``beside_inputs`` a row begins with its D
+    inputs. Raises ValueError for layers that do not follow each other.
     """
 
     weights: Sequence[Half]
@@ -37,19 +41,26 @@ class FullyConnected:
     precision: str = "float32"
     device: str = "cpu"
     beside_inputs: bool = False
-    _layers: list[tuple[torch.Tensor, torch.Tensor]] = field(init=False, repr=False)
+    runtime: str = "torch"
+    _compute: Callable[[Features], Features] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         sizes = [weights.shape for weights in self.weights]
         fit = all(after[1] == before[0] for before, after in pairwise(sizes))
         if not sizes or not fit or [each.shape for each in self.biases] != [(n_out,) for n_out, _ in sizes]:
             raise ValueError(f"layers must follow each other and have as many biases as outputs, but are {sizes}")
-        dtype = getattr(torch, self.precision)
-        layers = [
-            (torch.from_numpy(weights).to(self.device, dtype), torch.from_numpy(biases).to(self.device, dtype))
-            for weights, biases in zip(self.weights, self.biases, strict=True)
-        ]
-        object.__setattr__(self, "_layers", layers)
+        object.__setattr__(self, "_compute", self._in_openvino() if self.runtime == "openvino" else self._in_torch)
+
+    @cached_property
+    def _in_torch(self) -> TorchLayers:
+        from detector.heads.torch_layers import TorchLayers
+
+        return TorchLayers(self.weights, self.biases, self.precision, self.device)
+
+    def _in_openvino(self) -> OpenVINOLayers:
+        from detector.heads.openvino_layers import OpenVINOLayers
+
+        return OpenVINOLayers(self.weights, self.biases, self.precision)
 
     @property
     def n_inputs(self) -> int:
@@ -75,15 +86,7 @@ class FullyConnected:
     def __call__(self, features: Features) -> Features:
         if features.ndim != 2 or features.shape[1] != self.n_inputs:
             raise ValueError(f"features must have shape (_, {self.n_inputs}), but got {features.shape}")
-        rows = features
-        if len(rows) < _LEAST_ROWS:
-            # few rows are multiplied by other kernels, which round otherwise; no row shall depend on their number
-            rows = np.pad(rows, ((0, _LEAST_ROWS - len(rows)), (0, 0)))
-        with torch.inference_mode():
-            values = torch.from_numpy(rows).to(self.device, self._layers[0][0].dtype)
-            for weights, biases in self._layers:
-                values = torch.nn.functional.linear(values, weights, biases).relu_()
-            result: Features = values[: len(features)].float().numpy(force=True)
+        result = self._compute(features)
         return np.concatenate([features, result], axis=1) if self.beside_inputs else result
 
     def affine_at(
@@ -95,22 +98,10 @@ class FullyConnected:
         where it stands, by the units that are active there. Products are computed in float32, of weights as they are
         rounded to ``precision``: the functions leave out how the values between the layers are rounded.
         """
-        active = []
-        with torch.inference_mode():
-            values = torch.from_numpy(features).to(self.device, self._layers[0][0].dtype)
-            for layer_weights, layer_biases in self._layers:
-                values = torch.nn.functional.linear(values, layer_weights, layer_biases).relu_()
-                active.append(values > 0)
-            back = torch.from_numpy(weights[:, self.parts[-1]].astype(np.float32)).to(self.device)
-            constants = torch.zeros(len(features), device=self.device)
-            for (layer_weights, layer_biases), mask in zip(reversed(self._layers), reversed(active), strict=True):
-                back = back * mask
-                constants += back @ layer_biases.float()
-                back = back @ layer_weights.float()
-            result: Features = back.numpy(force=True)
+        result, constants = self._in_torch.affine_at(features, weights[:, self.parts[-1]].astype(np.float32))
         if self.beside_inputs:
             result = result + weights[:, self.parts[0]]
-        return result, constants.numpy(force=True)
+        return result, constants
 
 
 @dataclass(frozen=True)

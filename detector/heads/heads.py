@@ -129,8 +129,9 @@ class Heads:
         beside_inputs: bool = False,
         regressors_read: RegressorInput = "pooled",
         shortlist_levels: Sequence[int] = (),
+        runtime: str = "torch",
     ) -> Heads:
-        """The inverse of `to_arrays`; precision, device and beside_inputs are those of `FullyConnected`.
+        """The inverse of `to_arrays`; precision, device, beside_inputs and runtime are those of `FullyConnected`.
 
         Raises KeyError for an array that is missing.
         """
@@ -139,7 +140,7 @@ class Heads:
             regressors = BoxRegressors(arrays["regression.weights"], arrays["regression.biases"])
         if names := [name for name in LAYERS if f"{name}.weights" in arrays]:
             weights, biases = ([arrays[f"{name}.{kind}"] for name in names] for kind in ("weights", "biases"))
-            layers = FullyConnected(weights, biases, precision, device, beside_inputs)
+            layers = FullyConnected(weights, biases, precision, device, beside_inputs, runtime)
         kind: type[Scorer] = Softmax if f"{_name(Softmax)}.weights" in arrays else LinearSVMs
         scorer = kind(arrays[f"{_name(kind)}.weights"], arrays[f"{_name(kind)}.biases"])
         calibration = Calibration.from_arrays(_under(_CALIBRATION, arrays))

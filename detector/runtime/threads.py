@@ -94,16 +94,22 @@ def products_on_one_thread() -> Iterator[None]:
     if _alone.get():  # limited already
         yield
         return
-    import torch
+    with _one_at_a_time, _torch_on_one_thread(), _controller().limit(limits=1, user_api="blas"):
+        yield
 
-    with _one_at_a_time:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            with _controller().limit(limits=1, user_api="blas"):
-                yield
-        finally:
-            torch.set_num_threads(threads)
+
+@contextmanager
+def _torch_on_one_thread() -> Iterator[None]:
+    torch = sys.modules.get("torch")
+    if torch is None:  # nothing is computed with what was not imported
+        yield
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager

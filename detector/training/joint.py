@@ -26,7 +26,7 @@ from detector.training.joint_training import JointSettings, JointTraining
 from detector.training.learning_layers import learning_layers
 from detector.training.region_network import RegionNetwork
 from detector.training.sampling import validation_split
-from detector.training.state_files import data_digest, state_file
+from detector.training.state_files import UNTOLD, data_digest, state_file
 from detector.training.training_set import TrainingSet
 
 
@@ -50,14 +50,16 @@ def train_jointly(
     features = config.features
     network = load_network(features.backbone, features.stage, features.weights)
     stage, last = split_network(network, first, features.weights, same_cells=False)
-    cache = build_cache(config, directory, "cpu", precomputed)
+    # of proposals alone; what learns is computed by torch
+    in_torch = config.model_copy(update={"features": features.updated({"runtime": "torch"})})
+    cache = build_cache(in_torch, directory, "cpu", precomputed)
     images = TrainingSet(fill_proposals(cache, annotations, progress), n_classes, cache, difficult=config.svm.difficult)
     if config.calibration.enabled:
         images = _without_held_out(images, config)
     before = load_backbone(features.backbone, stage, features.weights, "cpu", features.precision)
     settings = joint_settings(config)
     changes = {
-        "features": features.model_dump(mode="json"),
+        "features": features.model_dump(mode="json", exclude=UNTOLD),
         "settings": vars(settings),
         "width": config.fine_tuning.width,
         "difficult": config.svm.difficult,

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from detector.backbones.loading import HEAD
+from detector.backbones.tensors import HEAD
 from detector.heads.box_regressors import BoxRegressors
 from detector.heads.fully_connected import Softmax
 from detector.runtime.files import reading

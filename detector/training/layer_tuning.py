@@ -61,12 +61,17 @@ class TunedLayers:
     validation_loss: float
 
     def up_to(
-        self, layer: str, precision: str = "float32", device: str = "cpu", beside_inputs: bool = False
+        self,
+        layer: str,
+        precision: str = "float32",
+        device: str = "cpu",
+        beside_inputs: bool = False,
+        runtime: str = "torch",
     ) -> FullyConnected:
-        """The layers up to "fc6" or "fc7"."""
+        """The layers up to "fc6" or "fc7"; the rest is `FullyConnected`'s."""
         layers = [self.fc6] if layer == "fc6" else [self.fc6, self.fc7]
         weights, biases = zip(*layers, strict=True)
-        return FullyConnected(weights, biases, precision, device, beside_inputs)
+        return FullyConnected(weights, biases, precision, device, beside_inputs, runtime)
 
 
 def tune_layers(

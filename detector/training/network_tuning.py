@@ -33,7 +33,7 @@ from detector.training.gradient_descent import Batch, GradientDescent, Validatio
 from detector.training.joint import train_jointly
 from detector.training.layer_tuning import build_layers
 from detector.training.sampling import RandomBoxes, validation_split
-from detector.training.state_files import data_digest, state_file
+from detector.training.state_files import UNTOLD, data_digest, state_file
 from detector.training.training_set import TrainingSet
 from detector.training.tuning_settings import VALIDATION_BOXES, FineTuningSettings, fine_tuning_settings
 
@@ -110,7 +110,7 @@ def _checkpoint_file(
     config: Config, first: str, network: Network, annotations: Sequence[Annotation], cache: FeatureCache
 ) -> Path:
     changes = {
-        "features": config.features.model_dump(mode="json"),
+        "features": config.features.model_dump(mode="json", exclude=UNTOLD),
         "fine_tuning": config.fine_tuning.model_dump(
             mode="json", exclude={"layer", "beside_pooled", "head", "initial"}
         ),

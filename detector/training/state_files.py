@@ -10,6 +10,9 @@ from detector.datasets.annotation import Annotation
 from detector.features.feature_cache import FeatureCache
 from detector.runtime.hashing import digest, fingerprint
 
+UNTOLD = {"runtime"}
+"""Keys of a recipe's features that change nothing but what the name of the maps' folder tells."""
+
 
 def state_file(kind: str, settings: Mapping[str, Any], data: str, cache: FeatureCache) -> Path:
     """The file of one training in the folder of the cache, another one for anything that would change its result.

@@ -24,7 +24,7 @@ from detector.training.regressor_training import train_regressors
 from detector.training.sampling import validation_split
 from detector.training.scouting import MiningSettings
 from detector.training.shortlist_training import shortlist_images, train_shortlist
-from detector.training.state_files import data_digest, state_file
+from detector.training.state_files import UNTOLD, data_digest, state_file
 from detector.training.svm_training import sample_capacity, train_svms
 from detector.training.training_set import TrainingSet
 
@@ -169,12 +169,13 @@ class _Stages:
         data = data_digest(images.annotations, images.cache)
         files = self.config.files()
         of_layers = {
-            "features": self.config.features.model_dump(mode="json"),
+            "features": self.config.features.model_dump(mode="json", exclude=UNTOLD),
             "fine_tuning": self.config.fine_tuning.model_dump(mode="json", exclude={"layer", "beside_pooled", "head"}),
             "difficult": self.config.svm.difficult,
             "files": files,
         }
-        of_svms: dict[str, Any] = self.config.model_dump(mode="json", exclude={"calibration"}) | {"files": files}
+        left_out: Any = {"calibration": True, "features": UNTOLD}
+        of_svms: dict[str, Any] = self.config.model_dump(mode="json", exclude=left_out) | {"files": files}
         if self.layers is not None:
             of_svms["layers"] = self.layers.digest
         held_out = self.config.calibration.model_dump()
@@ -191,7 +192,8 @@ class _Stages:
         config, backbone = self.config.fine_tuning, images.cache.encoder.backbone
         joint = read_joint_layers(self.config.features.tuned) if self.joint else None
         tuned = joint.tuned if joint else tune_layers(images, config, checkpoint, self.progress)
-        layers = tuned.up_to(config.layer, backbone.precision, str(backbone.device), config.beside_pooled)
+        computed = backbone.precision, str(backbone.device), config.beside_pooled, backbone.runtime
+        layers = tuned.up_to(config.layer, *computed)
         learned = self.config.regression.fit == "joint" and self.config.regression.enabled
         moves = joint.regressors if joint and learned else None
         return _Tuned(layers, tuned.fc8 if config.head == "softmax" else None, moves)

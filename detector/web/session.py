@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from detector.ensemble import Ensemble, load_ensemble
 from detector.images.decoding import decode_image
 from detector.images.files import DEFAULT_MAX_PIXELS
+from detector.runtime.processor import Runtime
 from detector.runtime.timing import stage, stage_times
 from detector.web.evidence_record import AskedImage
 
@@ -102,6 +103,12 @@ def _digest(body: bytes) -> bytes:
     return hashlib.sha256(body).digest()
 
 
-def load_session(models: Sequence[Path] | None, device: str, weights: Sequence[str] | None, mirror: bool) -> Session:
+def load_session(
+    models: Sequence[Path] | None,
+    device: str,
+    weights: Sequence[str] | None,
+    mirror: bool,
+    runtime: Runtime | None = None,
+) -> Session:
     """A session of `load_ensemble`'s detectors; raises what that does."""
-    return Session(load_ensemble(models, device, weights, mirror))
+    return Session(load_ensemble(models, device, weights, mirror, runtime))

@@ -18,6 +18,7 @@ from detector.heads.box_regressors import BoxRegressors
 from detector.heads.fully_connected import FullyConnected, Softmax
 from detector.heads.linear_svm import LinearSVMs
 from detector.pipeline import Detector
+from tests.fakes import FakeNetwork
 
 NAMES = ("apple", "pear", "plum")
 KINDS: dict[str, dict[str, Any]] = {
@@ -33,7 +34,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-class RandomColours:
+class RandomColours(FakeNetwork):
     """A fake network: random mixtures of the mean colours of 16 x 16 pixels, in four channels of either sign."""
 
     channels = 4

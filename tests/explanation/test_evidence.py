@@ -23,7 +23,7 @@ from detector.heads.fully_connected import FullyConnected, Softmax
 from detector.heads.linear_svm import LinearSVMs
 from detector.pipeline import Detector
 from tests.explanation.models import KINDS, NAMES, random_detector, random_image
-from tests.fakes import coloured, fake_detector
+from tests.fakes import FakeNetwork, coloured, fake_detector
 
 
 def check(evidence: Evidence, score: float) -> None:
@@ -71,7 +71,7 @@ def test_the_evidence_of_an_ensemble_is_that_of_the_model_that_found_the_box() -
         models[0].explain(image, found)
 
 
-class FixedMap:
+class FixedMap(FakeNetwork):
     """A fake network that sees the same 2 x 2 cells of two channels in every image of 20 x 20."""
 
     channels = 2

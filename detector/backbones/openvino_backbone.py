@@ -1,0 +1,130 @@
+"""EfficientNet-Lite0 computed by OpenVINO: image -> feature map, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.backbones.lite0 import (
+    MEAN,
+    NORM_EPSILON,
+    NORM_TENSORS,
+    STD,
+    Plan,
+    Step,
+    map_geometry,
+    plan_up_to,
+    published_weights,
+    tensor_shapes,
+)
+from detector.backbones.tensors import Arrays, check_tensors, check_tuned, origin, tensors_digest, without_head
+from detector.images.resizing import check_image
+from detector.runtime.files import reading
+from detector.runtime.openvino_graph import CompiledGraph
+from detector.runtime.optional import optional
+
+NETWORK = "efficientnet_lite0"
+
+
+class OpenVINOBackbone:
+    """An `AnyBackbone` of EfficientNet-Lite0 up to a stage.
+
+    stage, weights, precision and tuned are those of `backbone.load_backbone`, with its errors; weights may not be
+    random. Raises MissingPackageError without OpenVINO.
+    """
+
+    name = NETWORK
+    runtime = "openvino"
+    device = "cpu"
+
+    def __init__(
+        self,
+        stage: str | None = None,
+        weights: str | Path | None = None,
+        precision: str = "float32",
+        tuned: str | Path | Arrays | None = None,
+    ) -> None:
+        try:
+            plans = plan_up_to(stage)
+        except ValueError as error:
+            raise ValueError(f"{NETWORK}, stage {stage}: {error}") from None
+        self.stage, self.precision = stage, precision
+        self.tuned: Arrays = {} if tuned is None else without_head(_arrays(tuned))
+        tensors = _fitting(
+            plans, published_weights() if weights is None else _arrays(weights), origin(weights, NETWORK)
+        )
+        if self.tuned:
+            source = origin(tuned, NETWORK)
+            check_tuned(self.tuned, tensors, source, NETWORK)
+            tensors = _fitting(plans, {**tensors, **self.tuned}, source)
+        self.channels = plans[-1].steps[-1].outputs
+        self.geometry = map_geometry(plans)
+        self.digest = tensors_digest(tensors)
+        self._graph = CompiledGraph(_graph(plans, tensors), precision)
+
+    def feature_map(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(H, W, 3) uint8 RGB -> (h, w, C) float32; ValueError when the image is not of that shape and type."""
+        return self._graph(check_image(image)[None])[0]
+
+
+def _arrays(weights: str | Path | Arrays) -> Arrays:
+    from safetensors.numpy import load_file
+
+    if not isinstance(weights, str | Path):
+        return weights
+    with reading(weights):
+        try:
+            arrays: Arrays = load_file(weights)
+        except TypeError:  # of bfloat16, which numpy does not have
+            from safetensors.torch import load_file as load_tensors
+
+            arrays = {name: tensor.float().numpy() for name, tensor in load_tensors(weights).items()}
+    if not arrays:
+        raise ValueError(f"{weights}: has no tensors")
+    return arrays
+
+
+def _fitting(plans: Sequence[Plan], state: Arrays, source: str) -> Arrays:
+    """The tensors that the network has, of a state which may hold more; types are converted."""
+    shapes = tensor_shapes(plans)
+    check_tensors(shapes, state, source)
+    return {name: np.array(state[name], np.float32 if shape else np.int64, order="C") for name, shape in shapes.items()}
+
+
+def _graph(plans: Sequence[Plan], tensors: Arrays) -> Any:
+    """The ``openvino.Model`` from (1, H, W, 3) uint8 to (1, h, w, C), of any height and width."""
+    op = optional("openvino.opset13", "openvino")
+    image = op.parameter([1, -1, -1, 3], np.uint8)
+    std = np.array(STD, np.float32)
+    pixels = op.multiply(op.convert(image, np.float32), op.constant(1 / (255 * std)))
+    pixels = op.subtract(pixels, op.constant(np.array(MEAN, np.float32) / std))
+    maps = op.transpose(pixels, op.constant([0, 3, 1, 2]))
+    for plan in plans:
+        before = maps
+        for step in plan.steps:
+            maps = _step(op, maps, plan, step, tensors)
+        if plan.residual:
+            maps = op.add(maps, before)
+    return optional("openvino", "openvino").Model([op.transpose(maps, op.constant([0, 2, 3, 1]))], [image], NETWORK)
+
+
+def _step(op: Any, maps: Any, plan: Plan, step: Step, tensors: Arrays) -> Any:
+    """One convolution and what follows it; the batch normalisation is multiplied into it."""
+    weights = tensors[plan.layer(f"{step.convolution}.weight")]
+    biases = None
+    if step.norm is not None:
+        scale, shift, mean, variance = (tensors[plan.layer(f"{step.norm}.{name}")] for name in NORM_TENSORS)
+        factors = scale / np.sqrt(variance + np.float32(NORM_EPSILON))
+        weights, biases = weights * factors[:, None, None, None], shift - mean * factors
+    window = [step.stride] * 2, [step.before] * 2, [step.behind] * 2, [step.dilation] * 2
+    if step.groups == 1:
+        maps = op.convolution(maps, op.constant(weights), *window)
+    else:
+        maps = op.group_convolution(maps, op.constant(weights[:, None]), *window)
+    if biases is not None:
+        maps = op.add(maps, op.constant(biases[None, :, None, None]))
+    return maps if step.activation is None else op.clamp(maps, 0.0, 6.0)
