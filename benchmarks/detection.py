@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from detector.datasets.voc import VOC_CLASSES, load_voc
 from detector.features.encoder import RegionEncoder
 from detector.images.files import read_image
 from detector.pipeline import Detector
+from detector.runtime.processor import Runtime
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -27,13 +29,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=int, default=20, metavar="N", help="only the first N images (default: 20)")
     parser.add_argument("--scales", type=int, nargs="+", metavar="S", help="short sides other than the model's")
     parser.add_argument("--no-mirror", dest="mirror", action="store_false", help="leave out the mirror image")
+    parser.add_argument("--runtime", choices=get_args(Runtime), help="what computes the network (default: auto)")
     parser.add_argument("--model", type=Path, help="a model file (default: the one that comes with the package)")
     parser.add_argument("--beside", type=int, metavar="N", help="measure again while N processes compute")
 
 
 def measure(options: argparse.Namespace) -> int:
     dataset = load_voc(options.voc, options.split, VOC_CLASSES)
-    detector = Detector.load(options.model)
+    detector = Detector.load(options.model, runtime=options.runtime)
     if options.scales:
         assert isinstance(detector.encoder, RegionEncoder)
         detector = replace(detector, encoder=replace(detector.encoder, short_sides=options.scales))
@@ -43,7 +46,8 @@ def measure(options: argparse.Namespace) -> int:
     detector.detect(images[0])
     print(f"{machine()}\n{len(images)} images of {dataset.name}")
     mirror = "and mirror images, " if detector.settings.mirrored else ""
-    print(f"scales {list(detector.encoder.short_sides)}, {mirror}{detector.encoder.backbone.precision}; medians")
+    backbone = detector.encoder.backbone
+    print(f"scales {list(detector.encoder.short_sides)}, {mirror}{backbone.runtime}, {backbone.precision}; medians")
     print_stages(detections(detector, images))
     if options.beside is not None:
         alone = convolution_on_one_thread(detector, images)

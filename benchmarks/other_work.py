@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from detector.runtime.threads import on_one_thread_each
 from detector.runtime.timing import stage, stage_times
 
 
@@ -31,12 +31,9 @@ def busy_processes(count: int) -> Iterator[None]:
 
 def convolution_on_one_thread(detector: Any, images: Sequence[NDArray[np.uint8]]) -> float:
     """Median seconds an image."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return float(np.median([convolution(times) for times in detections(detector, images)]))
-    finally:
-        torch.set_num_threads(threads)
+    with on_one_thread_each() as begin, ThreadPoolExecutor(1, initializer=begin) as pool:
+        runs = pool.submit(detections, detector, images).result()
+    return float(np.median([convolution(times) for times in runs]))
 
 
 def detections(detector: Any, images: Sequence[NDArray[np.uint8]]) -> list[dict[str, float]]:

@@ -19,7 +19,7 @@ from detector import __version__
 
 ROOT = Path(__file__).parents[1]
 EXTRAS = (
-    *("defusedxml", "jinja2", "matplotlib", "pycocotools", "pytest", "scipy", "selectivesearch"),
+    *("defusedxml", "jinja2", "matplotlib", "openvino", "pycocotools", "pytest", "scipy", "selectivesearch"),
     *("skimage", "sklearn", "starlette", "timm", "torchvision", "uvicorn"),
 )
 Done = subprocess.CompletedProcess[str]

@@ -191,6 +191,10 @@ def test_what_takes_long_is_imported_where_it_is_used(library: dict[str, str]) -
         assert commands & loads(library, package) == set(), package
 
 
+def test_detection_by_openvino_imports_no_torch(library: dict[str, str]) -> None:
+    assert {"pipeline", "ensemble", "features.feature_cache", "backbones.runtimes"} & loads(library, "torch") == set()
+
+
 def test_files_are_short_and_few_stand_at_the_top(library: dict[str, str]) -> None:
     lengths = {module: source.count("\n") for module, source in library.items()}
     assert {module: n for module, n in lengths.items() if n > MOST_LINES} == {}

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from detector.evaluation.scores import ScoreBins
     from detector.report.write import Explain
 
-_PACKAGES = ("numpy", "opencv-python", "torch", "matplotlib")
+_PACKAGES = ("numpy", "opencv-python", "torch", "openvino", "matplotlib")
 
 
 def parser() -> Parser:

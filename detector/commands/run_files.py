@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from detector.pipeline import Detector
     from detector.training.learning_curve import LearningCurve
 
-_PACKAGES = ("torch", "numpy", "numba", "opencv-python", "safetensors", "scikit-learn", "timm", "torchvision")
+_PACKAGES = (
+    *("torch", "openvino", "numpy", "numba", "opencv-python", "safetensors", "scikit-learn", "timm", "torchvision"),
+)
 
 # by the beginning of a backbone's name
 _LICENCES = {

@@ -92,6 +92,10 @@ def test_what_changes_values_changes_the_folder(tmp_path: Path) -> None:
     assert make_cache(tmp_path).maps_directory == base.maps_directory
     assert make_cache(tmp_path, digest="01").maps_directory != base.maps_directory
     assert make_cache(tmp_path, short_sides=(96,)).maps_directory != base.maps_directory
+    by_openvino = make_cache(tmp_path)
+    network: Any = by_openvino.encoder.backbone
+    network.runtime = "openvino"
+    assert by_openvino.maps_directory != base.maps_directory
     # pooling happens after the cache
     assert make_cache(tmp_path, levels=(1,)).maps_directory == base.maps_directory
     other = replace(base, proposal_settings={**SETTINGS, "seed": 1})
@@ -118,6 +122,8 @@ def test_a_damaged_file_is_named_and_replaced(
 def test_nothing_half_written_is_left(tmp_path: Path, image: Path) -> None:
     cache = make_cache(tmp_path / "cache")
     cache.maps("folder/cat", image)
+    # caches of torch's maps have the names that they had before there was a choice
+    assert "runtime" not in cache_folders(cache.directory)[0].settings
     names = sorted(path.name for path in cache.maps_directory.iterdir())
     assert names == ["folder%2Fcat.safetensors", "settings.json"]
 
