@@ -1,7 +1,7 @@
 """Convolution of the default network by torch and by OpenVINO, in turn, on the same images.
 
-Medians in seconds of wall and of processor time by the shorter side of an image, resizing not counted, each image of each
-size convolved once before. Also tells how far the maps are apart.
+Medians in seconds of wall and of processor time by the shorter side of an image, resizing not counted, each image of
+each size convolved once before. Also tells how far the maps are apart.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def _unless_openvino(name: str, weights: str | Path | None, device: str, precisi
     if precision == "bfloat16" and not has_bfloat16():
         return "OpenVINO computes bfloat16 only where the processor has it"
     try:
-        optional("openvino", "openvino")
+        optional("openvino.opset13", "openvino")
     except ImportError as error:  # or one of its libraries cannot be loaded
         return str(error)
     return None

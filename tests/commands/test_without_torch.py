@@ -80,6 +80,14 @@ def test_both_runtimes_find_the_same(joint_model: Path) -> None:
     np.testing.assert_allclose(found["openvino"].boxes, found["torch"].boxes, atol=1e-2)
 
 
+def test_evidence_adds_up(joint_model: Path) -> None:
+    model, image = Detector.load(joint_model, runtime="openvino"), skimage.data.chelsea()[::2, ::2]
+    found = model.detect(image, max_detections=3)
+    for each, score in zip(model.explain(image, found), found.scores, strict=True):
+        assert each.bias + sum(grid.sum() for grid in each.levels.values()) == pytest.approx(float(score), abs=1e-5)
+        assert abs(each.rounding) < 1e-4
+
+
 def test_a_model_that_was_loaded_is_saved_as_it_was(joint_model: Path, tmp_path: Path) -> None:
     for runtime in ("torch", "openvino"):
         Detector.load(joint_model, runtime=runtime).save(tmp_path / runtime)  # type: ignore[arg-type]
