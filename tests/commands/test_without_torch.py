@@ -73,8 +73,8 @@ def test_both_runtimes_find_the_same(joint_model: Path) -> None:
         model = Detector.load(joint_model, runtime=runtime)  # type: ignore[arg-type]
         assert model.encoder.backbone.runtime == runtime
         assert model.layers is not None and model.layers.runtime == runtime
-        found[runtime] = model.detect(image)
-    assert len(found["torch"]) > 20
+        found[runtime] = model.detect(image, min_score=-30)
+    assert len(found["torch"]) > 8
     assert np.array_equal(found["openvino"].labels, found["torch"].labels)
     np.testing.assert_allclose(found["openvino"].scores, found["torch"].scores, atol=1e-4)
     np.testing.assert_allclose(found["openvino"].boxes, found["torch"].boxes, atol=1e-2)
