@@ -51,7 +51,7 @@ class Detecting:
         from detector.ensemble import load_ensemble
 
         options = self.options
-        detector = load_ensemble(options.model, options.device, options.weights, options.mirror)
+        detector = load_ensemble(options.model, options.device, options.weights, options.mirror, options.runtime)
         least = thresholds(options, detector)
         least = default_thresholds(detector) if least is None else least
         return Detect(detector, least, options.max_detections, self.keep_image)

@@ -47,7 +47,7 @@ class Evaluating:
 
         options, detector = self.options, self.detector
         if detector is None:
-            detector = load_ensemble(options.model, options.device, options.weights, options.mirror)
+            detector = load_ensemble(options.model, options.device, options.weights, options.mirror, options.runtime)
         boxes = precomputed_boxes(options.proposals)
         caches = [each.cache(options.cache, boxes) for each in detector.detectors] if options.cache else []
         watch = Watch.over(detector) if self.watched else None

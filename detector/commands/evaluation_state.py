@@ -7,6 +7,7 @@ import shutil
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def state_of(options: Namespace, dataset: Dataset, settings: Mapping[str, Any]) 
             "program": program_digest(),
             "images": digest([repr(images).encode()]),
             "classes": dataset.class_names,
-            "options": [options.mirror, options.device],
+            "options": [options.mirror, options.device, options.runtime, find_spec("openvino") is not None],
             **settings,
         }
     )

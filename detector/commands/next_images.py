@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from detector.boxes import clip
 from detector.commands.console import Parser, cache_folder, output_folder, printable, progress, report
+from detector.commands.options import add_computing_options
 from detector.commands.thresholds import add_threshold_options, check_thresholds, default_thresholds, thresholds
 from detector.datasets.annotation import Annotation, Dataset
 from detector.datasets.writing import WRITTEN_FORMATS, check_new_folder, write_dataset
@@ -34,7 +35,7 @@ def add_options(parser: Parser) -> None:
     )
     parser.add_argument("--model", type=Path, help="a model file (default: the one that comes with the package)")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="where the backbone's weights are, if not there")
-    parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
+    add_computing_options(parser)
     parser.add_argument("--count", type=int, default=10, metavar="N", help="how many images (default: 10)")
     parser.add_argument(
         "--format", choices=WRITTEN_FORMATS, default="voc", help="the layout of the drafts (default: voc)"
@@ -78,6 +79,7 @@ def next_images(options: Namespace) -> int:
         None if options.model is None else [options.model],
         options.device,
         None if options.weights is None else [options.weights],
+        runtime=options.runtime,
     )
     least = thresholds(options, model)
     least = default_thresholds(model) if least is None else least
