@@ -7,10 +7,10 @@ and background, fc8, may score boxes itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,10 @@ class FullyConnected:
         if not sizes or not fit or [each.shape for each in self.biases] != [(n_out,) for n_out, _ in sizes]:
             raise ValueError(f"layers must follow each other and have as many biases as outputs, but are {sizes}")
         object.__setattr__(self, "_compute", self._in_openvino() if self.runtime == "openvino" else self._in_torch)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # for workers, which compile what they compute themselves
+        return FullyConnected, tuple(getattr(self, each.name) for each in fields(self) if each.init)
 
     @cached_property
     def _in_torch(self) -> TorchLayers:

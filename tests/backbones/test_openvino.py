@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -171,6 +172,7 @@ def test_fully_connected_layers_are_those_of_torch() -> None:
         found = layers(features)
         assert_near(found, by_torch(features))
         assert layers.digest == by_torch.digest
+        assert np.array_equal(pickle.loads(pickle.dumps(layers))(features), found)
         for count in (0, 1, 2, 5, 63, 64, 65, 128):
             assert np.array_equal(layers(features[:count]), found[:count])
         # where a row stands does not matter either
