@@ -54,6 +54,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "weights": "FILE",
         "tuned": "FILE",
         "precision": "bfloat16",
+        "runtime": "torch",
         "short_sides": [64, 96],
         "levels": [2, 1],
         "margin": 1.5,
@@ -149,6 +150,8 @@ KEYS = [(section, key) for section, keys in CHANGES.items() for key in keys]
 def changed_names(section: str, key: str) -> set[str]:
     """What another value of a key must give another name."""
     found = set()
+    if key == "runtime":
+        return found  # where it changes maps, these have another name, and so all that follows
     if section == "proposals":
         found |= {"proposals"}
     if section == "features" and key not in POOLING:
