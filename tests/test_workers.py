@@ -34,7 +34,8 @@ def check_same_bytes(engine: Engine, config: Config, train_set: Dataset, test_se
     model = folder / "one.safetensors"
     assert model.read_bytes() == (folder / "many.safetensors").read_bytes()
 
-    options = Namespace(model=[model], weights=None, device="cpu", mirror=True, proposals=None, cache=None)
+    given = {"model": [model], "weights": None, "device": "cpu", "mirror": True, "runtime": None}
+    options = Namespace(**given, proposals=None, cache=None)
     evaluating = Evaluating(options, None, test_set.class_names, watched=True)
     detector = Ensemble([Detector.load(model)])
     alone, spread = (detect_all(evaluating, detector, test_set, each).seen for each in (Threads(1), engine))
