@@ -49,7 +49,7 @@ class Pass:
 
     images: Images
     settings: MiningSettings
-    capacity: int = 100
+    capacity: int = 1000  # so large that nothing is given up for room
     n_fits: int = 0
     after: list[tuple[int, list[list[int]]]] = field(default_factory=list)
     fitted: list[list[list[int]]] = field(default_factory=list)

@@ -5,6 +5,7 @@ Every key of a recipe is changed in turn. The table says which names must stay: 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from detector.backbones.loading import load_network
+from detector.backbones.loading import Network, load_network
 from detector.config.detector import Config, parse_config
 from detector.datasets.annotation import Annotation
 from detector.features.feature_cache import FeatureCache
@@ -170,13 +171,19 @@ def changed_names(section: str, key: str) -> set[str]:
     return found | ({"calibration"} if section == "calibration" else {"training", "calibration"})
 
 
+@functools.cache
+def network_of(name: str, stage: str | None, weights: str | None) -> Network:
+    """`load_network`, once for all recipes with the same one."""
+    return load_network(name, stage, weights)
+
+
 def names(config: Config, cache: FeatureCache, annotations: Sequence[Annotation], **rest: Any) -> dict[str, str]:
     """The names of everything that is kept of a training by a recipe."""
     images = TrainingSet(annotations, 3, cache, config.svm.max_negative_iou, config.svm.difficult)
     stages = _Stages(config, ("red", "green", "blue"), rest.get("layers"), lambda items, title: items)
     checkpoints = stages.checkpoints(images)
     assert checkpoints.calibration(0) != checkpoints.calibration(1)
-    network = load_network(config.features.backbone, config.features.stage, config.features.weights)
+    network = network_of(config.features.backbone, config.features.stage, config.features.weights)
     return {
         "maps": cache.maps_directory.name,
         "mirrored maps": cache.mirrored_maps_directory.name,
@@ -189,7 +196,7 @@ def names(config: Config, cache: FeatureCache, annotations: Sequence[Annotation]
 
 
 def joint_name(
-    config: Config, annotations: Sequence[Annotation], folder: Path, monkeypatch: pytest.MonkeyPatch, boxes: Any
+    config: Config, cache: FeatureCache, annotations: Sequence[Annotation], monkeypatch: pytest.MonkeyPatch
 ) -> str:
     """The name of the state of a joint training, which is known when it begins."""
 
@@ -205,8 +212,13 @@ def joint_name(
 
     with monkeypatch.context() as patched:
         patched.setattr(joint, "state_file", named)
+        patched.setattr(joint, "load_network", network_of)
+        # what is learned by has no part in the name
+        patched.setattr(joint, "split_network", lambda *_, **__: ("relu4", torch.nn.Sequential()))
+        patched.setattr(joint, "load_backbone", lambda *_: None)
+        patched.setattr(joint, "build_cache", lambda *_: cache)
         with pytest.raises(Named):
-            joint.train_jointly(config, annotations, 3, "conv5", folder, precomputed=boxes)
+            joint.train_jointly(config, annotations, 3, "conv5", cache.directory)
     return found[0]
 
 
@@ -258,7 +270,7 @@ def before(folder: Path, four: list[Annotation]) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def joint_before(folder: Path, four: list[Annotation]) -> str:
     with pytest.MonkeyPatch.context() as patched:
-        return joint_name(recipe(), four, folder / "cache", patched, BOXES)
+        return joint_name(recipe(), cache_of(recipe(), folder, BOXES), four, patched)
 
 
 def test_the_table_has_every_key_of_a_recipe() -> None:
@@ -283,10 +295,11 @@ def test_a_key_of_a_recipe_changes_the_names_of_what_it_changes_and_no_others(
     if key == "enabled" and section == "fine_tuning":
         together = {"joint_training": {"enabled": False}}
     config = recipe(together, {section: {key: value}})
-    after = names(config, cache_of(config, folder, BOXES), four)
+    cache = cache_of(config, folder, BOXES)
+    after = names(config, cache, four)
     expected = changed_names(section, key)
     assert {name for name in before if before[name] != after[name]} == expected - {"joint"}
-    name = joint_name(config, four, folder / "cache", monkeypatch, BOXES)
+    name = joint_name(config, cache, four, monkeypatch)
     assert (name != joint_before) == ("joint" in expected)
 
 
@@ -309,14 +322,15 @@ def test_other_objects_or_boxes_are_another_training(
     }[change]
     boxes = {each.image_id: BOXES["a"] - (change == "proposals") for each in others}
     config = recipe()
-    after = names(config, cache_of(config, folder, boxes), others)
+    cache = cache_of(config, folder, boxes)
+    after = names(config, cache, others)
     assert {name for name in before if before[name] != after[name]} == {
         "fine-tuning",
         "training",
         "calibration",
         "network",
     }
-    assert joint_name(config, others, folder / "cache", monkeypatch, boxes) != joint_before
+    assert joint_name(config, cache, others, monkeypatch) != joint_before
 
 
 def test_another_file_at_the_same_path_is_another_training(folder: Path, four: list[Annotation]) -> None:
