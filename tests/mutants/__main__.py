@@ -29,7 +29,7 @@ import yaml
 
 from detector.runtime.files import write_json
 from tests.mutants.choice import ROOMS, ROOT, changed_lines, files_for, modules_of
-from tests.mutants.faults import Fault, find_faults
+from tests.mutants.faults import Fault, find_faults, is_sound
 from tests.mutants.runner import SURVIVED, Baseline, Outcome, chosen_tests, measure, try_fault, warm_up
 
 ACCEPTED = Path(__file__).with_name("accepted.yaml")
@@ -59,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.sample:
         chosen = random.Random(options.seed).sample(range(len(candidates)), min(options.sample, len(candidates)))
         candidates = [candidates[place] for place in sorted(chosen)]
+    candidates = [each for each in candidates if is_sound(each.fault, each.source)]
     if not candidates:
         print(f"no line of these rooms changed since {options.since}; --all takes all of them")
         return 0

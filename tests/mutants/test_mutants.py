@@ -8,12 +8,12 @@ import pytest
 
 from tests.mutants.__main__ import find_candidates, read_accepted
 from tests.mutants.choice import ROOMS, ROOT, files_for, lines_of_diff, modules_of, recompiled
-from tests.mutants.faults import find_faults
+from tests.mutants.faults import find_faults, is_sound
 from tests.mutants.runner import Baseline, chosen_tests
 
 
 def changes(source: str) -> list[str]:
-    return [fault.change(source).partition(" -> ")[2] for fault in find_faults(source)]
+    return [fault.change(source).partition(" -> ")[2] for fault in find_faults(source) if is_sound(fault, source)]
 
 
 @pytest.mark.parametrize(
