@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from detector.datasets import yolo
 from detector.datasets.annotation import Dataset
+from detector.datasets.faults import raise_fault
 from detector.datasets.opening import open_dataset, open_splits
 from detector.datasets.synthetic import SYNTHETIC_CLASSES
 from detector.datasets.voc import load_voc
@@ -235,3 +237,13 @@ def test_a_devkit_is_read_as_its_own_reader_does(root: Path) -> None:
 
 def test_a_real_devkit_is_read_as_its_own_reader_does(voc_root: Path) -> None:
     assert content(load_voc(voc_root, "val")) == content(open_dataset(voc_root, "val"))
+
+
+def test_a_description_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_export("ultralytics", tmp_path)
+    monkeypatch.setattr(yolo, "_MAX_YAML", (root / "data.yaml").stat().st_size - 1)
+    assert not yolo.is_yolo_yaml(root / "data.yaml")
+    with pytest.raises(ValueError, match=r"data\.yaml: is larger than \d+ bytes"):
+        yolo.read_yolo(root, [], root / "data.yaml", raise_fault)
+    monkeypatch.setattr(yolo, "_MAX_YAML", (root / "data.yaml").stat().st_size)
+    assert yolo.is_yolo_yaml(root / "data.yaml")

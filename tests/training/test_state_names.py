@@ -150,7 +150,7 @@ KEYS = [(section, key) for section, keys in CHANGES.items() for key in keys]
 
 def changed_names(section: str, key: str) -> set[str]:
     """What another value of a key must give another name."""
-    found = set()
+    found: set[str] = set()
     if key == "runtime":
         return found  # where it changes maps, these have another name, and so all that follows
     if section == "proposals":
