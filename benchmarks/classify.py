@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from benchmarks.machine import machine
 from detector.backbones.backbone import Backbone, load_backbone
 from detector.classification.views import Views, view_images
-from detector.commands.console import output_file, progress, write_json
+from detector.commands.console import progress, write_json
+from detector.commands.outputs import output_numbers
 from detector.datasets.labelled import LabelledImages, labelled_images
 from detector.datasets.voc import load_voc
 from detector.evaluation.voc import average_precision
@@ -65,7 +66,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--images", type=int, metavar="N", help="only the first N images of each list")
     parser.add_argument("--cache", type=Path, default=Path("cache/classify"), help="folder (default: cache/classify)")
-    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the numbers to FILE; - is stdout")
+    parser.add_argument("--json", type=output_numbers, metavar="FILE", help="write the numbers to FILE; - is stdout")
 
 
 def measure(options: argparse.Namespace) -> int:

@@ -19,7 +19,8 @@ from detector.classification.model import Classifier
 from detector.classification.samples import ResizedImages
 from detector.classification.training import train_classifier
 from detector.classification.views import Views
-from detector.commands.console import output_file, progress, write_json
+from detector.commands.console import progress, write_json
+from detector.commands.outputs import output_numbers
 from detector.config.classifier import ClassifierConfig, ImageConfig, NetworkConfig, TrainingConfig
 from detector.datasets.labelled import LabelledImages, labelled_objects
 from detector.datasets.voc import load_voc
@@ -51,7 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--learning-rate", type=float, default=0.005, help="at the beginning (default: 0.005)")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each kind (default: 3)")
     parser.add_argument("--work", type=Path, default=Path("cache/scratch"), help="folder (default: cache/scratch)")
-    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the numbers to FILE; - is stdout")
+    parser.add_argument("--json", type=output_numbers, metavar="FILE", help="write the numbers to FILE; - is stdout")
 
 
 def measure(options: argparse.Namespace) -> int:

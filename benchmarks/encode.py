@@ -20,7 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.machine import machine
 from detector.backbones.backbone import Backbone, load_backbone
-from detector.commands.console import output_file, progress, write_json
+from detector.commands.console import progress, write_json
+from detector.commands.outputs import output_numbers
 from detector.datasets.annotation import Dataset
 from detector.datasets.voc import load_voc
 from detector.features.mapping import choose_scales
@@ -46,7 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", type=Path, metavar="DIR", help="folder of alexnet*.safetensors and vgg16* (default: random)"
     )
-    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the numbers to FILE; - is stdout")
+    parser.add_argument("--json", type=output_numbers, metavar="FILE", help="write the numbers to FILE; - is stdout")
 
 
 def measure(options: argparse.Namespace) -> int:

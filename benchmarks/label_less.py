@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from benchmarks.cuts import Quick, Results, cut, mean_precision
 from benchmarks.machine import machine
-from detector.commands.console import cache_folder, output_file, progress
+from detector.commands.console import progress
+from detector.commands.outputs import OutputFile, begins, cache_folder
 from detector.config.detector import Config
 from detector.datasets.annotation import Dataset
 from detector.datasets.voc import VOC_CLASSES, load_voc
@@ -33,7 +34,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--voc", type=Path, required=True, metavar="ROOT", help="VOC folder, or a devkit above it")
     parser.add_argument("--split", default="train", help="a list in ImageSets/Main to cut from (default: train)")
     parser.add_argument("--cache", type=cache_folder, required=True, metavar="DIR", help="folder of cached files")
-    parser.add_argument("--results", type=output_file, required=True, metavar="FILE", help="keep the numbers in FILE")
+    parser.add_argument(
+        "--results", type=OutputFile(begins(rb"\{")), required=True, metavar="FILE", help="keep the numbers in FILE"
+    )
     parser.add_argument("--config", type=Path, default=Path("default"), help="the recipe (default: default)")
     parser.add_argument(
         "--classes", nargs="+", default=["bus", "cow", "tvmonitor"], metavar="NAME", help="default: bus cow tvmonitor"

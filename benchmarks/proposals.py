@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import iou
-from detector.commands.console import output_file, progress, write_json
+from detector.commands.console import progress, write_json
+from detector.commands.outputs import output_file, output_numbers
 from detector.datasets.annotation import Dataset
 from detector.datasets.voc import load_voc
 from detector.images.files import read_image
@@ -40,7 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--opencv-python", metavar="PYTHON", help="a Python that has opencv-contrib-python")
     parser.add_argument("--no-sizes", action="store_true", help="leave out the run over images of 0.1 to 12 megapixels")
-    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the numbers to FILE; - is stdout")
+    parser.add_argument("--json", type=output_numbers, metavar="FILE", help="write the numbers to FILE; - is stdout")
     parser.add_argument(
         "--plot", type=output_file, metavar="FILE", help="draw recall and time to FILE (extra: benchmark)"
     )

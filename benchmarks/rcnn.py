@@ -23,7 +23,8 @@ from benchmarks.crops import MEAN as NETWORKS
 from benchmarks.machine import machine
 from detector.backbones.backbone import Backbone
 from detector.boxes import Boxes
-from detector.commands.console import output_file, progress, write_json
+from detector.commands.console import progress, write_json
+from detector.commands.outputs import output_numbers
 from detector.config.detector import Config, FeatureConfig, ProposalConfig, RegressionConfig, load_config
 from detector.datasets.annotation import Dataset
 from detector.datasets.voc import load_voc
@@ -69,7 +70,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--time-boxes", type=int, default=2000, help="with so many proposals (default: 2000)")
     parser.add_argument("--time-precision", choices=kinds, default="float32", help="and this (default: float32)")
     parser.add_argument("--work", type=Path, default=Path("cache/rcnn"), metavar="DIR", help="(default: cache/rcnn)")
-    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the numbers to FILE; - is stdout")
+    parser.add_argument("--json", type=output_numbers, metavar="FILE", help="write the numbers to FILE; - is stdout")
 
 
 def measure(options: argparse.Namespace) -> int:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from detector.commands.caching import CacheBuilding, where_of
-from detector.commands.console import Parser, cache_folder, command, progress
+from detector.commands.console import Parser, command, progress
 from detector.commands.engines import add_engine_options
 from detector.commands.options import add_data_options, add_network_options, add_recipe, load_data
+from detector.commands.outputs import cache_folder
 from detector.config.detector import load_config
 from detector.runtime.places import cache_root
 

@@ -9,9 +9,10 @@ from dataclasses import replace
 from math import isnan
 from pathlib import Path
 
-from detector.commands.console import Parser, cache_folder, command, output_file
+from detector.commands.console import Parser, command
 from detector.commands.evaluating import Evaluating, detect_all
 from detector.commands.options import add_computing_options, add_data_options, data_source, load_data
+from detector.commands.outputs import OutputFile, cache_folder, is_model
 from detector.evaluation.calibration_error import calibration_error
 
 
@@ -21,7 +22,8 @@ def parser() -> Parser:
     )
     parser.add_argument("model", type=Path, metavar="MODEL", help="the model file")
     add_data_options(parser)
-    parser.add_argument("--output", type=output_file, required=True, metavar="MODEL", help="the model file to write")
+    output = OutputFile(is_model, updates="model")
+    parser.add_argument("--output", type=output, required=True, metavar="MODEL", help="the model file to write")
     parser.add_argument(
         "--cache", type=cache_folder, metavar="DIR", help="keep feature maps and proposals, as in training"
     )

@@ -7,7 +7,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from detector.commands.console import Parser, command, for_each_image, output_file
+from detector.commands.console import Parser, command, for_each_image, printable
+from detector.commands.outputs import check_outputs, output_records
 from detector.images.files import find_images
 
 
@@ -29,7 +30,7 @@ def parser() -> Parser:
         help="pixels of the shorter side, before crops are taken (default: the model's)",
     )
     parser.add_argument("--top", type=int, default=5, metavar="N", help="classes an image (default: 5)")
-    parser.add_argument("--json", type=output_file, metavar="FILE", help="write all results to FILE; - is stdout")
+    parser.add_argument("--json", type=output_records, metavar="FILE", help="write all results to FILE; - is stdout")
     parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
     return parser
 
@@ -40,6 +41,7 @@ def main() -> int:
     if options.top < 1:
         raise ValueError(f"--top must be at least 1, but is {options.top}")
     paths = find_images(options.images)
+    check_outputs(options, paths)
     from detector.classification.model import Classifier
 
     classifier = Classifier.load(options.model, options.device, options.weights)
@@ -49,7 +51,7 @@ def main() -> int:
         scores = classifier.scores([image], options.views, options.size)[0]
         classes = best(scores, classifier.class_names, options.top)
         for each in classes:
-            print(f"{path}\t{each['label']}\t{each['probability']:.3f}", file=lines)
+            print(f"{printable(path)}\t{printable(each['label'])}\t{each['probability']:.3f}", file=lines)
         return {"classes": classes}
 
     return for_each_image(paths, lambda: classify_one, options.json)

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from detector.commands.caching import CacheBuilding, where_of
-from detector.commands.console import Parser, cache_folder, command, output_file, progress, write_json
+from detector.commands.console import Parser, command, progress, write_json
 from detector.commands.engines import add_engine_options
 from detector.commands.options import add_data_options, add_network_options, load_data
+from detector.commands.outputs import OutputFile, cache_folder
 from detector.config.detector import CalibrationConfig, Config, load_config, parse_config
 from detector.datasets.annotation import Dataset
 from detector.runtime.hashing import digest
@@ -44,7 +45,10 @@ def parser() -> Parser:
     parser.add_argument("--images", type=int, metavar="N", help="only the first N images")
     parser.add_argument("--hold-out", type=int, default=5, metavar="N", help="score every Nth image (default: 5)")
     parser.add_argument(
-        "--results", type=output_file, metavar="FILE", help="keep the numbers in FILE; what is there is not redone"
+        "--results",
+        type=OutputFile(is_results),
+        metavar="FILE",
+        help="keep the numbers in FILE; what is there is not redone",
     )
     add_engine_options(parser)
     return parser
@@ -77,16 +81,21 @@ def main() -> int:
 
 
 def kept_results(path: Path | None) -> dict[str, Any]:
-    """The numbers of earlier runs; none where there is no such file. ValueError for a file of other content."""
-    if path is None or not path.exists():
+    """The numbers of earlier runs; none where there is no such file, or one of other content that is replaced."""
+    if path is None or not path.is_file() or not is_results(path):
         return {}
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not a readable JSON file: {error}") from None
-    if not isinstance(results, dict):
-        raise ValueError(f"{path}: holds no results of this command")
+    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8") or "{}")
     return results
+
+
+def is_results(path: Path) -> bool:
+    """Whether a file is empty, or holds results as this command keeps them."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8") or "{}")
+    except (ValueError, RecursionError):
+        return False
+    rows = content.values() if isinstance(content, dict) else [None]
+    return all(isinstance(each, dict) and {*each} == {"mAP", "seconds"} for each in rows)
 
 
 def changed(base: Config, changes: str) -> Config:

@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import wraps
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn, TextIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector import __version__
-from detector.commands.telling import Telling, console, verbosity
+from detector.commands.outputs import Output, check_outputs
+from detector.commands.streams import Lines, ended_in_order, flush_output, forget_output, open_streams
+from detector.commands.telling import Telling, console, printable, verbosity
 from detector.runtime import files
 from detector.runtime.json_stream import json_array
 from detector.runtime.map_images import one_line
@@ -25,6 +27,7 @@ from detector.runtime.optional import MissingPackageError
 
 USAGE_ERROR = 2
 _INTERRUPTED = 130
+_OVERWRITE = "replace files that this program did not write, too, and trainings"
 
 Handler = Callable[[Path, NDArray[np.uint8], TextIO], dict[str, Any]]
 
@@ -37,9 +40,28 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
         self.add_argument("-q", "--quiet", action=_Tell, const=logging.ERROR, help="tell nothing but errors")
         self.add_argument("-v", "--verbose", action=_Tell, const=logging.DEBUG, help="tell what takes how long, too")
+        self._outputs: dict[str, Output] = {}
+
+    def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
+        """With ``type`` one of `outputs`, there is also the option ``--overwrite``."""
+        action = super().add_argument(*names, **settings)
+        if isinstance(settings.get("type"), Output):
+            if not self._outputs:
+                super().add_argument("--overwrite", action="store_true", help=_OVERWRITE)
+            self._outputs[action.dest] = settings["type"]
+        return action
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Options, among them ``outputs``: those that name what is written, which is checked against the others."""
+        options, rest = super().parse_known_args(args, namespace)
+        if self._outputs:
+            options.outputs = self._outputs
+            if not rest:
+                check_outputs(options)
+        return options, rest
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE_ERROR, f"{self.prog}: {message}; see --help\n")
+        self.exit(USAGE_ERROR, f"{self.prog}: {printable(message)}; see --help\n")
 
 
 class _Tell(argparse.Action):
@@ -52,69 +74,23 @@ class _Tell(argparse.Action):
         verbosity.level = self.const
 
 
-def output_file(text: str) -> Path:
-    """Type of an option that names a file to write, refused before any work where it cannot be; ``-`` may be stdout."""
-    try:
-        return writable_file(Path(text))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def writable_file(path: Path) -> Path:
-    """The path itself; ValueError for a file that cannot be written. Nothing is made, and ``-`` may be stdout."""
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder, but must be a file")
-    if str(path) != "-":
-        check_writable(path, path.absolute().parent)
-    return path
-
-
-def check_writable(path: Path, folder: Path) -> None:
-    """Raise ValueError where ``path`` cannot be written, since its folder, or what there is of it, must not be."""
-    nearest = _nearest(folder)
-    if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
-        raise ValueError(f"{path} cannot be written: {nearest} is not a folder that may be written to")
-
-
-def output_folder(text: str) -> Path:
-    """Type of an option that names a folder to write to, refused before any work where it cannot be."""
-    path = Path(text)
-    try:
-        check_writable(path, path.absolute())
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return path
-
-
-def cache_folder(text: str) -> Path:
-    """Type of an option that names a folder to keep files in; one that holds all of them need not be writable."""
-    path = Path(text)
-    if not (nearest := _nearest(path.absolute())).is_dir():
-        raise argparse.ArgumentTypeError(f"{path} cannot be a folder: {nearest} is none")
-    return path
-
-
-def _nearest(folder: Path) -> Path:
-    """The folder, or the first above it, that is there; a link that leads nowhere is."""
-    return next(each for each in (folder, *folder.parents) if os.path.lexists(each))
-
-
 def run(main: Callable[[], int]) -> NoReturn:
     """Exit with the code that ``main`` returns; with 2 and one line for ValueError, OSError or a missing package.
 
     Set DETECTOR_TRACEBACK=1 to see where an error came from.
     """
+    open_streams()
     verbosity.level = logging.INFO
     logging.getLogger("detector").setLevel(logging.DEBUG)
     try:
-        with console.shown():
+        with console.shown(), ended_in_order():
             code = main()
-        sys.stdout.flush()
+        flush_output()
     except BrokenPipeError:
         # the reader of our output is gone, as in `detect.py ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        forget_output()
         code = 0
-    except (ValueError, OSError, MissingPackageError) as error:
+    except (ValueError, OSError, MemoryError, MissingPackageError) as error:
         if os.environ.get("DETECTOR_TRACEBACK"):
             raise
         report(error)
@@ -122,6 +98,10 @@ def run(main: Callable[[], int]) -> NoReturn:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = _INTERRUPTED
+    try:
+        sys.stdout.flush()
+    except OSError:  # told already
+        forget_output()
     sys.exit(code)
 
 
@@ -137,7 +117,7 @@ def command(main: Callable[[], int]) -> Callable[[], NoReturn]:
 
 def report(error: BaseException) -> None:
     """Say in one line on stderr what went wrong."""
-    print(f"error: {one_line(error)}", file=sys.stderr)
+    print(f"error: {printable(one_line(error))}", file=sys.stderr)
 
 
 def for_each_image(
@@ -155,12 +135,13 @@ def for_each_image(
     """
     from detector.images.files import read_image
 
-    lines = sys.stderr if str(json_file) == "-" else sys.stdout
+    to_stdout = str(json_file) != "-"
     handle: Handler | None = None
     failed = False
     with ExitStack() as stack:
         # records are written as they come, so that memory does not grow with the images
         records = [*also] if json_file is None else [stack.enter_context(json_array(json_file)), *also]
+        lines = cast(TextIO, Lines(sys.stdout, bool(records))) if to_stdout else sys.stderr
         for path in paths:
             try:
                 image = read_image(path)
@@ -180,12 +161,6 @@ def for_each_image(
             for add in records:
                 add({"image": str(path), "width": image.shape[1], "height": image.shape[0], **found})
     return USAGE_ERROR if failed else 0
-
-
-def printable(path: str | Path) -> str:
-    """A path as a line of results may hold it: tabs, line ends and bytes that are no UTF-8 are escaped."""
-    escaped = str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in escaped)
 
 
 def progress(items: Iterable[Any], title: str) -> Iterator[Any]:

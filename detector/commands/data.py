@@ -16,14 +16,9 @@ from typing import Any
 import numpy as np
 
 from detector.commands import next_images
-from detector.commands.console import (
-    Parser,
-    check_writable,
-    command,
-    output_file,
-    progress,
-)
+from detector.commands.console import Parser, command, printable, progress
 from detector.commands.options import add_layout_options, layout_options
+from detector.commands.outputs import OutputFile, check_outputs, check_writable
 from detector.commands.training_data import describe
 from detector.config.detector import Config, load_config
 from detector.datasets.annotation import Dataset
@@ -35,6 +30,7 @@ from detector.datasets.writing import WRITTEN_FORMATS, check_new_folder, write_d
 from detector.images.contact_sheet import contact_sheet
 from detector.images.files import WRITTEN_SUFFIXES, read_image, write_image
 from detector.images.looks import NEAR, look
+from detector.results.names import ResultFolder, is_listed
 
 _MEASURED = 3  # images
 
@@ -56,7 +52,7 @@ def parser() -> Parser:
     shown = commands.add_parser("show", help="draw images with their boxes on a sheet")
     _add_data(shown)
     shown.add_argument(
-        "--output", type=output_image, default=Path("sheet.jpg"), metavar="FILE", help="default: sheet.jpg"
+        "--output", type=OutputImage(is_listed), default="sheet.jpg", metavar="FILE", help="default: sheet.jpg"
     )
     shown.add_argument("--count", type=int, default=12, metavar="N", help="how many images (default: 12)")
     taught = commands.add_parser("next", help="tell which images to label next, and draft their boxes")
@@ -69,12 +65,14 @@ def _add_data(parser: Parser, layout: str = "--format") -> None:
     add_layout_options(parser, layout=layout)
 
 
-def output_image(text: str) -> Path:
+class OutputImage(OutputFile):
     """Type of an option that names an image to write."""
-    path = output_file(text)
-    if path.suffix.lower() not in WRITTEN_SUFFIXES:
-        raise ArgumentTypeError(f"{path}: must end in one of {', '.join(sorted(WRITTEN_SUFFIXES))}")
-    return path
+
+    def __call__(self, text: str) -> Path:
+        path = super().__call__(text)
+        if path.suffix.lower() not in WRITTEN_SUFFIXES:
+            raise ArgumentTypeError(f"{path}: must end in one of {', '.join(sorted(WRITTEN_SUFFIXES))}")
+        return path
 
 
 @command
@@ -141,7 +139,7 @@ def _print_faults(title: str, faults: list[Fault]) -> None:
     for kind in dict.fromkeys(fault.kind for fault in faults):
         for fault in faults:
             if fault.kind == kind:
-                print(f"  {fault.line} [{kind}]")
+                print(f"  {printable(fault.line)} [{kind}]")
         print(f"    remedy: {REMEDIES[kind]}")
 
 
@@ -152,7 +150,7 @@ def _print_counts(dataset: Dataset) -> None:
     print("  " + " ".join(["class".ljust(width), *columns]))
     for name, each in counts.items():
         numbers = [str(getattr(each, column)).rjust(len(column)) for column in columns]
-        print("  " + " ".join([name.ljust(width), *numbers]))
+        print("  " + " ".join([printable(name).ljust(width), *numbers]))
 
 
 def _forecast(config: Config, dataset: Dataset, sound: list[tuple[Path, Any]]) -> str:
@@ -176,6 +174,8 @@ def convert(options: Namespace) -> int:
     log_faults(str(options.data), faults, options.strict)
     if not any(map(len, datasets.values())):
         raise ValueError(f"{options.data}: no image is left")
+    if any(target in each.path.resolve().parents for dataset in datasets.values() for each in dataset):
+        raise ValueError(f"{options.folder}: holds images that are read: give another folder")
     write_dataset(datasets, options.folder, options.to, options.overwrite)
     print(f"{options.folder}: {describe([*datasets.values()])}")
     return 0
@@ -189,13 +189,14 @@ def show(options: Namespace) -> int:
     datasets = open_splits(options.data, **layout_options(options), report=faults.append)
     log_faults(str(options.data), faults, strict=False)
     images = [(split, each) for split, dataset in datasets.items() for each in dataset]
+    check_outputs(options, (each.path for _, each in images))
     rows = np.unique(np.linspace(0, len(images) - 1, min(options.count, len(images))).round().astype(int))
     tiles = (
         (read_image(each.path), each.boxes, each.labels, f"{split} {each.image_id}".strip())
         for split, each in (images[row] for row in rows)
     )
     sheet = contact_sheet(tiles, next(iter(datasets.values())).class_names)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
+    ResultFolder(options.output.parent, (), overwrite=True).take(options.output)
     write_image(options.output, sheet)
     print(f"{options.output}: {len(rows)} of {len(images)} images")
     return 0

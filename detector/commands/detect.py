@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import re
 import sys
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
-from detector.commands.console import USAGE_ERROR, Parser, command, output_file, output_folder, printable, report
+from detector.commands.console import USAGE_ERROR, Parser, command, printable, report
 from detector.commands.detect_parts import add_parts_options, check_parts_options, detect_parts
 from detector.commands.detecting import Detecting, Found, detections, record_of
 from detector.commands.engines import add_engine_options, engine_of
 from detector.commands.options import add_model_options
+from detector.commands.outputs import check_outputs, output_folder, output_records, result_folder
+from detector.commands.streams import Lines
 from detector.commands.thresholds import add_threshold_options, check_thresholds
 from detector.results.names import ResultFolder
 from detector.results.streams import STREAMS
@@ -38,15 +38,14 @@ def parser() -> Parser:
     add_model_options(parser)
     add_threshold_options(parser, "by class, where F1 was best on held-out images; 0 for a model without calibration")
     parser.add_argument("--max-detections", type=int, metavar="N", help="most detections an image (default: 100)")
-    parser.add_argument("--json", type=output_file, metavar="FILE", help="write all detections to FILE; - is stdout")
+    parser.add_argument("--json", type=output_records, metavar="FILE", help="write all detections to FILE; - is stdout")
     parser.add_argument(
-        "--output", type=output_folder, default=Path("detections"), metavar="DIR", help="folder of the results"
+        "--output", type=output_folder, default="detections", metavar="DIR", help="folder of the results"
     )
     parser.add_argument(
         "--format", type=formats, default=(), metavar="F,...", help=f"write to the folder: {', '.join(FORMATS)}"
     )
     parser.add_argument("--no-drawing", dest="drawing", action="store_false", help="draw no copies of the images")
-    parser.add_argument("--overwrite", action="store_true", help="replace files that this program did not write, too")
     parser.add_argument("--profile", action="store_true", help="tell on stderr where the time of each image went")
     add_engine_options(parser)
     add_parts_options(parser)
@@ -75,14 +74,8 @@ def main() -> int:
     writes_images = options.drawing or not set(options.format) <= set(STREAMS)
     # a list is not held in memory for what no image is written next to
     images = [] if options.list is not None and not writes_images else list(map(Path, names))
-    inputs = [*images, *map(Path, options.model or ()), *map(Path, filter(None, options.weights or ()))]
-    if options.list is not None:
-        inputs.append(options.list)
-    if options.json is not None:
-        check_json(options.json, inputs, options.overwrite)
-    if options.json is not None and str(options.json) != "-":
-        inputs.append(options.json)  # nor do results replace each other
-    folder = ResultFolder(options.output, inputs, options.overwrite)
+    check_outputs(options, images)
+    folder = result_folder(options, "output", images)
     with ExitStack() as stack:
         run = Run(options, folder)
         # records are written as they come, so that memory does not grow with the images
@@ -92,6 +85,8 @@ def main() -> int:
             if name in STREAMS:
                 file, write = STREAMS[name]
                 run.streams.append(stack.enter_context(write(folder.fixed(file), run.class_names)))
+        if str(options.json) != "-":
+            run.lines = cast(TextIO, Lines(sys.stdout, bool(run.streams)))
         in_process = isinstance(engine, Threads)
         if in_process and len(names) == 1:
             engine = InTurn()
@@ -112,19 +107,6 @@ def check_options(options: Namespace) -> None:
     check_parts_options(options)
 
 
-def check_json(path: Path, inputs: list[Path], overwrite: bool) -> None:
-    """Raise ValueError where ``--json`` would replace an input, or a file that is no JSON of this program."""
-    if str(path) == "-" or not path.is_file():
-        return
-    if os.path.realpath(path) in {os.path.realpath(each) for each in inputs}:
-        raise ValueError(f"--json {path} would replace what is read")
-    with path.open("rb") as file:
-        start = file.read(1 << 16)
-    ours = rb'\[(\]\s*$|\n  \{\n    "image": .*\n    "width": \d+,\n    "height": \d+,\n)|$'
-    if not overwrite and not re.match(ours, start):
-        raise ValueError(f"--json {path} is there, and not written by this program; say --overwrite to replace it")
-
-
 @dataclass
 class Run:
     """What one call writes of every image; class_names are known when something was found."""
@@ -133,6 +115,7 @@ class Run:
     folder: ResultFolder
     class_names: list[str] = field(default_factory=list)
     streams: list[Callable[[Mapping[str, Any]], None]] = field(default_factory=list)
+    lines: TextIO = field(default_factory=lambda: sys.stderr)
 
     def take(self, name: str, found: Found | Failure) -> bool:
         """Tell and write what is found in an image; whether that went well, which costs this image alone."""
@@ -156,10 +139,9 @@ class Run:
         told = printable(name)
         if found.note:
             print(f"{told}: nothing found; {found.note}", file=sys.stderr)
-        lines = sys.stderr if str(self.options.json) == "-" else sys.stdout
         for item in found.detections.to_records():
             corners = "\t".join(f"{corner:.1f}" for corner in item["box"])  # type: ignore[union-attr]
-            print(f"{told}\t{item['label']}\t{item['score']:.3f}\t{corners}", file=lines)
+            print(f"{told}\t{printable(str(item['label']))}\t{item['score']:.3f}\t{corners}", file=self.lines)
         with stage_times() as times:
             drawn = self.write_files(name, found)
         where = "" if drawn is None else f", drawn in {printable(drawn)}"

@@ -7,9 +7,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from detector.commands.console import USAGE_ERROR, Parser, output_folder, progress, report
+from detector.commands.console import USAGE_ERROR, Parser, progress, report
 from detector.commands.detecting import Detecting, detections, record_of
 from detector.commands.image_names import ImageNames
+from detector.commands.outputs import output_folder
 from detector.commands.telling import verbosity
 from detector.results.parts import WRITERS, open_parts
 from detector.runtime.hashing import digest

@@ -12,7 +12,7 @@ from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detector.commands.console import Parser, cache_folder, command, output_file, output_folder, write_json
+from detector.commands.console import Parser, command, printable, write_json
 from detector.commands.engines import add_engine_options, engine_of
 from detector.commands.evaluating import Evaluated, Evaluating, detect_all
 from detector.commands.evaluation_state import state_of
@@ -23,14 +23,15 @@ from detector.commands.options import (
     load_data,
     split_name,
 )
-from detector.commands.report import known_coverage, make_report, prepare_report
+from detector.commands.outputs import cache_folder, check_writable, output_folder, output_numbers, result_folder
+from detector.commands.report import known_coverage, make_report, prepare_report, report_folder
 from detector.commands.thresholds import add_threshold_options, check_thresholds, thresholds
 from detector.datasets.annotation import Dataset
 from detector.evaluation.calibration_error import probability_bins
 from detector.evaluation.coco_metric import CocoResult, evaluate_coco
 from detector.evaluation.image_matching import sum_matches
 from detector.evaluation.outcomes import gather_outcomes
-from detector.evaluation.result_files import check_image_ids, read_detections, write_detections
+from detector.evaluation.result_files import check_image_ids, file_names, read_detections, write_detections
 from detector.evaluation.voc import ClassDetections, VocResult, by_class, evaluate_voc
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def parser() -> Parser:
         default="voc07",
         help="VOC's 11 points (default) or area, or COCO's",
     )
-    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the numbers to FILE; - is stdout")
+    parser.add_argument("--json", type=output_numbers, metavar="FILE", help="write the numbers to FILE; - is stdout")
     parser.add_argument("--save-detections", type=output_folder, metavar="DIR", help="write comp4_det files to DIR")
     parser.add_argument(
         "--report", type=output_folder, metavar="DIR", help="write a report to look at, and its numbers, to DIR"
@@ -78,7 +79,8 @@ def main() -> int:
     known = detector.class_names if detector else None
     checked = {"open_images": detector is not None, "need_objects": options.classes is not None}
     dataset = load_data(options, known, **checked, default_split="val")
-    baseline = prepare_report(options, dataset) if options.report is not None else None
+    folder = report_folder(options, "report", dataset) if options.report is not None else None
+    baseline = prepare_report(options, dataset) if folder is not None else None
     split = split_name(options)
     evaluated = Evaluated()
     if detector is None:
@@ -103,12 +105,12 @@ def main() -> int:
         record(detector, result, dataset, options)
     if options.json is not None:
         write_json(options.json, numbers)
-    if options.report is not None:
+    if folder is not None:
         made = made_by(detector, evaluated, options)
         coverage = evaluated.coverage or known_coverage(options.proposals, dataset)
         outcomes = gather_outcomes(detections, dataset, dataset.class_names)
         explain = detector.explain if detector is not None else None
-        make_report(options.report, [outcomes], dataset, options, coverage, made, baseline, (), explain, chances)
+        make_report(folder, [outcomes], dataset, options, coverage, made, baseline, (), explain, chances)
     return 0
 
 
@@ -117,6 +119,8 @@ def check_options(options: Namespace) -> None:
     data_source(options)
     if options.record and len(options.model or []) != 1:
         raise ValueError("--record needs one --model, the file to note the result in")
+    if options.record:
+        check_writable(options.model[0], options.model[0].resolve().parent)
     if options.record and not options.mirror:
         raise ValueError("--record notes what the model itself reaches, and goes without --no-mirror")
     if options.model and options.detections:
@@ -132,7 +136,7 @@ def check_options(options: Namespace) -> None:
 def print_numbers(result: VocResult | CocoResult, numbers: dict[str, object], metric: str, dataset: Dataset) -> None:
     """A line a class, their mean, and what else there is."""
     for name, value in result.AP.items():
-        print(f"{name:<12} {100 * value:5.1f}")
+        print(f"{printable(name):<12} {100 * value:5.1f}")
     print(f"{'mAP':<12} {100 * result.mAP:5.1f}   ({metric}, {result.images} images of {dataset.name})")
     for name in ("AP50", "AP75", "AP_small", "AP_medium", "AP_large"):
         if isinstance(number := numbers.get(name), float):
@@ -176,6 +180,9 @@ def detect(detector: Ensemble, dataset: Dataset, options: Namespace, split: str)
         check_image_ids(image_ids)
     if not set(detector.class_names) & set(dataset.class_names):
         raise ValueError(f"none of the model's classes ({', '.join(detector.class_names)}) is among those to evaluate")
+    if options.save_detections is not None:
+        files = result_folder(options, "save_detections", [each.path for each in dataset])
+        files.check(names := file_names(split, detector.class_names))
     least = thresholds(options, detector)
     # boxes that were computed elsewhere need no watching
     watched = options.report is not None and options.proposals is None
@@ -184,6 +191,8 @@ def detect(detector: Ensemble, dataset: Dataset, options: Namespace, split: str)
     evaluating = Evaluating(options, least, dataset.class_names, watched)
     evaluated = detect_all(evaluating, detector, dataset, engine_of(options), state, needs_boxes)
     if options.save_detections is not None:
+        for name in names:
+            files.fixed(name)
         write_detections(options.save_detections, split, image_ids, evaluated.found)
     state.remove()
     return evaluated

@@ -9,13 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from detector.commands.console import Handler, Parser, command, for_each_image, output_file, output_folder
+from detector.commands.console import Handler, Parser, command, for_each_image, printable
 from detector.commands.options import add_model_options
+from detector.commands.outputs import check_outputs, output_folder, output_records, result_folder
 from detector.commands.thresholds import number
 
 if TYPE_CHECKING:
     from detector.ensemble import Ensemble
     from detector.explanation.evidence import Evidence
+    from detector.results.names import ResultFolder
 
 
 def parser() -> Parser:
@@ -26,11 +28,11 @@ def parser() -> Parser:
     parser.add_argument("--max-detections", type=int, metavar="N", help="most detections an image (default: 100)")
     parser.add_argument("--box", type=corners, metavar="X1,Y1,X2,Y2", help="ask about this box, too, found or not")
     parser.add_argument("--class", dest="class_name", metavar="NAME", help="of --box: as an object of this class")
-    parser.add_argument("--json", type=output_file, metavar="FILE", help="write all evidence to FILE; - is stdout")
+    parser.add_argument("--json", type=output_records, metavar="FILE", help="write all evidence to FILE; - is stdout")
     parser.add_argument(
         "--output",
         type=output_folder,
-        default=Path("explanations"),
+        default="explanations",
         metavar="DIR",
         help="folder of the panels, one a detection",
     )
@@ -58,24 +60,22 @@ def main() -> int:
     from detector.images.files import find_images
 
     paths = find_images(options.images)
-    taken = {path.resolve() for path in paths}
+    check_outputs(options, paths)
+    folder = result_folder(options, "output", paths)
 
     def prepare() -> Handler:
         from detector.ensemble import load_ensemble
 
         ensemble = load_ensemble(options.model, options.device, options.weights, options.mirror, options.runtime)
-        return partial(explain_one, ensemble, taken, options)
+        return partial(explain_one, ensemble, folder, options)
 
     return for_each_image(paths, prepare, options.json)
 
 
 def explain_one(
-    ensemble: Ensemble, taken: set[Path], options: argparse.Namespace, path: Path, image: Any, lines: TextIO
+    ensemble: Ensemble, folder: ResultFolder, options: argparse.Namespace, path: Path, image: Any, lines: TextIO
 ) -> dict[str, Any]:
-    """Explain what is found in one image, and the box that was asked for; return it for the JSON.
-
-    ``taken``: files that no panel may replace, to which the panels are added.
-    """
+    """Explain what is found in one image, and the box that was asked for; return it for the JSON."""
     from detector.explanation.explainer import Explainer
 
     explainer = Explainer(ensemble.detectors, image)
@@ -90,12 +90,12 @@ def explain_one(
     record["detections"] = [item | each.to_record() for item, each in zip(found.to_records(), evidence, strict=True)]
     panels += [(str(number), each, "") for number, each in enumerate(evidence, start=1)]
     for name, each, sentence in panels:
-        panel = unused(options.output / f"{path.stem}-{name}.png", taken)
+        (panel,) = folder.numbered(f"{path.stem}-{name}", ["*.png"])
         write_panel(panel, image, each, ensemble.class_names.index(each.class_name), sentence)
         box = "\t".join(f"{corner:.1f}" for corner in each.box)
-        words = [path, each.class_name, f"{each.score:.3f}", box, panel, *filter(None, [sentence])]
-        print(*words, sep="\t", file=lines)
-    print(f"{path}: {len(found)} found, explained in {options.output}", file=sys.stderr)
+        words = [printable(path), printable(each.class_name), f"{each.score:.3f}", box, printable(panel)]
+        print(*words, *map(printable, filter(None, [sentence])), sep="\t", file=lines)
+    print(f"{printable(path)}: {len(found)} found, explained in {printable(options.output)}", file=sys.stderr)
     return record
 
 
@@ -104,15 +104,4 @@ def write_panel(path: Path, image: Any, evidence: Evidence, label: int, sentence
     from detector.images.drawing import class_colour
     from detector.images.files import write_image
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_image(path, draw_panel(image, evidence, class_colour(label), sentence))
-
-
-def unused(path: Path, taken: set[Path]) -> Path:
-    """A file name that is not ``taken`` yet, this one if may be; it is from now on."""
-    candidate, number = path, 1
-    while candidate.resolve() in taken:
-        number += 1
-        candidate = path.with_name(f"{path.stem}_{number}{path.suffix}")
-    taken.add(candidate.resolve())
-    return candidate

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import clip
-from detector.commands.console import Parser, cache_folder, output_folder, printable, progress, report
+from detector.commands.console import Parser, printable, progress, report
 from detector.commands.options import add_computing_options
+from detector.commands.outputs import cache_folder, output_folder
 from detector.commands.thresholds import add_threshold_options, check_thresholds, default_thresholds, thresholds
 from detector.datasets.annotation import Annotation, Dataset
 from detector.datasets.writing import WRITTEN_FORMATS, check_new_folder, write_dataset
@@ -47,7 +48,6 @@ def add_options(parser: Parser) -> None:
         metavar="DIR",
         help="the folder to write images and drafts to (default: to-label)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace what the folder holds")
     parser.add_argument(
         "--cache", type=cache_folder, metavar="DIR", help="folder of cached features (default: one in the user's cache)"
     )

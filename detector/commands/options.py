@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from detector.boxes import Boxes
 from detector.commands.console import Parser
+from detector.commands.outputs import check_outputs
 from detector.datasets.annotation import Dataset
 from detector.datasets.records import FORMATS
 from detector.runtime.processor import Runtime
@@ -151,13 +152,15 @@ def load_data(
     from detector.datasets.check import load_checked
     from detector.images.files import image_size
 
-    return load_checked(
+    dataset = load_checked(
         **data_source(options),
         class_names=options.classes or class_names,
         image_size=image_size if open_images else None,
         need_objects=need_objects,
         default_split=default_split,
     )
+    check_outputs(options, (each.path for each in dataset))
+    return dataset
 
 
 def precomputed_boxes(path: Path | None) -> Mapping[str, Boxes] | None:

@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from detector import __version__
-from detector.commands.console import Parser, command, output_folder
+from detector.commands.console import Parser, command
 from detector.commands.options import add_data_options, data_source, load_data, precomputed_boxes, split_name
+from detector.commands.outputs import output_folder, result_folder
 from detector.datasets.annotation import Dataset
 from detector.evaluation.coco_results import CocoIds, coco_ids, plain_ids, read_coco_results
 from detector.evaluation.coverage import Coverage, cover, gather_coverage
 from detector.evaluation.outcomes import Outcomes, gather_outcomes
 from detector.evaluation.result_files import read_detections
 from detector.evaluation.voc import ClassDetections, Metric
+from detector.results.names import ResultFolder
 from detector.runtime.optional import optional
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ def main() -> int:
     data_source(options)
     need_objects = options.classes is not None
     dataset = load_data(options, open_images=False, need_objects=need_objects, default_split="val")
+    folder = report_folder(options, "output", dataset)
     baseline = prepare_report(options, dataset)
     split = split_name(options)
     ids = ids_of(options, dataset)
@@ -70,9 +73,20 @@ def main() -> int:
     ]
     names = tuple(map(str, options.runs))
     coverage = known_coverage(options.proposals, dataset)
-    path = make_report(options.output, found, dataset, options, coverage, {"detections": names[-1]}, baseline, names)
+    path = make_report(folder, found, dataset, options, coverage, {"detections": names[-1]}, baseline, names)
     print(path)
     return 0
+
+
+def report_folder(options: Namespace, name: str, dataset: Dataset) -> ResultFolder:
+    """The folder of a report that an option names; ValueError where the files of a report cannot be written there."""
+    from detector.report.write import REPORT_FILES
+
+    runs: list[Path] = getattr(options, "runs", [])
+    read = [each.path for each in dataset] + [file for run in runs if run.is_dir() for file in run.iterdir()]
+    folder = result_folder(options, name, read)
+    folder.check(REPORT_FILES)
+    return folder
 
 
 def prepare_report(options: Namespace, dataset: Dataset) -> dict[str, Any] | None:
@@ -97,7 +111,7 @@ def known_coverage(proposals: Path | None, dataset: Dataset) -> Coverage | None:
 
 
 def make_report(
-    directory: Path,
+    folder: ResultFolder,
     runs: Sequence[Outcomes],
     dataset: Dataset,
     options: Namespace,
@@ -111,16 +125,18 @@ def make_report(
     """Write the report on one run, or on the second of two called ``names``; the path of its page."""
     from detector.evaluation.comparison import compare
     from detector.report.run import Run, analyse
-    from detector.report.write import write_report
+    from detector.report.write import REPORT_FILES, write_report
 
+    for name in REPORT_FILES:
+        folder.fixed(name)
     paths = tuple(each.path for each in dataset)
     made = {"command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), **circumstances, **machine()}
     ids = ids_of(options, dataset)
     analysis = analyse(Run(runs[-1], options.metric, dataset.name, paths, ids, coverage, made, probabilities))
     if len(runs) < 2:
-        return write_report(directory, analysis, explain, baseline)
+        return write_report(folder.folder, analysis, explain, baseline)
     return write_report(
-        directory, analysis, explain, baseline, compare(runs[0], runs[1], options.metric), (names[0], names[1])
+        folder.folder, analysis, explain, baseline, compare(runs[0], runs[1], options.metric), (names[0], names[1])
     )
 
 

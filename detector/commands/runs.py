@@ -13,7 +13,7 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from detector.commands.console import check_writable
+from detector.commands.outputs import check_writable
 from detector.model_file import MODEL_NAME
 from detector.runtime.files import write_json
 from detector.runtime.places import slug
@@ -134,7 +134,7 @@ def _read(marker: Path) -> tuple[dict[str, str], list[str]]:
     try:
         content = json.loads(marker.read_text(encoding="utf-8"))
         return dict(content["settings"]), [str(name) for name in content["trained"]]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}, []  # damaged: equal to no settings
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -18,6 +19,12 @@ FIRST_SECONDS = 10.0
 SECONDS = 30.0
 
 _log = logging.getLogger(__name__)
+
+
+def printable(name: str | Path) -> str:
+    """A path or name as a line of results may hold it: tabs, line ends and bytes that are no UTF-8 are escaped."""
+    escaped = str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in escaped)
 
 
 class Verbosity(logging.Filter):
@@ -65,7 +72,7 @@ class Console(logging.Handler):
         if self._held is not None and record.levelno < logging.WARNING:
             self._held.append(record)
         else:
-            tqdm.write(self.format(record), file=sys.stderr)
+            tqdm.write("\n".join(map(printable, self.format(record).split("\n"))), file=sys.stderr)
 
     def begin(self) -> None:
         """Show what was held back, and from now on hold back nothing."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detector.commands.caching import CacheBuilding, where_of
-from detector.commands.console import Parser, cache_folder, command, output_file, progress, writable_file
+from detector.commands.console import Parser, command, progress
 from detector.commands.engines import add_engine_options
 from detector.commands.options import (
     add_data_options,
@@ -24,9 +24,10 @@ from detector.commands.options import (
     load_data,
     precomputed_boxes,
 )
+from detector.commands.outputs import OutputFile, cache_folder, is_model, output_folder, writable_file
 from detector.commands.runs import is_model_file
 from detector.commands.telling import verbosity
-from detector.commands.training_data import dry_run, write_held_out
+from detector.commands.training_data import dry_run, lists_folder, write_held_out
 from detector.commands.training_run import build_steps, cache_directory, train_in_folder
 from detector.config.detector import load_config
 
@@ -47,11 +48,10 @@ def parser() -> Parser:
     )
     parser.add_argument(
         "--output",
-        type=model_or_folder,
+        type=ModelOrFolder(is_model, updates="model"),
         metavar="PATH",
         help="a model file, NAME.safetensors, or a folder for model, numbers and log (default: runs/DATA-DATE)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace the training that --output DIR holds")
     parser.add_argument(
         "--learning-curve", action="store_true", help="also learn from a quarter and a half: would more images help?"
     )
@@ -104,13 +104,19 @@ def writes_model(options: Namespace) -> bool:
     """
     output: Path | None = options.output
     spelled_out = options.config is not None and options.cache is not None and options.data is None
-    of_folder = options.overwrite or options.learning_curve
-    return is_model_file(output) or (output is not None and spelled_out and not of_folder and not output.is_dir())
+    if output is None or is_model_file(output):
+        return output is not None
+    of_folder = options.learning_curve or (options.overwrite and not output.is_file())
+    return spelled_out and not of_folder and not output.is_dir()
 
 
-def model_or_folder(text: str) -> Path:
-    """Type of the option that names a model file to write, as `output_file`, or a folder."""
-    return output_file(text) if is_model_file(Path(text)) else Path(text)
+class ModelOrFolder(OutputFile):
+    """Type of the option that names a model file to write, or a folder."""
+
+    def __call__(self, text: str) -> Path:
+        # a model file may be there that was written under another ending
+        is_file = is_model_file(Path(text)) or Path(text).is_file()
+        return super().__call__(text) if is_file else output_folder(text)
 
 
 def check_options(options: Namespace) -> None:
@@ -129,8 +135,8 @@ def check_options(options: Namespace) -> None:
         raise ValueError("--dry-run goes with a CONFIG to train by")
     if changes and options.output is None:
         raise ValueError("--output is needed: the model file to write")
-    if (changes or is_model_file(options.output)) and (options.overwrite or options.learning_curve):
-        raise ValueError("--overwrite and --learning-curve go with a training into a folder")
+    if (changes or is_model_file(options.output)) and options.learning_curve:
+        raise ValueError("--learning-curve goes with a training into a folder")
 
 
 def from_recipe(options: Namespace) -> Detector:
@@ -139,11 +145,12 @@ def from_recipe(options: Namespace) -> Detector:
     from detector.training.one_call import recorded
     from detector.training.train import train
 
+    lists = lists_folder(options, options.output.with_name(f"{options.output.name}-lists"), dataset)
     start = time.monotonic()
     build = CacheBuilding(config, cache_directory(options), options.device, options.proposals)
     where = where_of(options, build)
     detector = recorded(train(config, dataset, dataset.class_names, build(), progress, where=where), dataset, start)
-    for path in write_held_out(options, dataset, options.output.with_name(f"{options.output.name}-lists")):
+    for path in write_held_out(options, dataset, lists):
         print(path)
     return detector
 

@@ -12,8 +12,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from detector.commands.console import Parser, cache_folder, command, output_file, progress
+from detector.commands.console import Parser, command, progress
 from detector.commands.options import add_recipe
+from detector.commands.outputs import cache_folder, check_outputs, output_model
 from detector.datasets.check import load_checked
 from detector.datasets.folders import load_checked_folders
 from detector.datasets.labelled import LabelledImages, labelled_images, labelled_objects
@@ -37,7 +38,7 @@ def parser() -> Parser:
         metavar="DIR",
         help="folder of resized images and the training's state",
     )
-    parser.add_argument("--output", type=output_file, required=True, metavar="MODEL", help="the model file to write")
+    parser.add_argument("--output", type=output_model, required=True, metavar="MODEL", help="the model file to write")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="the backbone's weights, in place of those named")
     parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
     return parser
@@ -51,6 +52,7 @@ def main() -> int:
 
     config = load_classifier_config(options.config, options.weights)
     samples = load_samples(options)
+    check_outputs(options, samples.paths)
     from detector.classification.samples import ResizedImages
     from detector.classification.training import train_classifier, untrained
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from detector.commands.console import progress
 from detector.commands.options import data_source, layout_options, load_data, precomputed_boxes
+from detector.commands.outputs import check_writable
 from detector.config.detector import Config, load_config
 from detector.datasets.annotation import Annotation, Dataset
 from detector.datasets.check import load_checked_splits, log_faults
@@ -20,6 +21,7 @@ from detector.datasets.faults import Fault, Kind
 from detector.datasets.opening import open_splits
 from detector.datasets.splitting import write_lists
 from detector.images.files import image_size, read_image
+from detector.results.names import ResultFolder
 
 
 def dry_run(options: Namespace) -> int:
@@ -43,8 +45,17 @@ def dry_run(options: Namespace) -> int:
     return 0
 
 
-def write_held_out(options: Namespace, train: Dataset, folder: Path) -> list[Path]:
-    """Into ``folder``, the lists of the images that --hold-out kept and of the others; --split takes them.
+def lists_folder(options: Namespace, folder: Path, train: Dataset) -> ResultFolder:
+    """The folder of the lists of `write_held_out`; ValueError where they cannot be written there."""
+    lists = ResultFolder(folder, [each.path for each in train], options.overwrite)
+    if options.hold_out is not None:
+        check_writable(folder, folder.absolute())
+        lists.check(f"{name}.txt" for name in ("train", "val"))
+    return lists
+
+
+def write_held_out(options: Namespace, train: Dataset, lists: ResultFolder) -> list[Path]:
+    """Into ``lists``, those of the images that --hold-out kept and of the others; --split takes them.
 
     Nothing where no part was held out.
     """
@@ -52,7 +63,10 @@ def write_held_out(options: Namespace, train: Dataset, folder: Path) -> list[Pat
         return []
     layout = layout_options(options)
     datasets = open_splits(options.data, **layout, class_names=options.classes, report=lambda fault: None)
-    return write_lists(folder, {"train": train, **{name: datasets[name] for name in ("val",) if name in datasets}})
+    splits = {"train": train, **{name: datasets[name] for name in ("val",) if name in datasets}}
+    for name in splits:
+        lists.fixed(f"{name}.txt")
+    return write_lists(lists.folder, splits)
 
 
 def describe(datasets: list[Dataset]) -> str:

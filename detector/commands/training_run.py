@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detector.commands.caching import CacheBuilding, where_of
-from detector.commands.console import check_writable, write_json
+from detector.commands.console import write_json
 from detector.commands.options import load_data
+from detector.commands.outputs import check_folder, check_writable
 from detector.commands.run_data import cache_directory, data_path, load_held_out, settings_of
 from detector.commands.run_files import (
     Card,
@@ -28,6 +29,7 @@ from detector.commands.training_data import write_held_out
 from detector.config.detector import CalibrationConfig, Config, load_config
 from detector.datasets.annotation import Annotation, Dataset
 from detector.model_file import MODEL_NAME
+from detector.results.names import ResultFolder
 from detector.runtime.files import write_text
 from detector.runtime.optional import MissingPackageError
 from detector.runtime.progress import Estimate, Progress, Stage
@@ -71,6 +73,8 @@ def train_in_folder(options: Namespace, build_steps: Callable[[Namespace, Config
             raise ValueError("--learning-curve needs held-out images: with --data, --hold-out 0.2 makes some")
         settings = settings_of(config, options, dataset, held_out)
         run = choose_run(options.output, data_path(options), settings, options.overwrite)
+        if run.fresh:
+            check_folder(options, run.folder, [each.path for each in dataset])
         steps = build_steps(options, config)  # what cannot be built is told before anything is written
         with started(run, memory) as note:
             if not run.fresh:
@@ -78,7 +82,7 @@ def train_in_folder(options: Namespace, build_steps: Callable[[Namespace, Config
             write_text(run.folder / CONFIG, recipe_text(config))
             write_json(run.folder / ENVIRONMENT, describe_environment())
             detector, result, curve = train_and_measure(run, steps, dataset, held_out, options.learning_curve)
-            write_held_out(options, dataset, run.folder / "lists")
+            write_held_out(options, dataset, ResultFolder(run.folder / "lists", (), overwrite=True))
             summary = write_results(run, detector, dataset, result, curve)
             note(summary)
             run.finish()
@@ -206,6 +210,14 @@ def report_on(folder: Path, images: Dataset, found: Sequence[Detections]) -> Non
     outcomes = gather_outcomes(by_class([each.image_id for each in images], found), images, images.class_names)
     options = Namespace(metric="voc07", coco=None, data=None)
     try:
-        make_report(folder / "report", [outcomes], images, options, None, {"model": str(folder)}, None)
+        make_report(
+            ResultFolder(folder / "report", (), overwrite=True),
+            [outcomes],
+            images,
+            options,
+            None,
+            {"model": str(folder)},
+            None,
+        )
     except MissingPackageError as error:
         _log.info("no report: %s", error)

@@ -6,9 +6,14 @@ python tools/train_svm.py CONFIG --tuned LAYERS ...
 
 from __future__ import annotations
 
-from detector.commands.console import Parser, cache_folder, command, output_file, progress
+from detector.commands.console import Parser, command, progress
 from detector.commands.options import add_data_options, add_network_options, add_recipe, load_data, precomputed_boxes
+from detector.commands.outputs import cache_folder, output_model
 from detector.config.detector import load_config
+from detector.runtime.files import write_arrays
+
+LAYERS = "spp-layers 1"
+"""What files of layers are marked with."""
 
 
 def parser() -> Parser:
@@ -24,7 +29,7 @@ def parser() -> Parser:
         help="the first layer that learns, such as features.10 of alexnet",
     )
     parser.add_argument("--cache", type=cache_folder, required=True, metavar="DIR", help="folder of the cached files")
-    parser.add_argument("--output", type=output_file, required=True, metavar="LAYERS", help="the file to write")
+    parser.add_argument("--output", type=output_model, required=True, metavar="LAYERS", help="the file to write")
     return parser
 
 
@@ -33,17 +38,12 @@ def main() -> int:
     options = parser().parse_args()
     config = load_config(options.config, options.weights, runtime=options.runtime)
     dataset = load_data(options)
-    from safetensors.torch import save
-
-    from detector.runtime.files import replacing
     from detector.training.network_tuning import tune_network
 
     precomputed = precomputed_boxes(options.proposals)
     layers = tune_network(
         config, dataset, len(dataset.class_names), options.first, options.cache, options.device, progress, precomputed
     )
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(options.output) as temporary:
-        temporary.write_bytes(save(layers))
+    write_arrays(options.output, {name: tensor.numpy() for name, tensor in layers.items()}, {"format": LAYERS})
     print(f"{options.output}: {config.features.backbone}, from {options.first} on, {len(layers)} tensors")
     return 0

@@ -32,6 +32,8 @@ def write_dataset(splits: Splits, folder: Path, format_name: str, overwrite: boo
     ``overwrite`` is not set, OSError where it cannot be written, and ValueError where it would not read back.
     """
     folder = Path(folder)
+    if folder.is_symlink():  # what a link leads to is replaced, not the link
+        folder = Path(os.path.realpath(folder))
     write = _WRITERS[format_name]
     names = file_names(splits)
     with _replacing_folder(folder, overwrite) as temporary:

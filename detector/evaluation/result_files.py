@@ -6,7 +6,7 @@ Corners in the files are 1-based and inclusive (see `detector.boxes.to_one_based
 from __future__ import annotations
 
 import logging
-import math
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from detector.evaluation.voc import ClassDetections
 from detector.runtime.files import replacing
 
 _MOST_WARNINGS = 20
+_GREATEST = 1e30
+"""Of numbers, which NaN does not reach: what fits into float32."""
 _log = logging.getLogger(__name__)
 
 
@@ -36,7 +38,7 @@ def write_detections(
     if any(each.class_names != class_names for each in detections):
         raise ValueError("detections must share their class names")
     check_image_ids(image_ids)
-    paths = [_path(Path(directory), split, name) for name in class_names]
+    paths = [Path(directory) / name for name in file_names(split, class_names)]
     Path(directory).mkdir(parents=True, exist_ok=True)
     lines: list[list[str]] = [[] for _ in class_names]
     for image_id, each in zip(image_ids, detections, strict=True):
@@ -67,7 +69,7 @@ def read_detections(directory: Path | str, split: str, class_names: Sequence[str
     directory = Path(directory)
     if not directory.is_dir():
         raise FileNotFoundError(f"{directory}: no such folder")
-    paths = {name: _path(directory, split, name) for name in class_names}
+    paths = {name: directory / file for name, file in zip(class_names, file_names(split, class_names), strict=True)}
     if not any(path.is_file() for path in paths.values()):
         raise FileNotFoundError(f"{directory}: holds no comp4_det_{split}_<class>.txt of a class to evaluate")
     faults: list[str] = []
@@ -79,11 +81,14 @@ def read_detections(directory: Path | str, split: str, class_names: Sequence[str
     return found
 
 
-def _path(directory: Path, split: str, class_name: str) -> Path:
-    name = f"comp4_det_{split}_{class_name}.txt"
-    if Path(name).name != name:
-        raise ValueError(f"split and class names must fit in a file name, but got {split!r} and {class_name!r}")
-    return directory / name
+def file_names(split: str, class_names: Iterable[str]) -> list[str]:
+    """The names of the files of classes; ValueError for a name that no file can have."""
+    names = []
+    for class_name in class_names:
+        names.append(name := f"comp4_det_{split}_{class_name}.txt")
+        if Path(name).name != name or "\0" in name or len(os.fsencode(name)) > 255:
+            raise ValueError(f"split and class names must fit in a file name, but got {split!r} and {class_name!r}")
+    return names
 
 
 def _read_file(path: Path, faults: list[str]) -> ClassDetections:
@@ -113,7 +118,7 @@ def _parse(fields: list[str]) -> list[float]:
     if len(fields) != 6:
         raise ValueError(f"a line must have 6 columns, image_id score x1 y1 x2 y2, but got {len(fields)}")
     numbers = [float(field) for field in fields[1:]]
-    if not all(map(math.isfinite, numbers)):
+    if not all(abs(number) <= _GREATEST for number in numbers):
         raise ValueError(f"numbers must be finite, but got {' '.join(fields[1:])}")
     return numbers
 

@@ -21,6 +21,7 @@ from detector.runtime.files import replacing
 
 MOST_BYTES = 10_000_000
 _RESERVE = 200_000
+REPORT_FILES = ("report.html", "metrics.json", "metrics.csv", "errors.csv", "detections.json")
 EXPLAINED_IMAGES, EXPLAINED = 20, 120
 """Images, and false detections in them, whose evidence is in a report: the network has to run again on each image."""
 
@@ -50,7 +51,7 @@ def write_report(
     comparison: Comparison | None = None,
     names: tuple[str, str] = ("A", "B"),
 ) -> Path:
-    """Write report.html, metrics.json, metrics.csv, errors.csv and detections.json; the page's path.
+    """Write `REPORT_FILES`; the page's path.
 
     explain: gives evidence of the false detections that are shown. baseline: the content of another metrics.json.
     comparison: of an earlier run to this one, called ``names``. The folder is made where it is missing.

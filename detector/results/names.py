@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 _OURS = ".spp-detect"
-_LONGEST_NAME = 255  # bytes, on all common file systems
+LONGEST_NAME = 255
+"""Bytes, on all common file systems."""
 _NUMBERS = 32
 """Bytes that are left for a number and an ending."""
 
@@ -23,8 +24,7 @@ class ResultFolder:
         self.folder = folder
         self._overwrite = overwrite
         self._taken = {os.path.realpath(path) for path in inputs}
-        list_of_ours = folder / _OURS
-        self._ours = set(os.fsdecode(list_of_ours.read_bytes()).split("\0")) if list_of_ours.is_file() else set()
+        self._ours = _listed(folder)
 
     def may_write(self, path: Path) -> bool:
         """Whether a name is free: not taken by this run, and of no file or of one that may be replaced."""
@@ -43,11 +43,17 @@ class ResultFolder:
 
     def fixed(self, name: str) -> Path:
         """A file of this name and no other, taken. Raises ValueError where it is not free."""
-        path = self.folder / name
-        if not self.may_write(path):
-            raise ValueError(f"{path} is there, and not written by this program; say --overwrite to replace it")
-        self.take(path)
-        return path
+        self.check([name])
+        self.take(self.folder / name)
+        return self.folder / name
+
+    def check(self, names: Iterable[str]) -> None:
+        """Raise ValueError, before any of them is taken, where names are not free."""
+        for path in (self.folder / name for name in names):
+            if os.path.realpath(path) in self._taken:
+                raise ValueError(f"{path} would replace what is read, or written already")
+            if not self.may_write(path):
+                raise ValueError(f"{path} is there, and not written by this program; say --overwrite to replace it")
 
     def numbered(self, stem: str, patterns: Sequence[str]) -> list[Path]:
         """Free files of a stem, taken: of each pattern, such as "voc/*.xml", with the stem for the star.
@@ -68,9 +74,19 @@ class ResultFolder:
         return path.relative_to(self.folder).as_posix()
 
 
+def _listed(folder: Path) -> set[str]:
+    list_of_ours = folder / _OURS
+    return set(os.fsdecode(list_of_ours.read_bytes()).split("\0")) if list_of_ours.is_file() else set()
+
+
+def is_listed(path: Path) -> bool:
+    """Whether a file is empty, or on the list of its folder."""
+    return path.name in _listed(path.parent) or path.stat().st_size == 0
+
+
 def fitting(stem: str) -> str:
     """The start of a stem that leaves room for a number and an ending in the name of a file."""
-    return os.fsdecode(os.fsencode(stem)[: _LONGEST_NAME - _NUMBERS])
+    return os.fsdecode(os.fsencode(stem)[: LONGEST_NAME - _NUMBERS])
 
 
 def folder_name(class_name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save
 
 from detector.runtime.hashing import checksum
@@ -34,15 +35,17 @@ def replacing(path: Path) -> Iterator[Path]:
     never meets a half-written file. What a link leads to is replaced, not the link; a device or a pipe is written to,
     under its own name. Raises OSError, naming ``path``, when it cannot be written.
     """
-    if path.exists() and not path.is_file() and not path.is_dir():
-        yield path
-        return
     target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     # not with the name in it, which may be as long as names can be
     temporary = target.with_name(f".{uuid4().hex}.tmp")
     try:
-        yield temporary
-        temporary.replace(target)
+        if is_stream(path):
+            yield path
+        else:
+            yield temporary
+            temporary.replace(target)
     except OSError as error:
         if error.errno is None or error.filename not in (None, str(temporary)):
             raise  # of another file
@@ -52,10 +55,38 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def is_stream(path: Path) -> bool:
+    """Whether a path names no file that could be replaced, but a device, a pipe, or what a process has open."""
+    if not path.exists() or path.is_dir():
+        return False
+    return not path.is_file() or Path(os.path.realpath(path.parent)).is_relative_to("/proc") or _leads_to_proc(path)
+
+
+def _leads_to_proc(path: Path) -> bool:
+    """Whether a link is one like /dev/stdout."""
+    while path.is_symlink():
+        path = Path(os.path.realpath(path.parent)) / path.readlink()
+        if path.is_relative_to("/proc"):
+            return True
+    return False
+
+
 def file_state(path: Path) -> tuple[str, int, int]:
     """Absolute path, time of change and size: another one says that a file may hold something else."""
     status = path.stat()
     return str(path.resolve()), status.st_mtime_ns, status.st_size
+
+
+def read_text(path: Path, most_bytes: int) -> str:
+    """A file of UTF-8; OSError where it cannot be read, ValueError, naming it, where it is larger or something else."""
+    with path.open("rb") as file:
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise ValueError(f"{path}: is larger than {most_bytes} bytes")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is no UTF-8: {error}") from None
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -109,14 +140,16 @@ def reading(path: str | Path) -> Iterator[None]:
     """For blocks that read safetensors: their errors as ValueError, or OSError, that name the file."""
     try:
         yield
-    except FileNotFoundError:
+    except (FileNotFoundError, MemoryError):
         raise
     except OSError as error:
         # such as a folder; the library names no file then
         raise OSError(f"{path}: cannot be read as a file: {error}") from error
-    except (SafetensorError, json.JSONDecodeError, TypeError) as error:
-        # TypeError: of a type, such as bfloat16, that numpy does not have
-        raise ValueError(f"{path}: is damaged or no safetensors file: {error}") from None
+    except Exception as error:
+        if isinstance(error, ValueError) and str(error).startswith(f"{path}: "):
+            raise
+        # such as of a type, bfloat16 or float8, that numpy does not have, or of metadata that nest deeply
+        raise ValueError(f"{path}: is damaged or no safetensors file: {str(error)[:200]}") from None
 
 
 def _metadata(path: Path, file: safe_open) -> dict[str, Any]:

@@ -120,6 +120,9 @@ def attempt(work: Work, item: Any) -> Any:
 def one_line(error: BaseException) -> str:
     """What an error says, in one line, with the file that it is about."""
     message = str(error)
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        message = f"{error.filename}: {error.strerror.lower()}"
+    if isinstance(error, OSError) and error.strerror:
+        # a stream has no name
+        message = ": ".join(map(str, filter(None, [error.filename, error.strerror.lower()])))
+    if isinstance(error, MemoryError):
+        message = "there is not enough memory"
     return " ".join(message.split())

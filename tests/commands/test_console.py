@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from detector import __version__
-from detector.commands.console import Parser, command, for_each_image, output_file, progress, run, write_json
+from detector.commands.console import Parser, command, for_each_image, progress, run, write_json
 from detector.commands.options import precomputed_boxes
+from detector.commands.outputs import output_file
 from detector.images.files import write_image
 from detector.runtime.optional import MissingPackageError
 

@@ -64,7 +64,9 @@ def test_no_panel_replaces_an_image(model: Path, test_set: Dataset, tmp_path: Pa
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "dog-1.png").read_bytes() == original
-    assert {path.name for path in tmp_path.iterdir()} == {"dog.jpg", "dog-1.png", "dog-1_2.png", "dog-1-1.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("dog.jpg", "dog-1.png", "dog-1_2.png", "dog-1-1.png", ".spp-detect")
+    }
 
 
 @pytest.mark.parametrize(

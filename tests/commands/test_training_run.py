@@ -275,8 +275,7 @@ def test_names_from_data_are_text_in_the_card() -> None:
     [
         (("-q", "--output", "file/run"), "file is not a folder that may be written to"),
         (("--output", "file"), "file is not a folder that may be written to"),
-        (("--output", "m.safetensors", "--overwrite"), "go with a training into a folder"),
-        (("--output", "m.safetensors", "--learning-curve"), "go with a training into a folder"),
+        (("--output", "m.safetensors", "--learning-curve"), "goes with a training into a folder"),
         (("--output", "file/m.safetensors"), "file/m.safetensors cannot be written"),
         (("--output", "mine"), "mine: holds files, but no training"),
     ],

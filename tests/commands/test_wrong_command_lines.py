@@ -94,9 +94,10 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (f"{DATA} --tuned text", "text: is damaged or no safetensors file"),
         (f"{DATA} --device tpu9", "tpu9"),
         (f"{DATA} --output full", "full: holds files, but no training"),
-        (f"{DATA} --output text", "text cannot be written"),
+        (f"{DATA} --output text", "--output text is there, and not written by this program"),
         (f"{DATA} --output text/m.safetensors", "text/m.safetensors cannot be written"),
-        (f"{DATA} --output m.safetensors --overwrite", "go with a training into a folder"),
+        (f"{DATA} --output m.safetensors --learning-curve", "goes with a training into a folder"),
+        (f"{DATA} --output text.safetensors", "is there, and not written by this program; say --overwrite"),
         (f"{DATA} --cache text", "text cannot be a folder"),
         ("--data voc --learning-curve", "--learning-curve needs held-out images"),
         (f"{DATA} --model text", "--model goes with --add-class and --remove-class"),
@@ -128,7 +129,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (f"default {DATA} --cache cache --try svm.D=3", "there is no key 'svm.D' in a recipe"),
         (f"default {DATA} --cache cache --try svm.C=[", "must be KEY=VALUE"),
         (f"default {DATA} --cache cache --try svm.C=much", "--try svm.C=much: svm.C"),
-        (f"default {DATA} --cache cache --results text", "text: not a readable JSON file"),
+        (f"default {DATA} --cache cache --results text", "--results text is there, and not written by this program"),
         (f"default {DATA} --cache text", "text cannot be a folder"),
     ],
     "tune_network.py": [
@@ -232,6 +233,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_synthetic_voc(folder / "voc", 4, seed=1, split="train")
     write_image(folder / "a.png", np.zeros((40, 60, 3), np.uint8))
     (folder / "text").write_text("neither an image nor a model")
+    (folder / "text.safetensors").write_text("nor this")
     (folder / "wrong.yaml").write_text("svn: {}")
     write_model(folder / "classifier.safetensors", CLASSIFIER, ModelContents({}, (), {}, "", {}))
     for name in ("empty", "full"):
