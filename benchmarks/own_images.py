@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.cuts import cut
 from benchmarks.machine import machine
-from detector.commands.console import output_folder
+from detector.commands.outputs import output_folder
 from detector.datasets.voc import VOC_CLASSES, load_voc
 from detector.datasets.writing import write_dataset
 

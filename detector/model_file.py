@@ -12,6 +12,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+
 from detector.runtime.files import Arrays, read_arrays, read_metadata, write_arrays
 
 Model = TypeVar("Model")
@@ -89,11 +91,26 @@ def read_model(path: str | Path, kind: Kind, compose: Callable[[ModelContents], 
     _check_format(path, kind, metadata)
     try:
         names, config, digest, record = (metadata.pop(key) for key in _KEYS)
+        _check_values(arrays, names, digest, record)
         return compose(ModelContents(arrays, tuple(names), config, digest, record, metadata))
     except KeyError as error:
         raise ValueError(f"{path}: lacks {error}") from None
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _check_values(arrays: Arrays, names: Any, digest: Any, record: Any) -> None:
+    """Raise ValueError for what no model holds, before anything is made of it."""
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise ValueError("class_names must be a list of names")
+    if len(set(names)) < len(names):
+        raise ValueError("class_names must differ")
+    if not isinstance(digest, str) or not isinstance(record, dict):
+        raise ValueError("backbone_digest must be a text, and record an object")
+    for name, array in arrays.items():
+        # infinite are thresholds of a calibration that nothing reached
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise ValueError(f"{name} must not be NaN")
 
 
 def check_model_file(path: str | Path, kind: Kind) -> None:

@@ -204,6 +204,9 @@ def _state(weights: str | Path | State) -> State:
         state: State = load_file(weights)
     if not state:
         raise ValueError(f"{weights}: has no tensors")
+    for name, tensor in state.items():
+        if not torch.isfinite(tensor.float()).all():
+            raise ValueError(f"{weights}: {name!r} must be finite")
     return state
 
 

@@ -6,7 +6,6 @@ longer than detecting the objects of an image. Tensors have the names that they 
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Iterator
 
@@ -16,6 +15,7 @@ from torch import nn
 
 from detector.backbones.lite0 import NORM_EPSILON, STEM, Plan, Step, plan_of_stages
 
+_MOST_WIDTH = 16
 _VGG16 = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512)
 
 
@@ -127,8 +127,8 @@ def zf5(width: float = 1.0) -> nn.Sequential:
     Pools round their size up, as Caffe's do. Biases start at 1 in conv2, conv4 and conv5, else at 0.
     """
     # also false for a width that is no number
-    if not width * 96 >= 1 or width == math.inf:
-        raise ValueError(f"width must give every layer a channel, but is {width}")
+    if not width * 96 >= 1 or width > _MOST_WIDTH:
+        raise ValueError(f"width must give every layer a channel, and be {_MOST_WIDTH} at most, but is {width}")
     c1, c2, c3, c4, c5 = (round(channels * width) for channels in (96, 256, 384, 384, 256))
     network = nn.Sequential(
         OrderedDict(

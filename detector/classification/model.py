@@ -139,6 +139,13 @@ class Classifier:
     def _compose(cls, contents: ModelContents, device: str, weights: str | Path | None) -> Classifier:
         config = parse_classifier_config(contents.config, "its configuration")
         network, exclusive = config.network, contents.more[_EXCLUSIVE]
+        if not isinstance(exclusive, bool):
+            raise ValueError(f"{_EXCLUSIVE} must be true or false, but is {exclusive!r}")
+        for name, array in contents.arrays.items():
+            if array.dtype.kind != "f" and "num_batches_tracked" not in name:
+                raise ValueError(f"{name} must hold floating-point numbers, but is {array.dtype}")
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} must be finite")
         state = None if network.frozen else _tensors(contents.under("backbone"))
         if weights is not None and network.frozen:
             network = network.model_copy(update={"weights": str(weights)})

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from detector.classification.views import Image, cut, flipped, resize_squeezed
 from detector.config.classifier import ImageConfig
 from detector.images.files import read_image
+from detector.images.resizing import check_image
 from detector.runtime.array_cache import cached_arrays
 from detector.runtime.files import Arrays, file_state
 from detector.runtime.hashing import digest, fingerprint
@@ -77,8 +78,8 @@ class ResizedImages:
         def compute() -> Arrays:
             return {"image": self._read(index)}
 
-        image: Image = cached_arrays(self._file(self.directory, index), compute)["image"].astype(np.uint8, copy=False)
-        return image
+        arrays = cached_arrays(self._file(self.directory, index), compute, needs=("image",))
+        return check_image(arrays["image"].astype(np.uint8, copy=False))
 
     def fill(self, progress: Progress = without_progress) -> list[int]:
         """Make what is not kept yet; indices of the samples that could be read. The others are logged."""

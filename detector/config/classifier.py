@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from detector.config.recipes import Count, Positive, Section, Seed, parse_recipe, read_recipe
+from detector.config.recipes import Count, Level, Positive, Section, Seed, Side, Width, parse_recipe, read_recipe
 from detector.features.pooling import PAPER_LEVELS
 
 NonNegative = Annotated[float, Field(ge=0)]
@@ -25,11 +25,11 @@ class NetworkConfig(Section):
     """Whether the convolutions keep their weights; else all layers are trained."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of frozen convolutions; others are computed in float32."""
-    pyramid: Annotated[tuple[Count, ...], Field(min_length=1, strict=False)] | None = PAPER_LEVELS
+    pyramid: Annotated[tuple[Level, ...], Field(min_length=1, strict=False)] | None = PAPER_LEVELS
     """Levels; null: the map is flattened, so that the network takes images of one size alone."""
     feature_norm: Positive | None = None
     """Length to which pooled features are scaled; null: they are left as they are."""
-    hidden: Annotated[tuple[Count, ...], Field(strict=False)] = ()
+    hidden: Annotated[tuple[Width, ...], Field(strict=False)] = ()
     """Widths of the fully connected layers before the last."""
     dropout: Share = 0.5
     """Of the hidden layers."""
@@ -44,11 +44,11 @@ class NetworkConfig(Section):
 class ImageConfig(Section):
     """What the network sees of an image (paper, section 3.1)."""
 
-    short_side: Count = 256
+    short_side: Side = 256
     """Pixels of the shorter side before crops are taken."""
-    crop: Count = 224
+    crop: Side = 224
     """Pixels of a crop's side."""
-    sizes: Annotated[tuple[Count, ...], Field(min_length=1, strict=False)] = (224,)
+    sizes: Annotated[tuple[Side, ...], Field(min_length=1, strict=False)] = (224,)
     """Pixels to whose side crops are resized in training."""
     size_rule: Literal["alternate", "random"] = "alternate"
     """One size an epoch: the next one of `sizes`, or any from the first to the second."""

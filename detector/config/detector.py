@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from detector.config.features import FeatureConfig, ProposalConfig
-from detector.config.recipes import Count, Fraction, Positive, Section, Seed, parse_recipe, read_recipe
+from detector.config.recipes import Count, Fraction, Pixels, Positive, Section, Seed, parse_recipe, read_recipe
 from detector.runtime.hashing import digest
 from detector.runtime.processor import Runtime
 
@@ -25,7 +25,7 @@ class FineTuningConfig(Section):
     """What scores a box: linear SVMs, or fc8 itself."""
     initial: str | None = None
     """An ImageNet classifier that fc6 and fc7 begin with: a safetensors file of torchvision's AlexNet or VGG-16."""
-    width: Count = 512
+    width: Annotated[Count, Field(le=65536)] = 512
     iterations: Count = 6000
     lr: Positive = 0.01
     lr_steps: Annotated[tuple[Fraction, ...], Field(strict=False)] = (0.6, 0.85)
@@ -51,7 +51,7 @@ class FineTuningConfig(Section):
         return self
 
 
-Sides = Annotated[tuple[Count, Count], Field(strict=False)]
+Sides = Annotated[tuple[Pixels, Pixels], Field(strict=False)]
 
 
 class JointTrainingConfig(Section):
@@ -155,7 +155,7 @@ class DetectionConfig(Section):
     """Of the proposals, those that are scored: the best of the shortlist or, without one, the first. null: all."""
     nms_iou: Fraction = 0.3
     max_detections: Count = 100
-    refinements: Annotated[int, Field(ge=0)] = 0
+    refinements: Annotated[int, Field(ge=0, le=100)] = 0
     """Rounds of `refinement.Refiner`; 0 is the release's order: suppress, move once, suppress again."""
     mirrored: bool = False
     """Refine boxes in the mirror image, too, and take means."""

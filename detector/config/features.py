@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from detector.config.recipes import Count, Positive, Section, Seed
+from detector.config.recipes import Count, Level, Pixels, Positive, Section, Seed
 from detector.features.mapping import PAPER_MARGIN, PAPER_TARGET
 from detector.features.pooling import PAPER_LEVELS
 from detector.runtime.processor import Precision, Runtime
@@ -37,8 +37,8 @@ class FeatureConfig(Section):
     precision: Precision = "auto"
     runtime: Runtime = "auto"
     """What computes the network: torch or OpenVINO; auto takes OpenVINO where it is installed and can."""
-    short_sides: Annotated[tuple[Count, ...], Field(min_length=1, strict=False)] = (688,)
-    levels: Annotated[tuple[Count, ...], Field(min_length=1, strict=False)] = PAPER_LEVELS
+    short_sides: Annotated[tuple[Pixels, ...], Field(min_length=1, strict=False)] = (688,)
+    levels: Annotated[tuple[Level, ...], Field(min_length=1, strict=False)] = PAPER_LEVELS
     margin: float = PAPER_MARGIN
     target: Positive = PAPER_TARGET
     scale_rule: Literal["area", "side"] = "area"

@@ -8,18 +8,27 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from detector.runtime.plain_yaml import load_yaml
+from detector.runtime.files import read_text
+from detector.runtime.plain_yaml import load_yaml, shortened
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Side = Annotated[int, Field(ge=1, le=4096)]
+"""Pixels of images for a network: of larger ones, its maps would take more memory than machines have."""
+Pixels = Annotated[int, Field(ge=1, le=2000)]
+"""Pixels of a shorter side where the longer one may be four times as long."""
+Width = Annotated[int, Field(ge=1, le=65536)]
+"""Of a fully connected layer."""
+Level = Annotated[int, Field(ge=1, le=64)]
+_MOST_BYTES = 1_000_000
 
 
 class Section(BaseModel):
     """Part of a recipe, or a whole one. Every key has a default; unknown keys and other types are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 Recipe = TypeVar("Recipe", bound=Section)
@@ -64,8 +73,8 @@ def read_recipe(recipe: str | Path, kind: type[Recipe]) -> Recipe:
     """
     path = find_recipe(recipe, kind)
     try:
-        content = load_yaml(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = load_yaml(read_text(path, _MOST_BYTES))
+    except yaml.YAMLError as error:
         raise ValueError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
     return parse_recipe({} if content is None else content, kind, str(path))
 
@@ -88,7 +97,7 @@ def _first_fault(error: ValidationError, kind: type[Section]) -> str:
         return f"unknown key {location!r}; allowed are {', '.join(_keys_of_section(fault['loc'], kind))}"
     if fault["type"] == "value_error":
         return f"{location}: {fault['ctx']['error']}".removeprefix(": ")
-    return f"{location}: {fault['msg'][0].lower()}{fault['msg'][1:]}, but is {fault['input']!r}"
+    return f"{location}: {fault['msg'][0].lower()}{fault['msg'][1:]}, but is {shortened(fault['input'])}"
 
 
 def _keys_of_section(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,8 @@ from detector.datasets.annotation import Dataset
 from detector.evaluation.outcomes import Outcomes
 from detector.evaluation.voc import ClassDetections
 
+_GREATEST = 1e30
+"""Of numbers, which NaN does not reach: what fits into float32, with sides added."""
 _KEYS = ("image_id", "category_id", "bbox", "score")
 
 
@@ -100,7 +101,7 @@ def _read_row(detection: Mapping[str, Any], place: str) -> list[float]:
     """x, y, width, height, score."""
     box = detection["bbox"]
     values = [*box, detection["score"]] if isinstance(box, list) and len(box) == 4 else []
-    if not values or not all(type(value) in (int, float) and math.isfinite(value) for value in values):
+    if not values or not all(type(value) in (int, float) and abs(value) <= _GREATEST for value in values):
         raise ValueError(f"{place}: bbox must be the numbers x, y, width, height, and score a number")
     if box[2] < 0 or box[3] < 0:
         raise ValueError(f"{place}: bbox must have a width and height of at least 0, but has {box[2]} and {box[3]}")

@@ -67,7 +67,7 @@ def _is_ours(folder: Path) -> bool:
         return False
     try:
         return isinstance(json.loads((folder / SETTINGS).read_text(encoding="utf-8")), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

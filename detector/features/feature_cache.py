@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,14 @@ from detector.datasets.annotation import Annotation
 from detector.features.encoder import Encoder, FeatureMaps
 from detector.images.files import read_image
 from detector.runtime.array_cache import cached_arrays
-from detector.runtime.files import Arrays, write_json
+from detector.runtime.files import Arrays, read_text, write_json
 from detector.runtime.hashing import fingerprint
 from detector.runtime.progress import Progress, without_progress
 
 _FORMAT = 1
 SETTINGS = "settings.json"
 _LONGEST_NAME = 160
+_MOST_BYTES = 1_000_000
 _log = logging.getLogger(__name__)
 
 
@@ -80,7 +81,8 @@ class FeatureCache:
             return {**arrays, "zooms": np.asarray(maps.zooms, np.float64), "image_size": image_size}
 
         directory = self.mirrored_maps_directory if mirrored else self.maps_directory
-        arrays = _get(directory / _file_name(image_id), path, self._map_settings(mirrored), compute)
+        needs = ("zooms", "image_size", *(f"map{i}" for i in range(len(self.encoder.short_sides))))
+        arrays = _get(directory / _file_name(image_id), path, self._map_settings(mirrored), compute, needs)
         zooms = tuple(arrays["zooms"].tolist())
         height, width = arrays["image_size"].tolist()
         maps: tuple[Any, ...] = tuple(arrays[f"map{i}"] for i in range(len(zooms)))
@@ -95,7 +97,7 @@ class FeatureCache:
             return {"boxes": as_boxes(self.propose(image))}
 
         file = self.proposals_directory / _file_name(image_id)
-        return as_boxes(_get(file, path, self.proposal_settings, compute)["boxes"])
+        return as_boxes(_get(file, path, self.proposal_settings, compute, ("boxes",))["boxes"])
 
     def is_complete(self, image_id: str, mirrored: bool = False) -> bool:
         """Whether all files of an image, or of its mirror image, are there (not whether they are sound)."""
@@ -141,9 +143,20 @@ def cache_folders(directory: Path) -> list[CacheFolder]:
     for folder in sorted(path for path in directory.iterdir() if path.is_dir()):
         sizes = [path.stat().st_size for path in folder.glob("[!.]*.safetensors")]
         if (folder / SETTINGS).exists():
-            settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-            found.append(CacheFolder(folder, settings, len(sizes), sum(sizes)))
+            found.append(CacheFolder(folder, _settings(folder / SETTINGS), len(sizes), sum(sizes)))
     return found
+
+
+def _settings(path: Path) -> dict[str, object]:
+    """What a folder's description says; nothing, and a line, where it is damaged: the files are sound without it."""
+    try:
+        settings = json.loads(read_text(path, _MOST_BYTES))
+    except (ValueError, RecursionError):
+        settings = None
+    if not isinstance(settings, dict):
+        _log.warning("%s: is damaged", path)
+        return {}
+    return settings
 
 
 def _file_name(image_id: str) -> str:
@@ -155,7 +168,11 @@ def _file_name(image_id: str) -> str:
 
 
 def _get(
-    file: Path, image_path: Path, settings: Mapping[str, object], compute: Callable[[NDArray[np.uint8]], Arrays]
+    file: Path,
+    image_path: Path,
+    settings: Mapping[str, object],
+    compute: Callable[[NDArray[np.uint8]], Arrays],
+    needs: Collection[str],
 ) -> Arrays:
     def compute_from_file() -> Arrays:
         image = read_image(image_path)
@@ -168,7 +185,7 @@ def _get(
             write_json(description, settings)
         return arrays
 
-    return cached_arrays(file, compute_from_file, image_path)
+    return cached_arrays(file, compute_from_file, image_path, needs)
 
 
 def fill_proposals(

@@ -39,7 +39,9 @@ class Calibration:
     at_precision: Floats
 
     def __post_init__(self) -> None:
-        n_classes = len(self.slopes)
+        if any(np.asarray(getattr(self, each.name)).dtype.kind not in "fiu" for each in fields(self)):
+            raise ValueError("calibration: all values must be numbers")
+        n_classes = np.size(self.slopes)
         for each in fields(self):
             array = np.asarray(getattr(self, each.name), np.float32)
             shape = (PRECISIONS, n_classes) if each.name == "at_precision" else (n_classes,)

@@ -50,9 +50,15 @@ class Heads:
         expected = (n_features, n_classes + isinstance(self.scorer, Softmax))
         if self.scorer.weights.shape != expected:
             raise ValueError(f"weights of the scores must have shape {expected}, but got {self.scorer.weights.shape}")
+        if self.scorer.biases.shape != expected[1:]:
+            raise ValueError(f"biases of the scores must have shape {expected[1:]}, but got {self.scorer.biases.shape}")
         shape = (n_classes, n_features if self.regressors_read == "layer" else n_pooled, 4)
         if self.regressors is not None and self.regressors.weights.shape != shape:
             raise ValueError(f"regressor weights must have shape {shape}, but got {self.regressors.weights.shape}")
+        if self.regressors is not None and self.regressors.biases.shape != (n_classes, 4):
+            raise ValueError(
+                f"regressor biases must have shape {(n_classes, 4)}, but got {self.regressors.biases.shape}"
+            )
         if self.calibration is not None and len(self.calibration.slopes) != n_classes:
             raise ValueError(
                 f"the calibration must be of {n_classes} classes, but is of {len(self.calibration.slopes)}"
@@ -133,8 +139,10 @@ class Heads:
     ) -> Heads:
         """The inverse of `to_arrays`; precision, device, beside_inputs and runtime are those of `FullyConnected`.
 
-        Raises KeyError for an array that is missing.
+        Raises KeyError for an array that is missing, ValueError for one of another type or with infinite values.
         """
+        for name, array in arrays.items():
+            _check_array(name, array)
         regressors = layers = None
         if "regression.weights" in arrays:
             regressors = BoxRegressors(arrays["regression.weights"], arrays["regression.biases"])
@@ -151,6 +159,18 @@ class Heads:
 def _under(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
     """The arrays whose names begin with a prefix, by the rest of their names."""
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _check_array(name: str, array: NDArray[Any]) -> None:
+    """Raise ValueError for weights and biases, by their names in a file, that no head has."""
+    part, _, kind = name.rpartition(".")
+    if kind not in ("weights", "biases") or part not in (*LAYERS, _name(Softmax), _name(LinearSVMs), "regression"):
+        return
+    n_axes = (2 if kind == "weights" else 1) + (part == "regression")
+    if array.ndim != n_axes or array.dtype not in (np.float16, np.float32):
+        raise ValueError(f"{name} must be float32 or float16 with {n_axes} axes, but is {array.dtype} {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite")
 
 
 def _name(kind: type[Scorer]) -> str:

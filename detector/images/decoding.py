@@ -23,6 +23,8 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from PIL.WebPImagePlugin import WebPImageFile
 
+from detector.images.pixels import SIDEWAYS, oriented, to_rgb
+
 START_LENGTH = 12  # bytes that `image_format` needs
 
 _HEADER_READERS: dict[str, type[ImageFile.ImageFile]] = {
@@ -34,7 +36,9 @@ _HEADER_READERS: dict[str, type[ImageFile.ImageFile]] = {
 }
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_EXTRA_SAMPLES, _ORIENTATION = 256, 257, 338, 274
 _PREMULTIPLIED, _STRAIGHT = 1, 2  # values of ExtraSamples
-_SIDEWAYS = (5, 6, 7, 8)  # orientations in which rows and columns are swapped
+_TIFF_BITS, _TIFF_SAMPLES = 258, 277
+_MOST_BYTES = 16  # a pixel, of the most pixels that are allowed: four channels of 32 bits
+_SHORT_CHUNK = 13  # bytes, of IHDR
 _stderr_lock = threading.Lock()
 
 
@@ -63,13 +67,14 @@ def decode_image(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
     """
     kind = _known_format(data[:START_LENGTH])
     with silenced_stderr():
-        if kind == "PNG":
-            _check_png_chunks(data)
+        chunks = _png_chunks(data) if kind == "PNG" else {}
         meaning = _read_header(kind, io.BytesIO(data), max_pixels).extra_samples
         pixels, orientation = _read_pixels(kind, data)
+    if b"tRNS" in chunks and pixels.ndim == 2:
+        _whiten(pixels, depth=chunks[b"IHDR"][8], transparent=chunks[b"tRNS"])
     # libtiff's 8-bit reader premultiplies straight alpha; OpenCV reads deeper images without that reader.
     premultiplied = meaning == _PREMULTIPLIED or (meaning == _STRAIGHT and pixels.dtype == np.uint8)
-    return _oriented(_to_rgb(_to_uint8(pixels), premultiplied), orientation)
+    return oriented(to_rgb(pixels, premultiplied), orientation)
 
 
 class ImageHeader(NamedTuple):
@@ -90,7 +95,7 @@ def decoded_header(file: BinaryIO, *, max_pixels: int) -> ImageHeader:
     with silenced_stderr():
         header = _read_header(_known_format(start), file, max_pixels)
     orientation = next((number for number in range(1, 9) if number == header.orientation), 1)
-    if orientation in _SIDEWAYS:
+    if orientation in SIDEWAYS:
         return ImageHeader(header.width, header.height, orientation)
     return ImageHeader(header.height, header.width, orientation)
 
@@ -124,12 +129,13 @@ def _known_format(start: bytes) -> str:
 
 
 class _Header(NamedTuple):
-    """What files say of their pixels: width and height as stored, the EXIF orientation, TIFF's ExtraSamples."""
+    """What files say of their pixels: width and height as stored, the EXIF orientation, what TIFF says of channels."""
 
     width: int
     height: int
     orientation: object  # compared only: a file may hold anything here
     extra_samples: int = 0  # what the fourth channel means
+    n_bytes: int = 8  # of a pixel, at most
 
 
 def _read_header(kind: str, file: BinaryIO, max_pixels: int) -> _Header:
@@ -139,6 +145,8 @@ def _read_header(kind: str, file: BinaryIO, max_pixels: int) -> _Header:
         raise _damaged(kind) from error
     if header.width * header.height > max_pixels:
         raise ValueError(f"{header.width} x {header.height} pixels are more than the {max_pixels} allowed")
+    if header.width * header.height * header.n_bytes > max_pixels * _MOST_BYTES:
+        raise ValueError(f"{header.width} x {header.height} pixels of {header.n_bytes} bytes each are too many")
     return header
 
 
@@ -155,19 +163,31 @@ def _read_tiff_header(file: BinaryIO) -> _Header:
     file.seek(tags.next)
     tags.load(file)
     extra_samples = int(tags.get(_TIFF_EXTRA_SAMPLES, (0,))[0])
-    return _Header(int(tags[_TIFF_WIDTH]), int(tags[_TIFF_HEIGHT]), tags.get(_ORIENTATION), extra_samples)
+    n_bytes = -(-int(tags.get(_TIFF_SAMPLES, 1)) * max(map(int, tags.get(_TIFF_BITS, (1,)))) // 8)
+    return _Header(int(tags[_TIFF_WIDTH]), int(tags[_TIFF_HEIGHT]), tags.get(_ORIENTATION), extra_samples, n_bytes)
 
 
-def _check_png_chunks(data: bytes) -> None:
-    """Raise unless the chunks lead to the end: OpenCV would allocate any length, up to gigabytes."""
-    position, name = 8, b""
+def _png_chunks(data: bytes) -> dict[bytes, bytes]:
+    """The short chunks by name; ValueError unless all lead to the end: OpenCV would allocate any length."""
+    position, name, found = 8, b"", {}
     while name != b"IEND":
         if position + 8 > len(data):
             raise _damaged("PNG")
         length, name = struct.unpack_from(">I4s", data, position)
+        if length <= _SHORT_CHUNK:
+            found[name] = data[position + 8 : position + 8 + length]
         position += 12 + length
-    if position > len(data):
+    if position > len(data) or len(found.get(b"IHDR", b"")) < _SHORT_CHUNK:
         raise _damaged("PNG")
+    return found
+
+
+def _whiten(pixels: NDArray[Any], depth: int, transparent: bytes) -> None:
+    """Make the one grey value white that a grey PNG says is transparent: OpenCV leaves it as it is."""
+    value = int.from_bytes(transparent, "big")
+    if depth < 8:
+        value = value * 255 // (2**depth - 1)
+    pixels[pixels == value] = np.iinfo(pixels.dtype).max
 
 
 def _read_pixels(kind: str, data: bytes) -> tuple[NDArray[Any], int]:
@@ -192,37 +212,3 @@ def _orientation(exif: bytes) -> int:
         return int(tags.get(_ORIENTATION, 1))
     except Exception:  # broken metadata are no reason to refuse the image
         return 1
-
-
-def _to_uint8(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    if pixels.dtype == np.uint8:
-        return pixels
-    if pixels.dtype == np.uint16:
-        return cv2.convertScaleAbs(pixels, alpha=255 / 65535)
-    values = np.nan_to_num(pixels.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0).clip(min=0)
-    return np.rint(values * (255 / max(1.0, float(values.max())))).astype(np.uint8)
-
-
-def _to_rgb(pixels: NDArray[np.uint8], premultiplied: bool) -> NDArray[np.uint8]:
-    """Turn grey, BGR or BGRA into RGB, on white where it is transparent."""
-    if pixels.ndim == 2:
-        return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
-    if pixels.shape[2] == 3:
-        return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-    colour = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB)
-    alpha = pixels[..., 3:].astype(np.uint16)
-    weighted = colour.astype(np.uint16) * (255 if premultiplied else alpha)
-    white = 255 * (255 - alpha)
-    # Premultiplied colours above their alpha are damage; the sum must not wrap around.
-    return np.minimum((weighted.astype(np.uint32) + white + 127) // 255, 255).astype(np.uint8)
-
-
-def _oriented(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Turn and mirror as EXIF's Orientation says: 5 to 8 swap rows and columns, then sides are mirrored."""
-    if orientation in _SIDEWAYS:
-        image = image.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        image = image[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        image = image[::-1]
-    return np.ascontiguousarray(image)

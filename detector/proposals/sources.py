@@ -4,12 +4,13 @@ Precomputed boxes belong to an image id, so a file of them gives such a callable
 """
 
 import json
+import math
 import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -17,11 +18,23 @@ from numpy.typing import NDArray
 
 from detector.boxes import Boxes, as_boxes, from_one_based
 from detector.images.resizing import check_image
+from detector.proposals.mat_files import read_mat
 from detector.runtime.optional import optional
 
 Source = Callable[[NDArray[np.uint8]], Boxes]
 
-UNREADABLE = (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+_MOST_BYTES = 1_000_000_000
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    EOFError,
+    RecursionError,
+    OverflowError,
+    KeyError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 CONTRIB_MODES = {
     "single": "switchToSingleStrategy",
@@ -140,7 +153,24 @@ def _read_npz(path: Path) -> dict[str, Boxes]:
             raise ValueError("not an .npz archive")
         file.seek(0)
         archive = np.load(file, allow_pickle=False)
+        size = sum(each.file_size for each in archive.zip.infolist())
+        if size > _MOST_BYTES:
+            raise ValueError(f"holds {size} bytes, more than the {_MOST_BYTES} allowed")
+        for each in archive.zip.infolist():
+            with archive.zip.open(each) as member:
+                _check_header(member, each)
         return {image_id: _checked(archive[image_id], image_id) for image_id in archive.files}
+
+
+def _check_header(member: IO[bytes], info: zipfile.ZipInfo) -> None:
+    """Raise ValueError where an array promises more than there is: memory would be taken for it at once."""
+    versions = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    version = np.lib.format.read_magic(member)
+    if version not in versions:
+        raise ValueError(f"{info.filename}: is of the unknown version {version}")
+    shape, _, dtype = versions[version](member)
+    if not dtype.hasobject and math.prod(shape) * dtype.itemsize > info.file_size:
+        raise ValueError(f"{info.filename}: promises {shape} of {dtype} in {info.file_size} bytes")
 
 
 def _read_json(path: Path) -> dict[str, Boxes]:
@@ -151,22 +181,8 @@ def _read_json(path: Path) -> dict[str, Boxes]:
 
 
 def _read_mat(path: Path) -> dict[str, Boxes]:
-    scipy_io = optional("scipy.io", "proposals")
-    with path.open("rb") as file:
-        try:
-            found = scipy_io.loadmat(file)
-        except NotImplementedError as error:  # what scipy raises at MATLAB 7.3, which is HDF5
-            raise ValueError("a MATLAB 7.3 file; save it with -v7") from error
-        except Exception as error:  # scipy raises IndexError, OSError, zlib.error and more at a damaged file
-            raise ValueError(f"not a whole MATLAB file ({error})") from error
-    for name in ("images", "boxes"):
-        if name not in found:
-            raise ValueError(f"must hold the cells images and boxes, but has no {name}")
-    ids = [str(np.asarray(cell).item()) for cell in found["images"].ravel()]
-    cells = list(found["boxes"].ravel())
-    if len(ids) != len(cells):
-        raise ValueError(f"holds {len(ids)} images but boxes of {len(cells)}")
-    boxes = {image_id: _checked(cell, image_id)[:, [1, 0, 3, 2]] for image_id, cell in zip(ids, cells, strict=True)}
+    found = read_mat(path)
+    boxes = {image_id: _checked(cell, image_id)[:, [1, 0, 3, 2]] for image_id, cell in found.items()}
     return {image_id: from_one_based(each).astype(np.float32) for image_id, each in boxes.items()}
 
 

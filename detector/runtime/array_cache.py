@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,19 @@ _OF_IMAGE = "picture"
 _log = logging.getLogger(__name__)
 
 
-def stored_arrays(file: Path, otherwise: str = "computing it again") -> tuple[Arrays, dict[str, Any]] | None:
+def stored_arrays(
+    file: Path, otherwise: str = "computing it again", needs: Collection[str] = ()
+) -> tuple[Arrays, dict[str, Any]] | None:
     """`read_arrays`, but None where there is no such file.
 
-    A damaged file is reported, with what is done ``otherwise``, and counts as none.
+    A damaged file, or one that lacks an array or a key of the metadata that it ``needs``, is reported, with what is
+    done ``otherwise``, and counts as none.
     """
     try:
-        return read_arrays(file)
+        arrays, metadata = read_arrays(file)
+        if lacking := [name for name in needs if name not in arrays and name not in metadata]:
+            raise ValueError(f"{file}: is of another kind, it lacks {lacking[0]!r}")
+        return arrays, metadata
     except FileNotFoundError:
         return None
     except ValueError as error:
@@ -29,13 +35,16 @@ def stored_arrays(file: Path, otherwise: str = "computing it again") -> tuple[Ar
         return None
 
 
-def cached_arrays(file: Path, compute: Callable[[], Arrays], image: Path | None = None) -> Arrays:
+def cached_arrays(
+    file: Path, compute: Callable[[], Arrays], image: Path | None = None, needs: Collection[str] = ()
+) -> Arrays:
     """The arrays in ``file``; where it is missing or damaged, those of ``compute``, which are written to it.
 
     With ``image``, the path of the file that they are computed from, its checksum is written with them: a file that was
-    computed from another image is reported and replaced. It stays in use when its image is gone.
+    computed from another image is reported and replaced. It stays in use when its image is gone. ``needs``: names of
+    arrays that must be there.
     """
-    stored = stored_arrays(file)
+    stored = stored_arrays(file, needs=needs)
     if stored is not None:
         arrays, metadata = stored
         if image is None or not image.exists() or metadata.get(_OF_IMAGE) == checksum([image.read_bytes()]):

@@ -1,15 +1,23 @@
 """The numba settings that all kernels share, and the word to the user when they are compiled."""
 
+import pickle
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 from numba import njit
 from numba.core import event
+from numba.core.caching import IndexDataCacheFile
 from numpy.typing import NDArray
 
+from detector.runtime.hashing import digest
+
 Array = NDArray[Any]
+_DIGITS = 64
+"""Of the checksum at the beginning of a file."""
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
@@ -34,9 +42,61 @@ def fusing_kernel(function: Kernel) -> Kernel:
 
 def _compiled(function: Kernel, **settings: Any) -> Kernel:
     try:
-        return njit(cache=True, nogil=True, **settings)(function)
+        dispatcher = njit(cache=True, nogil=True, **settings)(function)
     except RuntimeError:
         return njit(nogil=True, **settings)(function)
+    cache = dispatcher._cache
+    cache._cache_file = _CheckedFiles(
+        cache.cache_path, f"{cache._impl.filename_base}-checked", cache._impl.locator.get_source_stamp()
+    )
+    return dispatcher
+
+
+class _CheckedFiles(IndexDataCacheFile):
+    """numba's files of machine code with checksums: one that is damaged is told and written again, and not run."""
+
+    def load(self, key: Any) -> Any:
+        try:
+            return super().load(key)
+        except Exception as error:  # what unpickling raises at damaged data is nearly anything
+            reason = error.strerror if isinstance(error, OSError) else "damaged"
+            print(f"{self._index_path}: {str(reason).lower()}; compiling it again", file=sys.stderr, flush=True)
+            with suppress(OSError):
+                self.flush()
+            return None
+
+    def save(self, key: Any, data: Any) -> None:
+        # such as a full disk: then it is compiled again in every process
+        with suppress(OSError):
+            super().save(key, data)
+
+    def _save_index(self, overloads: Any) -> None:
+        self._write(self._index_path, self._dump((self._version, self._source_stamp, overloads)))
+
+    def _load_index(self) -> Any:
+        if not Path(self._index_path).exists():
+            return {}
+        version, stamp, overloads = pickle.loads(_checked(self._index_path))
+        return overloads if (version, stamp) == (self._version, self._source_stamp) else {}
+
+    def _save_data(self, name: str, data: Any) -> None:
+        self._write(self._data_path(name), self._dump(data))
+
+    def _load_data(self, name: str) -> Any:
+        return pickle.loads(_checked(self._data_path(name)))
+
+    def _write(self, path: str, content: bytes) -> None:
+        with self._open_for_write(path) as file:
+            file.write(digest([content]).encode() + content)
+
+
+def _checked(path: str) -> bytes:
+    """The content of a file of `_CheckedFiles`; ValueError where it is not what was written."""
+    data = Path(path).read_bytes()
+    content = data[_DIGITS:]
+    if data[:_DIGITS] != digest([content]).encode():
+        raise ValueError(f"{path}: is damaged")
+    return content
 
 
 class _Announcer(event.Listener):

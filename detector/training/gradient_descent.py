@@ -177,7 +177,10 @@ class GradientDescent:
         self._saved = time.monotonic()
 
     def _load(self) -> None:
-        if self.checkpoint is None or (state := stored_arrays(self.checkpoint.path, "starting over")) is None:
+        if self.checkpoint is None:
+            return
+        state = stored_arrays(self.checkpoint.path, "starting over", ("next_round", "lowest"))
+        if state is None:
             return
         arrays, metadata = state
         best = {name: arrays.get(f"best.{name}") for name in self.network.state_dict()}

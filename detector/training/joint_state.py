@@ -40,7 +40,7 @@ def joint_arrays(
 
 def read_joint_state(path: Path) -> tuple[Arrays, int] | None:
     """The arrays of `joint_arrays` in a file and the next step; None where there is no sound file."""
-    if (state := stored_arrays(path, "starting over")) is None:
+    if (state := stored_arrays(path, "starting over", ("step",))) is None:
         return None
     arrays, metadata = state
     return arrays, int(metadata["step"])

@@ -17,6 +17,8 @@ from detector.training.mining import MiningState
 from detector.training.sample_bank import Bank
 from detector.training.scouting import MiningImages
 
+_KEPT = ("keys", "duals", "weights", "biases", "next_picture")
+
 
 def save_state(path: Path, state: MiningState) -> None:
     """Write a state as it is right after a fit."""
@@ -32,7 +34,7 @@ def load_state(path: Path, images: MiningImages, bank: Bank) -> MiningState | No
 
     A damaged file is reported and counts as none.
     """
-    if (stored := stored_arrays(path, "starting over")) is None:
+    if (stored := stored_arrays(path, "starting over", _KEPT)) is None:
         return None
     arrays, metadata = stored
     keys = arrays["keys"].astype(np.int64)

@@ -1,7 +1,10 @@
 """The other sources of boxes, and files of boxes, good and bad."""
 
+import io
 import json
+import sys
 import types
+import zipfile
 from typing import Any
 
 import cv2
@@ -163,7 +166,27 @@ def test_a_cut_off_mat_file_is_refused_wherever_it_is_cut(tmp_path: Any) -> None
     write_mat(tmp_path / "whole.mat")
     whole = (tmp_path / "whole.mat").read_bytes()
     cut = tmp_path / "cut.mat"
-    for length in range(0, len(whole) - 8, 23):
+    for length in range(0, len(whole) - 8, 89):
         cut.write_bytes(whole[:length])
         with pytest.raises(ValueError, match=r"cut\.mat: "):
             PrecomputedBoxes(cut)
+
+
+def test_arrays_that_promise_what_is_not_there_take_no_memory(tmp_path: Any) -> None:
+    path = tmp_path / "lies.npz"
+    file = io.BytesIO()
+    np.save(file, np.zeros((2, 4), np.float32))
+    lies = file.getvalue().replace(b"(2, 4), }" + b" " * 12, b"(999999999999, 4), }"[:21].ljust(21))
+    assert len(lies) == len(file.getvalue()) and lies != file.getvalue()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.npy", lies)
+    with pytest.raises(ValueError, match=r"lies\.npz: a\.npy: promises \(999999999999, 4\) of float32 in \d+ bytes"):
+        PrecomputedBoxes(path)
+
+
+def test_what_ends_the_reader_of_matlab_files_ends_nothing_else(tmp_path: Any, monkeypatch: Any) -> None:
+    path = tmp_path / "a.mat"
+    path.write_bytes(b"")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(ValueError, match=r"a\.mat: not a whole MATLAB file \(its reader ended with 1\)"):
+        PrecomputedBoxes(path)

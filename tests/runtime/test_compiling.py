@@ -1,0 +1,58 @@
+"""Machine code on disk: damaged or without a place, it costs time alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+from numba.core import event
+
+class Count(event.Listener):
+    def on_start(self, event): print("compiled")
+    def on_end(self, event): pass
+
+event.register("numba:compile", Count())
+from kernels import twice
+print(twice(21))
+"""
+KERNELS = """
+from detector.runtime.compiling import kernel
+
+@kernel
+def twice(x):
+    return 2 * x
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[[], tuple[str, str]]:
+    (tmp_path / "kernels.py").write_text(KERNELS)
+
+    def once() -> tuple[str, str]:
+        environment = {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}", "PATH": ""}
+        done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout, done.stderr
+
+    return once
+
+
+@pytest.mark.parametrize(("ending", "damage"), [("nbi", "empty"), ("nbc", "cut off"), ("nbc", "changed")])
+def test_damaged_machine_code_is_told_and_compiled_again(
+    run: Callable[[], tuple[str, str]], tmp_path: Path, ending: str, damage: str
+) -> None:
+    assert run()[0] == "compiled\n42\n"
+    assert run()[0] == "42\n"
+    (path,) = (tmp_path / "__pycache__").glob(f"*.{ending}")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes({"cut off": bytes(data[: len(data) // 2]), "empty": b"", "changed": bytes(data)}[damage])
+    output, errors = run()
+    assert output == "compiled\n42\n"
+    assert "damaged; compiling it again" in errors and "Traceback" not in errors and errors.count("\n") == 1
+    assert run() == ("42\n", "")
