@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from argparse import Namespace
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +18,7 @@ import numpy as np
 
 from benchmarks.machine import machine
 from detector.boxes import iou
+from detector.commands.detect import parser
 from detector.commands.detecting import Detecting, record_of
 from detector.datasets.annotation import Annotation
 from detector.datasets.voc import VOC_CLASSES, load_voc
@@ -102,8 +102,7 @@ def measure(options: argparse.Namespace) -> int:
 
 def detecting() -> Detecting:
     """Detection by the default model."""
-    options = Namespace(model=None, weights=None, device="cpu", mirror=True, max_detections=None)
-    return Detecting(Namespace(**vars(options), min_score=0.0, min_probability=None, precision=None))
+    return Detecting(parser().parse_args(["--min-score", "0", "IMAGE"]))
 
 
 class Nothing:

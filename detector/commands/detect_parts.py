@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -72,9 +73,10 @@ def settings_of(options: Namespace, names: ImageNames) -> dict[str, Any]:
 
     models = [model_path(str(path)) for path in options.model or [str(DEFAULT_MODEL)]]
     files = [*models, *map(Path, filter(None, options.weights or ()))]
-    kept = ("mirror", "min_score", "min_probability", "precision", "max_detections")
+    kept = ("device", "runtime", "mirror", "min_score", "min_probability", "precision", "max_detections")
     return {
         "images": {"count": len(names), "sha256": names.digest},
         "models": [digest([path.read_bytes()]) for path in files],
         **{name: getattr(options, name) for name in kept},
+        "openvino": find_spec("openvino") is not None,
     }

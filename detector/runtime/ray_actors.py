@@ -31,7 +31,7 @@ _MOST_ITEMS = 64
 _WINDOW = 2 * _AHEAD * _MOST_ITEMS
 """Items an actor that are under way, or done while an earlier one is not."""
 _PATIENCE = 30.0
-"""Seconds after which it is told that no actor has a place."""
+"""Seconds after which it is told that no actor is ready."""
 _log = logging.getLogger(__name__)
 
 
@@ -200,7 +200,7 @@ def _wait(ray: Any, crew: Sequence[_Crewman], queue: TaskQueue) -> None:
     while not ready:
         ready, _ = ray.wait([*first], num_returns=1, timeout=_PATIENCE)
         if not ready and not any(each.is_ready for each in crew):
-            _log.warning("no actor has a place on the cluster yet: each needs a processor that nobody else has taken")
+            _log.warning("no actor is ready yet: each needs a processor of the cluster that nobody else has taken")
     # all that are ready by now
     ready, _ = ray.wait([*first], num_returns=len(first), timeout=0)
     for reference in ready:
