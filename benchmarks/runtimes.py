@@ -19,9 +19,10 @@ from detector.commands.console import progress
 from detector.datasets.voc import load_voc
 from detector.images.files import read_image
 from detector.images.resizing import resize_short_side
+from detector.runtime.processor import Runtime
 from detector.runtime.threads import thread_count
 
-RUNTIMES = ("torch", "openvino")
+RUNTIMES: tuple[Runtime, ...] = ("torch", "openvino")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -140,7 +140,7 @@ def test_a_key_of_the_features_changes_the_features(key: str, folder: Path) -> N
 
 def test_the_runtime_computes_the_network() -> None:
     for runtime in ("torch", "openvino"):
-        config = FeatureConfig(stage="bn1", short_sides=(64,), runtime=runtime)  # type: ignore[arg-type]
+        config = FeatureConfig(stage="bn1", short_sides=(64,), runtime=runtime)
         assert build_encoder(config).backbone.runtime == runtime
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -89,8 +88,9 @@ def joint_settings(config: Config) -> JointSettings:
 
 def _without_held_out(images: TrainingSet, config: Config) -> TrainingSet:
     held_out = validation_split(images, config.fine_tuning)[1].indices
-    kept = np.delete(np.arange(len(images)), learnable_without(images, held_out))
-    return replace(images, annotations=[images.annotations[row] for row in kept])
+    left_out = set(learnable_without(images, held_out).tolist())
+    kept = [each for row, each in enumerate(images.annotations) if row not in left_out]
+    return replace(images, annotations=kept)
 
 
 def _learned(network: Network, last: nn.Module) -> dict[str, torch.Tensor]:

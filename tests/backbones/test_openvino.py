@@ -92,14 +92,15 @@ def test_mistakes_are_told_as_with_torch(tmp_path: Path) -> None:
     save_file({}, tmp_path / "empty")
     save_file({"conv_stem.weight": torch.zeros(2)}, tmp_path / "narrow")
     save_file({"conv1.weight": torch.zeros(2)}, tmp_path / "other")
-    for settings in (
+    cases: tuple[dict[str, Any], ...] = (
         {"stage": "blocks.9"},
         {"weights": tmp_path / "nowhere"},
         *({"weights": tmp_path / name} for name in ("damaged", "empty", "narrow", "other")),
         {"tuned": tmp_path / "other"},
         {"tuned": {"conv_stem.weight": np.zeros(2, np.float32)}},
         {"stage": "blocks.4", "tuned": {"blocks.5.0.bn1.bias": np.zeros(672, np.float32)}},
-    ):
+    )
+    for settings in cases:
         messages = []
         for runtime in ("torch", "openvino"):
             with pytest.raises((ValueError, OSError)) as caught:

@@ -18,6 +18,7 @@ from detector.detections import Detections
 from detector.images.files import write_image
 from detector.model_file import DETECTOR, ModelContents, write_model
 from detector.pipeline import Detector
+from detector.runtime.files import Arrays
 
 SCRIPT = """
 import sys
@@ -53,7 +54,7 @@ def joint_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, array in published_weights().items()
         if name.startswith(tuple(f"blocks.{number}." for number in range(2, 6))) and name.endswith((".weight", ".bias"))
     }
-    arrays = {f"backbone.{name}": array for name, array in tuned.items()}
+    arrays: Arrays = {f"backbone.{name}": array for name, array in tuned.items()}
     arrays |= {"fc6.weights": normal(0.05, 16, 960).astype(np.float16), "fc6.biases": normal(0.1, 16)}
     arrays |= {"fc7.weights": normal(0.3, 16, 16).astype(np.float16), "fc7.biases": normal(0.1, 16)}
     arrays |= {"softmax.weights": normal(0.3, 16, 4), "softmax.biases": normal(0.1, 4)}
@@ -70,7 +71,7 @@ def test_both_runtimes_find_the_same(joint_model: Path) -> None:
     image = skimage.data.chelsea()[::2, ::2]
     found: dict[str, Detections] = {}
     for runtime in ("torch", "openvino"):
-        model = Detector.load(joint_model, runtime=runtime)  # type: ignore[arg-type]
+        model = Detector.load(joint_model, runtime=runtime)
         assert model.encoder.backbone.runtime == runtime
         assert model.layers is not None and model.layers.runtime == runtime
         found[runtime] = model.detect(image, min_score=-30)
@@ -90,7 +91,7 @@ def test_evidence_adds_up(joint_model: Path) -> None:
 
 def test_a_model_that_was_loaded_is_saved_as_it_was(joint_model: Path, tmp_path: Path) -> None:
     for runtime in ("torch", "openvino"):
-        Detector.load(joint_model, runtime=runtime).save(tmp_path / runtime)  # type: ignore[arg-type]
+        Detector.load(joint_model, runtime=runtime).save(tmp_path / runtime)
         assert (tmp_path / runtime).read_bytes() == joint_model.read_bytes()
 
 
