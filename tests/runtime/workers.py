@@ -67,6 +67,8 @@ def interrupt_me(folder: Path) -> None:
     from detector.runtime.map_images import map_images
     from detector.runtime.processes import Processes
 
+    # a shell that starts the tests in the background has them ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         for _ in map_images(Doing(folder), ["sleep"] * 4, Processes(2)):
             pass
