@@ -12,6 +12,7 @@ import re
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from detector.results.names import LONGEST_NAME, ResultFolder, is_listed
@@ -104,15 +105,11 @@ def check_name(path: Path) -> None:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(path)) from None
 
 
-def begins(pattern: bytes) -> Callable[[Path], bool]:
+def begins(path: Path, pattern: bytes) -> bool:
     """Whether a file is empty or begins with what a regular expression matches."""
-
-    def ours(path: Path) -> bool:
-        with path.open("rb") as file:
-            start = file.read(_START)
-        return not start or re.match(pattern, start) is not None
-
-    return ours
+    with path.open("rb") as file:
+        start = file.read(_START)
+    return not start or re.match(pattern, start) is not None
 
 
 def is_model(path: Path) -> bool:
@@ -125,9 +122,11 @@ def is_model(path: Path) -> bool:
 
 output_file = OutputFile(is_listed)
 output_folder = OutputFolder()
-output_records = OutputFile(begins(rb'\[(\]\s*$|\n  \{\n    "image": .*\n    "width": \d+,\n    "height": \d+,\n)'))
+# not functions inside of functions, which workers could not be sent with the options
+_RECORDS = rb'\[(\]\s*$|\n  \{\n    "image": .*\n    "width": \d+,\n    "height": \d+,\n)'
+output_records = OutputFile(partial(begins, pattern=_RECORDS))
 """Of `console.for_each_image`."""
-output_numbers = OutputFile(begins(rb'\{\n  "(metric": "|machine": |images": \d)'))
+output_numbers = OutputFile(partial(begins, pattern=rb'\{\n  "(metric": "|machine": |images": \d)'))
 """Of evaluations and benchmarks."""
 output_model = OutputFile(is_model)
 

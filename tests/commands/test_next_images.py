@@ -67,7 +67,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proposer: Proposer) ->
 
     def run(*arguments: str | Path) -> int:
         model = Ensemble([replace(fake_detector(propose=proposer), calibration=CALIBRATION)])
-        monkeypatch.setattr("detector.ensemble.load_ensemble", lambda *_: model)
+        monkeypatch.setattr("detector.ensemble.load_ensemble", lambda *_, **settings: model)
         monkeypatch.setattr(sys, "argv", ["spp-data", "next", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             data.main()

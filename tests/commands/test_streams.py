@@ -23,6 +23,9 @@ from pathlib import Path
 from detector.commands.console import run
 from detector.runtime.files import replacing
 
+# a shell that starts the tests in the background has them ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 def main():
     if sys.argv[1] == "print":
         print("line")

@@ -134,7 +134,7 @@ def test_scripts_name_what_is_wrong_with_data(root: Path, tmp_path: Path) -> Non
         (("nowhere.jpg",), "nowhere.jpg"),
         (("x.jpg", "--max-detections", "0"), "--max-detections must be at least 1, but is 0"),
         (("x.jpg", "--min-score", "high"), "invalid float value: 'high'"),
-        ((), "the following arguments are required: IMAGE"),
+        ((), "give IMAGEs, or --list FILE"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
