@@ -41,7 +41,7 @@ def test_panels_and_json(model: Path, test_set: Dataset, tmp_path: Path) -> None
         shares = sum(np.sum(grid) for grid in each["levels"].values())
         assert each["bias"] + shares == pytest.approx(each["score"], abs=1e-3)
     assert record["asked"]["outcome"] == "low score"
-    panels = {path.name for path in (tmp_path / "panels").iterdir()}
+    panels = {path.name for path in (tmp_path / "panels").glob("[!.]*")}
     names = ["asked", *range(1, len(record["detections"]) + 1)]
     assert panels == {f"{image.stem}-{name}.png" for name in names}
     assert read_image(tmp_path / "panels" / f"{image.stem}-1.png").shape[1] == 1200

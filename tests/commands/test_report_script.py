@@ -17,7 +17,7 @@ from tests.evaluation.boxes import objects
 from tests.fakes import PROPOSALS, coco_of, coloured, fake_detector
 from tests.scripts import script
 
-FILES = {"report.html", "metrics.json", "metrics.csv", "errors.csv", "detections.json"}
+FILES = {".spp-detect", "report.html", "metrics.json", "metrics.csv", "errors.csv", "detections.json"}
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ ROOMS = ("proposals", "features", "heads", "training", "evaluation", "datasets")
 # Tests that hold a module, where those of its own room that import it are too few or too slow.
 TESTS = {
     "proposals.ranking": "proposals/test_selective_search.py proposals/test_selective_search_parts.py",
+    "proposals.mat_files": "proposals/test_sources.py",
     "features.normalisation": "features/test_encoder.py test_stages.py",
     "heads.calibration": "heads/test_calibration_map.py training/test_calibration.py",
     "training.checkpoints": "training/test_finetuning.py training/test_training.py",
