@@ -105,8 +105,13 @@ def check_name(path: Path) -> None:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(path)) from None
 
 
-def begins(path: Path, pattern: bytes) -> bool:
+def begins(pattern: bytes) -> Callable[[Path], bool]:
     """Whether a file is empty or begins with what a regular expression matches."""
+    # no function inside of a function, which workers could not be sent with the options
+    return partial(_begins, pattern)
+
+
+def _begins(pattern: bytes, path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(_START)
     return not start or re.match(pattern, start) is not None
@@ -122,11 +127,9 @@ def is_model(path: Path) -> bool:
 
 output_file = OutputFile(is_listed)
 output_folder = OutputFolder()
-# not functions inside of functions, which workers could not be sent with the options
-_RECORDS = rb'\[(\]\s*$|\n  \{\n    "image": .*\n    "width": \d+,\n    "height": \d+,\n)'
-output_records = OutputFile(partial(begins, pattern=_RECORDS))
+output_records = OutputFile(begins(rb'\[(\]\s*$|\n  \{\n    "image": .*\n    "width": \d+,\n    "height": \d+,\n)'))
 """Of `console.for_each_image`."""
-output_numbers = OutputFile(partial(begins, pattern=rb'\{\n  "(metric": "|machine": |images": \d)'))
+output_numbers = OutputFile(begins(rb'\{\n  "(metric": "|machine": |images": \d)'))
 """Of evaluations and benchmarks."""
 output_model = OutputFile(is_model)
 

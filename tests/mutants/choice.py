@@ -17,6 +17,8 @@ TESTS = {
     "proposals.ranking": "proposals/test_selective_search.py proposals/test_selective_search_parts.py",
     "proposals.mat_files": "proposals/test_sources.py",
     "features.normalisation": "features/test_encoder.py test_stages.py",
+    "heads.openvino_layers": "backbones/test_openvino.py commands/test_without_torch.py",
+    "heads.torch_layers": "training/test_finetuning.py heads/test_shortlist.py",
     "heads.calibration": "heads/test_calibration_map.py training/test_calibration.py",
     "training.checkpoints": "training/test_finetuning.py training/test_training.py",
     "training.forecast": "commands/test_training_run.py",
