@@ -100,6 +100,8 @@ class SVMConfig(Section):
     max_samples: Count | None = None
     """How many samples are kept for all classes together; null: as many as take 2.5 GB."""
     difficult: bool = True
+    flips: bool = False
+    """Learn from mirrored images, too; their maps are cached as the others are."""
     seed: Seed = 3
 
 

@@ -115,5 +115,5 @@ class Crew:
     def _ahead(self, bank: Bank) -> Iterator[Image]:
         while self._next < len(self._images):
             index, self._next = self._next, self._next + 1
-            path = self._images.annotations[index].path
+            path = self._images.annotations[index % len(self._images.annotations)].path
             yield Image(index, self._round, known_rows(bank, index) if self._round else np.zeros(0, np.int64), path)

@@ -127,7 +127,10 @@ class _Stages:
             if config.fine_tuning.head == "softmax":
                 return
             n_features = config.fine_tuning.width + n_features * config.fine_tuning.beside_pooled
-        n_first = int(counts.sum()) + min(len(images), MiningSettings.start_images) * MiningSettings.start_samples
+        n_first = (
+            int(counts.sum()) * (2 if config.svm.flips else 1)
+            + min(len(images), MiningSettings.start_images) * MiningSettings.start_samples
+        )
         if n_first > (capacity := sample_capacity(config.svm, n_features)):
             named = "svm.max_samples is" if config.svm.max_samples else "samples that take 2.5 GB are"
             raise ValueError(f"{named} {capacity}, but these objects need at least {n_first}")
@@ -144,7 +147,7 @@ class _Stages:
         if self.learned_before:
             return self._cache_some(images)
         readable = fill_cache(images.cache, images.annotations, self.progress, where=self.where)
-        if self.tunes and not self.joint and self.config.fine_tuning.flips:
+        if (self.tunes and not self.joint and self.config.fine_tuning.flips) or self.config.svm.flips:
             readable = fill_cache(images.cache, readable, self.progress, mirrored=True, where=self.where)
         cached = replace(images, annotations=readable)
         if len(cached) < len(images):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.boxes import Boxes, iou
+from detector.boxes import Boxes, flip, iou
 from detector.datasets.annotation import Annotation
 from detector.features.encoder import Encoder, FeatureMaps, Regions
 from detector.features.feature_cache import FeatureCache
@@ -48,7 +48,8 @@ class TrainingSet:
 
     Features are pooled values or, with ``layers``, what these make of them. They are shifted by ``-mean`` and
     multiplied by ``scale``, ``(D,)`` each, so that a C found at one mean norm carries over to other networks.
-    `unscaled` takes both back out of what was learned.
+    `unscaled` takes both back out of what was learned. With ``flips`` there are also those of
+    the mirror images, which come after the images.
     """
 
     annotations: Sequence[Annotation]
@@ -59,6 +60,7 @@ class TrainingSet:
     layers: FullyConnected | None = None
     mean: Features | np.float32 = field(default_factory=lambda: np.float32(0))
     scale: Features | np.float32 = field(default_factory=lambda: np.float32(1))
+    flips: bool = False
 
     @property
     def n_features(self) -> int:
@@ -66,16 +68,18 @@ class TrainingSet:
         return self.cache.encoder.n_features if self.layers is None else self.layers.n_features
 
     def __len__(self) -> int:
-        return len(self.annotations)
+        return len(self.annotations) * (2 if self.flips else 1)
 
     def __getitem__(self, index: int) -> ImageSamples:
         """An image's ground truth (first) and those of its proposals that read distinct cells."""
+        mirrored = index >= len(self.annotations)
+        index %= len(self.annotations)
         annotation = self.annotations[index]
         boxes, labels = self.boxes(index)
         overlaps = class_overlaps(iou(boxes, annotation.boxes), annotation.labels, self.n_classes)
         targets = self.targets(overlaps, labels)
-        maps = self.cache.maps(annotation.image_id, annotation.path)
-        regions = self.cache.encoder.regions(maps, boxes)
+        maps = (self.cache.mirrored_maps if mirrored else self.cache.maps)(annotation.image_id, annotation.path)
+        regions = self.cache.encoder.regions(maps, flip(boxes, maps.image_size[1]) if mirrored else boxes)
         # ground truth stays whatever it shares its cells with; negatives that read the same cells are one sample
         n_objects = len(labels)
         kept = unique_rows(regions)

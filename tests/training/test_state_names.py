@@ -113,6 +113,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "max_per_picture": 7,
         "max_samples": 7777,
         "difficult": False,
+        "flips": True,
         "seed": 7,
     },
     "regression": {

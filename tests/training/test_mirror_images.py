@@ -1,0 +1,37 @@
+"""SVMs that learn from mirror images, too: cells and features by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detector.datasets.annotation import Annotation
+from detector.features.encoder import RegionEncoder
+from detector.features.feature_cache import FeatureCache
+from detector.images.files import write_image
+from detector.training.training_set import TrainingSet
+from tests.fakes import MeanOfCells, coloured
+
+
+def test_mirror_images_come_after_the_images(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    write_image(path, coloured())
+    backbone: Any = MeanOfCells()
+    boxes = np.array([[0, 0, 48, 64], [80, 0, 128, 64]], np.float32)
+    encoder = RegionEncoder(backbone, short_sides=(160,), levels=(1,), margin=0)
+    cache = FeatureCache(tmp_path / "cache", encoder, lambda image: boxes, {})
+    red = Annotation("a", path, np.array([[0, 0, 64, 64]], np.float32), np.zeros(1, np.int64), np.zeros(1, np.bool_))
+    assert len(TrainingSet([red], 1, cache)) == 1
+    images = TrainingSet([red], 1, cache, flips=True)
+    assert len(images) == 2
+    plain, mirror = images[0], images[1]
+    # of ten cells the first four are the object; in the mirror image, the last four
+    assert plain.regions.tolist() == [[0, 0, 0, 4, 4], [0, 0, 0, 3, 4], [0, 5, 0, 8, 4]]
+    assert mirror.regions.tolist() == [[0, 6, 0, 10, 4], [0, 7, 0, 10, 4], [0, 2, 0, 5, 4]]
+    assert mirror.targets.tolist() == plain.targets.tolist() == [[1], [0], [-1]]
+    assert mirror.features(slice(None)).tolist() == plain.features(slice(None)).tolist()
+    assert plain.features(slice(0, 1)).tolist() == [[250, 0, 0]]
+    # what is asked for by the image has no mirror images in it
+    assert images.object_counts().tolist() == [1]
