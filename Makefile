@@ -15,7 +15,7 @@ CHROMIUM := command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -
 	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y chromium >/dev/null; } || \
 	echo 'chromium is not installed: the page is not tested in a browser'
 
-.PHONY: help setup detect web test test-all mutants lint types format lock clean
+.PHONY: help setup detect web test test-all mutants hostile lint types format lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -49,6 +49,9 @@ test-all: $(READY) ## run the tests that take longer: the wheel, the examples, t
 
 mutants: $(READY) ## put small faults into changed lines, list those that no test notices (more: MUTANTS='--all --sample 100')
 	@OMP_NUM_THREADS=1 DETECTOR_THREADS=1 $(BIN)/python -m tests.mutants $(MUTANTS)
+
+hostile: $(READY) ## try 6,880 cases of damaged and lying input, and print a table
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.hostile --times 10
 
 lint: $(READY) ## check style and format
 	$(BIN)/ruff check $(RUFF_CHECK) $(SOURCES)
