@@ -115,7 +115,7 @@ def test_real_supervision(found: Detections) -> None:
     assert made[made.confidence > 0.5].data["class_name"].tolist() == ["cat", "<dog>"]
 
 
-def test_notebooks_show_a_table_and_a_picture(found: Detections) -> None:
+def test_notebooks_show_a_table_and_an_image(found: Detections) -> None:
     table = found._repr_html_()
     assert table.count("<tr>") == 4
     assert "<td>&lt;dog&gt;</td><td>0.500</td><td>0.60</td><td>0.0</td>" in table
@@ -129,8 +129,8 @@ def test_images_of_all_kinds_are_detected_in(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", coloured())
     detector = fake_detector()
     expected = detector.detect(coloured()).to_records()
-    picture = Image.fromarray(coloured())
-    for image in (tmp_path / "a.png", str(tmp_path / "a.png"), picture, picture.convert("RGBA")):
+    opened = Image.fromarray(coloured())
+    for image in (tmp_path / "a.png", str(tmp_path / "a.png"), opened, opened.convert("RGBA")):
         assert detector.detect(image).to_records() == expected
     with pytest.raises(ValueError, match=r"image must be \(H, W, 3\) uint8 RGB, but got list"):
         detector.detect([[0]])  # type: ignore[arg-type]
@@ -140,10 +140,10 @@ def test_images_of_all_kinds_are_detected_in(tmp_path: Path) -> None:
 
 def test_pil_images_are_turned_and_laid_on_white() -> None:
     pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
-    picture = Image.fromarray(pixels)
-    exif = picture.getexif()
+    opened = Image.fromarray(pixels)
+    exif = opened.getexif()
     exif[274] = 6  # to be turned clockwise
-    assert as_image(picture).tolist() == np.rot90(pixels, -1).tolist()
+    assert as_image(opened).tolist() == np.rot90(pixels, -1).tolist()
     clear = Image.new("RGBA", (2, 1), (9, 9, 9, 0))
     assert as_image(clear).tolist() == [[[255] * 3] * 2]
     palette = Image.new("P", (1, 1), 0)

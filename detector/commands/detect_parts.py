@@ -5,16 +5,15 @@ from __future__ import annotations
 from argparse import Namespace
 from importlib.util import find_spec
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from detector.commands.console import USAGE_ERROR, Parser, progress, report
 from detector.commands.detecting import Detecting, detections, record_of
 from detector.commands.image_names import ImageNames
+from detector.commands.options import model_digests
 from detector.commands.outputs import output_folder
 from detector.commands.telling import verbosity
 from detector.results.parts import WRITERS, open_parts
-from detector.runtime.hashing import digest
 from detector.runtime.map_images import Engine, Failure
 
 
@@ -69,14 +68,10 @@ def detect_parts(options: Namespace, names: ImageNames, engine: Engine) -> int:
 
 def settings_of(options: Namespace, names: ImageNames) -> dict[str, Any]:
     """Everything that the records depend on."""
-    from detector.model_file import DEFAULT_MODEL, model_path
-
-    models = [model_path(str(path)) for path in options.model or [str(DEFAULT_MODEL)]]
-    files = [*models, *map(Path, filter(None, options.weights or ()))]
     kept = ("device", "runtime", "mirror", "min_score", "min_probability", "precision", "max_detections")
     return {
         "images": {"count": len(names), "sha256": names.digest},
-        "models": [digest([path.read_bytes()]) for path in files],
+        "models": model_digests(options),
         **{name: getattr(options, name) for name in kept},
         "openvino": find_spec("openvino") is not None,
     }

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from detector.commands.options import model_digests
 from detector.commands.watching import Cover
 from detector.datasets.annotation import Annotation, Dataset
 from detector.detections import Detections
-from detector.model_file import DEFAULT_MODEL, model_path
 from detector.runtime.array_cache import stored_arrays
 from detector.runtime.files import Arrays, file_state, write_arrays
 from detector.runtime.hashing import digest, fingerprint
@@ -82,12 +82,11 @@ def state_of(options: Namespace, dataset: Dataset, settings: Mapping[str, Any]) 
     Its name tells everything that what is seen depends on: the contents of models, images and objects, options, and the
     program itself.
     """
-    models = [model_path(str(path)) for path in options.model or [str(DEFAULT_MODEL)]]
-    files = [*models, *map(Path, filter(None, options.weights or ())), *filter(None, [options.proposals])]
+    proposals = [digest([path.read_bytes()]) for path in filter(None, [options.proposals])]
     images = [(*_state_of_file(each.path), digest([each.to_bytes()])) for each in dataset]
     name = fingerprint(
         {
-            "files": [digest([path.read_bytes()]) for path in files],
+            "files": model_digests(options) + proposals,
             "program": program_digest(),
             "images": digest([repr(images).encode()]),
             "classes": dataset.class_names,

@@ -12,6 +12,7 @@ from detector.commands.console import Parser
 from detector.commands.outputs import check_outputs
 from detector.datasets.annotation import Dataset
 from detector.datasets.records import FORMATS
+from detector.runtime.hashing import digest
 from detector.runtime.processor import Runtime
 
 
@@ -76,6 +77,14 @@ def add_computing_options(parser: Parser) -> None:
         "--runtime", choices=get_args(Runtime), help="what computes the network (default: what the recipe says)"
     )
     parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
+
+
+def model_digests(options: Namespace) -> list[str]:
+    """Of the contents of the files that the options of `add_model_options` name, in their order: models, weights."""
+    from detector.model_file import DEFAULT_MODEL, model_path
+
+    models = [model_path(str(path)) for path in options.model or [str(DEFAULT_MODEL)]]
+    return [digest([path.read_bytes()]) for path in [*models, *map(Path, filter(None, options.weights or ()))]]
 
 
 def add_model_options(parser: Parser) -> None:

@@ -68,15 +68,15 @@ class Refiner:
         ``labels`` and ``scores`` are ``(n,)``: the class of each box, and what it scores there where it is. ``deltas``
         ``(n, 4)``, where they are known, are those of the first move.
         """
-        first = deltas
         positions, total = [boxes], np.zeros(len(boxes), np.float32)
         for position in range(self.rounds + 1):
             moves, moved = position < self.rounds, positions[-1]
-            if position == 0:
-                found = scores
-                deltas = self._look(maps, moved, labels, moves, False)[0] if first is None else first
-            else:
+            if position > 0:
                 deltas, found = self._look(maps, moved, labels, moves, True)
+            else:
+                found = scores
+                if deltas is None:
+                    deltas, _ = self._look(maps, moved, labels, moves, False)
             if maps.mirrored is not None:
                 mirror_image = flip(moved, maps.image_size[1])
                 others, found_there = self._look(maps.mirrored, mirror_image, labels, moves, True)

@@ -16,7 +16,6 @@ from detector.training.training_set import TrainingSet
 Samples = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 _IMAGES_AT_ONCE = 8
-_FOREGROUND, _MIN_IOU = 0.25, 0.5
 
 
 def train_shortlist(images: TrainingSet, config: ShortlistConfig, progress: Progress = without_progress) -> Shortlist:
@@ -57,7 +56,7 @@ def _samples(images: TrainingSet, numbers: Sequence[int], config: ShortlistConfi
         boxes, overlaps = images.labelled_boxes(number)
         random = np.random.default_rng((config.seed, number))
         rows, labels = sample_boxes(
-            overlaps, annotation.labels, images.n_classes, config.boxes, random, _FOREGROUND, _MIN_IOU, (0.0, _MIN_IOU)
+            overlaps, annotation.labels, images.n_classes, config.boxes, random, background_iou=(0.0, 0.5)
         )
         maps = images.cache.maps(annotation.image_id, annotation.path)
         pooled = encoder.pool(maps, encoder.regions(maps, boxes[rows]))

@@ -7,35 +7,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from detector.heads.linear_svm import LinearSVMs
 from detector.training.mining import MiningState, mine
 from detector.training.sample_bank import Bank
 from detector.training.scouting import MiningSettings
 from detector.training.svm_problem import SVMProblem
+from tests.training.test_mining import FakeSamples
 
 KEEP_ALL = MiningSettings(start_images=0, evict_below=-1e9, growth=1e9)
 
 
-@dataclass(frozen=True)
-class Samples:
-    targets: NDArray[np.int8]
-    known: NDArray[np.float32]
-
-    def features(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        return self.known[rows]
-
-    def scores(self, svms: LinearSVMs) -> NDArray[np.float32]:
-        return svms.decision_function(self.known)
-
-
-class Images(list[Samples]):
+class Images(list[FakeSamples]):
     """Images of ``(score, target)`` each; targets may be those of two classes, which score alike."""
 
     def __init__(self, *images: list[tuple[float, Any]]) -> None:
         super().__init__(
-            Samples(
+            FakeSamples(
                 np.array([np.atleast_1d(target) for _, target in image], np.int8),
                 np.array([[score] for score, _ in image], np.float32),
             )
