@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from detector.commands.outputs import OutputFile, begins, cache_folder
 from detector.config.detector import Config, load_config, parse_config
 from detector.datasets.annotation import Annotation, Dataset
 from detector.detections import Detections
@@ -17,6 +19,18 @@ from detector.evaluation.voc import by_class, evaluate_voc
 from detector.features.feature_cache import FeatureCache
 from detector.runtime.files import write_json
 from detector.stages import build_cache
+
+
+def add_cut_options(parser: argparse.ArgumentParser) -> None:
+    """Options of benchmarks that learn from parts of a large data set, and keep their numbers."""
+    parser.add_argument("--voc", type=Path, required=True, metavar="ROOT", help="VOC folder, or a devkit above it")
+    parser.add_argument("--split", default="train", help="a list in ImageSets/Main to cut from (default: train)")
+    parser.add_argument("--cache", type=cache_folder, required=True, metavar="DIR", help="folder of cached files")
+    parser.add_argument(
+        "--results", type=OutputFile(begins(rb"\{")), required=True, metavar="FILE", help="keep the numbers in FILE"
+    )
+    parser.add_argument("--config", type=Path, default=Path("default"), help="the recipe (default: default)")
+    parser.add_argument("--test", type=int, default=60, metavar="N", help="images to test on (default: 60)")
 
 
 def with_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:

@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.cuts import Quick, Results, cut, mean_precision
+from benchmarks.cuts import Quick, Results, add_cut_options, cut, mean_precision
 from benchmarks.machine import machine
 from detector.boxes import Boxes, flip
 from detector.commands.console import progress
-from detector.commands.outputs import OutputFile, begins, cache_folder
 from detector.config.detector import Config
 from detector.datasets.annotation import Annotation, Dataset
 from detector.datasets.voc import VOC_CLASSES, load_voc
@@ -67,14 +66,7 @@ SETTINGS = {
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--voc", type=Path, required=True, metavar="ROOT", help="VOC folder, or a devkit above it")
-    parser.add_argument("--split", default="train", help="a list in ImageSets/Main to cut from (default: train)")
-    parser.add_argument("--cache", type=cache_folder, required=True, metavar="DIR", help="folder of cached files")
-    parser.add_argument(
-        "--results", type=OutputFile(begins(rb"\{")), required=True, metavar="FILE", help="keep the numbers in FILE"
-    )
-    parser.add_argument("--config", type=Path, default=Path("default"), help="the recipe (default: default)")
-    parser.add_argument("--test", type=int, default=60, metavar="N", help="images to test on (default: 60)")
+    add_cut_options(parser)
     parser.add_argument(
         "--settings", nargs="+", choices=SETTINGS, default=[*SETTINGS], metavar="NAME", help="default: all of them"
     )

@@ -9,15 +9,13 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.cuts import Quick, Results, cut, mean_precision
+from benchmarks.cuts import Quick, Results, add_cut_options, cut, mean_precision
 from benchmarks.machine import machine
 from detector.commands.console import progress
-from detector.commands.outputs import OutputFile, begins, cache_folder
 from detector.config.detector import Config
 from detector.datasets.annotation import Dataset
 from detector.datasets.voc import VOC_CLASSES, load_voc
@@ -31,18 +29,11 @@ RANDOM, NEXT = "random", "next"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--voc", type=Path, required=True, metavar="ROOT", help="VOC folder, or a devkit above it")
-    parser.add_argument("--split", default="train", help="a list in ImageSets/Main to cut from (default: train)")
-    parser.add_argument("--cache", type=cache_folder, required=True, metavar="DIR", help="folder of cached files")
-    parser.add_argument(
-        "--results", type=OutputFile(begins(rb"\{")), required=True, metavar="FILE", help="keep the numbers in FILE"
-    )
-    parser.add_argument("--config", type=Path, default=Path("default"), help="the recipe (default: default)")
+    add_cut_options(parser)
     parser.add_argument(
         "--classes", nargs="+", default=["bus", "cow", "tvmonitor"], metavar="NAME", help="default: bus cow tvmonitor"
     )
     parser.add_argument("--pool", type=int, default=150, metavar="N", help="images to choose from (default: 150)")
-    parser.add_argument("--test", type=int, default=60, metavar="N", help="images to test on (default: 60)")
     parser.add_argument("--step", type=int, default=20, metavar="N", help="images a round (default: 20)")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds (default: 5)")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="first rounds, and random ones (default: 3)")

@@ -67,8 +67,9 @@ def options_of(command: str, stage: str) -> frozenset[str]:
     """The long options of a command; of a benchmark, those of its stage."""
     if command == "tools/benchmark.py":
         file = "detection" if stage == "detect" else stage.replace("-", "_")
-        source = (ROOT / "benchmarks" / f"{file}.py").read_text(encoding="utf-8")
-        return frozenset(re.findall(r'"(--[\w-]+)"', source))
+        stated = argparse.ArgumentParser()
+        import_module(f"benchmarks.{file}").add_options(stated)
+        return frozenset(all_options(stated))
     parser = import_module(modules_of_commands()[command]).parser()
     return frozenset(all_options(parser))
 

@@ -59,7 +59,7 @@ def main() -> int:
     cache = build()
     where = where_of(options, build)
     readable = fill_cache(cache, dataset, progress, where=where)
-    if (config.fine_tuning.enabled and config.fine_tuning.flips) or config.svm.flips:
+    if config.learns_from_mirrored_maps:
         readable = fill_cache(cache, readable, progress, mirrored=True, where=where)
     print(f"{len(readable)} images of {dataset.name}: {cache.maps_directory}, {cache.proposals_directory}")
     return 0

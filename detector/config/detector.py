@@ -200,6 +200,12 @@ class Config(Section):
             raise ValueError("regression.fit: joint needs joint_training, and fc7 alone")
         return self
 
+    @property
+    def learns_from_mirrored_maps(self) -> bool:
+        """Whether a training reads feature maps of mirror images; a joint training, before it, computes its own."""
+        tunes = self.fine_tuning.enabled and not self.joint_training.enabled
+        return (tunes and self.fine_tuning.flips) or self.svm.flips
+
     def files(self) -> dict[str, str]:
         """SHA-256, in hexadecimal, of each file that the recipe names: another one may come to lie at the same path."""
         named = (self.features.weights, self.features.tuned, self.fine_tuning.initial)

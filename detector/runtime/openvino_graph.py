@@ -43,6 +43,8 @@ class CompiledGraph:
                     "NUM_STREAMS": self._threads if side_by_side else 1,
                     # threads bound to a core wait while another process has it
                     "ENABLE_CPU_PINNING": False,
+                    # of layers made for one size of image each; by default 5,000, which come to 1 GB
+                    "CPU_RUNTIME_CACHE_CAPACITY": 200,
                 }
                 self._requests[side_by_side] = _Requests(_core().compile_model(self._graph, "CPU", settings))
             return self._requests[side_by_side]

@@ -147,7 +147,7 @@ class _Stages:
         if self.learned_before:
             return self._cache_some(images)
         readable = fill_cache(images.cache, images.annotations, self.progress, where=self.where)
-        if (self.tunes and not self.joint and self.config.fine_tuning.flips) or self.config.svm.flips:
+        if self.config.learns_from_mirrored_maps:
             readable = fill_cache(images.cache, readable, self.progress, mirrored=True, where=self.where)
         cached = replace(images, annotations=readable)
         if len(cached) < len(images):

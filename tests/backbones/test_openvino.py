@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -129,6 +131,26 @@ def test_threads_may_share_a_network(openvino: AnyBackbone, monkeypatch: pytest.
         found += list(pool.map(network.feature_map, images))
     for one, other in zip(found, expected * 2, strict=True):
         assert np.array_equal(one, other)
+
+
+MANY_SIZES = """
+import numpy as np
+from pathlib import Path
+from detector.backbones.runtimes import load_any_backbone
+network = load_any_backbone("efficientnet_lite0", None, precision="float32", runtime="openvino")
+for number in range(220):
+    network.feature_map(np.zeros((64 + number % 41, 64 + number % 47, 3), np.uint8))
+    if number in (159, 219):
+        print(Path("/proc/self/statm").read_text().split()[1])
+"""
+
+
+@pytest.mark.all
+def test_memory_does_not_grow_with_the_sizes_of_images() -> None:
+    """In a process of its own, where nothing else asks for memory; each size would take .8 MB."""
+    found = subprocess.run([sys.executable, "-c", MANY_SIZES], capture_output=True, text=True, check=True)
+    before, after = map(int, found.stdout.split())
+    assert (after - before) * os.sysconf("SC_PAGE_SIZE") < 20e6
 
 
 def test_without_openvino_torch_computes(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -138,3 +138,17 @@ def test_files_that_are_not_safe_yaml(tmp_path: Path, text: str) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere\.yaml"):
         load_config(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "learns"),
+    [
+        ({}, False),
+        ({"svm": {"flips": True}}, True),
+        ({"fine_tuning": {"flips": True}}, False),
+        ({"fine_tuning": {"enabled": True, "flips": True}}, True),
+        ({"fine_tuning": {"enabled": True, "flips": True}, "joint_training": {"enabled": True}}, False),
+    ],
+)
+def test_maps_of_mirror_images_are_for_layers_and_svms(content: dict[str, dict[str, bool]], learns: bool) -> None:
+    assert parse_config(content, "recipe").learns_from_mirrored_maps is learns
