@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from detector.runtime.compiling import Array, fusing_kernel
+from detector.runtime.compiling import Array, fusing_kernel, kernel
 
 
 def depthwise_convolution(
@@ -61,22 +61,27 @@ class _Depthwise(torch.autograd.Function):
         return of_maps, of_weights, gradients[0].sum((0, 1)), None, None, None, None
 
 
+@kernel
+def _taps(cell: int, stride: int, before: int, dilation: int, n_taps: int, size: int) -> tuple[int, int]:
+    """The first tap that reads inside of a side of so many cells, and the one behind the last."""
+    first = cell * stride - before
+    return max(0, -(first // dilation)), min(n_taps, (size - 1 - first) // dilation + 1)
+
+
 @fusing_kernel
 def _convolve(maps: Array, weights: Array, biases: Array, stride: int, dilation: int, before: int, out: Array) -> None:
     height, width, n_channels = maps.shape
+    side = weights.shape[0]
     for y in range(out.shape[0]):
+        top, bottom = _taps(y, stride, before, dilation, side, height)
         for x in range(out.shape[1]):
+            left, right = _taps(x, stride, before, dilation, side, width)
             cell = out[y, x]
             cell[:] = biases
-            for i in range(weights.shape[0]):
-                row = y * stride - before + i * dilation
-                if row < 0 or row >= height:
-                    continue
-                for j in range(weights.shape[1]):
-                    column = x * stride - before + j * dilation
-                    if column < 0 or column >= width:
-                        continue
-                    values, weight = maps[row, column], weights[i, j]
+            for i in range(top, bottom):
+                for j in range(left, right):
+                    values = maps[y * stride - before + i * dilation, x * stride - before + j * dilation]
+                    weight = weights[i, j]
                     for c in range(n_channels):
                         cell[c] += values[c] * weight[c]
 
@@ -93,17 +98,15 @@ def _convolve_back(
     of_weights: Array,
 ) -> None:
     height, width, n_channels = maps.shape
+    side = weights.shape[0]
     for y in range(gradient.shape[0]):
+        top, bottom = _taps(y, stride, before, dilation, side, height)
         for x in range(gradient.shape[1]):
+            left, right = _taps(x, stride, before, dilation, side, width)
             cell = gradient[y, x]
-            for i in range(weights.shape[0]):
-                row = y * stride - before + i * dilation
-                if row < 0 or row >= height:
-                    continue
-                for j in range(weights.shape[1]):
-                    column = x * stride - before + j * dilation
-                    if column < 0 or column >= width:
-                        continue
+            for i in range(top, bottom):
+                for j in range(left, right):
+                    row, column = y * stride - before + i * dilation, x * stride - before + j * dilation
                     values, weight = maps[row, column], weights[i, j]
                     to_values, to_weight = of_maps[row, column], of_weights[i, j]
                     for c in range(n_channels):
