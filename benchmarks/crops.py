@@ -33,10 +33,21 @@ MEAN = {"alexnet": (124, 116, 104), "zf5": (128, 128, 128)}
 BATCH = 32
 
 
-def warp(image: NDArray[np.uint8], box: NDArray[np.float32], fill: tuple[int, ...]) -> NDArray[np.uint8]:
-    """The ``(SIDE, SIDE, 3)`` uint8 input of R-CNN for a box ``x1 y1 x2 y2`` of an image; ``fill`` is RGB."""
-    border = (box[2:] - box[:2]) * (CONTEXT / (SIDE - 2 * CONTEXT))
-    start, end = np.rint(box[:2] - border).astype(int), np.rint(box[2:] + border).astype(int)
+def warp(
+    image: NDArray[np.uint8],
+    box: NDArray[np.float32],
+    fill: tuple[int, ...],
+    context: int = CONTEXT,
+    square: bool = False,
+) -> NDArray[np.uint8]:
+    """The ``(SIDE, SIDE, 3)`` uint8 input of R-CNN for a box ``x1 y1 x2 y2`` of an image; ``fill`` is RGB.
+
+    With ``square``, what is cut out is the square around the box, and nothing is stretched.
+    """
+    middle, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
+    half = np.full(2, half.max()) if square else half
+    half = half * (SIDE / (SIDE - 2 * context))
+    start, end = np.rint(middle - half).astype(int), np.rint(middle + half).astype(int)
     inner_start, inner_end = np.maximum(start, 0), np.minimum(end, image.shape[1::-1])
     zoom = SIDE / (end - start)
     left, top = np.rint((inner_start - start) * zoom).astype(int)
@@ -56,10 +67,15 @@ class Rows(FeatureMaps):
 
 @dataclass(frozen=True)
 class CropEncoder:
-    """The `Encoder` of R-CNN: one forward pass a box; a row holds the 36 bins of `LEVELS`, channels before bins."""
+    """The `Encoder` of R-CNN: one forward pass a box; a row holds the 36 bins of `LEVELS`, channels before bins.
+
+    ``context`` and ``square`` are those of `warp`.
+    """
 
     backbone: Backbone
     normalise: Callable[[Features], Features] = field(default=lambda pooled: pooled)
+    context: int = CONTEXT
+    square: bool = False
     short_sides: Sequence[int] = (SIDE,)
     levels: Sequence[int] = LEVELS
 
@@ -76,7 +92,8 @@ class CropEncoder:
         rows = np.empty((len(boxes), self.n_features), np.float32)
         for start in range(0, len(boxes), BATCH):
             batch = slice(start, start + BATCH)
-            rows[batch] = self._convolve(np.stack([warp(image, box, fill) for box in boxes[batch]]))
+            crops = [warp(image, box, fill, self.context, self.square) for box in boxes[batch]]
+            rows[batch] = self._convolve(np.stack(crops))
         return Rows((rows,), (1.0,), (image.shape[0], image.shape[1]), boxes)
 
     def _convolve(self, crops: NDArray[np.uint8]) -> Features:
@@ -127,8 +144,11 @@ class CropCache(FeatureCache):
     @property
     def maps_directory(self) -> Path:
         """Folder of the rows of this encoder and these proposals."""
-        backbone = self.encoder.backbone
-        settings = {"digest": backbone.digest, "precision": backbone.precision, "side": SIDE, "context": CONTEXT}
+        encoder = self.encoder
+        assert isinstance(encoder, CropEncoder)
+        backbone = encoder.backbone
+        settings = {"digest": backbone.digest, "precision": backbone.precision, "side": SIDE}
+        settings |= {"context": encoder.context, "square": encoder.square}
         return self.directory / f"crops-{fingerprint({**settings, **self.proposal_settings})}"
 
     def maps(self, image_id: str, path: Path) -> Rows:

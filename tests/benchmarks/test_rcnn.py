@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from benchmarks.crops import MEAN, SIDE, CropCache, CropEncoder, warp
+from benchmarks.rcnn import compare
+from benchmarks.rcnn_methods import METHODS, RCNN, Comparison, Method, recipe
 from detector.backbones.backbone import load_backbone
 from detector.boxes import Boxes, as_boxes
+from detector.config.detector import Config, SVMConfig
+from detector.config.features import FeatureConfig
+from detector.datasets.annotation import Annotation, Dataset
+from detector.detections import Detections
 from detector.images.files import write_image
 
 FILL = (1, 2, 3)
@@ -53,6 +60,60 @@ def test_each_side_is_stretched_by_itself() -> None:
     assert np.flatnonzero(inside)[[0, -1]] == pytest.approx([16, SIDE - 17], abs=1)
     inside = warped[SIDE // 2, :, 0] > 100
     assert np.flatnonzero(inside)[[0, -1]].tolist() == [16, SIDE - 17]
+
+
+def test_without_context_the_box_fills_the_crop(noise: NDArray[np.uint8]) -> None:
+    box = as_boxes([[50, 40, 50 + SIDE, 40 + SIDE]])[0]
+    np.testing.assert_array_equal(warp(noise, box, FILL, context=0), noise[40 : 40 + SIDE, 50 : 50 + SIDE])
+
+
+def test_squares_are_not_stretched(noise: NDArray[np.uint8]) -> None:
+    box = as_boxes([[50, 100, 245, 139]])[0]  # the square around it is 195 px high, from 22 to 217
+    np.testing.assert_array_equal(warp(noise, box, FILL, square=True), noise[6:233, 34:261])
+
+
+def test_crops_of_another_kind_are_other_features(encoder: CropEncoder, tmp_path: Path) -> None:
+    folders = {
+        CropCache(tmp_path, replace(encoder, **changes), lambda image: as_boxes([]), {}).maps_directory
+        for changes in ({}, {"context": 0}, {"square": True})
+    }
+    assert len(folders) == 3
+
+
+def test_c_is_chosen_on_training_images_that_were_not_learned_from(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    empty = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.bool_)
+    annotations = tuple(Annotation(str(number), tmp_path / "none", *empty) for number in range(10))
+    sets = Dataset(annotations, ("cat",), "ten"), Dataset(annotations[:1], ("cat",), "test")
+    asked = []
+
+    def precision(self: Comparison, method: Method, config: Config) -> float:
+        asked.append([[each.image_id for each in dataset] for dataset in (self.train_set, self.test_set)])
+        return -abs(config.svm.C - 3.0)
+
+    monkeypatch.setattr(Comparison, "precision", precision)
+    configs = {c: recipe(METHODS[RCNN], FeatureConfig(), Config(svm=SVMConfig(C=1.0)), 500, c) for c in (1.0, 3.0, 9.0)}
+    assert Comparison(*sets, tmp_path).best_c(METHODS[RCNN], configs) == 3.0
+    assert asked == [[list("12346789"), list("05")]] * 3
+
+
+def test_precisions_are_told_by_size_and_shape() -> None:
+    """One method finds both cats, the other the large one alone, which is tall."""
+    boxes = np.array([[0, 0, 100, 200], [300, 0, 320, 20]], np.float32)
+    truth = Annotation("1", Path("none"), boxes, np.zeros(2, np.int64), np.zeros(2, np.bool_))
+    dataset = Dataset((truth,), ("cat",), "one")
+    scores = np.array([2.0, 1.0], np.float32)
+    found = {
+        RCNN: [Detections(boxes, np.zeros(2, np.int64), scores, ("cat",))],
+        "SPP, 1 scale": [Detections(boxes[:1], np.zeros(1, np.int64), scores[:1], ("cat",))],
+    }
+    table = compare(found, dataset)
+    assert table[RCNN]["mAP"] == 1
+    assert table["SPP, 1 scale"]["mAP"] == pytest.approx(6 / 11)
+    assert table["SPP, 1 scale"]["less_rcnn"][0] == pytest.approx(-5 / 11)
+    groups = table["SPP, 1 scale"]["groups"]
+    assert (groups["small"], groups["large"], groups["tall"], groups["square"]) == (0, 1, 1, 0)
 
 
 def test_features_are_those_of_the_network_on_the_crop(encoder: CropEncoder, noise: NDArray[np.uint8]) -> None:
