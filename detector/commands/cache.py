@@ -53,6 +53,7 @@ def main() -> int:
         raise ValueError("a CONFIG is needed, such as default")
     config = load_config(options.config, options.weights, options.tuned, options.runtime)
     dataset = load_data(options)
+    config = config.for_images(len(dataset))
     from detector.features.cache_filling import fill_cache
 
     build = CacheBuilding(config, options.cache, options.device, options.proposals)

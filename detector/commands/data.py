@@ -159,7 +159,7 @@ def _forecast(config: Config, dataset: Dataset, sound: list[tuple[Path, Any]]) -
     paths = [path for path, _ in sound]
     chosen = [paths[0], *paths[:: max(1, len(paths) // _MEASURED)][:_MEASURED]]
     classes = {label for each in dataset for label in each.labels.tolist()}
-    return str(forecast(config, chosen, len(dataset), max(1, len(classes))))
+    return str(forecast(config.for_images(len(dataset)), chosen, len(dataset), max(1, len(classes))))
 
 
 def convert(options: Namespace) -> int:

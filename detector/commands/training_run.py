@@ -68,6 +68,8 @@ def train_in_folder(options: Namespace, build_steps: Callable[[Namespace, Config
     with remembered() as memory:
         config = load_config(options.config, options.weights, options.tuned, options.runtime)
         dataset = load_data(options)
+        # parts of the images for a learning curve are learned from as the whole is
+        config = config.for_images(len(dataset))
         held_out = load_held_out(options, dataset)
         if options.learning_curve and held_out is None:
             raise ValueError("--learning-curve needs held-out images: with --data, --hold-out 0.2 makes some")

@@ -13,6 +13,10 @@ from detector.runtime.hashing import digest
 from detector.runtime.processor import Runtime
 
 
+FEW_IMAGES = 100
+"""To learn from: so many gain from their mirror images (docs/training.md)."""
+
+
 class FineTuningConfig(Section):
     """Fully connected layers between pooled features and scores (paper, section 4.1; constants of the release)."""
 
@@ -100,8 +104,8 @@ class SVMConfig(Section):
     max_samples: Count | None = None
     """How many samples are kept for all classes together; null: as many as take 2.5 GB."""
     difficult: bool = True
-    flips: bool = False
-    """Learn from mirrored images, too; their maps are cached as the others are."""
+    flips: bool | None = False
+    """Learn from mirrored images, too; their maps are cached as the others are. null: from at most `FEW_IMAGES`."""
     seed: Seed = 3
 
 
@@ -204,7 +208,13 @@ class Config(Section):
     def learns_from_mirrored_maps(self) -> bool:
         """Whether a training reads feature maps of mirror images; a joint training, before it, computes its own."""
         tunes = self.fine_tuning.enabled and not self.joint_training.enabled
-        return (tunes and self.fine_tuning.flips) or self.svm.flips
+        return (tunes and self.fine_tuning.flips) or bool(self.svm.flips)
+
+    def for_images(self, n_images: int) -> Config:
+        """The recipe with what it leaves to the number of training images."""
+        if self.svm.flips is not None:
+            return self
+        return self.model_copy(update={"svm": self.svm.model_copy(update={"flips": n_images <= FEW_IMAGES})})
 
     def files(self) -> dict[str, str]:
         """SHA-256, in hexadecimal, of each file that the recipe names: another one may come to lie at the same path."""

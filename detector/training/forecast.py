@@ -62,17 +62,18 @@ def forecast(config: Config, paths: Iterable[Path], n_images: int, n_classes: in
     if not measured:
         raise ValueError("there is no image to measure the training with")
     first, pooling, size = np.median(measured[1:] or measured, axis=0).tolist()
+    n_seen = n_images * (2 if config.learns_from_mirrored_maps else 1)
     n_samples = min(
-        n_images * _SAMPLES_AN_IMAGE,
+        n_seen * _SAMPLES_AN_IMAGE,
         config.svm.max_samples or np.inf,
         _MOST_SAMPLES_BYTES / _SAMPLE_BYTES / encoder.n_features,
     )
     fitting = _FIT_SECONDS * n_samples * encoder.n_features * n_classes
     return Forecast(
-        cache_seconds=n_images * first,
-        learning_seconds=n_images * pooling * _PASSES + fitting,
+        cache_seconds=n_seen * first,
+        learning_seconds=n_seen * pooling * _PASSES + fitting,
         memory_bytes=_BASE_BYTES + n_samples * encoder.n_features * _SAMPLE_BYTES,
-        disk_bytes=n_images * size,
+        disk_bytes=n_seen * size,
     )
 
 

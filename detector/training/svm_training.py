@@ -37,7 +37,7 @@ def train_svms(
     The state after every fit is kept in the file ``checkpoint``, from which a second call goes on. ``where`` is who
     scores the images, if not this process.
     """
-    images = replace(images, flips=config.flips)
+    images = replace(images, flips=bool(config.flips))
     bank = Bank(sample_capacity(config, images.n_features), images.n_features, images.n_classes)
     state = load_state(checkpoint, images, bank) or MiningState(bank)
     solver, report = _SOLVERS[config.solver], partial(save_state, checkpoint)

@@ -46,6 +46,7 @@ def train(
     without an object to learn from, for more objects than the samples that may be kept, and for layers to begin with
     that do not fit.
     """
+    config = config.for_images(len(annotations))
     images = TrainingSet(annotations, len(class_names), cache, config.svm.max_negative_iou, config.svm.difficult)
     stages = _Stages(config, tuple(class_names), layers, progress, where)
     stages.check(images)
@@ -68,7 +69,7 @@ def train(
 
 def check_training(config: Config, images: TrainingSet, class_names: Sequence[str]) -> None:
     """Raise the ValueErrors with which `train` would end before any work."""
-    _Stages(config, tuple(class_names), None, without_progress).check(images)
+    _Stages(config.for_images(len(images)), tuple(class_names), None, without_progress).check(images)
 
 
 @dataclass(frozen=True)

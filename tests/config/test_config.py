@@ -141,6 +141,20 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("flips", "n_images", "resolved"),
+    [(None, 100, True), (None, 101, False), (True, 101, True), (False, 100, False)],
+)
+def test_few_images_are_learned_from_mirrored_where_the_recipe_leaves_it(
+    flips: bool | None, n_images: int, resolved: bool
+) -> None:
+    assert parse_config({"svm": {"flips": flips}}, "recipe").for_images(n_images).svm.flips is resolved
+
+
+def test_the_recipe_to_begin_with_leaves_mirror_images_to_the_number() -> None:
+    assert load_config("default").svm.flips is None
+
+
+@pytest.mark.parametrize(
     ("content", "learns"),
     [
         ({}, False),

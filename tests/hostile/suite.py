@@ -18,8 +18,12 @@ ROOMS = (image_cases, annotation_cases, model_cases, place_cases)
 
 
 def all_cases(seed: int, times: int, kind: str = "") -> list[Case]:
-    """The cases of every room, ``times`` as many as a run of the tests has; the same ones for the same numbers."""
-    return [case for number, room in enumerate(ROOMS) for case in room(np.random.default_rng([seed, number]), times)]
+    """The cases of every room, ``times`` as many as a run of the tests has; the same ones for the same numbers.
+
+    Of kinds that begin with ``kind`` alone.
+    """
+    cases = [case for number, room in enumerate(ROOMS) for case in room(np.random.default_rng([seed, number]), times)]
+    return [case for case in cases if case.kind.startswith(kind)]
 
 
 def run_suite(seed: int = 0, times: int = 1, processes: int | None = None, kind: str = "") -> list[Outcome]:

@@ -46,6 +46,15 @@ def test_costs_are_those_of_the_measured_images_times_their_number(paths: list[P
     assert found.disk_bytes / 1000 == pytest.approx(600 + 160, abs=120)
 
 
+def test_mirror_images_are_images_to_learn_from(paths: list[Path]) -> None:
+    found = forecast(parse_config({"svm": {"flips": True}}, "test"), paths, 1000, 20)
+    n_samples = 2000 * 40
+    assert found.cache_seconds == pytest.approx(2000 * 3)
+    assert found.learning_seconds == pytest.approx(2000 * 1 * 4 + 4e-10 * n_samples * 15 * 20)
+    assert found.memory_bytes == pytest.approx(1.2e9 + n_samples * 15 * 2)
+    assert found.disk_bytes / 2000 == pytest.approx(600 + 160, abs=120)
+
+
 def test_samples_are_no_more_than_the_recipe_or_memory_allows(paths: list[Path]) -> None:
     few = parse_config({"svm": {"max_samples": 100}}, "test")
     assert forecast(few, paths, 1000, 20).memory_bytes == pytest.approx(1.2e9 + 100 * 15 * 2)

@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
+from detector.config.detector import parse_config
 from detector.datasets.annotation import Annotation
 from detector.features.encoder import RegionEncoder
 from detector.features.feature_cache import FeatureCache
 from detector.images.files import write_image
+from detector.training.train import train
 from detector.training.training_set import TrainingSet
 from tests.fakes import MeanOfCells, coloured
+from tests.training.small import annotation, image_of, small_cache
 
 
 def test_mirror_images_come_after_the_images(tmp_path: Path) -> None:
@@ -35,3 +39,16 @@ def test_mirror_images_come_after_the_images(tmp_path: Path) -> None:
     assert plain.features(slice(0, 1)).tolist() == [[250, 0, 0]]
     # what is asked for by the image has no mirror images in it
     assert images.object_counts().tolist() == [1]
+
+
+@pytest.mark.parametrize(("flips", "learns"), [(None, True), (False, False)])
+def test_training_says_in_the_model_whether_few_images_were_mirrored(
+    flips: bool | None, learns: bool, tmp_path: Path
+) -> None:
+    red = annotation("a", image_of(tmp_path, "a", [([0, 0, 64, 64], 0)]), [([0, 0, 64, 64], 0)])
+    cache = small_cache(tmp_path, {"a": [[80, 80, 144, 144]]})
+    content = {"svm": {"flips": flips}, "regression": {"enabled": False}, "calibration": {"enabled": False}}
+    detector = train(parse_config(content, "recipe"), [red], ["red"], cache)
+    assert detector.config is not None
+    assert detector.config.svm.flips is learns
+    assert cache.is_complete("a", mirrored=True) is learns
