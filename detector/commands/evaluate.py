@@ -84,7 +84,9 @@ def main() -> int:
     split = split_name(options)
     evaluated = Evaluated()
     if detector is None:
-        detections = read_detections(options.detections, split, dataset.class_names)
+        detections = read_detections(
+            options.detections, split, dataset.class_names, [each.image_id for each in dataset]
+        )
         result = result_of(detections, dataset, options.metric)
     else:
         evaluated = detect(detector, dataset, options, split)

@@ -168,4 +168,4 @@ def read_run(path: Path, split: str, ids: CocoIds, dataset: Dataset) -> dict[str
     saved = path / "detections.json"
     if saved.is_file() or path.is_file():
         return read_coco_results(saved if saved.is_file() else path, ids, dataset.class_names)
-    return read_detections(path, split, dataset.class_names)
+    return read_detections(path, split, dataset.class_names, [each.image_id for each in dataset])

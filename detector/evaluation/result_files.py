@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,14 +57,16 @@ def check_image_ids(image_ids: Iterable[str]) -> None:
             raise ValueError(f"image ids must hold no blanks, but got {image_id!r}")
 
 
-def read_detections(directory: Path | str, split: str, class_names: Sequence[str]) -> dict[str, ClassDetections]:
+def read_detections(
+    directory: Path | str, split: str, class_names: Sequence[str], image_ids: Collection[str] | None = None
+) -> dict[str, ClassDetections]:
     """Read the files of the named classes, in the form that `detector.evaluation.voc.evaluate_voc` takes.
 
     A class whose file is missing has no detections, because many programs write no empty files; its AP is
     then 0. A box that ends before it starts, or before the first pixel of its image, can overlap no object: it is
     kept, as a false detection, and a warning names file and line, as for the first 20 of such lines. Raises
     FileNotFoundError when the directory or all of the files are missing, and ValueError, with file and line, for a line
-    that is not an image id and five numbers.
+    that is not an image id, one of ``image_ids`` if given, and five numbers.
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -73,7 +75,8 @@ def read_detections(directory: Path | str, split: str, class_names: Sequence[str
     if not any(path.is_file() for path in paths.values()):
         raise FileNotFoundError(f"{directory}: holds no comp4_det_{split}_<class>.txt of a class to evaluate")
     faults: list[str] = []
-    found = {name: _read_file(path, faults) for name, path in paths.items() if path.is_file()}
+    known = None if image_ids is None else frozenset(image_ids)
+    found = {name: _read_file(path, faults, known) for name, path in paths.items() if path.is_file()}
     for fault in faults[:_MOST_WARNINGS]:
         _log.warning("%s: it counts as a false detection", fault)
     if len(faults) > _MOST_WARNINGS:
@@ -91,7 +94,7 @@ def file_names(split: str, class_names: Iterable[str]) -> list[str]:
     return names
 
 
-def _read_file(path: Path, faults: list[str]) -> ClassDetections:
+def _read_file(path: Path, faults: list[str], known: frozenset[str] | None) -> ClassDetections:
     image_ids: list[str] = []
     rows: list[list[float]] = []
     with path.open(encoding="utf-8", errors="replace") as lines:
@@ -103,6 +106,8 @@ def _read_file(path: Path, faults: list[str]) -> ClassDetections:
                 rows.append(_parse(fields))
             except ValueError as error:
                 raise ValueError(f"{path}:{number}: {error}") from error
+            if known is not None and fields[0] not in known:
+                raise ValueError(f"{path}:{number}: image {fields[0]!r} is not one of the {len(known)} evaluated")
             image_ids.append(fields[0])
             if fault := _fault(rows[-1]):
                 faults.append(f"{path}:{number}: {fault}, but got {' '.join(fields[2:])}")

@@ -86,6 +86,15 @@ def test_bad_lines_name_file_and_line(tmp_path: Path, line: str, reason: str) ->
     assert "\n" not in str(error.value)
 
 
+def test_images_that_are_not_evaluated_name_file_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "comp4_det_val_dog.txt"
+    path.write_text("000012 0.5 1 1 9 9\n000013 0.5 1 1 9 9\n")
+    with pytest.raises(ValueError, match="image '000013' is not one of the 1 evaluated") as error:
+        read_detections(tmp_path, "val", NAMES, ["000012"])
+    assert str(error.value).startswith(f"{path}:2: ")
+    assert read_detections(tmp_path, "val", NAMES, ["000013", "000012"])["dog"].image_ids == ["000012", "000013"]
+
+
 def test_missing_files(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
         read_detections(tmp_path / "nowhere", "val", NAMES)
