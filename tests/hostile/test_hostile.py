@@ -12,7 +12,7 @@ import pytest
 from tests.hostile import running
 from tests.hostile.case import Case, put
 from tests.hostile.running import contents, faults_of_files, faults_of_json, faults_of_lines
-from tests.hostile.suite import all_cases
+from tests.hostile.suite import all_cases, run_suite
 
 LEAST_CASES = 500
 
@@ -24,6 +24,12 @@ def test_there_are_enough_cases_the_same_ones_every_time() -> None:
     again = all_cases(0, 1)
     assert [(each.kind, each.words) for each in cases] == [(each.kind, each.words) for each in again]
     assert [each.words for each in all_cases(1, 1)] != [each.words for each in cases]
+
+
+@pytest.mark.all
+def test_hostile_input_ends_in_order() -> None:
+    faults = [f"{each.kind}: {each.command}: {'; '.join(each.faults)}" for each in run_suite() if each.faults]
+    assert not faults, "\n".join(faults)
 
 
 @pytest.mark.all

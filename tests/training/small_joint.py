@@ -1,0 +1,87 @@
+"""A joint training that is made in no time: coloured squares, a fake network, boxes that are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from detector.training.joint_training import JointSettings, JointTraining
+from detector.training.region_network import RegionNetwork
+from tests.fakes import MeanOfCells
+from tests.training.small import small_set
+
+RED = [0, 32, 64, 96]
+SETTINGS = JointSettings(
+    steps=4,
+    images_per_step=1,
+    first_sides=(160, 160),
+    last_sides=(160, 160),
+    candidates=8,
+    hard=4,
+    foreground=0.5,
+    min_iou=0.5,
+    lr=0.01,
+    network_lr=0.001,
+    weight_decay=0.0,
+    dropout=0.0,
+    warm_up=0,
+    memory=0.9,
+    colours=0.0,
+    flips=False,
+    seed=3,
+)
+
+
+class Cells(MeanOfCells):
+    """The fake network as training asks for it: several images of one size."""
+
+    def maps(self, images: Any) -> torch.Tensor:
+        with torch.inference_mode():
+            return torch.stack([self(image) for image in images]) / 250
+
+
+TWO: dict[str, Any] = {"a": [(RED, 0)], "b": [(RED, 1)]}
+"""Images that differ in what their object is like."""
+
+
+def training(folder: Path, objects: Any = None, boxes: Any = None, **changes: Any) -> JointTraining:
+    """On an image of a red square at the left, with boxes on it and elsewhere."""
+    objects = {"a": [(RED, 0)]} if objects is None else objects
+    boxes = [[0, 32, 64, 80], [96, 32, 160, 96], [0, 112, 64, 160]] if boxes is None else boxes
+    images = small_set(folder, objects, {name: boxes for name in objects})
+    last = nn.Conv2d(3, 3, 1)
+    with torch.no_grad():
+        last.weight.copy_(torch.eye(3)[:, :, None, None])
+        last.bias.zero_()  # type: ignore[union-attr]
+    network = RegionNetwork(last, (1,), 3, 6, 3, seed=0)
+    before: Any = Cells()
+    return JointTraining(network, before, Cells.geometry, images, replace(SETTINGS, **changes), folder / "state")
+
+
+def noting(found: list[Any], what: Callable[..., Any], then: Callable[..., Any]) -> Callable[..., Any]:
+    """A function like another that notes something of each call."""
+
+    def call(*arguments: Any) -> Any:
+        found.append(what(*arguments))
+        return then(*arguments)
+
+    return call
+
+
+def judged(made: JointTraining, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Features, and what becomes of them, of every call of the layers."""
+    seen: list[Any] = []
+    judge = made.network.judge
+
+    def watched(features: torch.Tensor, dropout: float = 0.0, random: Any = None) -> Any:
+        seen.append((features.detach().clone(), dropout, random))
+        return judge(features, dropout, random)
+
+    monkeypatch.setattr(made.network, "judge", watched)
+    return seen
