@@ -24,7 +24,7 @@ def parser() -> Parser:
     add_data_options(parser, required=False)
     add_network_options(parser)
     parser.add_argument("--cache", type=cache_folder, metavar="DIR", help="folder of the cached files")
-    add_engine_options(parser)
+    add_engine_options(parser, caches=True)
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--cache-info", action="store_true", help="only tell what is in the cache")
     action.add_argument(

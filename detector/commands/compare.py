@@ -50,7 +50,7 @@ def parser() -> Parser:
         metavar="FILE",
         help="keep the numbers in FILE; what is there is not redone",
     )
-    add_engine_options(parser)
+    add_engine_options(parser, caches=True)
     return parser
 
 

@@ -9,8 +9,8 @@ from detector.runtime.map_images import Engine, Threads
 from detector.runtime.processes import Processes
 
 
-def add_engine_options(parser: Parser) -> None:
-    """``--workers``, ``--engine`` and ``--address``; `engine_of` reads them."""
+def add_engine_options(parser: Parser, caches: bool = False) -> None:
+    """``--workers``, ``--engine``, ``--address`` and, for what fills ``caches``, ``--own-caches``. For `engine_of`."""
     parser.add_argument(
         "--workers", type=int, metavar="N", help="work in N processes of one thread each (default: in this one)"
     )
@@ -20,6 +20,12 @@ def add_engine_options(parser: Parser) -> None:
     parser.add_argument(
         "--address", metavar="ADDRESS", help="of --engine ray: the cluster (default: RAY_ADDRESS, or this machine)"
     )
+    if caches:
+        parser.add_argument(
+            "--own-caches",
+            action="store_true",
+            help="of --engine ray: --cache is a folder of each node's own, and each image stays with one worker",
+        )
 
 
 def engine_of(options: Namespace) -> Engine:
@@ -30,7 +36,9 @@ def engine_of(options: Namespace) -> Engine:
         from detector.runtime.ray_actors import RayActors, check_ray
 
         check_ray()
-        return RayActors(options.workers, options.address)
+        return RayActors(options.workers, options.address, owners=getattr(options, "own_caches", False))
     if options.address is not None:
         raise ValueError("--address goes with --engine ray")
+    if getattr(options, "own_caches", False):
+        raise ValueError("--own-caches goes with --engine ray")
     return Threads() if options.workers is None else Processes(options.workers)

@@ -58,7 +58,7 @@ def parser() -> Parser:
     parser.add_argument(
         "--dry-run", action="store_true", help="read and check everything, write nothing, and tell what there is"
     )
-    add_engine_options(parser)
+    add_engine_options(parser, caches=True)
     change = parser.add_mutually_exclusive_group()
     change.add_argument("--add-class", metavar="NAME", help="train this class alone and add it to the model")
     change.add_argument("--remove-class", metavar="NAME", help="take this class out of the model")

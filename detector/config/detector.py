@@ -12,7 +12,6 @@ from detector.config.recipes import Count, Fraction, Pixels, Positive, Section, 
 from detector.runtime.hashing import digest
 from detector.runtime.processor import Runtime
 
-
 FEW_IMAGES = 100
 """To learn from: so many gain from their mirror images (docs/training.md)."""
 

@@ -35,6 +35,13 @@ class Failure:
     message: str
 
 
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """A large value that many items have, as their field ``shared``: an engine may send it less often than them."""
+
+    value: Any
+
+
 class Engine(Protocol):
     """Where work runs. Closing the generator ends all that it started."""
 

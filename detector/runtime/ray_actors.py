@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from detector.runtime.map_images import EndRun, Factory, Item, Work, attempt
 from detector.runtime.optional import optional
 from detector.runtime.program import program_digest
+from detector.runtime.ray_parcels import Parcels, unpack
 from detector.runtime.task_queue import ATTEMPTS, Task, TaskQueue
 from detector.runtime.threads import one_thread_environment
 
@@ -40,18 +41,21 @@ class RayActors:
     """So many ``workers``, actors of one processor each; where None, one for each processor of the cluster but one.
 
     address: of the cluster, as ``ray.init`` takes it; where None, that of RAY_ADDRESS, or Ray is started here. An actor
-    that dies, or whose node does, is started again where there is a place, and its items are done again.
+    that dies, or whose node does, is started again where there is a place, and its items are done again. With
+    ``owners``, all items of an image go to the same actor, which finds what it kept of it on its own node.
     """
 
     workers: int | None = None
     address: str | None = None
+    owners: bool = False
 
     def __call__(self, factory: Factory, items: Iterable[Item]) -> Generator[tuple[Item, Any], None, None]:
         ray = optional("ray", "ray")
         with _connected(ray, self.address):
             workers = self.workers or max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)
-            crew = [_Crewman(ray, factory) for _ in range(workers)]
-            queue = TaskQueue(items, workers * _WINDOW)
+            parcels = Parcels(ray)
+            crew = [_Crewman(ray, factory, parcels, number if self.owners else 0) for number in range(workers)]
+            queue = TaskQueue(items, workers * _WINDOW, workers if self.owners else 1)
             try:
                 while True:
                     _hand_out(crew, queue)
@@ -106,8 +110,8 @@ class _Actor:
         self._work: Work = factory()
         return this_place()
 
-    def do(self, items: Sequence[Any]) -> list[Any]:
-        return [attempt(self._work, item) for item in items]
+    def do(self, items: Sequence[Any], *shared: Any) -> list[Any]:
+        return [attempt(self._work, item) for item in unpack(items, shared)]
 
 
 class _Call(NamedTuple):
@@ -120,10 +124,15 @@ class _Call(NamedTuple):
 
 @dataclass
 class _Crewman:
-    """An actor and its calls under way, in order; starts: how often it was started and was not ready."""
+    """An actor and its calls under way, in order; starts: how often it was started and was not ready.
+
+    owner: whose items it does.
+    """
 
     ray: Any
     factory: Factory
+    parcels: Parcels
+    owner: int
     calls: deque[_Call] = field(default_factory=deque)
     starts: int = 0
     batch: int = 1
@@ -143,7 +152,8 @@ class _Crewman:
 
     def assign(self, tasks: Sequence[Task]) -> None:
         """Have tasks done."""
-        reference = self._actor.do.remote([task.item for task in tasks])
+        items, shared = self.parcels.pack([task.item for task in tasks])
+        reference = self._actor.do.remote(items, *shared)
         self.calls.append(_Call(reference, tasks, time.monotonic()))
 
     def receive(self, queue: TaskQueue) -> None:
@@ -190,7 +200,7 @@ def _hand_out(crew: Sequence[_Crewman], queue: TaskQueue) -> None:
     for load in range(_AHEAD):
         for each in crew:
             # one that has no place yet gets nothing: others may have one
-            if each.is_ready and len(each.calls) == load and (tasks := queue.take(each.batch)):
+            if each.is_ready and len(each.calls) == load and (tasks := queue.take(each.batch, each.owner)):
                 each.assign(tasks)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from detector.runtime.map_images import Failure
@@ -16,36 +17,50 @@ ATTEMPTS = 3
 
 @dataclass
 class Task:
-    """An item by its place in the order; deaths: how many workers died of it."""
+    """An item by its place in the order; owner: who is to do it; deaths: how many workers died of it."""
 
     index: int
     item: Any
+    owner: int = 0
     deaths: int = 0
 
 
 class TaskQueue:
     """Items to be done, in their order, and results that wait for those of earlier items; at most ``window`` of both.
 
-    Tasks that are to be done again come first.
+    Tasks that are to be done again come first. With several ``owners``, all items of an image go to the same one.
     """
 
-    def __init__(self, items: Iterable[Any], window: int) -> None:
+    def __init__(self, items: Iterable[Any], window: int, owners: int = 1) -> None:
         self._source = enumerate(items)
         self._window = window
-        self._again: deque[Task] = deque()
+        self._waiting: list[deque[Task]] = [deque() for _ in range(owners)]
+        self._again: list[deque[Task]] = [deque() for _ in range(owners)]
         self._done: dict[int, tuple[Any, Any]] = {}
         self._next = self._taken = 0
         self._ended = False
 
-    def take(self, most: int = 1) -> list[Task]:
-        """The next tasks, if any. One that is done again comes alone: if a worker dies of it, that is known."""
-        if self._again:
-            return [self._again.popleft()]
-        most = min(most, self._window - (self._taken - self._next))
-        tasks = [Task(index, item) for index, item in islice(self._source, max(most, 0))]
-        self._taken += len(tasks)
-        self._ended = self._ended or len(tasks) < most
-        return tasks
+    def take(self, most: int = 1, owner: int = 0) -> list[Task]:
+        """The next tasks of an owner, if any.
+
+        One that is done again comes alone: if a worker dies of it, that is known.
+        """
+        if self._again[owner]:
+            return [self._again[owner].popleft()]
+        waiting = self._waiting[owner]
+        while len(waiting) < most and not self._ended and self._taken - self._next < self._window:
+            self._draw()
+        return [waiting.popleft() for _ in range(min(most, len(waiting)))]
+
+    def _draw(self) -> None:
+        """Have the next item of all wait for its owner."""
+        index, item = next(self._source, (-1, None))
+        if index < 0:
+            self._ended = True
+            return
+        self._taken += 1
+        owner = owner_of(item, len(self._waiting))
+        self._waiting[owner].append(Task(index, item, owner))
 
     @property
     def is_done(self) -> bool:
@@ -64,7 +79,7 @@ class TaskQueue:
         for task in tasks:
             task.deaths += task is culprit
             if task.deaths < ATTEMPTS:
-                self._again.append(task)
+                self._again[task.owner].append(task)
             else:
                 name = getattr(task.item, "path", task.item)
                 self.finish(task, Failure(f"{name}: {ATTEMPTS} workers died of it ({how})"))
@@ -74,3 +89,8 @@ class TaskQueue:
         while self._next in self._done:
             self._next += 1
             yield self._done.pop(self._next - 1)
+
+
+def owner_of(item: Any, owners: int) -> int:
+    """Which of so many owners has an item, by the path of its image or else its text: always the same one."""
+    return zlib.crc32(os.fsencode(str(getattr(item, "path", item)))) % owners

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from detector.features.cache_filling import Where
 from detector.features.feature_cache import FeatureCache
 from detector.heads.linear_svm import LinearSVMs
-from detector.runtime.files import read_arrays, write_arrays
-from detector.runtime.map_images import Failure, map_images
+from detector.runtime.map_images import Failure, Shared, map_images
 from detector.training.sample_bank import Bank
 from detector.training.scouting import MiningSettings, Picked, hardest_negatives, known_rows, positives
 from detector.training.training_set import TrainingSet
@@ -26,37 +25,35 @@ from detector.training.training_set import TrainingSet
 
 @dataclass(frozen=True)
 class Image:
-    """An image to pick samples from: its index, the round, 0 for positives, and rows that are known already."""
+    """An image to pick samples from: its index, the round, 0 for positives, and rows that are known already.
+
+    shared: the SVMs of the round.
+    """
 
     index: int
     round: int
     known: NDArray[np.int64]
     path: Path
+    shared: Shared | None
 
 
 @dataclass(frozen=True)
 class Picking:
-    """Makes what picks samples; ``weights`` is the file of the SVMs of the round, ``images`` come without a cache."""
+    """Makes what picks samples; ``images`` come without a cache."""
 
     images: TrainingSet
     build: Callable[[], FeatureCache]
     settings: MiningSettings
-    weights: Path
 
     def __call__(self) -> Callable[[Image], Picked]:
         """Build the cache."""
         images = replace(self.images, cache=self.build())
-        svms: dict[int, LinearSVMs] = {}
 
         def pick(image: Image) -> Picked:
             samples = images[image.index]
-            if image.round == 0:
+            if image.shared is None:
                 return _rounded(positives(samples))
-            if image.round not in svms:
-                arrays, _ = read_arrays(self.weights)
-                svms.clear()
-                svms[image.round] = LinearSVMs(arrays["weights"], arrays["biases"])  # type: ignore[arg-type]
-            return _rounded(hardest_negatives(samples, svms[image.round], image.known, self.settings))
+            return _rounded(hardest_negatives(samples, image.shared.value, image.known, self.settings))
 
         return pick
 
@@ -67,18 +64,15 @@ def _rounded(picked: Picked) -> Picked:
 
 
 class Crew:
-    """A `Scout` whose workers read the cache of the ``images`` and the SVMs of the round from a file of their folder.
+    """A `Scout` whose workers read the ``images`` from caches that they build. `close` ends them."""
 
-    `close` ends the workers and removes the file.
-    """
-
-    def __init__(self, images: TrainingSet, settings: MiningSettings, where: Where, weights: Path) -> None:
+    def __init__(self, images: TrainingSet, settings: MiningSettings, where: Where) -> None:
         self._images = images
         without_cache: Any = replace(images, cache=None)  # type: ignore[arg-type]
-        self._factory = Picking(without_cache, where.build, settings, weights)
+        self._factory = Picking(without_cache, where.build, settings)
         self._engine = where.engine
-        self._weights = weights
         self._svms: LinearSVMs | None = None
+        self._shared: Shared | None = None
         self._round = self._next = 0
         self._results: Generator[tuple[Image, Any], None, None] | None = None
 
@@ -104,16 +98,16 @@ class Crew:
         if self._results is not None:
             self._results.close()
             self._results = None
-        self._weights.unlink(missing_ok=True)
 
     def _begin_round(self, index: int, svms: LinearSVMs | None) -> None:
         self._svms, self._next = svms, index
         if svms is not None:
+            self._shared = Shared(svms)
             self._round += 1
-            write_arrays(self._weights, {"weights": svms.weights, "biases": svms.biases}, {})
 
     def _ahead(self, bank: Bank) -> Iterator[Image]:
         while self._next < len(self._images):
             index, self._next = self._next, self._next + 1
             path = self._images.annotations[index % len(self._images.annotations)].path
-            yield Image(index, self._round, known_rows(bank, index) if self._round else np.zeros(0, np.int64), path)
+            known = np.zeros(0, np.int64) if self._shared is None else known_rows(bank, index)
+            yield Image(index, self._round, known, path, self._shared)

@@ -42,8 +42,7 @@ def train_svms(
     state = load_state(checkpoint, images, bank) or MiningState(bank)
     solver, report = _SOLVERS[config.solver], partial(save_state, checkpoint)
     settings = mining_settings(config)
-    weights = checkpoint.with_name(f"{checkpoint.stem}-weights.safetensors")
-    crew = None if where is None else Crew(images, settings, where, weights)
+    crew = None if where is None else Crew(images, settings, where)
     try:
         svms = mine(images, svm_problem(config), solver, settings, state, progress, report, crew)
     finally:

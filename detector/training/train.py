@@ -57,7 +57,7 @@ def train(
     scorer = tuned.softmax or train_svms(for_svms, config.svm, checkpoints.svms, progress, where)
     regressors = tuned.regressors
     if config.regression.enabled and regressors is None:
-        regressors = train_regressors(for_regressors, config.regression, config.svm.seed, progress)
+        regressors = train_regressors(for_regressors, config.regression, config.svm.seed, progress, where)
     shortlist = train_shortlist(images, config.shortlist, progress) if config.shortlist.enabled else None
     heads = Heads(scorer, regressors, tuned.layers, config.regression.features, shortlist=shortlist)
     detector = Detector.by_recipe(config, cache.propose, cache.encoder, heads, stages.class_names)

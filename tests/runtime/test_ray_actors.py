@@ -7,6 +7,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,12 @@ import pytest
 
 from detector.config.detector import Config
 from detector.datasets.annotation import Dataset
+from detector.features.cache_filling import Where
+from detector.features.feature_cache import FeatureCache
 from detector.runtime.map_images import Failure, Threads, map_images
 from detector.runtime.ray_actors import RayActors
+from detector.stages import build_cache
+from detector.training.train import train
 from tests.commands.fake_detecting import FakeDetecting
 from tests.commands.test_detect_many import contents, write_images
 from tests.runtime.workers import Doing, NeverReady, Raising
@@ -133,3 +138,36 @@ def test_caches_models_and_evaluations_have_the_same_bytes(
     config: Config, train_set: Dataset, test_set: Dataset, tmp_path: Path
 ) -> None:
     check_same_bytes(RayActors(2), config, train_set, test_set, tmp_path)
+
+
+@dataclass(frozen=True)
+class OnNode:
+    """Builds the cache of a recipe in a folder of the node that it is built on."""
+
+    config: Config
+    folder: Path
+
+    def __call__(self) -> FeatureCache:
+        import ray
+
+        return build_cache(self.config, self.folder / ray.get_runtime_context().get_node_id())
+
+
+@pytest.mark.usefixtures("nodes")
+def test_without_a_common_folder_each_image_stays_on_one_node(
+    config: Config, train_set: Dataset, tmp_path: Path
+) -> None:
+    caches = [build_cache(config, tmp_path / name) for name in ("one", "driver")]
+    spread = Where(RayActors(2, owners=True), OnNode(config, tmp_path / "nodes"))
+    models = [
+        train(config, train_set, train_set.class_names, cache, where=where)
+        for cache, where in zip(caches, (None, spread), strict=True)
+    ]
+    for number, model in enumerate(models):
+        model.save(tmp_path / f"{number}.safetensors")
+    assert (tmp_path / "0.safetensors").read_bytes() == (tmp_path / "1.safetensors").read_bytes()
+    of_nodes = [{path.name for path in node.glob("maps-*/*")} for node in (tmp_path / "nodes").iterdir()]
+    assert len(of_nodes) == 2 and all(of_nodes)
+    images = {f"{each.image_id}.safetensors" for each in train_set}
+    assert images <= set.union(*of_nodes)
+    assert not images & set.intersection(*of_nodes)

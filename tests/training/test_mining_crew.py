@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,16 +39,12 @@ def mined(images: TrainingSet, settings: MiningSettings, capacity: int, scout: S
 
 @pytest.mark.parametrize("capacity", [5000, 260])
 @pytest.mark.parametrize("engine", [InTurn(), Threads(3)], ids=str)
-def test_a_crew_mines_what_one_process_does(
-    images: TrainingSet, tmp_path: Path, engine: InTurn | Threads, capacity: int
-) -> None:
-    weights = tmp_path / "weights.safetensors"
-    crew = Crew(images, SETTINGS, Where(engine, lambda: images.cache), weights)
+def test_a_crew_mines_what_one_process_does(images: TrainingSet, engine: InTurn | Threads, capacity: int) -> None:
+    crew = Crew(images, SETTINGS, Where(engine, lambda: images.cache))
     expected = mined(images, SETTINGS, capacity, None)
     assert len(expected) > 6
     assert mined(images, SETTINGS, capacity, crew) == expected
     crew.close()
-    assert not any(tmp_path.iterdir())
 
 
 def test_no_more_come_than_there_is_room_for(images: TrainingSet) -> None:
@@ -68,11 +63,11 @@ def test_no_more_come_than_there_is_room_for(images: TrainingSet) -> None:
     assert not set(known) & set(expected.rows)
 
 
-def test_an_image_that_fails_ends_the_mining(images: TrainingSet, tmp_path: Path) -> None:
+def test_an_image_that_fails_ends_the_mining(images: TrainingSet) -> None:
     def broken() -> Callable[..., object]:
         raise ValueError("no cache")
 
-    crew = Crew(images, SETTINGS, Where(InTurn(), broken), tmp_path / "weights.safetensors")  # type: ignore[arg-type]
+    crew = Crew(images, SETTINGS, Where(InTurn(), broken))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no cache"):
         crew(0, None, Bank(10, images.n_features, images.n_classes))
     crew.close()
