@@ -48,10 +48,11 @@ class Processes:
             while True:
                 _hand_out(crew, queue)
                 yield from queue.in_order()
-                busy = [worker for worker in crew if worker.assigned]
-                if not busy:
+                if queue.is_done:
                     return
-                ready = wait([worker.connection for worker in busy])
+                # none where all was done that there was room for, and now there is more
+                busy = [worker for worker in crew if worker.assigned]
+                ready = wait([worker.connection for worker in busy]) if busy else []
                 for worker in busy:
                     if worker.connection in ready:
                         worker.receive(queue)

@@ -62,7 +62,9 @@ class RayActors:
                     yield from queue.in_order()
                     if queue.is_done:
                         return
-                    _wait(ray, crew, queue)
+                    # no calls where all was done that there was room for, and now there is more
+                    if any(each.calls for each in crew):
+                        _wait(ray, crew, queue)
             finally:
                 for each in crew:
                     each.end()

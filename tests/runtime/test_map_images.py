@@ -77,6 +77,15 @@ def test_items_of_workers_that_die_are_done_again(tmp_path: Path) -> None:
     assert len([*tmp_path.glob("die always.*")]) == 3
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_nothing_is_lost_where_results_fill_all_the_room(
+    workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detector.runtime.processes._WINDOW", 1)
+    results = list(map_images(Doing(tmp_path), ["a", "b", "c", "d", "e"], Processes(workers)))
+    assert [result for _, result in results] == ["A", "B", "C", "D", "E"]
+
+
 def test_workers_that_are_never_ready_end_the_run() -> None:
     with pytest.raises(ChildProcessError, match=r"3 workers ended before they were ready \(exit code 7\)"):
         list(map_images(NeverReady(), ["a", "b"], Processes(1)))

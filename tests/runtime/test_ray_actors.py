@@ -89,6 +89,13 @@ def test_failures_and_deaths_cost_their_items_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("nodes")
+def test_nothing_is_lost_where_results_fill_all_the_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("detector.runtime.ray_actors._WINDOW", 1)
+    results = list(map_images(Doing(tmp_path), ["a", "b", "c", "d"], RayActors(1)))
+    assert [result for _, result in results] == ["A", "B", "C", "D"]
+
+
+@pytest.mark.usefixtures("nodes")
 def test_what_goes_wrong_before_and_in_the_work_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         list(map_images(Raising(), ["a"], RayActors(1)))
