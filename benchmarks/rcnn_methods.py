@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -134,10 +135,10 @@ class Comparison:
         file = self.work / f"found-{fingerprint(named)}.safetensors"
         names = self.train_set.class_names
         if (stored := stored_arrays(file, needs=_FIELDS)) is not None:
-            arrays = stored[0]
+            arrays: dict[str, Any] = stored[0]
             ends = np.cumsum(arrays["counts"])[:-1]
-            parts = (np.split(arrays[name], ends) for name in ("boxes", "labels", "scores"))
-            detections = [Detections(*each, names) for each in zip(*parts, strict=True)]
+            boxes, labels, scores = (np.split(arrays[name], ends) for name in ("boxes", "labels", "scores"))
+            detections = [Detections(*each, names) for each in zip(boxes, labels, scores, strict=True)]
             return Found(LinearSVMs(arrays["weights"], arrays["biases"]), detections)
         cache = self.cache(method, config)
         detector = train(config, self.train_set, names, cache, progress)

@@ -177,4 +177,4 @@ def test_without_a_common_folder_each_image_stays_on_one_node(
     assert len(of_nodes) == 2 and all(of_nodes)
     images = {f"{each.image_id}.safetensors" for each in train_set}
     assert images <= set.union(*of_nodes)
-    assert not images & set.intersection(*of_nodes)
+    assert not images & of_nodes[0] & of_nodes[1]
