@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from detector import __version__
 from detector.commands.outputs import Output, check_outputs
-from detector.commands.streams import Lines, ended_in_order, flush_output, forget_output, open_streams
+from detector.commands.streams import Lines, ended_in_order, flush_output, forget_output, keep_errors, open_streams
 from detector.commands.telling import Telling, console, printable, verbosity
 from detector.runtime import files
 from detector.runtime.json_stream import json_array
@@ -80,6 +80,7 @@ def run(main: Callable[[], int]) -> NoReturn:
     Set DETECTOR_TRACEBACK=1 to see where an error came from.
     """
     open_streams()
+    keep_errors()
     verbosity.level = logging.INFO
     logging.getLogger("detector").setLevel(logging.DEBUG)
     try:

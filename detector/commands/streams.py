@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import TextIOBase
 from threading import current_thread, main_thread
 from types import FrameType
@@ -25,6 +25,19 @@ def open_streams() -> None:
                 os.close(nowhere)
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
+def keep_errors() -> None:
+    """Let `sys.stderr` have a descriptor of its own, which leads to the same place.
+
+    Descriptor 2 is silenced while an image is decoded (see `decoding.silenced_stderr`), and would swallow what another
+    thread says meanwhile.
+    """
+    with suppress(OSError, ValueError):  # a stream that is no file
+        if sys.stderr.fileno() == 2:
+            sys.stderr.flush()
+            encoding, errors = sys.stderr.encoding, sys.stderr.errors
+            sys.stderr = open(os.dup(2), "w", buffering=1, encoding=encoding, errors=errors)  # noqa: SIM115, PTH123
 
 
 def flush_output() -> None:

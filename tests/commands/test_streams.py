@@ -21,12 +21,18 @@ PROGRAM = """
 import os, signal, sys
 from pathlib import Path
 from detector.commands.console import run
+from detector.images.decoding import silenced_stderr
 from detector.runtime.files import replacing
 
 # a shell that starts the tests in the background has them ignore it
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def main():
+    if sys.argv[1] == "decode":
+        with silenced_stderr():
+            os.write(2, b"what a library says")
+            print("what we say", file=sys.stderr)
+        return 0
     if sys.argv[1] == "print":
         print("line")
         return 0
@@ -42,6 +48,11 @@ def start(*arguments: str, cwd: Path, **settings: Any) -> subprocess.CompletedPr
     settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **settings}
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
     return subprocess.run([sys.executable, "-c", PROGRAM, *arguments], cwd=cwd, env=environment, **settings)
+
+
+def test_what_is_said_while_an_image_is_decoded_is_not_lost(tmp_path: Path) -> None:
+    done = start("decode", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "what we say\n")
 
 
 def test_streams_that_are_closed_cost_nothing(tmp_path: Path) -> None:
