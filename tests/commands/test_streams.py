@@ -24,8 +24,9 @@ from detector.commands.console import run
 from detector.images.decoding import silenced_stderr
 from detector.runtime.files import replacing
 
-# a shell that starts the tests in the background has them ignore it
+# a shell that starts the tests in the background has them ignore the one, nohup the other
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 def main():
     if sys.argv[1] == "decode":

@@ -139,7 +139,7 @@ def test_a_run_holds_all_that_there_is_to_know(
     assert line == f"runs/{run.name}/model.safetensors: 3 classes from 8 images of fake"
     assert names_in(run) == FILES
     assert json.loads((run / "model.safetensors").read_text())[1] == 8
-    assert load_config(run / "config.yaml") == load_config("default")
+    assert load_config(run / "config.yaml") == load_config("default").for_images(8)
     assert set(yaml.safe_load((run / "config.yaml").read_text())) == set(Config.model_fields)
     metrics = json.loads((run / "metrics.json").read_text())
     assert (metrics["mAP"], metrics["images"], metrics["data"]) == (1, 4, "my shapes val")
