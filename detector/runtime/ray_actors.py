@@ -178,6 +178,11 @@ class _Crewman:
         if time.monotonic() - call.start < _BATCH_SECONDS:
             self.batch = min(2 * self.batch, _MOST_ITEMS)
 
+    @property
+    def does_again(self) -> bool:
+        """Whether a task that is done again is under way."""
+        return any(task.again for call in self.calls for task in call.tasks)
+
     def end(self) -> None:
         """End the actor, whatever it does."""
         if self._actor is not None:
@@ -202,7 +207,10 @@ def _hand_out(crew: Sequence[_Crewman], queue: TaskQueue) -> None:
     for load in range(_AHEAD):
         for each in crew:
             # one that has no place yet gets nothing: others may have one
-            if each.is_ready and len(each.calls) == load and (tasks := queue.take(each.batch, each.owner)):
+            if not each.is_ready or len(each.calls) != load or each.does_again:
+                continue
+            # what is done again has an actor for itself: with it, results of calls before may be lost
+            if tasks := queue.take(each.batch, each.owner, again=load == 0):
                 each.assign(tasks)
 
 

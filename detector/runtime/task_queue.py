@@ -17,12 +17,16 @@ ATTEMPTS = 3
 
 @dataclass
 class Task:
-    """An item by its place in the order; owner: who is to do it; deaths: how many workers died of it."""
+    """An item by its place in the order; owner: who is to do it; deaths: how many workers died of it.
+
+    again: it is done again, because a worker died that had it.
+    """
 
     index: int
     item: Any
     owner: int = 0
     deaths: int = 0
+    again: bool = False
 
 
 class TaskQueue:
@@ -40,12 +44,12 @@ class TaskQueue:
         self._next = self._taken = 0
         self._ended = False
 
-    def take(self, most: int = 1, owner: int = 0) -> list[Task]:
+    def take(self, most: int = 1, owner: int = 0, again: bool = True) -> list[Task]:
         """The next tasks of an owner, if any.
 
-        One that is done again comes alone: if a worker dies of it, that is known.
+        One that is done ``again``, if it may be, comes alone: if a worker dies of it, that is known.
         """
-        if self._again[owner]:
+        if again and self._again[owner]:
             return [self._again[owner].popleft()]
         waiting = self._waiting[owner]
         while len(waiting) < most and not self._ended and self._taken - self._next < self._window:
@@ -77,7 +81,7 @@ class TaskQueue:
         The culprit is a `Failure` where it was the last death that it is allowed.
         """
         for task in tasks:
-            task.deaths += task is culprit
+            task.deaths, task.again = task.deaths + (task is culprit), True
             if task.deaths < ATTEMPTS:
                 self._again[task.owner].append(task)
             else:

@@ -51,6 +51,17 @@ def test_owners_get_their_items_and_results_come_in_order(
     assert found == [(each, each.upper()) for each in items]
 
 
+def test_what_is_done_again_comes_first_alone_and_only_if_it_may() -> None:
+    queue = TaskQueue("abcde", 9)
+    first = queue.take(2)
+    queue.bury(first, first[0], "killed")
+    assert [(task.item, task.deaths, task.again) for task in first] == [("a", 1, True), ("b", 0, True)]
+    assert [task.item for task in queue.take(2, again=False)] == ["c", "d"]
+    assert [task.item for task in queue.take(2)] == ["a"]
+    assert [task.item for task in queue.take(2)] == ["b"]
+    assert [task.item for task in queue.take(2)] == ["e"]
+
+
 class Store:
     """Of Ray, what keeps values; a reference is their number."""
 
