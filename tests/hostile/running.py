@@ -189,11 +189,12 @@ def _detect_with_a_fake() -> None:
 
 
 def _send(number: int, at: int) -> None:
-    """Send this process a signal when it opens a file for the ``at``-th time: sooner or later, but always then."""
+    """Send this process a signal when the command opens a file for the ``at``-th time: sooner or later, but then."""
     left = [at]
 
     def hook(event: str, _: object) -> None:
-        if event == "open":
+        # before, no code of ours has run that could tell it
+        if event == "open" and hasattr(sys.modules.get("detector.commands"), "_tell"):
             left[0] -= 1
             if left[0] == 0:
                 os.kill(os.getpid(), number)
