@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,9 +19,23 @@ from detector.training.scouting import MiningSettings, Scout
 from detector.training.svm_dual_solver import solve_dual
 from detector.training.svm_problem import SVMProblem
 from detector.training.training_set import TrainingSet
+from tests.training.small import small_set
 
 # few images are drawn from, and every few samples there is a fit: many rounds, and what was scored ahead is in vain
 SETTINGS = MiningSettings(start_images=5, start_samples=20, max_per_image=12, growth=0.1)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
+    """24 images of three squares, one of each class, and of 80 boxes anywhere."""
+    random = np.random.default_rng(0)
+    objects, boxes = {}, {}
+    for name in map(str, range(24)):
+        corners = random.integers(0, 100, (83, 2))
+        placed = np.hstack([corners, corners + random.integers(20, 60, (83, 2))])
+        objects[name] = [(box, label) for label, box in enumerate(placed[:3].tolist())]
+        boxes[name] = placed[3:]
+    return small_set(tmp_path_factory.mktemp("crew"), objects, boxes, levels=(2, 1), scale=np.float32(0.05))
 
 
 def mined(images: TrainingSet, settings: MiningSettings, capacity: int, scout: Scout | None) -> list[bytes]:
@@ -37,13 +52,17 @@ def mined(images: TrainingSet, settings: MiningSettings, capacity: int, scout: S
     return [*states, bytes(svms.weights), bytes(svms.biases)]
 
 
-@pytest.mark.parametrize("capacity", [5000, 260])
+# with room for all that is found; with less than what one image gives
+@pytest.mark.parametrize(("capacity", "most"), [(5000, 12), (180, 50)])
 @pytest.mark.parametrize("engine", [InTurn(), Threads(3)], ids=str)
-def test_a_crew_mines_what_one_process_does(images: TrainingSet, engine: InTurn | Threads, capacity: int) -> None:
-    crew = Crew(images, SETTINGS, Where(engine, lambda: images.cache))
-    expected = mined(images, SETTINGS, capacity, None)
+def test_a_crew_mines_what_one_process_does(
+    images: TrainingSet, engine: InTurn | Threads, capacity: int, most: int
+) -> None:
+    settings = replace(SETTINGS, max_per_image=most)
+    crew = Crew(images, settings, Where(engine, lambda: images.cache))
+    expected = mined(images, settings, capacity, None)
     assert len(expected) > 6
-    assert mined(images, SETTINGS, capacity, crew) == expected
+    assert mined(images, settings, capacity, crew) == expected
     crew.close()
 
 
@@ -63,7 +82,16 @@ def test_no_more_come_than_there_is_room_for(images: TrainingSet) -> None:
     assert not set(known) & set(expected.rows)
 
 
-def test_an_image_that_fails_ends_the_mining(images: TrainingSet) -> None:
+def test_an_image_that_cannot_be_read_ends_the_mining(tmp_path: Path) -> None:
+    images = small_set(tmp_path, {"gone": [((0, 0, 64, 64), 0)]}, {"gone": []})
+    (tmp_path / "gone.png").unlink()
+    crew = Crew(images, SETTINGS, Where(InTurn(), lambda: images.cache))
+    with pytest.raises(ValueError, match=r"gone\.png"):
+        crew(0, None, Bank(10, images.n_features, images.n_classes))
+    crew.close()
+
+
+def test_a_cache_that_cannot_be_built_ends_the_mining(images: TrainingSet) -> None:
     def broken() -> Callable[..., object]:
         raise ValueError("no cache")
 
