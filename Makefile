@@ -38,17 +38,18 @@ detect: $(READY) ## name and box the objects of IMAGE=image.jpg (default: a cat 
 web: $(READY) ## try the detector in the browser, on http://127.0.0.1:8000 (Ctrl-C ends it)
 	@$(BIN)/python tools/serve.py
 
-# a core for each process: threads inside of them would only wait for each other
+# a core for each process: threads inside of them would only wait for each other; tests of threads ask for theirs
+ONE_THREAD := OMP_NUM_THREADS=1 DETECTOR_THREADS=1
 test: $(READY) ## run the tests
-	@OMP_NUM_THREADS=1 $(PYTEST)
+	@$(ONE_THREAD) $(PYTEST)
 
 test-all: $(READY) ## run the tests that take longer: the wheel, the examples, the page in a browser
 	$(if $(TEST_ALL_EXTRAS),$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable '.[$(TEST_ALL_EXTRAS)]')
 	@$(CHROMIUM)
-	@OMP_NUM_THREADS=1 $(PYTEST) -m all
+	@$(ONE_THREAD) $(PYTEST) -m all
 
 mutants: $(READY) ## put small faults into changed lines, list those that no test notices (more: MUTANTS='--all --sample 100')
-	@OMP_NUM_THREADS=1 DETECTOR_THREADS=1 $(BIN)/python -m tests.mutants $(MUTANTS)
+	@$(ONE_THREAD) $(BIN)/python -m tests.mutants $(MUTANTS)
 
 hostile: $(READY) ## try 6,880 cases of damaged and lying input, and print a table
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.hostile --times 10
