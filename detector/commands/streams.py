@@ -42,8 +42,15 @@ def keep_errors() -> None:
 
 def flush_output() -> None:
     """Write what standard output still holds; OSError, naming it, where it takes no more."""
-    try:
+    with _named():
         sys.stdout.flush()
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Let errors of writing name standard output, but for that of a reader who went away."""
+    try:
+        yield
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -67,7 +74,8 @@ class Lines(TextIOBase):
 
     def write(self, text: str) -> int:
         try:
-            self._stream.write(text)
+            with _named():
+                self._stream.write(text)
         except BrokenPipeError:
             if not self._needed:
                 raise

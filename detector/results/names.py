@@ -37,9 +37,8 @@ class ResultFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._taken.add(os.path.realpath(path))
         if (name := self._name(path)) not in self._ours:
+            _append(self.folder / _OURS, os.fsencode(f"{name}\0"))
             self._ours.add(name)
-            with (self.folder / _OURS).open("ab") as file:
-                file.write(os.fsencode(f"{name}\0"))
 
     def fixed(self, name: str) -> Path:
         """A file of this name and no other, taken. Raises ValueError where it is not free."""
@@ -77,6 +76,18 @@ class ResultFolder:
 def _listed(folder: Path) -> set[str]:
     list_of_ours = folder / _OURS
     return set(os.fsdecode(list_of_ours.read_bytes()).split("\0")) if list_of_ours.is_file() else set()
+
+
+def _append(path: Path, data: bytes) -> None:
+    """Append all of the data, or nothing. Raises OSError, which names the file."""
+    with path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            while data:
+                data = data[file.write(data) :]
+        except OSError as error:
+            file.truncate(before)
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def is_listed(path: Path) -> bool:

@@ -21,6 +21,7 @@ PROGRAM = """
 import os, signal, sys
 from pathlib import Path
 from detector.commands.console import run
+from detector.commands.streams import Lines
 from detector.images.decoding import silenced_stderr
 from detector.runtime.files import replacing
 
@@ -34,8 +35,8 @@ def main():
             os.write(2, b"what a library says")
             print("what we say", file=sys.stderr)
         return 0
-    if sys.argv[1] == "print":
-        print("line")
+    if sys.argv[1] in ("print", "lines"):
+        print("line", file=Lines(sys.stdout, needed=True) if sys.argv[1] == "lines" else None)
         return 0
     with replacing(Path("file")) as temporary:
         temporary.write_text("half")
@@ -45,9 +46,9 @@ run(main)
 """
 
 
-def start(*arguments: str, cwd: Path, **settings: Any) -> subprocess.CompletedProcess[str]:
+def start(*arguments: str, cwd: Path, unbuffered: str = "", **settings: Any) -> subprocess.CompletedProcess[str]:
     settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **settings}
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered}
     return subprocess.run([sys.executable, "-c", PROGRAM, *arguments], cwd=cwd, env=environment, **settings)
 
 
@@ -61,9 +62,10 @@ def test_streams_that_are_closed_cost_nothing(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_stream_that_is_full_costs_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("what", "unbuffered"), [("print", ""), ("lines", ""), ("lines", "1")])
+def test_a_stream_that_is_full_costs_one_line(tmp_path: Path, what: str, unbuffered: str) -> None:
     with Path("/dev/full").open("w") as full:
-        done = start("print", cwd=tmp_path, stdout=full)
+        done = start(what, cwd=tmp_path, stdout=full, unbuffered=unbuffered)
     assert (done.returncode, done.stderr) == (2, "error: standard output: no space left on device\n")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import resource
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -101,6 +103,24 @@ def test_fixed_names_are_free_or_an_error(tmp_path: Path) -> None:
         ResultFolder(tmp_path, []).fixed("coco.json")
     assert ResultFolder(tmp_path, [], overwrite=True).fixed("coco.json") == tmp_path / "coco.json"
     assert ResultFolder(tmp_path, []).fixed("coco.json") == tmp_path / "coco.json"
+
+
+def test_a_list_that_does_not_fit_on_the_disk_is_named_and_holds_whole_names(tmp_path: Path) -> None:
+    ResultFolder(tmp_path, []).fixed("a.json")
+    child = os.fork()
+    if not child:  # as on a full disk: room for the start of a name
+        code = 1
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (len("a.json\0b.j"), resource.RLIM_INFINITY))
+            ResultFolder(tmp_path, []).fixed("b.json")
+        except OSError as error:
+            code = 0 if error.filename == str(tmp_path / ".spp-detect") else 2
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    ResultFolder(tmp_path, []).fixed("c.json")
+    assert (tmp_path / ".spp-detect").read_bytes() == b"a.json\0c.json\0"
 
 
 @pytest.mark.parametrize(
