@@ -44,7 +44,7 @@ _SLOW_TO_IMPORT = (
     "tqdm",
     "threadpoolctl",
 )
-_MEMORY = 16 << 30  # bytes of addresses: a fault may ask for everything
+_MEMORY = 32 << 30  # bytes of addresses, most of which are never used: a fault may ask for everything
 KILLED, SURVIVED, TOO_LONG = "killed", "survived", "too long"
 
 

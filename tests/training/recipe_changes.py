@@ -1,0 +1,131 @@
+"""A small recipe, and another value of every key that a recipe has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from detector.config.detector import Config, parse_config
+
+BASE: dict[str, dict[str, Any]] = {
+    "features": {
+        "backbone": "zf5/0.05",
+        "weights": "random",
+        "short_sides": [64],
+        "levels": [1],
+        "precision": "float32",
+    },
+    "fine_tuning": {"enabled": True},
+    "joint_training": {"enabled": True},
+}
+CHANGES: dict[str, dict[str, Any]] = {
+    "proposals": {
+        "source": "selectivesearch",
+        "mode": "single",
+        "ranking": "random",
+        "max_boxes": 7,
+        "min_side": 3,
+        "max_pixels": 99,
+        "seed": 1,
+    },
+    "features": {
+        "backbone": "zf5/0.06",
+        "stage": "conv5",
+        "weights": "FILE",
+        "tuned": "FILE",
+        "precision": "bfloat16",
+        "runtime": "torch",
+        "short_sides": [64, 96],
+        "levels": [2, 1],
+        "margin": 1.5,
+        "target": 208.0,
+        "scale_rule": "side",
+        "power": 0.5,
+    },
+    "fine_tuning": {
+        "enabled": False,
+        "layer": "fc6",
+        "beside_pooled": True,
+        "head": "softmax",
+        "initial": "FILE",
+        "width": 7,
+        "iterations": 7,
+        "lr": 0.7,
+        "lr_steps": [0.5],
+        "momentum": 0.7,
+        "weight_decay": 0.7,
+        "dropout": 0.7,
+        "batch_size": 7,
+        "foreground": 0.7,
+        "min_iou": 0.7,
+        "background_iou": [0.0, 0.5],
+        "flips": True,
+        "held_out": 0.5,
+        "seed": 7,
+    },
+    "joint_training": {
+        "enabled": False,
+        "steps": 7,
+        "images_per_step": 7,
+        "first_sides": [7, 9],
+        "last_sides": [7, 9],
+        "candidates": 77,
+        "hard": 7,
+        "lr": 0.7,
+        "network_lr": 0.7,
+        "weight_decay": 0.7,
+        "warm_up": 7,
+        "memory": 0.7,
+        "colours": 0.7,
+    },
+    "svm": {
+        "solver": "liblinear",
+        "loss": "squared_hinge",
+        "C": 0.7,
+        "positive_weight": 7.0,
+        "bias_multiplier": 7.0,
+        "mean_norm": 7.0,
+        "centre": True,
+        "max_negative_iou": 0.7,
+        "add_above": -0.7,
+        "evict_below": -0.7,
+        "max_per_picture": 7,
+        "max_samples": 7777,
+        "difficult": False,
+        "flips": True,
+        "seed": 7,
+    },
+    "regression": {
+        "enabled": False,
+        "fit": "joint",
+        "features": "layer",
+        "min_iou": 0.7,
+        "regularisation": 7.0,
+        "max_samples": 7,
+    },
+    "calibration": {"enabled": False, "held_out": 0.3, "all_below": 7, "seed": 7},
+    "shortlist": {"enabled": True, "levels": [1], "images": 7, "boxes": 7, "regularisation": 0.7, "seed": 7},
+    "detection": {
+        "min_score": 0.7,
+        "max_boxes": 7,
+        "nms_iou": 0.7,
+        "max_detections": 7,
+        "refinements": 1,
+        "mirrored": True,
+        "vote_iou": 0.7,
+    },
+}
+"""By section and key; FILE is filled in with that of some tensors."""
+TOGETHER: dict[str, dict[str, dict[str, Any]]] = {
+    "joint": {"regression": {"features": "layer"}},
+    "mirrored": {"detection": {"refinements": 1}},
+}
+"""What else has to change, by the key or the value."""
+
+
+def recipe(*changes: Mapping[str, Mapping[str, Any]]) -> Config:
+    content = {name: dict(keys) for name, keys in BASE.items()}
+    for each in changes:
+        for section, keys in each.items():
+            content.setdefault(section, {}).update(keys)
+    return parse_config(content, "test")
