@@ -90,8 +90,6 @@ def _rows(
     sides = boxes[:, 2:] - boxes[:, :2]
     corner_and_sides = np.concatenate([boxes[:, :2], sides], axis=1).tolist()
     columns = {"image_id": images + 1, "category_id": labels + 1, "area": sides[:, 0] * sides[:, 1], **more}
-    if "iscrowd" not in columns:
-        columns["iscrowd"] = np.zeros(len(images), int)
     table = zip(*(column.tolist() for column in columns.values()), strict=True)
     return [
         {**dict(zip(columns, row, strict=True)), "bbox": box} for row, box in zip(table, corner_and_sides, strict=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 import struct
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 
 from detector.datasets import archive
 from detector.datasets.archive import unpacked
+from tests.scripts import ROOT
 
 
 def zipped(folder: Path, *members: tuple[str | zipfile.ZipInfo, bytes], name: str = "export.zip") -> Path:
@@ -75,6 +79,24 @@ def test_bombs_are_refused_before_they_grow(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(archive, "_MAX_MEMBERS", 10)
     with pytest.raises(ValueError, match="holds 20 files, more than the 10 allowed"):
         unpacked(zipped(tmp_path, *many, name="members.zip"))
+
+
+def test_what_does_not_fit_on_the_disk_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = zipped(tmp_path, ("a.txt", bytes(100)), ("b.txt", bytes(50)))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1000, 851, 149))
+    with pytest.raises(ValueError, match=r"export\.zip: needs 150 bytes where 149 are free"):
+        unpacked(path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1000, 850, 150))
+    assert len([*unpacked(path).iterdir()]) == 2
+
+
+def test_the_folder_goes_when_the_program_ends(tmp_path: Path) -> None:
+    path = zipped(tmp_path, ("a.txt", b"1"))
+    program = "import sys; from pathlib import Path; from detector.datasets.archive import unpacked; print(unpacked(Path(sys.argv[1])))"
+    done = subprocess.run([sys.executable, "-c", program, path], cwd=ROOT, capture_output=True, text=True, check=True)
+    folder = Path(done.stdout.strip())
+    assert folder.name == "export"
+    assert not folder.parent.exists()
 
 
 def test_sizes_are_not_taken_on_trust(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -123,6 +124,19 @@ def test_images_of_one_name_are_kept_apart(photos: Path, tmp_path: Path) -> None
     renamed = [replace(each, image_id=image_id) for image_id, each in zip(ids, images, strict=True)]
     write_dataset({"": Dataset(tuple(renamed), ("nut",), "data")}, tmp_path / "out", "coco")
     assert sorted(path.name for path in (tmp_path / "out/images").iterdir()) == ["one_a.jpg", "one_a_2.jpg"]
+
+
+def test_ids_that_look_like_files_and_sizes_are_written(photos: Path, tmp_path: Path) -> None:
+    (image,) = dataset_of(photos, {"a.jpg": []}, ("nut",))
+    names = {"b.v2": "b.v2.jpg", "b.PNG": "b_PNG.jpg"}
+    for image_id in names:
+        dataset = Dataset((replace(image, image_id=image_id),), ("nut",), "data")
+        write_dataset({"": dataset}, tmp_path / image_id, "voc")
+        assert [path.name for path in (tmp_path / image_id / "JPEGImages").iterdir()] == [names[image_id]]
+        (xml,) = (tmp_path / image_id / "Annotations").iterdir()
+        size = ElementTree.parse(xml).getroot().find("size")
+        assert size is not None
+        assert [(each.tag, each.text) for each in size] == [("width", "60"), ("height", "40"), ("depth", "3")]
 
 
 def test_nothing_is_lost_or_half_written(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

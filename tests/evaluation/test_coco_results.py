@@ -150,6 +150,7 @@ def test_images_with_numbers_for_names(tmp_path: Path) -> None:
         ('[{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1], "score": 1}]', "bbox must be the numbers"),
         ('[{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, "1"], "score": 1}]', "bbox must be the numbers"),
         ('[{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "score": NaN}]', "bbox must be the numbers"),
+        ('[{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1.1e30}]', "bbox must be the numbers"),
         ('[{"image_id": 1, "category_id": 1, "bbox": [0, 0, -1, 1], "score": 1}]', "at least 0, but has -1"),
         ('[{"image_id": 1, "category_id": 8, "bbox": [0, 0, 1, 1], "score": 1}]', "no detection is of a class"),
     ],

@@ -21,6 +21,7 @@ def test_precisions_are_the_evaluators_and_have_errors() -> None:
     assert dict(zip(NAMES, result.AP, strict=True)) == pytest.approx(expected.AP, nan_ok=True)
     assert result.mAP == pytest.approx(expected.mAP)
     assert result.objects.tolist() == [2, 1, 0]
+    assert len(result.resampled) == 1000
     # each dog that is drawn is missed, and there are no sheep
     assert result.errors[1] == 0 and np.isnan(result.errors[2])
     assert result.errors[0] > 0.1 and result.mAP_error == pytest.approx(np.nanstd(result.resampled, ddof=1))

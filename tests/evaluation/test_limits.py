@@ -268,4 +268,7 @@ def test_objects_of_images_that_were_not_drawn_are_not_to_be_found() -> None:
     np.testing.assert_allclose(found_area, [2 / 4, 1, 0])
     by_points = weighted_precisions(true, weights, np.array([4, 3, 2]), "voc07")
     np.testing.assert_allclose(by_points, [6 / 11, 1, 0])
+    # one object counts; none has no precision
+    few = weighted_precisions(np.array([True]), np.array([[1], [1]]), np.array([1, 0]), "area")
+    np.testing.assert_array_equal(few, [1, np.nan])
     assert average_precision(np.array([True, True]), 4, "voc07") == pytest.approx(6 / 11)

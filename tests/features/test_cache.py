@@ -75,6 +75,13 @@ def test_second_time_is_read_not_computed(tmp_path: Path, image: Path, cat: NDAr
     np.testing.assert_allclose(maps.maps[1], direct.maps[1], rtol=1e-3)
 
 
+def test_an_image_that_no_features_can_be_of_is_named(tmp_path: Path) -> None:
+    write_image(tmp_path / "narrow.png", np.zeros((2000, 1, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"narrow\.png: the image is too narrow"):
+        make_cache(tmp_path / "cache").maps("narrow", tmp_path / "narrow.png")
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
 @pytest.mark.parametrize("image_id", ["train/one", "..", "照" * 60, "x" * 300])
 def test_any_image_id_has_a_file(tmp_path: Path, image: Path, image_id: str) -> None:
     propose = Proposer()

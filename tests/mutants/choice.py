@@ -12,21 +12,21 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 ROOMS = ("proposals", "features", "heads", "training", "evaluation", "datasets")
 
-# Tests that hold a module, where those of its own room that import it are too few or too slow.
+# Tests that hold a module beside those of its own room that import it, where these are too few.
 TESTS = {
     "proposals.ranking": "proposals/test_selective_search.py proposals/test_selective_search_parts.py",
     "proposals.mat_files": "proposals/test_sources.py",
-    "features.normalisation": "features/test_encoder.py test_stages.py",
+    "features.normalisation": "features/test_encoder.py test_stages.py training/test_recipe_keys.py",
     "heads.openvino_layers": "backbones/test_openvino.py commands/test_without_torch.py",
     "heads.torch_layers": "training/test_finetuning.py heads/test_shortlist.py",
     "heads.calibration": "heads/test_calibration_map.py training/test_calibration.py",
     "training.checkpoints": "training/test_finetuning.py training/test_training.py",
     "training.forecast": "commands/test_training_run.py",
-    "training.gradient_descent": "training/test_finetuning.py training/test_tuning.py",
+    "training.gradient_descent": "training/test_finetuning.py training/test_tuning.py training/test_network_steps.py",
     "training.joint": "training/test_joint_training.py",
-    "training.joint_state": "training/test_joint_training.py",
+    "training.joint_state": "training/test_joint_training.py training/test_joint_descent.py",
     "training.one_call": "commands/test_calibrate.py",
-    "training.state_files": "training/test_recipe_keys.py",
+    "training.state_files": "training/test_recipe_keys.py training/test_state_names.py",
     "evaluation.matching": "evaluation/test_evaluation.py evaluation/test_evaluation_twin.py "
     "evaluation/test_error_kinds.py",
     "datasets.annotation": "datasets/test_data.py datasets/test_check.py datasets/test_splitting.py",
@@ -92,11 +92,12 @@ def _git(*arguments: str) -> str:
 
 
 def files_for(module: Path) -> list[str]:
-    """The test files of a module: what the table says, or those that import it and are about the core."""
+    """The test files of a module: those that import it and are about the core, or about its room and in the table."""
     name = name_of(module)
-    if named := TESTS.get(name.removeprefix("detector.")):
-        return [f"tests/{each}" for each in named.split()]
     found = [path for path, names in _imports_of_tests() if name in names]
+    if named := TESTS.get(name.removeprefix("detector.")):
+        own = f"tests/{module.parts[1]}/"
+        return sorted({f"tests/{each}" for each in named.split()} | {path for path in found if path.startswith(own)})
     return [path for path in found if path.split("/")[1] not in _OTHERS] or found
 
 

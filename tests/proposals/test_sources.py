@@ -1,5 +1,6 @@
 """The other sources of boxes, and files of boxes, good and bad."""
 
+import inspect
 import io
 import json
 import sys
@@ -13,10 +14,20 @@ import pytest
 import scipy.io
 from skimage.data import astronaut
 
+from detector.config.detector import ProposalConfig
+from detector.proposals.selective_search import selective_search
 from detector.proposals.sources import PrecomputedBoxes, opencv_contrib, selectivesearch_package
 
 IMAGE = np.ascontiguousarray(astronaut()[:120:2, 160:320:2])
 BOXES = {"000001": np.array([[0, 0, 10, 20], [5.5, 2, 7, 3]], np.float32), "b": np.zeros((0, 4), np.float32)}
+
+
+@pytest.mark.parametrize("propose", [selective_search, selectivesearch_package, opencv_contrib])
+def test_defaults_are_those_of_a_recipe(propose: Any) -> None:
+    fields = ProposalConfig.model_fields
+    found = {name: each.default for name, each in inspect.signature(propose).parameters.items() if name in fields}
+    assert {"max_boxes", "min_side"} <= found.keys()
+    assert found == {name: fields[name].default for name in found}
 
 
 def test_the_package_gives_boxes_inside_the_image_none_twice() -> None:

@@ -24,6 +24,7 @@ from detector.training.train import train
 from detector.training.training_set import TrainingSet
 from tests.evaluation.boxes import FAR, NAMES, A, B, found, objects
 from tests.fakes import CONFIG
+from tests.training.small import small_set
 
 
 @pytest.mark.parametrize("n", [6, 200])
@@ -94,6 +95,14 @@ def test_classes_borrow_from_all() -> None:
     assert together.slopes[0] != together.slopes[2]
 
 
+def test_objects_count_as_often_as_their_detections() -> None:
+    """Three cats, of which two are found, at 6 and 2: F1 is 1/2 there, and 4/7, whatever all of it weighs."""
+    truths = [objects("1", (A, 0, False), (B, 0, False)), objects("2", (B, 0, False))]
+    detections = [found((A, 0, 6.0), (FAR, 0, 4.0)), found((FAR, 0, 3.0), (B, 0, 2.0))]
+    for borrowed in (0, 0.5, 2):
+        assert fit_calibration(detections, truths, NAMES, borrowed).best_f1[0] == 2
+
+
 def test_difficult_objects_count_neither_way() -> None:
     truths = [objects("1", (A, 0, True), (B, 0, False))]
     both = fit_calibration([found((A, 0, 5.0), (B, 0, 1.0), (FAR, 0, 0.0))], truths, NAMES)
@@ -133,6 +142,12 @@ def test_every_class_keeps_objects_to_learn_from(images: TrainingSet) -> None:
     there = [each.image_id for each in rest].index(images.annotations[only].image_id)
     assert there not in learnable_without(few, np.array([there, (there + 1) % len(rest)]))
     assert len(learnable_without(images, np.arange(2))) == 2
+
+
+def test_an_image_with_the_only_object_of_a_class_is_learned_from(tmp_path: Path) -> None:
+    place = (0, 0, 64, 64)
+    images = small_set(tmp_path, {"a": [(place, 0), (place, 1)], "b": [(place, 1)], "c": [(place, 1)]}, {})
+    assert learnable_without(images, np.array([0, 1])).tolist() == [1]
 
 
 def test_a_training_calibrates_on_images_that_its_svms_did_not_see(

@@ -86,7 +86,8 @@ def test_colours_vary_by_channel_within_their_bounds() -> None:
     # 100 * (1 -+ .15) -+ .15 * 128
     assert (found >= 65).all()
     assert (found <= 135).all()
-    assert np.array_equal(vary_colours(image, 0.0, np.random.default_rng(0)), image)
+    every = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
+    assert np.array_equal(vary_colours(every, 0.0, np.random.default_rng(0)), every)
 
 
 @pytest.mark.all

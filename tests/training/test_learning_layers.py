@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from detector.backbones.loading import load_network
+from detector.backbones.networks import Block
+from detector.training import learning_layers as module
 from detector.training.depthwise import depthwise_convolution
 from detector.training.learning_layers import learning_layers
 
@@ -32,6 +37,46 @@ def test_depthwise_convolutions_and_their_gradients_are_torchs(
     gradients = (torch.autograd.grad((each * directions).sum(), (maps, weights, biases)) for each in (found, expected))
     for ours, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+def block_of(*layers: nn.Module) -> Block:
+    """The layers with normalisations that do something, as they are after a training."""
+    random = torch.Generator().manual_seed(1)
+    block = Block(OrderedDict((str(number), layer) for number, layer in enumerate(layers))).eval()
+    for name, tensor in block.state_dict().items():
+        if name.endswith(("running_mean", "running_var")):
+            tensor.uniform_(0.5, 1.5, generator=random)
+    return block
+
+
+@pytest.mark.parametrize(
+    ("settings", "ours"),
+    [
+        ({"kernel_size": 3, "padding": 1, "groups": 4}, True),
+        ({"kernel_size": 5, "stride": 2, "groups": 4}, True),
+        ({"kernel_size": 3, "padding": "same", "groups": 4}, False),
+        ({"kernel_size": (3, 5), "groups": 4}, False),
+        ({"kernel_size": 3, "stride": (1, 2), "groups": 4}, False),
+        ({"kernel_size": 3, "groups": 2}, False),
+        ({"kernel_size": 3, "groups": 4, "out_channels": 8}, False),
+    ],
+)
+def test_convolutions_of_one_channel_each_are_ours_and_others_torchs(
+    settings: dict[str, Any], ours: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(**{"in_channels": 4, "out_channels": 4, "bias": False, **settings})
+    layers = block_of(convolution, nn.BatchNorm2d(convolution.out_channels))
+    calls: list[object] = []
+
+    def counted(*arguments: Any) -> torch.Tensor:
+        calls.append(arguments)
+        return depthwise_convolution(*arguments)
+
+    monkeypatch.setattr(module, "depthwise_convolution", counted)
+    pixels = torch.randn(1, 4, 9, 11)
+    torch.testing.assert_close(learning_layers(layers)(pixels), layers(pixels))
+    assert bool(calls) == ours
 
 
 @pytest.mark.parametrize("size", [(64, 96), (77, 95)])
@@ -61,6 +106,6 @@ def test_a_network_computes_and_learns_as_torch_has_it(size: tuple[int, int]) ->
 
 
 def test_a_normalisation_without_a_convolution_before_it_stays() -> None:
-    layers = nn.Sequential(nn.BatchNorm2d(2), nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3)).eval()
+    layers = block_of(nn.BatchNorm2d(2), nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Conv2d(3, 3, 3, bias=False))
     maps = torch.randn(1, 2, 6, 6, generator=torch.Generator().manual_seed(0))
     assert torch.equal(learning_layers(layers)(maps), layers(maps))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from detector.config.detector import Config
+import pytest
+
+from detector.config.detector import Config, parse_config
 from detector.datasets.annotation import Dataset
 from detector.training.plan import Training, training_plan
 from detector.training.train import train
@@ -25,6 +27,13 @@ def test_a_training_goes_through_the_planned_loops(config: Config, train_set: Da
     train(config, train_set, train_set.class_names, images.cache, progress)
     plan = training_plan(config, [Training(24, 0, 3)], 0, 0)
     assert [(stage.title, stage.n_items) for stage in plan] == loops
+
+
+@pytest.mark.parametrize(("n_images", "parts"), [(9, 5), (10, 1)])
+def test_of_many_images_one_part_calibrates(n_images: int, parts: int) -> None:
+    config = parse_config({"calibration": {"all_below": 10}}, "test")
+    plan = training_plan(config, [Training(n_images, 0, 2)], 0, 0)
+    assert sum(stage.title.startswith("calibration") for stage in plan) == parts
 
 
 def test_trainings_on_parts_are_not_calibrated() -> None:

@@ -118,6 +118,11 @@ def test_a_gain_is_told_as_far_as_it_is_known() -> None:
     assert flat.answer().startswith("more images of this kind hardly help: 100 more would bring +0.0 mAP")
     noisy = LearningCurve([50, 200], [measured([0.4, 0.4], mean_error=0.3), measured([0.5, 0.5], mean_error=0.01)])
     assert noisy.answer().startswith("30 held-out images are too few to say whether more would help: 100 more")
+    # twice an error of .4 % is less than the 1 % that is worth it; twice one of .7 % is more
+    for mean_error, answer in ((0.0078, "more images of this kind hardly"), (0.013, "30 held-out images are too few")):
+        curve = LearningCurve([100, 200], [measured([0.5, 0.5], mean_error=each) for each in (0.001, mean_error)])
+        assert curve.gain() == pytest.approx((0, np.log2(1.5) * (mean_error - 0.001)), rel=0.01)
+        assert curve.answer().startswith(answer)
     few = LearningCurve([10, 20], [measured([0.5, 0.5]), measured([0.9, 0.9])])
     assert few.n_more == 20  # no more than twice as many
     assert few.gain()[0] == pytest.approx(0.1)  # and no more than there is to win

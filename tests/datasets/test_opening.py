@@ -1,0 +1,107 @@
+"""Every way to a split goes by the same choices: what becomes of faults, of images without labels, and who is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detector.datasets.faults import Fault
+from detector.datasets.opening import open_dataset, open_splits
+from tests.datasets.exports import draw_image, write_export
+
+
+def broken_ultralytics(folder: Path) -> Path:
+    """Four images to train on: in the labels of one is a class that is not, one has none."""
+    root = write_export("ultralytics", folder)
+    draw_image(root / "images/train/more.jpg")
+    labels = root / "labels/train/a.txt"
+    labels.write_text(f"{labels.read_text()}\n9 0.5 0.5 0.2 0.2\n")
+    return root
+
+
+def ids(datasets: Any) -> set[str]:
+    return {Path(each.image_id).name for dataset in datasets for each in dataset}
+
+
+@pytest.mark.parametrize("way", ["split", "list", "held out", "whole", "all"])
+def test_faults_labels_and_lines_go_where_they_should(way: str, tmp_path: Path) -> None:
+    root = broken_ultralytics(tmp_path)
+    if way in ("held out", "whole"):
+        description = root / "data.yaml"
+        description.write_text(description.read_text().replace("images/val", "images/train"))
+    images = tmp_path / "list.txt"
+    images.write_text("\nimages/train/a\n  \nmore\n", encoding="utf-8")
+    faults: list[Fault] = []
+    said: list[str] = []
+
+    def read(unlabelled: Any) -> set[str]:
+        faults.clear()
+        given: Any = {"unlabelled": unlabelled, "report": faults.append, "tell": said.append}
+        if way == "held out":
+            return ids(open_dataset(root, split, hold_out=0.5, **given) for split in ("train", "val"))
+        if way == "all":
+            return ids(open_splits(root, **given).values())
+        return ids([open_dataset(root, {"split": "train", "list": str(images), "whole": None}[way], **given)])
+
+    found = read("background")
+    assert {"a", "more"} <= found
+    assert {each.line.partition(": ")[2] for each in faults} == {"object 3: there is no class 9, only 0 to 1"}
+    assert any("images without annotation count as empty ones" in line for line in said)
+    if way == "list":
+        assert found == {"a", "more"}
+        with pytest.raises(ValueError, match="there is no image 'more'"):
+            read("skip")
+    elif way != "held out":  # which two images are too few for
+        assert read("skip") == {"a", "b"}
+
+
+def test_a_list_without_images_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(" \n\n")
+    with pytest.raises(ValueError, match="lists no images"):
+        open_dataset(write_export("labelimg", tmp_path), str(tmp_path / "list.txt"))
+
+
+@pytest.mark.parametrize(("name", "told"), [("cvat-voc", "CVAT PASCAL VOC"), ("voc", "VOC devkit")])
+def test_a_devkit_and_what_cvat_makes_of_one_are_told_apart(name: str, told: str, tmp_path: Path) -> None:
+    root = write_export("cvat-voc", tmp_path)
+    if name == "voc":
+        (root / "labelmap.txt").unlink()
+    said: list[str] = []
+    open_splits(root, tell=said.append)
+    assert said[0].startswith(f"{root}: {told}; ")
+
+
+def test_images_that_are_train_and_val_are_one_whole_beside_test(tmp_path: Path) -> None:
+    root = write_export("ultralytics", tmp_path)
+    (root / "data.yaml").write_text("names: [no, nut]\ntrain: images/train\nval: images/train\ntest: images/val")
+    assert {name: len(each) for name, each in open_splits(root).items()} == {"": 2, "test": 1}
+
+
+def test_the_box_of_an_outline_holds_its_points(tmp_path: Path) -> None:
+    root = write_export("labelimg-yolo", tmp_path)
+    (root / "a.txt").write_text("0 0.1 0.2 0.5 0.3 0.4 0.9\n")
+    (image,) = open_dataset(root)
+    assert image.boxes[0].tolist() == pytest.approx([6, 8, 30, 36])
+
+
+def test_rows_of_open_images_that_are_not_there_are_counted(tmp_path: Path) -> None:
+    root = write_export("open-images", tmp_path)
+    rows = root / "train-annotations-bbox.csv"
+    lines = rows.read_text().splitlines()
+    other = lines[1].replace("000026e7ee790996", "ffffffffffffffff")
+    rows.write_text("\n".join([*lines, other, other, other.replace("ffff", "eeee")]))
+    said: list[str] = []
+    open_splits(root, tell=said.append)
+    assert "without the boxes of 3 images that are not there" in said[0]
+
+
+def test_a_folder_tells_the_split_of_a_csv_file(tmp_path: Path) -> None:
+    root = write_export("open-images", tmp_path)
+    (root / "train-annotations-bbox.csv").rename(root / "train/boxes.csv")
+    (root / "validation-annotations-bbox.csv").rename(root / "validation/boxes.csv")
+    assert {name: ids([each]) for name, each in open_splits(root).items()} == {
+        "train": {"000026e7ee790996"},
+        "val": {"0001eeaf4aed83f9"},
+    }
