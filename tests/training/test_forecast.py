@@ -24,9 +24,10 @@ RECIPE = parse_config({}, "test")
 def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Three images; of the second and third, features take 3 s and pooling 1 s, of the clock or of processors."""
     backbone: Any = MeanOfCells()
-    encoder = RegionEncoder(backbone, short_sides=(160,), levels=(2, 1))
-    monkeypatch.setattr(module, "build_encoder", lambda *_: encoder)
-    monkeypatch.setattr(module, "build_proposer", lambda *_: lambda image: as_boxes([[0, 0, 64, 64]] * 10))
+    encoders = {(RECIPE.features.backbone, "cpu"): RegionEncoder(backbone, short_sides=(160,), levels=(2, 1))}
+    proposers = {2000: lambda image: as_boxes([[0, 0, 64, 64]] * 10)}
+    monkeypatch.setattr(module, "build_encoder", lambda config, device: encoders[config.backbone, device])
+    monkeypatch.setattr(module, "build_proposer", lambda config: proposers[config.max_boxes])
     moments = [(0, 0), (50, 50), (90, 90)]  # the first one warms up
     moments += [(100, 100), (103, 109), (105, 110), (200, 200), (204, 203), (209, 202 + 2)]
     clock = iter([np.array(each, np.float64) for each in moments])
