@@ -137,7 +137,8 @@ def _annotation(
         return None
     stored = drawn_on_stored(record.size, header)
     if stored is None and not record.shown:
-        width, height = record.size or (0, 0)
+        assert record.size is not None
+        width, height = record.size
         what = f"annotated as {width} x {height} pixels, but {path} has {header.width} x {header.height}"
         report(Fault(Kind.WRONG_SIZE, f"{record.source}: {what}"))
         return None

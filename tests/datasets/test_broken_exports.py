@@ -106,6 +106,8 @@ BROKEN: list[tuple[str, Break, str]] = [
     ("open-images", put(CSV, HEADER + "000026e7ee790996,/m/0k4j,a,b,c,d\n"), "object 1: XMin, XMax, YMin and YMax"),
     ("open-images", put(CSV, HEADER + "000026e7ee790996,/m/0k4j,0.5,0.5,0,1\n"), "object 1: the box is empty"),
     ("open-images", put(CSV, HEADER + "000026e7ee790996,/m/0k4j,5,50,1,9\n"), "must be fractions of the image"),
+    ("open-images", put(CSV, HEADER + "000026e7ee790996,/m/0k4j,0,2.01,0,1\n"), "must be fractions of the image"),
+    ("open-images", put(CSV, HEADER + "000026e7ee790996,/m/0k4j,0,1,-1.01,1\n"), "must be fractions of the image"),
     ("open-images", put(CSV, HEADER + "000026e7ee790996,,0,0.5,0,1\n"), "object 1: LabelName is empty"),
     # faults of the whole
     ("cvat-coco", put(INSTANCES, '{"images": [], "annotations": [], "categories": ['), "not a readable JSON file"),

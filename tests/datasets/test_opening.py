@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from detector.datasets.faults import Fault
+from detector.datasets.faults import Fault, Kind
 from detector.datasets.opening import open_dataset, open_splits
 from tests.datasets.exports import draw_image, write_export
 
@@ -73,10 +74,40 @@ def test_a_devkit_and_what_cvat_makes_of_one_are_told_apart(name: str, told: str
     assert said[0].startswith(f"{root}: {told}; ")
 
 
+def test_trainval_is_what_to_train_on_where_there_is_no_train(tmp_path: Path) -> None:
+    root = write_export("cvat-voc", tmp_path)
+    lists = root / "ImageSets/Main"
+    (lists / "default.txt").rename(lists / "trainval.txt")
+    (lists / "test.txt").write_text("frame_000000\n")
+    assert {name: len(each) for name, each in open_splits(root).items()} == {"train": 2, "test": 1}
+
+
 def test_images_that_are_train_and_val_are_one_whole_beside_test(tmp_path: Path) -> None:
     root = write_export("ultralytics", tmp_path)
     (root / "data.yaml").write_text("names: [no, nut]\ntrain: images/train\nval: images/train\ntest: images/val")
     assert {name: len(each) for name, each in open_splits(root).items()} == {"": 2, "test": 1}
+
+
+def test_the_part_that_is_held_out_is_as_large_as_was_said(tmp_path: Path) -> None:
+    root = write_export("labelimg-yolo", tmp_path)
+    for number in range(9):
+        for suffix in (".jpg", ".txt"):
+            shutil.copy(root / f"a{suffix}", root / f"{number}{suffix}")
+    assert {name: len(each) for name, each in open_splits(root, hold_out=0.4).items()} == {"train": 6, "val": 4}
+    val = open_dataset(root, "val", hold_out=0.4)
+    assert len(val) == 4
+    assert not ids([val]) & ids([open_dataset(root, "train", hold_out=0.4)])
+
+
+@pytest.mark.parametrize(("corner", "told"), [("61", False), ("61.01", True)])
+def test_a_pixel_outside_is_rounding(corner: str, told: bool, tmp_path: Path) -> None:
+    root = write_export("labelimg", tmp_path)
+    xml = root / "IMG 1.xml"
+    xml.write_text(xml.read_text().replace("<xmax>60<", f"<xmax>{corner}<"))
+    faults: list[Fault] = []
+    dataset = open_dataset(root, report=faults.append)
+    assert [each.kind for each in faults] == [Kind.OUTSIDE] * told
+    assert dataset[0].boxes[1].tolist() == [30, 10, 60, 40]
 
 
 def test_the_box_of_an_outline_holds_its_points(tmp_path: Path) -> None:
@@ -94,7 +125,10 @@ def test_rows_of_open_images_that_are_not_there_are_counted(tmp_path: Path) -> N
     rows.write_text("\n".join([*lines, other, other, other.replace("ffff", "eeee")]))
     said: list[str] = []
     open_splits(root, tell=said.append)
-    assert "without the boxes of 3 images that are not there" in said[0]
+    assert said[0].startswith(f"{root}: Open Images CSV, without the boxes of 3 images that are not there; images: ")
+    rows.write_text("\n".join(lines[:3]))
+    open_splits(root, tell=said.append)
+    assert said[-1].startswith(f"{root}: Open Images CSV; images: ")
 
 
 def test_a_folder_tells_the_split_of_a_csv_file(tmp_path: Path) -> None:

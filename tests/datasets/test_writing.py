@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -113,6 +114,9 @@ def test_other_readers_read_them(photos: Path, tmp_path: Path) -> None:
     for name in ("voc", "coco"):
         write_dataset({"train": dataset}, tmp_path / name, name)
     assert contents(load_voc(tmp_path / "voc", "train", ("nut",))) == contents(dataset)
+    content = json.loads((tmp_path / "coco/annotations/instances_train.json").read_text())
+    (row,) = content["annotations"]
+    assert (row["bbox"], row["area"], row["iscrowd"]) == ([3, 4.25, 57, 35.75], 57 * 35.75, 1)
     read = load_coco(tmp_path / "coco/annotations/instances_train.json", tmp_path / "coco/images")
     assert contents(read) == contents(dataset)
 
@@ -160,6 +164,25 @@ def test_nothing_is_lost_or_half_written(photos: Path, tmp_path: Path, monkeypat
     write_dataset({"": dataset}, target, "yolo", overwrite=True)
     assert sorted(path.name for path in target.iterdir()) == ["classes.txt", "data.yaml", "images", "labels"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_cannot_be_put_in_its_place_leaves_what_was_there(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = dataset_of(photos, {"a.jpg": []}, ("nut",))
+    write_dataset({"": dataset}, tmp_path / "out", "coco")
+    plain = Path.rename
+
+    def rename(path: Path, target: Path) -> Path:
+        if path.suffix == ".tmp":
+            raise OSError(5, "Input/output error")
+        return plain(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(OSError, match="Input/output"):
+        write_dataset({"": dataset}, tmp_path / "out", "yolo", overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert contents(open_splits(tmp_path / "out")[""]) == contents(dataset)
 
 
 def test_what_does_not_read_back_is_not_written(photos: Path, tmp_path: Path) -> None:

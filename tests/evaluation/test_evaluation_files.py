@@ -122,6 +122,7 @@ def test_boxes_that_no_object_can_have_are_false_detections(tmp_path: Path, capl
     path = tmp_path / "comp4_det_val_cat.txt"
     path.write_text("1 0.9 1 1 10 10\n1 0.8 10 1 1 10\n\n1 0.7 -9 1 0 10\n")
     read = read_detections(tmp_path, "val", NAMES)
+    assert read["cat"].boxes.tolist() == [[0, 0, 10, 10], [9, 0, 9, 0], [-10, 0, 0, 10]]  # no area, or outside
     result = evaluate_voc(read, [objects("1", (A, 0, False), ((20.0, 0.0, 30.0, 10.0), 0, False))], NAMES)
     np.testing.assert_allclose(result.curves["cat"].precision, [1, 1 / 2, 1 / 3])
     np.testing.assert_allclose(result.curves["cat"].recall, [1 / 2, 1 / 2, 1 / 2])

@@ -48,6 +48,10 @@ def test_aspects_are_widths_over_heights() -> None:
     assert groups["tall"] == [True, False, False, False, True]
     assert groups["square"] == [False, True, True, False, False]
     assert groups["wide"] == [False, False, False, True, False]
+    # what has no height is of no shape, and nothing is divided by 0
+    with np.errstate(all="raise"):
+        flat = groups_of(box(20, 0), box(0, 0))
+    assert not any(any(flat[name]) for name in ("tall", "square", "wide"))
 
 
 def test_the_border_is_two_pixels_wide_on_each_side() -> None:

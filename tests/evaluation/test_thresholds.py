@@ -30,7 +30,8 @@ def test_f1_by_hand() -> None:
     assert (best.threshold, best.n_true, best.n_false, best.n_missed) == (0.5, 2, 1, 1)
     assert (best.precision, best.recall, best.f1) == pytest.approx((2 / 3, 2 / 3, 2 / 3))
     nothing = threshold_curve(outcomes_of(truths, [found(), found()]), CAT).best
-    assert (nothing.threshold, nothing.n_missed, nothing.f1) == (np.inf, 3, 0)
+    assert (nothing.threshold, nothing.n_true, nothing.n_false, nothing.n_missed) == (np.inf, 0, 0, 3)
+    assert nothing.f1 == 0
 
 
 def test_confusion_by_hand() -> None:
@@ -125,7 +126,8 @@ def test_scores_and_calibration_by_hand() -> None:
     assert (bins.n_true.tolist(), bins.n_false.tolist()) == ([0, 2], [1, 1])
     assert bins.share_true.tolist() == pytest.approx([0, 2 / 3])
     assert bins.calibration_error == pytest.approx((0.1 + 3 * (0.85 - 2 / 3)) / 4)
-    assert not are_probabilities(outcomes_of(truths, [found((A, CAT, 1.1))]))
+    assert not are_probabilities(outcomes_of(truths, [found((A, CAT, 1.1), (B, CAT, 0.5))]))
+    assert not are_probabilities(outcomes_of(truths, [found((A, CAT, -0.1), (B, CAT, 0.5))]))
     assert not are_probabilities(outcomes_of(truths, [found()]))
     assert np.isnan(bin_scores(outcomes_of(truths, [found()])).calibration_error)
 

@@ -200,13 +200,16 @@ class _Faults:
 def _is_left_alone(node: ast.AST) -> bool:
     if isinstance(node, ast.Assert | ast.Import | ast.ImportFrom | ast.JoinedStr):
         return True
+    if isinstance(node, ast.keyword):
+        return node.arg == "strict"  # of zip: an assertion, too
     if isinstance(node, ast.Expr):
         call = node.value
         return isinstance(call, ast.Constant) or (isinstance(call, ast.Call) and ast.unparse(call).startswith("_log."))
     if isinstance(node, ast.ClassDef):
         return any(ast.unparse(base).startswith("Protocol") for base in node.bases)
     if isinstance(node, ast.If):
-        return ast.unparse(node.test) == "TYPE_CHECKING"
+        # the latter is run by a process of its own, from the module on disk
+        return ast.unparse(node.test) in ("TYPE_CHECKING", "__name__ == '__main__'")
     # `raise` itself may be left out, what it says is its own business
     return isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("Error", "Error.from_fault"))
 

@@ -15,6 +15,7 @@ import scipy.io
 from skimage.data import astronaut
 
 from detector.config.detector import ProposalConfig
+from detector.proposals.mat_files import _convert
 from detector.proposals.selective_search import selective_search
 from detector.proposals.sources import PrecomputedBoxes, opencv_contrib, selectivesearch_package
 
@@ -164,6 +165,19 @@ def test_bad_files_are_named_in_one_line(tmp_path: Any, name: Any, write: Any, r
         PrecomputedBoxes(tmp_path / name)
     assert str(error.value).startswith(f"{tmp_path / name}: ")
     assert "\n" not in str(error.value)
+    if name.endswith(".mat"):  # as the process of its own says it
+        with pytest.raises(ValueError, match=reason):
+            _convert(str(tmp_path / name), str(tmp_path / "converted.npz"))
+        assert not (tmp_path / "converted.npz").exists()
+
+
+def test_a_matlab_file_becomes_plain_arrays(tmp_path: Any) -> None:
+    scipy.io.savemat(tmp_path / "a.mat", {"images": cells("x", "y"), "boxes": cells(np.ones((1, 4)), np.zeros((0, 4)))})
+    _convert(str(tmp_path / "a.mat"), str(tmp_path / "a.npz"))
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as found:
+        assert json.loads(found["ids"].tobytes()) == ["x", "y"]
+        assert found["boxes0"].tolist() == [[1.0] * 4]
+        assert found["boxes1"].shape == (0, 4)
 
 
 @pytest.mark.parametrize("name", ["none.npz", "none.json", "none.mat"])
