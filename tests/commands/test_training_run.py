@@ -6,94 +6,26 @@ import json
 import logging
 import re
 import zipfile
-from argparse import Namespace
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 
-from detector.commands.run_data import cache_directory, some_of
+from detector.commands.run_data import some_of
 from detector.commands.run_files import plain
 from detector.commands.train import parser
-from detector.commands.training_run import Steps, train_in_folder
-from detector.config.detector import Config, DetectionConfig, load_config
+from detector.commands.training_run import train_in_folder
+from detector.config.detector import Config, load_config
 from detector.datasets.annotation import Annotation, Dataset
 from detector.datasets.synthetic import write_synthetic_voc
-from detector.detections import Detections
-from detector.runtime.progress import Progress, Stage
+from tests.commands.fake_training import Fake
 from tests.scripts import script
 
 FILES = {"model.safetensors", "config.yaml", "metrics.json", "thresholds.json", "README.md", "log.txt"} | {
     "environment.json"
 }
-
-
-@dataclass(frozen=True)
-class FakeModel:
-    class_names: tuple[str, ...]
-    images: int
-    config: Config = field(default_factory=Config)
-    settings: DetectionConfig = field(default_factory=DetectionConfig)
-    calibration: None = None
-
-    @property
-    def record(self) -> dict[str, Any]:
-        return {"trained_on": "fake", "images": self.images, "date": "2026-01-02", "seconds": 7}
-
-    def save(self, path: Path) -> None:
-        path.write_text(json.dumps([self.class_names, self.images]))
-
-
-@dataclass
-class Fake:
-    """Steps that note what they are called with, and raise at the one of that number.
-
-    Detections are the ground truth of the first so many percent of the images as there were images to learn from.
-    """
-
-    fails_at: int = -1
-    error: BaseException = field(default_factory=KeyboardInterrupt)
-    calls: list[str] = field(default_factory=list)
-
-    def __call__(self, options: Namespace, config: Config) -> Steps:
-        cache_directory(options)
-        return Steps(self.train, self.detect, self.load, self.plan, self.report)
-
-    def note(self, call: str) -> None:
-        if len(self.calls) == self.fails_at:
-            raise self.error
-        self.calls.append(call)
-
-    def report(self, folder: Path, images: Dataset, found: Sequence[Detections]) -> None:
-        assert folder.is_dir() and len(images) == len(found)
-
-    def train(self, dataset: Dataset, whole: bool, progress: Progress) -> Any:
-        assert whole is (not any(call.startswith("train 8") for call in self.calls) and len(dataset) > 4)
-        self.note(f"train {len(dataset)}")
-        return FakeModel(tuple(dataset.class_names), len([*progress(dataset, "mining")]))
-
-    def detect(
-        self, detector: Any, dataset: Dataset, progress: Progress
-    ) -> tuple[Sequence[Annotation], Sequence[Detections]]:
-        self.note(f"detect {detector.images}")
-        found = []
-        for number, each in enumerate(progress(dataset, "detect")):
-            rows = slice(None if 8 * number < detector.images * len(dataset) else 0)
-            scores = np.ones(len(each.labels[rows]), np.float32)
-            found.append(Detections(each.boxes[rows], each.labels[rows], scores, dataset.class_names))
-        return list(dataset), found
-
-    def load(self, path: Path) -> Any:
-        self.note("load")
-        names, images = json.loads(path.read_text())
-        return FakeModel(tuple(names), images)
-
-    def plan(self, datasets: Sequence[Dataset], held_out: Dataset | None) -> list[Stage]:
-        return [Stage("mining", len(each), 1.0) for each in datasets]
 
 
 @pytest.fixture(scope="module")

@@ -92,7 +92,9 @@ def test_what_does_not_fit_on_the_disk_is_not_begun(tmp_path: Path, monkeypatch:
 
 def test_the_folder_goes_when_the_program_ends(tmp_path: Path) -> None:
     path = zipped(tmp_path, ("a.txt", b"1"))
-    program = "import sys; from pathlib import Path; from detector.datasets.archive import unpacked; print(unpacked(Path(sys.argv[1])))"
+    program = (
+        "import pathlib, sys; from detector.datasets import archive; print(archive.unpacked(pathlib.Path(sys.argv[1])))"
+    )
     done = subprocess.run([sys.executable, "-c", program, path], cwd=ROOT, capture_output=True, text=True, check=True)
     folder = Path(done.stdout.strip())
     assert folder.name == "export"

@@ -13,18 +13,18 @@ import json
 import os
 import resource
 import signal
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import CodeType, FrameType
+from types import CodeType
 from typing import Any, NamedTuple
 
 import pytest
 
 from tests.mutants.choice import ROOT, name_of, recompiled
+from tests.mutants.watch import Watch
 
 _SLOW_TO_IMPORT = (
     "torch",
@@ -93,7 +93,7 @@ def warm_up() -> None:
 
 def measure(test_file: str) -> Baseline:
     """Run a test file with the library as it is. Raises ValueError where a test fails."""
-    watch = _Watch(ROOT / "detector")
+    watch = Watch(ROOT / "detector")
 
     def work(report: Callable[[Any], None]) -> None:
         with watch:
@@ -222,46 +222,3 @@ class _First(_Settings):
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
             self.failed = report.nodeid
-
-
-class _Watch:
-    """Seconds of tests and the lines that each of them runs of files in a folder, those of its fixtures included."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = f"{folder}/"
-        self.seconds: dict[str, float] = {}
-        self.lines: dict[str, set[tuple[str, int]]] = {}
-        self._of_fixtures: dict[str, set[tuple[str, int]]] = {}
-        self._now: set[tuple[str, int]] = set()
-
-    def __enter__(self) -> None:
-        threading.settrace(self._call)
-        sys.settrace(self._call)
-
-    def __exit__(self, *_: object) -> None:
-        threading.settrace(None)
-        sys.settrace(None)
-
-    def _call(self, frame: FrameType, event: str, argument: object) -> Any:
-        return self._line if frame.f_code.co_filename.startswith(self.folder) else None
-
-    def _line(self, frame: FrameType, event: str, argument: object) -> Any:
-        self._now.add((frame.f_code.co_filename, frame.f_lineno))
-        return self._line
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_fixture_setup(self, fixturedef: Any) -> Iterator[None]:
-        before, self._now = self._now, self._of_fixtures.setdefault(fixturedef.argname, set())
-        result = yield
-        self._now = before
-        return result
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: Any) -> Iterator[None]:
-        self._now = self.lines.setdefault(item.nodeid, set())
-        start = time.perf_counter()
-        result = yield
-        self.seconds[item.nodeid] = time.perf_counter() - start
-        for name in item.fixturenames:
-            self.lines[item.nodeid] |= self._of_fixtures.get(name, set())
-        return result

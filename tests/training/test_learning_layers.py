@@ -11,7 +11,7 @@ from torch import nn
 
 from detector.backbones.loading import load_network
 from detector.backbones.networks import Block
-from detector.training import learning_layers as module
+from detector.training import learning_layers as learning
 from detector.training.depthwise import depthwise_convolution
 from detector.training.learning_layers import learning_layers
 
@@ -73,7 +73,7 @@ def test_convolutions_of_one_channel_each_are_ours_and_others_torchs(
         calls.append(arguments)
         return depthwise_convolution(*arguments)
 
-    monkeypatch.setattr(module, "depthwise_convolution", counted)
+    monkeypatch.setattr(learning, "depthwise_convolution", counted)
     pixels = torch.randn(1, 4, 9, 11)
     torch.testing.assert_close(learning_layers(layers)(pixels), layers(pixels))
     assert bool(calls) == ours

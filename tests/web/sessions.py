@@ -66,3 +66,9 @@ def fake_session() -> Session:
     from tests.fakes import fake_detector
 
     return Session(Ensemble([fake_detector()]))
+
+
+def in_one_line(response: Any) -> str:
+    assert response.headers["content-type"] == "text/plain; charset=utf-8"
+    (line,) = response.text.splitlines()
+    return str(line)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from functools import cache
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +14,10 @@ httpx = pytest.importorskip("httpx2", reason="tests of the page need the extra [
 from starlette.testclient import TestClient  # noqa: E402
 
 from detector.web.app import create_app  # noqa: E402
-from detector.web.guards import MAX_BODY_BYTES, Queue, is_loopback, trusted_hosts  # noqa: E402
+from detector.web.guards import MAX_BODY_BYTES, is_loopback, trusted_hosts  # noqa: E402
 from tests.fakes import coloured  # noqa: E402
 from tests.images.encoded import FORMATS, encode  # noqa: E402
-from tests.web.sessions import LightSession, fake_session, light_session  # noqa: E402
+from tests.web.sessions import fake_session, in_one_line  # noqa: E402
 
 BODY = encode(coloured(), "PNG")
 OWN = "http://localhost:8000"
@@ -30,12 +27,6 @@ OWN = "http://localhost:8000"
 def client() -> Iterator[TestClient]:
     with TestClient(create_app(fake_session()), base_url=OWN) as client:
         yield client
-
-
-def in_one_line(response: Any) -> str:
-    assert response.headers["content-type"] == "text/plain; charset=utf-8"
-    (line,) = response.text.splitlines()
-    return str(line)
 
 
 def test_detect(client: TestClient) -> None:
@@ -204,60 +195,3 @@ def test_the_page_has_no_inline_script_or_style_and_no_other_host(client: TestCl
 
 
 # ---- the queue
-
-
-class Blocking(LightSession):
-    """Works until it is let go, and counts how many work at a time."""
-
-    def __init__(self) -> None:
-        self.begun, self.go = threading.Event(), threading.Event()
-        self.calls = self.at_a_time = self.most = 0
-
-    def detect(self, body: bytes, **options: Any) -> dict[str, Any]:
-        self.calls += 1
-        self.at_a_time += 1
-        self.most = max(self.most, self.at_a_time)
-        self.begun.set()
-        assert self.go.wait(60)
-        self.at_a_time -= 1
-        return {"size": len(body)}
-
-
-def client_of(session: Any, queue: Queue) -> Any:
-    transport = httpx.ASGITransport(create_app(session, queue=queue))
-    return httpx.AsyncClient(transport=transport, base_url=OWN)
-
-
-def test_one_image_at_a_time_few_wait_and_the_others_are_sent_away() -> None:
-    async def ask() -> None:
-        session = Blocking()
-        async with client_of(session, Queue(places=3)) as client:
-            asked = [asyncio.create_task(client.post("/detect", content=b"x" * size)) for size in range(3)]
-            await asyncio.to_thread(session.begun.wait, 60)
-            refused = await client.post("/detect", content=b"too much")
-            assert refused.status_code == 503
-            assert refused.headers["retry-after"] == "3"
-            assert in_one_line(refused) == "too many images are waiting: try again in a few seconds"
-            assert (await client.get("/health")).status_code == 200
-            session.go.set()
-            answers = await asyncio.gather(*asked)
-            assert [answer.json()["size"] for answer in answers] == [0, 1, 2]
-            assert session.most == 1
-            assert (await client.post("/detect", content=b"again")).status_code == 200
-
-    asyncio.run(ask())
-
-
-def test_slow_clients_lose_their_place() -> None:
-    async def forever() -> AsyncIterator[bytes]:
-        yield b"the beginning"
-        await asyncio.Event().wait()
-
-    async def ask() -> None:
-        async with client_of(light_session(), Queue(places=1, body_seconds=0.05)) as client:
-            response = await client.post("/detect", content=forever())
-            assert response.status_code == 408
-            assert in_one_line(response) == "the image did not arrive within 0.05 seconds"
-            assert (await client.post("/detect", content=b"quick")).status_code == 200
-
-    asyncio.run(ask())

@@ -1,0 +1,72 @@
+"""Commands name the faults of the data that they read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from detector.datasets.synthetic import SYNTHETIC_CLASSES, write_synthetic_voc
+from tests.fakes import coco_of
+from tests.scripts import script
+
+CONFIG = {
+    "features": {"short_sides": [224], "levels": [1]},
+    "proposals": {"max_boxes": 40, "min_side": 16},
+    "svm": {"C": 0.01},
+}
+
+
+@pytest.mark.all
+def test_scripts_take_coco_files_and_name_their_faults(tmp_path: Path) -> None:
+    dataset = write_synthetic_voc(tmp_path / "drawn", 8, seed=4)
+    content = coco_of(dataset, extra_category="shapes")
+    images = tmp_path / "drawn" / "JPEGImages"
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    (tmp_path / "recipe.yaml").write_text(json.dumps(CONFIG))
+    dataset[0].path.unlink()
+    data = ("--coco", "boxes.json", "--pictures", images, "--cache", "cache")
+    training = ("train_svm.py", "recipe.yaml", *data, "--output", "model")
+    done = script(*training, "--strict", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"WARNING: {dataset[0].path}: No such file or directory",
+        f"WARNING: {tmp_path.name} boxes: no object of class 'shapes'",
+        f"error: {tmp_path.name} boxes: found 1 x missing image, 1 x class without objects, where strict allows "
+        "no fault",
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["boxes.json", "drawn", "recipe.yaml"]
+    done = script("cache_features.py", "recipe.yaml", *data, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"7 images of {tmp_path.name} boxes: ")
+    done = script(*training, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"3 classes from 7 images of {tmp_path.name} boxes" in done.stdout
+    evaluation = ("evaluate_voc.py", *data, "--model", "model", "--save-detections", "found", "--json", "-")
+    done = script(*evaluation, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["images"] == 7
+    assert set(result["AP"]) == set(SYNTHETIC_CLASSES)
+    assert (tmp_path / "found" / "comp4_det_boxes_circle.txt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "one of the arguments --data --voc --coco is required"),
+        (("--voc", "a", "--coco", "b"), "argument --coco: not allowed with argument --voc"),
+        (("--voc", "a"), "--voc needs --split"),
+        (("--voc", "a", "--split", "b", "--pictures", "c"), "--pictures goes with --coco"),
+        (("--coco", "a", "--split", "b"), "--split goes with --voc"),
+        (("--coco", "nowhere.json"), "nowhere.json: no such file"),
+    ],
+)
+def test_options_that_do_not_go_together_cost_one_line(
+    tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    done = script("evaluate_voc.py", *arguments, "--detections", "d", cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
