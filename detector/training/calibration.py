@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.config.detector import CalibrationConfig
+from detector.config.detector import CalibrationConfig, FineTuningConfig
 from detector.datasets.annotation import Annotation
 from detector.detections import Detections
 from detector.evaluation.outcomes import gather_outcomes
@@ -23,6 +23,7 @@ from detector.heads.heads import Scorer
 from detector.pipeline import Detector
 from detector.runtime.optional import optional
 from detector.runtime.progress import Progress, without_progress
+from detector.training.sampling import validation_split
 from detector.training.training_set import TrainingSet
 
 Rows = NDArray[np.int64]
@@ -148,6 +149,12 @@ def held_out_parts(images: TrainingSet, config: CalibrationConfig) -> list[Rows]
     if len(images) >= config.all_below:
         parts = parts[:1]
     return [kept for part in parts if len(kept := learnable_without(images, part))]
+
+
+def shown_to_none(images: TrainingSet, config: FineTuningConfig) -> set[str]:
+    """Ids of the images that fine-tuned layers do not learn from, as far as every class has objects without them."""
+    held_out = validation_split(images, config)[1].indices
+    return {images.annotations[row].image_id for row in learnable_without(images, held_out)}
 
 
 def learnable_without(images: TrainingSet, part: Rows) -> Rows:

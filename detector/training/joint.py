@@ -19,12 +19,11 @@ from detector.datasets.annotation import Annotation
 from detector.features.feature_cache import fill_proposals
 from detector.runtime.progress import Progress, without_progress
 from detector.stages import build_cache
-from detector.training.calibration import learnable_without
+from detector.training.calibration import shown_to_none
 from detector.training.joint_layers import joint_tensors
 from detector.training.joint_training import JointSettings, JointTraining
 from detector.training.learning_layers import learning_layers
 from detector.training.region_network import RegionNetwork
-from detector.training.sampling import validation_split
 from detector.training.state_files import UNTOLD, data_digest, state_file
 from detector.training.training_set import TrainingSet
 
@@ -40,7 +39,7 @@ def train_jointly(
 ) -> dict[str, torch.Tensor]:
     """Train the layers of a recipe's network from ``first`` on, and fc6, fc7, classes and moves; see `joint_tensors`.
 
-    Images that the calibration will need, those which `validation_split` holds out, are not learned from.
+    Images that the calibration will need, those of `shown_to_none`, are not learned from.
 
     Proposals and the state of the training are kept under ``directory``: killed and called again, it goes on to the
     same bits. Computed in float32, but for layers that do not learn. Raises ValueError for a layer that learning cannot
@@ -52,9 +51,12 @@ def train_jointly(
     # of proposals alone; what learns is computed by torch
     in_torch = config.model_copy(update={"features": features.updated({"runtime": "torch"})})
     cache = build_cache(in_torch, directory, "cpu", precomputed)
-    images = TrainingSet(fill_proposals(cache, annotations, progress), n_classes, cache, difficult=config.svm.difficult)
+    images = TrainingSet(annotations, n_classes, cache, difficult=config.svm.difficult)
     if config.calibration.enabled:
-        images = _without_held_out(images, config)
+        # of all images, also of those that cannot be read: what can be may change before they calibrate
+        held_out = shown_to_none(images, config.fine_tuning)
+        annotations = [each for each in annotations if each.image_id not in held_out]
+    images = replace(images, annotations=fill_proposals(cache, annotations, progress))
     before = load_backbone(features.backbone, stage, features.weights, "cpu", features.precision)
     settings = joint_settings(config)
     changes = {
@@ -84,13 +86,6 @@ def joint_settings(config: Config) -> JointSettings:
     """The constants that a recipe gives a joint training; what it shares with fine-tuning is said there."""
     shared = config.fine_tuning.model_dump(include={"foreground", "min_iou", "dropout", "flips", "seed"})
     return JointSettings(**config.joint_training.model_dump(exclude={"enabled"}), **shared)
-
-
-def _without_held_out(images: TrainingSet, config: Config) -> TrainingSet:
-    held_out = validation_split(images, config.fine_tuning)[1].indices
-    left_out = set(learnable_without(images, held_out).tolist())
-    kept = [each for row, each in enumerate(images.annotations) if row not in left_out]
-    return replace(images, annotations=kept)
 
 
 def _learned(network: Network, last: nn.Module) -> dict[str, torch.Tensor]:

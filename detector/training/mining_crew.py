@@ -97,7 +97,6 @@ class Crew:
         """End all workers."""
         if self._results is not None:
             self._results.close()
-            self._results = None
 
     def _begin_round(self, index: int, svms: LinearSVMs | None) -> None:
         self._svms, self._next = svms, index

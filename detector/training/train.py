@@ -16,7 +16,7 @@ from detector.heads.fully_connected import FullyConnected, Softmax
 from detector.heads.heads import Heads, Scorer
 from detector.pipeline import Detector
 from detector.runtime.progress import Progress, without_progress
-from detector.training.calibration import calibrate, held_out_parts, learnable_without
+from detector.training.calibration import calibrate, held_out_parts, shown_to_none
 from detector.training.feature_scaling import scaled
 from detector.training.joint_layers import read_joint_layers
 from detector.training.layer_tuning import initial_layers, tune_layers
@@ -50,7 +50,7 @@ def train(
     images = TrainingSet(annotations, len(class_names), cache, config.svm.max_negative_iou, config.svm.difficult)
     stages = _Stages(config, tuple(class_names), layers, progress, where)
     stages.check(images)
-    images = stages.cache_features(images)
+    given, images = images, stages.cache_features(images)
     checkpoints = stages.checkpoints(images)
     tuned = stages.tune_layers(images, checkpoints.layers)
     for_svms, for_regressors = stages.scale(images, tuned)
@@ -62,7 +62,9 @@ def train(
     heads = Heads(scorer, regressors, tuned.layers, config.regression.features, shortlist=shortlist)
     detector = Detector.by_recipe(config, cache.propose, cache.encoder, heads, stages.class_names)
     if config.calibration.enabled:
-        detector = stages.calibrate(detector, for_svms, tuned, checkpoints)
+        # a joint training held images out before any was read
+        held_out = shown_to_none(given if stages.joint else images, config.fine_tuning) if stages.tunes else None
+        detector = stages.calibrate(detector, for_svms, held_out, tuned, checkpoints)
     checkpoints.svms.unlink(missing_ok=True)
     return detector
 
@@ -160,7 +162,7 @@ class _Stages:
         config = self.config
         rows = set(shortlist_images(len(images), config.shortlist)) if config.shortlist.enabled else set()
         if config.calibration.enabled:
-            rows |= set(validation_split(images, config.fine_tuning)[1].indices.tolist())
+            rows |= set(images.rows_of(shown_to_none(images, config.fine_tuning)).tolist())
         if not rows:
             return images
         asked = [images.annotations[row] for row in sorted(rows)]
@@ -221,17 +223,18 @@ class _Stages:
         return layered if tuned.softmax else scale(layered), pooled
 
     def calibrate(
-        self, detector: Detector, for_svms: TrainingSet, tuned: _Tuned, checkpoints: _Checkpoints
+        self,
+        detector: Detector,
+        for_svms: TrainingSet,
+        held_out: set[str] | None,
+        tuned: _Tuned,
+        checkpoints: _Checkpoints,
     ) -> Detector:
         """The detector with the calibration of its scores.
 
-        Fine-tuned layers know the images that they learned from: those are held out that they were not shown.
+        Fine-tuned layers know the images that they learned from: ``held_out`` are the ids of those they were not shown.
         """
-        if self.tunes:
-            shown_to_none = validation_split(for_svms, self.config.fine_tuning)[1].indices
-            parts = [learnable_without(for_svms, shown_to_none)]
-        else:
-            parts = held_out_parts(for_svms, self.config.calibration)
+        parts = held_out_parts(for_svms, self.config.calibration) if held_out is None else [for_svms.rows_of(held_out)]
         files = [checkpoints.calibration(part) for part in range(len(parts))]
 
         def train(annotations: Sequence[Annotation], part: int) -> Scorer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -114,6 +114,10 @@ class TrainingSet:
         """Whether an image has an object to learn from."""
         annotation = self.annotations[index]
         return bool(len(annotation.labels) if self.difficult else (~annotation.difficult).any())
+
+    def rows_of(self, image_ids: Container[str]) -> NDArray[np.int64]:
+        """Ascending rows of the images of some ids."""
+        return np.flatnonzero([each.image_id in image_ids for each in self.annotations])
 
     def object_counts(self, rows: Iterable[int] | None = None) -> NDArray[np.int64]:
         """How many objects ``(K,)`` of each class there are to learn from, in all images or some."""

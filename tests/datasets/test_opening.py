@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from detector.datasets.check import load_checked_splits
 from detector.datasets.faults import Fault, Kind
 from detector.datasets.opening import open_dataset, open_splits
 from tests.datasets.exports import draw_image, write_export
@@ -56,6 +57,17 @@ def test_faults_labels_and_lines_go_where_they_should(way: str, tmp_path: Path) 
             read("skip")
     elif way != "held out":  # which two images are too few for
         assert read("skip") == {"a", "b"}
+
+
+def test_what_to_learn_from_comes_first(tmp_path: Path) -> None:
+    splits = load_checked_splits(data=write_export("roboflow-coco", tmp_path))
+    assert [each.name for each in splits] == [f"roboflow-coco {name}" for name in ("train", "val", "test")]
+    (whole,) = load_checked_splits(data=write_export("labelimg", tmp_path))
+    assert whole.name == "labelimg"
+    root = write_export("open-images", tmp_path)
+    (root / "train-annotations-bbox.csv").unlink()
+    with pytest.raises(ValueError, match=r"open-images: there is no split 'train', there are: val"):
+        load_checked_splits(data=root)
 
 
 def test_a_list_without_images_is_refused(tmp_path: Path) -> None:

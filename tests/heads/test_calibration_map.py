@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,10 +36,8 @@ def test_scores_that_reach_a_probability() -> None:
 
 
 def test_values_of_any_kind_become_singles() -> None:
-    calibration = Calibration(
-        np.array([1, 2]), np.zeros(2, np.float64), np.zeros(2, np.int8), np.zeros((PRECISIONS, 2))
-    )
-    assert {array.dtype for array in calibration.to_arrays().values()} == {np.dtype(np.float32)}
+    values: Any = [np.array([1, 2]), np.zeros(2, np.float64), np.zeros(2, np.int8), np.zeros((PRECISIONS, 2))]
+    assert {array.dtype for array in Calibration(*values).to_arrays().values()} == {np.dtype(np.float32)}
 
 
 @pytest.mark.parametrize(

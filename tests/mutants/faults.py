@@ -36,6 +36,7 @@ _ARITHMETIC: dict[type[ast.operator], tuple[str, str]] = {
     ast.LShift: ("<<", ">>"),
     ast.RShift: (">>", "<<"),
 }
+_SYMMETRIC = ("min", "max", "np.minimum", "np.maximum", "np.array_equal")
 _OPPOSITES = {
     "min": "max",
     "max": "min",
@@ -147,7 +148,7 @@ class _Faults:
 
     def _of_call(self, node: ast.Call) -> Iterator[Fault]:
         for left, right in zip(node.args, node.args[1:], strict=False):
-            if _is_plain(left) and _is_plain(right):
+            if _is_plain(left) and _is_plain(right) and ast.unparse(node.func) not in _SYMMETRIC:
                 yield from self._swapped(left, right)
         last = node.func
         name = last.attr if isinstance(last, ast.Attribute) else last.id if isinstance(last, ast.Name) else ""

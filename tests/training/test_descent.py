@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from detector.training import gradient_descent as module
 from detector.training.checkpoints import Checkpoint
 from detector.training.gradient_descent import (
     Batch,
@@ -151,3 +152,17 @@ def test_a_state_is_kept_after_batches_when_it_is_time(tmp_path: Path) -> None:
     best = descent(last, none, 0.1, 0.9, n_rounds=3, checkpoint=checkpoint).run()
     assert best["weight"].item() == whole.weight.item()
     assert none.asked == []
+
+
+def test_states_are_kept_some_seconds_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # a look at the clock takes 4 s, a batch and a write none: 10 s are over at the third batch, and the sixth
+    clock = iter(range(0, 1000, 4))
+    monkeypatch.setattr(module.time, "monotonic", lambda: float(next(clock)))
+    written: list[int] = []
+
+    def write(path: Path, arrays: Any, position: dict[str, int]) -> None:
+        written.append(position["next_batch"])
+
+    monkeypatch.setattr(module, "write_arrays", write)
+    descent(line(), Batches(*[1.0] * 8), 0.0, 0.0, checkpoint=Checkpoint(tmp_path / "state", seconds=10)).run()
+    assert written == [3, 6, 0]

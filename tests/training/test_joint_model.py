@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,16 @@ from tests.training.test_joint_training import recipe
 STEPS = {"steps": 1, "images_per_step": 1}
 
 
-def trained(config: Config, train_set: Dataset, folder: Path) -> tuple[Detector, set[str]]:
-    """A detector of the layers of a short joint training, and the ids of the images whose maps it asked for."""
+def trained(
+    config: Config, train_set: Dataset, folder: Path, between: Callable[[], object] = tuple
+) -> tuple[Detector, set[str]]:
+    """A detector of the layers of a short joint training, and the ids of the images whose maps it asked for.
+
+    ``between`` is called when the layers are there.
+    """
     layers = tune_network(config, train_set, 3, "conv5", folder / "cache")
     save_file(layers, folder / "layers")
+    between()
     features = config.features.model_copy(update={"tuned": str(folder / "layers")})
     config = config.model_copy(update={"features": features})
     cache = build_cache(config, folder / "cache")
@@ -73,6 +81,21 @@ def test_images_that_tell_probabilities_were_not_learned_from(
     learned.clear()
     tune_network(replace_calibration(config), train_set, 3, "conv5", tmp_path / "cache")
     assert len(learned) == len(train_set)
+
+
+def test_a_held_out_image_that_cannot_be_read_any_more_tells_nothing(train_set: Dataset, tmp_path: Path) -> None:
+    config = recipe(joint_training=STEPS, fine_tuning={"held_out": 0.25}, calibration={"enabled": True})
+    images = TrainingSet(train_set.annotations, 3, build_cache(config, tmp_path / "cache"), difficult=True)
+    row = int(validation_split(images, config.fine_tuning)[1].indices[0])
+    path = tmp_path / "held out.png"
+    path.write_bytes(train_set[row].path.read_bytes())
+    annotations = [*train_set]
+    annotations[row] = replace(annotations[row], path=path)
+    theirs = replace(train_set, annotations=tuple(annotations))
+    detector, asked = trained(config, theirs, tmp_path, between=lambda: path.write_bytes(b"gone"))
+    assert len(asked) == 5
+    assert train_set[row].image_id not in asked
+    assert detector.calibration is not None
 
 
 def replace_calibration(config: Config) -> Config:

@@ -58,6 +58,9 @@ def block_of(*layers: nn.Module) -> Block:
         ({"kernel_size": (3, 5), "groups": 4}, False),
         ({"kernel_size": 3, "stride": (1, 2), "groups": 4}, False),
         ({"kernel_size": 3, "groups": 2}, False),
+        ({"kernel_size": 1}, False),
+        ({"kernel_size": 1, "stride": 2}, False),
+        ({"kernel_size": 1, "groups": 2}, False),
         ({"kernel_size": 3, "groups": 4, "out_channels": 8}, False),
     ],
 )
@@ -103,6 +106,14 @@ def test_a_network_computes_and_learns_as_torch_has_it(size: tuple[int, int]) ->
     gradients = (torch.autograd.grad((each * directions).sum(), [pixels, *tensors]) for each in (found, expected))
     for here, there in zip(*gradients, strict=True):
         torch.testing.assert_close(here, there, rtol=1e-3, atol=1e-3 * float(there.abs().max()))
+
+
+def test_a_block_that_a_network_ends_in_is_left_as_it_is() -> None:
+    block = block_of(nn.Conv2d(3, 3, 3, bias=False), nn.BatchNorm2d(3))
+    handle = block[0].register_forward_hook(lambda *_: None)
+    assert learning_layers(block) is block
+    handle.remove()
+    assert learning_layers(block) is not block
 
 
 def test_a_normalisation_without_a_convolution_before_it_stays() -> None:

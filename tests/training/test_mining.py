@@ -133,8 +133,10 @@ def test_memory_is_bounded_and_no_sample_stored_twice(images: FakeImages) -> Non
     assert max(sizes) <= 120
 
 
-def test_a_class_without_objects_is_an_error(images: FakeImages) -> None:
-    targets = np.concatenate([images.targets, np.full((30, 60, 1), -1, np.int8)], axis=2)
+@pytest.mark.parametrize("target", [-1, 0])
+def test_a_class_without_objects_is_an_error(images: FakeImages, target: int) -> None:
+    """Be its boxes all negatives, or between."""
+    targets = np.concatenate([images.targets, np.full((30, 60, 1), target, np.int8)], axis=2)
     with pytest.raises(ValueError, match="no box of class 2 to train on"):
         mine(FakeImages(images.features, targets), PROBLEM, solve_dual, MiningSettings(), fresh(n_classes=3))
 

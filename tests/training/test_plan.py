@@ -36,6 +36,13 @@ def test_of_many_images_one_part_calibrates(n_images: int, parts: int) -> None:
     assert sum(stage.title.startswith("calibration") for stage in plan) == parts
 
 
+def test_regressors_take_as_long_as_there_are_images_however_many_classes() -> None:
+    for n_classes in (2, 20):
+        (stage,) = [each for each in training_plan(Config(), [Training(8, 0, n_classes)], 0, 0) if "box" in each.title]
+        assert stage.n_items == n_classes
+        assert stage.n_items * stage.seconds == pytest.approx(8 * 0.03)
+
+
 def test_trainings_on_parts_are_not_calibrated() -> None:
     plan = training_plan(Config(), [Training(8, 5, 2), Training(4, 0, 2)], 3, 4)
     assert [(stage.title, stage.n_items) for stage in plan if stage.title in ("features", "detect")] == [

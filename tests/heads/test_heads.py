@@ -1,0 +1,45 @@
+"""Layers, scores and regressors together, against each of them alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from detector.heads.box_regressors import BoxRegressors
+from detector.heads.fully_connected import FullyConnected
+from detector.heads.heads import Heads, RegressorInput
+from detector.heads.linear_svm import LinearSVMs
+
+N_POOLED, N_LAYER, N_CLASSES = 5, 4, 3
+RANDOM = np.random.default_rng(0)
+
+
+def normal(*shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    return RANDOM.normal(size=shape).astype(np.float32)
+
+
+LAYERS = FullyConnected([normal(N_LAYER, N_POOLED).astype(np.float16)], [normal(N_LAYER)])
+POOLED = normal(6, N_POOLED)
+# a row in several pairs, others in none
+ROWS, LABELS = np.array([5, 0, 0, 3, 5]), np.array([2, 0, 1, 1, 2])
+
+
+@pytest.mark.parametrize("moves", [False, True])
+@pytest.mark.parametrize("scores", [False, True])
+@pytest.mark.parametrize("layers", [None, LAYERS])
+@pytest.mark.parametrize("reads", ["pooled", "layer"])
+def test_a_look_is_at_the_pairs_and_what_is_asked_for(
+    moves: bool, scores: bool, layers: FullyConnected | None, reads: RegressorInput
+) -> None:
+    n_features = N_POOLED if layers is None else N_LAYER
+    n_moved = n_features if reads == "layer" else N_POOLED
+    regressors = BoxRegressors(normal(N_CLASSES, n_moved, 4), normal(N_CLASSES, 4))
+    heads = Heads(LinearSVMs(normal(n_features, N_CLASSES), normal(N_CLASSES)), regressors, layers, reads)
+    deltas, found = heads.look(POOLED, ROWS, LABELS, moves, scores)
+    features = POOLED if layers is None else layers(POOLED)
+    moved = features if reads == "layer" else POOLED
+    for pair, (row, label) in enumerate(zip(ROWS, LABELS, strict=True)):
+        score = features[row] @ heads.scorer.weights[:, label] + heads.scorer.biases[label]
+        delta = moved[row] @ regressors.weights[label] + regressors.biases[label]
+        np.testing.assert_allclose(found[pair], score if scores else 0, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(deltas[pair], delta if moves else np.zeros(4), rtol=1e-5, atol=1e-5)
