@@ -247,3 +247,4 @@ def test_a_description_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch
         yolo.read_yolo(root, [], root / "data.yaml", raise_fault)
     monkeypatch.setattr(yolo, "_MAX_YAML", (root / "data.yaml").stat().st_size)
     assert yolo.is_yolo_yaml(root / "data.yaml")
+    assert set(open_splits(root)) == {"train", "val"}

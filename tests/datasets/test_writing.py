@@ -121,6 +121,20 @@ def test_other_readers_read_them(photos: Path, tmp_path: Path) -> None:
     assert contents(read) == contents(dataset)
 
 
+def test_images_are_copied_where_they_cannot_be_linked(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(writing.os, "link", refuse)
+    dataset = dataset_of(photos, {"a.jpg": []}, ("nut",))
+    before = (photos / "a.jpg").read_bytes()
+    write_dataset({"": dataset}, tmp_path / "out", "coco")
+    assert (tmp_path / "out/images/a.jpg").read_bytes() == before == (photos / "a.jpg").read_bytes()
+    assert not (tmp_path / "out/images/a.jpg").samefile(photos / "a.jpg")
+
+
 def test_images_of_one_name_are_kept_apart(photos: Path, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     images = [dataset_of(folder / part, {"a.jpg": []}, ("nut",))[0] for part in ("one", "two")]

@@ -36,7 +36,7 @@ _ARITHMETIC: dict[type[ast.operator], tuple[str, str]] = {
     ast.LShift: ("<<", ">>"),
     ast.RShift: (">>", "<<"),
 }
-_SYMMETRIC = ("min", "max", "np.minimum", "np.maximum", "np.array_equal")
+_SYMMETRIC = ("min", "max", "np.minimum", "np.maximum", "np.hypot", "np.array_equal")
 _OPPOSITES = {
     "min": "max",
     "max": "min",
