@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from detector.heads.box_regressors import BoxRegressors
-from detector.heads.fully_connected import FullyConnected
+from detector.heads.fully_connected import FullyConnected, Softmax
 from detector.heads.heads import Heads, RegressorInput
 from detector.heads.linear_svm import LinearSVMs
 
@@ -43,3 +43,38 @@ def test_a_look_is_at_the_pairs_and_what_is_asked_for(
         delta = moved[row] @ regressors.weights[label] + regressors.biases[label]
         np.testing.assert_allclose(found[pair], score if scores else 0, rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(deltas[pair], delta if moves else np.zeros(4), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("layers", [None, LAYERS])
+@pytest.mark.parametrize("kind", [LinearSVMs, Softmax])
+def test_heads_come_back_from_their_arrays(
+    kind: type[LinearSVMs] | type[Softmax], layers: FullyConnected | None
+) -> None:
+    n_features = N_POOLED if layers is None else N_LAYER
+    n_outputs = N_CLASSES + (kind is Softmax)
+    regressors = BoxRegressors(normal(N_CLASSES, N_POOLED, 4), normal(N_CLASSES, 4))
+    heads = Heads(kind(normal(n_features, n_outputs), normal(n_outputs)), regressors, layers)
+    again = Heads.from_arrays(heads.to_arrays())
+    again.check(N_POOLED, N_CLASSES)
+    assert type(again.scorer) is kind
+    assert (again.layers is None) == (layers is None)
+    found, expected = (each.look(POOLED, ROWS, LABELS, moves=True, scores=True) for each in (again, heads))
+    for here, there in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(here, there)
+
+
+@pytest.mark.parametrize("layers", [None, LAYERS])
+def test_scores_are_sums_of_features_times_weights(layers: FullyConnected | None) -> None:
+    n_features = N_POOLED if layers is None else N_LAYER
+    heads = Heads(LinearSVMs(normal(n_features, N_CLASSES), normal(N_CLASSES)), None, layers)
+    labels = np.array([0, 1, 2, 0, 1, 2])
+    weights, constants = heads.affine_at(POOLED, labels)
+    scores = heads.decision_function(POOLED)[np.arange(6), labels]
+    np.testing.assert_allclose((weights * POOLED).sum(1) + constants, scores, rtol=1e-4, atol=1e-5)
+
+
+def test_a_softmax_of_other_features_is_refused() -> None:
+    softmax = Softmax(normal(N_POOLED, N_CLASSES + 1), normal(N_CLASSES + 1))
+    for features in (normal(2, N_POOLED + 1), normal(N_POOLED)):
+        with pytest.raises(ValueError, match=r"features must have shape \(_, 5\), but got"):
+            softmax.decision_function(features)

@@ -26,6 +26,7 @@ TESTS = {
     "training.joint": "training/test_joint_training.py",
     "training.joint_state": "training/test_joint_training.py training/test_joint_descent.py",
     "training.one_call": "commands/test_calibrate.py",
+    "training.svm_training": "test_workers.py",
     "training.state_files": "training/test_recipe_keys.py training/test_state_names.py",
     "evaluation.matching": "evaluation/test_evaluation.py evaluation/test_evaluation_twin.py "
     "evaluation/test_error_kinds.py",

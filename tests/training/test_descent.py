@@ -166,3 +166,31 @@ def test_states_are_kept_some_seconds_apart(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(module, "write_arrays", write)
     descent(line(), Batches(*[1.0] * 8), 0.0, 0.0, checkpoint=Checkpoint(tmp_path / "state", seconds=10)).run()
     assert written == [3, 6, 0]
+
+
+def test_what_is_dropped_follows_from_the_seed_and_the_round(tmp_path: Path) -> None:
+    def trained(seed: int, checkpoint: Checkpoint | None = None, n_rounds: int = 4) -> list[float]:
+        torch.manual_seed(seed)
+        network = nn.Sequential(nn.Dropout(0.5), line())
+        optimiser = sgd(parameter_groups(network, 0.0), 0.9)
+        schedule = Schedule(n_rounds, 0.1, (), seed=7)
+        module.GradientDescent(network, optimiser, Batches(1.0, 2.0, 3.0), schedule, mean_output, checkpoint).run()
+        return [float(each.item()) for each in network.parameters()]
+
+    whole = trained(0)
+    assert trained(1) == whole
+    # a state of two rounds, as a training that was killed leaves it
+    kept = Checkpoint(tmp_path / "state")
+    network = nn.Sequential(nn.Dropout(0.5), line())
+    first = module.GradientDescent(
+        network,
+        sgd(parameter_groups(network, 0.0), 0.9),
+        Batches(1.0, 2.0, 3.0),
+        Schedule(4, 0.1, (), 7),
+        mean_output,
+        kept,
+    )
+    first._round(0)
+    first._round(1)
+    first._save()
+    assert trained(2, kept) == whole

@@ -84,7 +84,8 @@ def test_a_killed_training_goes_on_to_the_same_model(
     with pytest.raises(KeyboardInterrupt):
         train(config, train_set, train_set.class_names, images.cache)
     monkeypatch.undo()
-    assert saved[0].exists()
+    state = load_state(saved[0], images, Bank(5000, images.n_features, 3))
+    assert state is not None and state.svms is not None and state.bank.size > 0
     train(config, train_set, train_set.class_names, images.cache).save(tmp_path / "resumed")
     detector.save(tmp_path / "undisturbed")
     assert (tmp_path / "resumed").read_bytes() == (tmp_path / "undisturbed").read_bytes()
