@@ -99,3 +99,25 @@ def test_calibration_error_by_hand() -> None:
     assert np.isnan(calibration_error(detections, truths, NAMES, min_probability=1))
     with pytest.raises(ValueError, match="there are no probabilities"):
         calibration_error([found((A, 0, 1.0))], [truths[0]], NAMES)
+
+
+def test_bins_of_probabilities_are_fifteen_where_nothing_else_is_said() -> None:
+    random = np.random.default_rng(0)
+    truths = [objects(str(number), (A, 0, False)) for number in range(40)]
+    detections = []
+    for chance in random.random(40).astype(np.float32):
+        each = found((A if random.random() < 0.5 else FAR, 0, 1.0))
+        detections.append(Detections(each.boxes, each.labels, each.scores, NAMES, np.array([chance])))
+    errors = {n_bins: calibration_error(detections, truths, NAMES, n_bins=n_bins) for n_bins in (14, 15, 16)}
+    assert len(set(errors.values())) == 3
+    assert calibration_error(detections, truths, NAMES) == errors[15]
+
+
+def test_a_class_counts_a_hundred_detections_an_image() -> None:
+    pytest.importorskip("pycocotools")
+    rows = [(FAR, 0, 1 - number / 200) for number in range(99)]
+    for n_before, ap in ((99, 1 / 100), (100, 0)):
+        before = [*rows, (FAR, 0, 0.5)][:n_before]
+        result = evaluate_coco(by_class(["1"], [found(*before, (A, 0, 0.1))]), [objects("1", (A, 0, False))], NAMES)
+        assert result.AP["cat"] == pytest.approx(ap)
+        assert result.mAP == pytest.approx(ap)

@@ -8,6 +8,7 @@ import pytest
 
 from detector.datasets.annotation import Annotation
 from detector.detections import Detections
+from detector.evaluation.outcomes import gather_outcomes
 from detector.evaluation.voc import ClassDetections, Metric, average_precision, by_class, evaluate_voc
 from tests.evaluation.boxes import FAR, NAMES, A, B, found, objects
 
@@ -117,8 +118,9 @@ def test_evaluate_rejects_bad_input() -> None:
     truths = [objects("000012", (A, 0, False))]
     with pytest.raises(ValueError, match="'cat' is detected in image '000013', not one of the 1 evaluated"):
         evaluate_voc(by_class(["000013"], [found((A, 0, 1.0))]), truths, NAMES)
-    with pytest.raises(ValueError, match="ground_truth must hold each image once"):
-        evaluate_voc({}, truths * 2, NAMES)
+    for evaluate in (evaluate_voc, gather_outcomes):
+        with pytest.raises(ValueError, match="ground_truth must hold each image once"):
+            evaluate({}, truths * 2, NAMES)
     with pytest.raises(ValueError, match=r"labels must be in 0\.\.2, but got 3"):
         evaluate_voc({}, [objects("1", (A, 3, False))], NAMES)
     with pytest.raises(ValueError, match="metric must be one of voc07, area, but got 'coco'"):

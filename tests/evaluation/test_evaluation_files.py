@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from detector.detections import Detections
-from detector.evaluation.result_files import read_detections, write_detections
+from detector.evaluation.result_files import file_names, read_detections, write_detections
 from detector.evaluation.voc import Metric, by_class, evaluate_voc
 from tests.evaluation.boxes import NAMES, A, found, objects, random_images
 from tests.reference import slow_voc
@@ -111,7 +111,9 @@ def test_write_rejects_what_the_files_cannot_hold(tmp_path: Path) -> None:
     for image_id in ("a b", "", "a\nb"):
         with pytest.raises(ValueError, match="image ids must hold no blanks"):
             write_detections(tmp_path, "val", [image_id], [found()])
-    for name in ("../dog", "a/b"):
+    longest = 255 - len("comp4_det_val_.txt")
+    assert file_names("val", ["x" * longest]) == [f"comp4_det_val_{'x' * longest}.txt"]
+    for name in ("../dog", "a/b", "x" * (longest + 1), "a\0b"):
         with pytest.raises(ValueError, match="must fit in a file name"):
             write_detections(tmp_path, "val", ["1"], [Detections.empty([name])])
     assert list(tmp_path.iterdir()) == []
