@@ -122,6 +122,16 @@ def test_a_pixel_outside_is_rounding(corner: str, told: bool, tmp_path: Path) ->
     assert dataset[0].boxes[1].tolist() == [30, 10, 60, 40]
 
 
+@pytest.mark.parametrize("size", [("<width>60<", "<width>0<"), ("<height>40<", "<height>0<")])
+def test_a_size_of_nothing_is_none(size: tuple[str, str], tmp_path: Path) -> None:
+    root = write_export("labelimg", tmp_path)
+    xml = root / "IMG 1.xml"
+    xml.write_text(xml.read_text().replace(*size))
+    faults: list[Fault] = []
+    assert len(open_dataset(root, report=faults.append)) == 3
+    assert faults == []
+
+
 def test_the_box_of_an_outline_holds_its_points(tmp_path: Path) -> None:
     root = write_export("labelimg-yolo", tmp_path)
     (root / "a.txt").write_text("0 0.1 0.2 0.5 0.3 0.4 0.9\n")
