@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import pytest
 
 LIBRARY = Path(__file__).parents[1] / "detector"
+TESTS = Path(__file__).parent
 
 # From the ground up: a room, and the rooms that it may import besides itself, all of which stand above it here. What
 # is missing is forbidden on purpose: stages know no recipe (config), detection needs no training.
@@ -200,6 +202,13 @@ def test_files_are_short_and_few_stand_at_the_top(library: dict[str, str]) -> No
     assert {module: n for module, n in lengths.items() if n > MOST_LINES} == {}
     top = [path.name for path in LIBRARY.iterdir() if path.is_file() and not path.name.startswith(".")]
     assert len(top) <= MOST_ENTRIES, sorted(top)
+
+
+def test_tests_are_short_and_none_imports_another() -> None:
+    modules = {str(path.relative_to(TESTS)): path.read_text("utf-8") for path in TESTS.rglob("*.py")}
+    assert {module: n for module, each in modules.items() if (n := each.count("\n")) > MOST_LINES} == {}
+    found = [each for module, source in modules.items() for each in imports_of(module, source)]
+    assert [each for each in found if re.match(r"tests\..*\btest_", each.name)] == []
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,8 @@ import numpy as np
 import pytest
 
 from detector.commands import detect, detect_parts
-from detector.images.files import write_image
 from tests.commands.fake_detecting import FakeDetecting, run_detect
-from tests.fakes import coloured
+from tests.commands.many_images import contents, write_images
 
 Call = Callable[..., int]
 
@@ -39,21 +38,6 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
         return ended.value.code
 
     return run
-
-
-def write_images(folder: Path, count: int) -> Path:
-    """So many images: every fourth is black, every fifth is none."""
-    folder.mkdir()
-    for number in range(count):
-        image = coloured() // (1 + number % 3) if number % 4 else np.zeros((160, 160, 3), np.uint8)
-        write_image(folder / f"{number}.png", image)
-        if number % 5 == 4:
-            (folder / f"{number}.png").write_bytes(b"none")
-    return folder
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_workers_write_and_say_what_one_process_does(

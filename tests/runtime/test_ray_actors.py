@@ -22,9 +22,9 @@ from detector.runtime.ray_actors import RayActors
 from detector.stages import build_cache
 from detector.training.train import train
 from tests.commands.fake_detecting import FakeDetecting
-from tests.commands.test_detect_many import contents, write_images
+from tests.commands.many_images import contents, write_images
 from tests.runtime.workers import Doing, NeverReady, Raising
-from tests.test_workers import check_same_bytes
+from tests.same_bytes import check_same_bytes
 
 pytestmark = pytest.mark.all
 

@@ -20,7 +20,7 @@ from detector.training.sampling import validation_split
 from detector.training.shortlist_training import shortlist_images
 from detector.training.train import train
 from detector.training.training_set import TrainingSet
-from tests.training.test_joint_training import recipe
+from tests.training.joint_recipe import recipe
 
 STEPS = {"steps": 1, "images_per_step": 1}
 

@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from detector.backbones.loading import load_network
-from detector.config.detector import Config, parse_config
 from detector.datasets.annotation import Dataset
 from detector.pipeline import Detector
 from detector.runtime.files import read_arrays
@@ -24,32 +23,7 @@ from detector.training.region_network import RegionNetwork
 from detector.training.train import train
 from tests.fakes import stops_after
 from tests.scripts import script
-
-RECIPE: dict[str, dict[str, Any]] = {
-    "features": {"backbone": "zf5/0.1", "weights": "random", "short_sides": [160], "levels": [2, 1]},
-    "proposals": {"max_boxes": 200, "min_side": 16},
-    "fine_tuning": {"enabled": True, "width": 16, "dropout": 0.1, "flips": True, "head": "softmax"},
-    "joint_training": {
-        "enabled": True,
-        "steps": 250,
-        "images_per_step": 2,
-        "first_sides": [128, 160],
-        "last_sides": [144, 176],
-        "candidates": 64,
-        "hard": 16,
-        "lr": 0.003,
-        "network_lr": 0.001,
-        "warm_up": 20,
-        "memory": 0.9,
-    },
-    "regression": {"fit": "joint", "features": "layer"},
-    "detection": {"min_score": -3.0, "refinements": 1},
-}
-
-
-def recipe(**sections: Any) -> Config:
-    names = RECIPE.keys() | sections.keys()
-    return parse_config({name: {**RECIPE.get(name, {}), **sections.get(name, {})} for name in names}, "test")
+from tests.training.joint_recipe import recipe
 
 
 def features_and_judgements(network: RegionNetwork, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,7 +13,7 @@ from detector.training.mining import MiningState, mine
 from detector.training.sample_bank import Bank
 from detector.training.scouting import MiningSettings
 from detector.training.svm_problem import SVMProblem
-from tests.training.test_mining import FakeSamples
+from tests.training.fake_samples import FakeSamples
 
 KEEP_ALL = MiningSettings(start_images=0, evict_below=-1e9, growth=1e9)
 

@@ -1,0 +1,33 @@
+"""A joint training that takes a second."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from detector.config.detector import Config, parse_config
+
+RECIPE: dict[str, dict[str, Any]] = {
+    "features": {"backbone": "zf5/0.1", "weights": "random", "short_sides": [160], "levels": [2, 1]},
+    "proposals": {"max_boxes": 200, "min_side": 16},
+    "fine_tuning": {"enabled": True, "width": 16, "dropout": 0.1, "flips": True, "head": "softmax"},
+    "joint_training": {
+        "enabled": True,
+        "steps": 250,
+        "images_per_step": 2,
+        "first_sides": [128, 160],
+        "last_sides": [144, 176],
+        "candidates": 64,
+        "hard": 16,
+        "lr": 0.003,
+        "network_lr": 0.001,
+        "warm_up": 20,
+        "memory": 0.9,
+    },
+    "regression": {"fit": "joint", "features": "layer"},
+    "detection": {"min_score": -3.0, "refinements": 1},
+}
+
+
+def recipe(**sections: Any) -> Config:
+    names = RECIPE.keys() | sections.keys()
+    return parse_config({name: {**RECIPE.get(name, {}), **sections.get(name, {})} for name in names}, "test")
