@@ -55,7 +55,7 @@ METHODS = {
     RCNN: Method(),
     # one difference at a time between the two
     "SPP, 6 x 6 alone": Method(FIVE, levels=LEVELS),
-    "SPP, 8 px around": Method(FIVE, margin=8.0),
+    "SPP, 18 px around": Method(FIVE, margin=18.0),  # as wide a strip as R-CNN has, of boxes of 224 px
     "SPP, objects of 195 px": Method((*FIVE, 1600, 2000, 2600), target=SIDE - 2.0 * CONTEXT),
     "R-CNN, nothing around": Method(context=0),
     "R-CNN, not warped": Method(square=True),
