@@ -47,7 +47,7 @@ class FakeNetwork:
     runtime = "torch"
 
     def __call__(self, image: NDArray[np.uint8]) -> torch.Tensor:
-        raise NotImplementedError
+        raise NotImplementedError("each fake network says what it computes")
 
     def feature_map(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         return np.ascontiguousarray(self(image).permute(1, 2, 0).numpy())

@@ -29,7 +29,7 @@ def encode(source: Image.Image | NDArray[Any], kind: str, **options: Any) -> byt
     return stream.getvalue()
 
 
-def read_bytes(folder: Path, data: bytes, name: str = "picture", **options: Any) -> NDArray[np.uint8]:
+def read_bytes(folder: Path, data: bytes, name: str = "image", **options: Any) -> NDArray[np.uint8]:
     path = folder / name
     path.write_bytes(data)
     image = read_image(path, **options)

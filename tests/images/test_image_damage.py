@@ -178,7 +178,7 @@ def test_decompression_bombs_are_refused_by_their_header(tmp_path: Path, monkeyp
 def test_max_pixels_is_the_last_size_that_is_read(tmp_path: Path) -> None:
     data = encode(IMAGE, "PNG")
     assert read_bytes(tmp_path, data, max_pixels=48 * 80).shape == IMAGE.shape
-    assert_refused(tmp_path / "picture", "80 x 48 pixels", max_pixels=48 * 80 - 1)
+    assert_refused(tmp_path / "image", "80 x 48 pixels", max_pixels=48 * 80 - 1)
 
 
 def test_the_header_is_enough_for_the_size(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_the_header_tells_the_size_of_the_image(tmp_path: Path, kind: str, orien
     exif[0x0112] = orientation
     options = {} if kind in ("BMP", "GIF") else {"exif": exif}
     image = read_bytes(tmp_path, encode(IMAGE, kind, **options))
-    assert image_size(tmp_path / "picture") == image.shape[:2]
+    assert image_size(tmp_path / "image") == image.shape[:2]
 
 
 @pytest.mark.parametrize("value", [0, 9, 77])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from detector.config.detector import Config, parse_config
+from detector.config.detector import Config
+from tests.training.recipes import config_of
 
 RECIPE: dict[str, dict[str, Any]] = {
     "features": {"backbone": "zf5/0.1", "weights": "random", "short_sides": [160], "levels": [2, 1]},
@@ -29,5 +30,4 @@ RECIPE: dict[str, dict[str, Any]] = {
 
 
 def recipe(**sections: Any) -> Config:
-    names = RECIPE.keys() | sections.keys()
-    return parse_config({name: {**RECIPE.get(name, {}), **sections.get(name, {})} for name in names}, "test")
+    return config_of(RECIPE, sections)

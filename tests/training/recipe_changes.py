@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from detector.config.detector import Config, parse_config
+from detector.config.detector import Config
+from tests.training.recipes import config_of
 
 BASE: dict[str, dict[str, Any]] = {
     "features": {
@@ -124,8 +125,4 @@ TOGETHER: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def recipe(*changes: Mapping[str, Mapping[str, Any]]) -> Config:
-    content = {name: dict(keys) for name, keys in BASE.items()}
-    for each in changes:
-        for section, keys in each.items():
-            content.setdefault(section, {}).update(keys)
-    return parse_config(content, "test")
+    return config_of(BASE, *changes)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector.config.detector import Config, parse_config
+from detector.config.detector import Config
 from detector.heads.box_regressors import BoxRegressors
 from detector.heads.fully_connected import FullyConnected, Softmax
 from detector.training import svm_training
@@ -20,6 +20,7 @@ from detector.training.scouting import MiningSettings
 from detector.training.svm_training import sample_capacity
 from detector.training.train import _Stages, _Tuned, check_training, train
 from detector.training.training_set import TrainingSet
+from tests.training.recipes import config_of
 from tests.training.small import small_set
 
 RED, GREEN, BLUE = [0, 0, 64, 64], [96, 96, 160, 160], [96, 0, 160, 64]
@@ -35,7 +36,7 @@ def images(tmp_path: Path) -> TrainingSet:
 
 def recipe(**sections: Any) -> Config:
     base: dict[str, Any] = {"svm": {"mean_norm": 7.0}, "calibration": {"enabled": False}}
-    return parse_config({name: {**base.get(name, {}), **sections.get(name, {})} for name in {*base, *sections}}, "test")
+    return config_of(base, sections)
 
 
 def stages(config: Config, layers: FullyConnected | None = None) -> _Stages:

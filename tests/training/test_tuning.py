@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from detector.backbones.backbone import load_backbone
 from detector.backbones.loading import load_network
 from detector.backbones.splitting import split_network
-from detector.config.detector import Config, parse_config
+from detector.config.detector import Config
 from detector.datasets.annotation import Dataset
 from detector.features.pyramid_layer import SpatialPyramidPooling, pool_regions
 from detector.pipeline import Detector
@@ -22,6 +22,7 @@ from detector.runtime.progress import Progress
 from detector.training.network_tuning import tune_network
 from tests.fakes import stops_after
 from tests.scripts import script
+from tests.training.recipes import config_of
 
 LEVELS = (6, 3, 2, 1)
 CELLS = np.array([[0, 0, 9, 7], [2, 1, 3, 2], [3, 0, 9, 5], [0, 3, 7, 7]])
@@ -33,8 +34,7 @@ def recipe(**sections: Any) -> Config:
         "proposals": {"max_boxes": 200, "min_side": 16},
         "fine_tuning": {"width": 16, "iterations": 200, "lr": 0.01, "weight_decay": 0.0005},
     }
-    names = content.keys() | sections.keys()
-    return parse_config({name: {**content.get(name, {}), **sections.get(name, {})} for name in names}, "test")
+    return config_of(content, sections)
 
 
 def test_windows_are_pooled_as_whole_maps_are() -> None:
