@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist wo
 # ruff cannot read setup.cfg, so its settings stand here
 RUFF_FORMAT := --line-length 120
 RUFF_CHECK := $(RUFF_FORMAT) --select E,F,W,I,B,UP,SIM,RUF,N,PTH,PIE,RET --ignore N812
-SOURCES := detector tools benchmarks examples tests
+SOURCES := detector tools benchmarks examples dev tests
 # extras of setup.cfg, parted by commas, that only tests marked `all` need; the lock says the versions of what it has
 TEST_ALL_EXTRAS := web-test,report-test,ray,parquet,cloud
 # Debian's browser, where it is missing and may be installed; without it the tests of the page skip loudly
@@ -49,10 +49,10 @@ test-all: $(READY) ## run the tests that take longer: the wheel, the examples, t
 	@$(ONE_THREAD) $(PYTEST) -m all
 
 mutants: $(READY) ## put small faults into changed lines, list those that no test notices (more: MUTANTS='--all --sample 100')
-	@$(ONE_THREAD) $(BIN)/python -m tests.mutants $(MUTANTS)
+	@$(ONE_THREAD) $(BIN)/python -m dev.mutants $(MUTANTS)
 
 hostile: $(READY) ## try 6,880 cases of damaged and lying input, and print a table
-	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.hostile --times 10
+	@OMP_NUM_THREADS=1 $(BIN)/python -m dev.hostile --times 10
 
 lint: $(READY) ## check style and format
 	$(BIN)/ruff check $(RUFF_CHECK) $(SOURCES)

@@ -18,22 +18,21 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.machine import machine
-from detector.backbones.backbone import Backbone, load_backbone
+from detector.backbones.torch_backbone import Backbone, load_backbone
 from detector.classification.views import Views, view_images
-from detector.commands.console import progress, write_json
-from detector.commands.outputs import output_numbers
-from detector.datasets.labelled import LabelledImages, labelled_images
-from detector.datasets.voc import load_voc
+from detector.cli.console import progress, write_json
+from detector.cli.outputs import output_numbers
+from detector.datasets.image_classes import LabeledImages, labeled_images
+from detector.datasets.readers.voc import load_voc
 from detector.evaluation.voc import average_precision
 from detector.features.pooling import PAPER_LEVELS
 from detector.features.pyramid_layer import SpatialPyramidPooling
-from detector.heads.linear_svm import LinearSVMs
+from detector.heads.linear import LinearSVMs
 from detector.images.files import read_image
 from detector.runtime.array_cache import cached_arrays
-from detector.runtime.files import Arrays, file_state
-from detector.runtime.hashing import fingerprint
-from detector.training.svm_dual_solver import solve_dual
-from detector.training.svm_problem import SVMProblem
+from detector.runtime.files import Arrays, file_state, fingerprint
+from detector.training.svm.dual_solver import solve_dual
+from detector.training.svm.problem import SVMProblem
 
 Matrix = NDArray[np.float32]
 
@@ -87,9 +86,9 @@ def measure(options: argparse.Namespace) -> int:
     return 0
 
 
-def first(root: Path, split: str, count: int | None) -> LabelledImages:
+def first(root: Path, split: str, count: int | None) -> LabeledImages:
     """The first images of a list."""
-    found = labelled_images(load_voc(root, split))
+    found = labeled_images(load_voc(root, split))
     return found.take(range(len(found))[:count])
 
 
@@ -100,7 +99,7 @@ class FeatureStore:
     backbone: Backbone
     directory: Path
 
-    def features(self, images: LabelledImages, view: str, levels: tuple[int, ...]) -> Matrix:
+    def features(self, images: LabeledImages, view: str, levels: tuple[int, ...]) -> Matrix:
         """Unit rows ``(N, D)``; ``levels`` are the first ones of the paper's."""
         n_values = sum(level * level for level in levels) * self.backbone.channels
         features = np.empty((len(images), n_values), np.float32)

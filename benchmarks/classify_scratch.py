@@ -19,11 +19,11 @@ from detector.classification.model import Classifier
 from detector.classification.samples import ResizedImages
 from detector.classification.training import train_classifier
 from detector.classification.views import Views
-from detector.commands.console import progress, write_json
-from detector.commands.outputs import output_numbers
+from detector.cli.console import progress, write_json
+from detector.cli.outputs import output_numbers
 from detector.config.classifier import ClassifierConfig, ImageConfig, NetworkConfig, TrainingConfig
-from detector.datasets.labelled import LabelledImages, labelled_objects
-from detector.datasets.voc import load_voc
+from detector.datasets.image_classes import LabeledImages, labeled_objects
+from detector.datasets.readers.voc import load_voc
 
 SHORT_SIDE, CROP, SMALLER = 128, 112, 90
 """Half of the paper's 256, 224 and 180 pixels: most objects are not larger."""
@@ -56,7 +56,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(options: argparse.Namespace) -> int:
-    train_set, test_set = (labelled_objects(load_voc(options.voc, s)) for s in (options.train_split, options.split))
+    train_set, test_set = (labeled_objects(load_voc(options.voc, s)) for s in (options.train_split, options.split))
     print(machine())
     print(f"{options.backbone}, fc {options.hidden}, {options.epochs} epochs of {len(train_set)} {train_set.name}")
     results: dict[str, list[dict[str, float]]] = {method: [] for method in METHODS}
@@ -102,7 +102,7 @@ def views_of(method: str) -> tuple[Views, ...]:
     return VIEWS if METHODS[method][0] else VIEWS[:2]
 
 
-def accuracy(classifier: Classifier, samples: LabelledImages, views: Views, work: Path) -> float:
+def accuracy(classifier: Classifier, samples: LabeledImages, views: Views, work: Path) -> float:
     """Share of the samples whose most probable class is theirs."""
     images = ResizedImages(samples, SHORT_SIDE, work)
     hits = 0

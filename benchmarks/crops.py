@@ -1,7 +1,7 @@
 """R-CNN's features behind the interface of our encoder and our cache: each box is warped and convolved by itself.
 
 A box is grown so that 16 px of context surround it in the warped image; what lies outside of the image has the
-mean colour (R-CNN, appendix A; release: rcnn_im_crop). The last map, 13 x 13, is max-pooled 3 / 2 to 6 x 6.
+mean color (R-CNN, appendix A; release: rcnn_im_crop). The last map, 13 x 13, is max-pooled 3 / 2 to 6 x 6.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ import numpy as np
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from detector.backbones.backbone import Backbone
+from detector.backbones.torch_backbone import Backbone
 from detector.boxes import Boxes, as_boxes
+from detector.features.cache import FeatureCache
 from detector.features.encoder import FeatureMaps, Features, Regions
-from detector.features.feature_cache import FeatureCache
 from detector.features.pooling import n_bins
 from detector.images.files import read_image
 from detector.runtime.array_cache import cached_arrays
-from detector.runtime.files import Arrays
-from detector.runtime.hashing import fingerprint
+from detector.runtime.files import Arrays, fingerprint
 
 SIDE = 227
 CONTEXT = 16
@@ -73,7 +72,7 @@ class CropEncoder:
     """
 
     backbone: Backbone
-    normalise: Callable[[Features], Features] = field(default=lambda pooled: pooled)
+    normalize: Callable[[Features], Features] = field(default=lambda pooled: pooled)
     context: int = CONTEXT
     square: bool = False
     short_sides: Sequence[int] = (SIDE,)
@@ -122,7 +121,7 @@ class CropEncoder:
 
     def pool(self, maps: FeatureMaps, regions: Regions) -> Features:
         """Rows ``(R, n_features)`` float32 of regions of `regions`."""
-        return self.normalise(maps.maps[0][regions[:, 0]].astype(np.float32, copy=False))
+        return self.normalize(maps.maps[0][regions[:, 0]].astype(np.float32, copy=False))
 
     def apply(self, function: Callable[[Features], Features], maps: FeatureMaps, regions: Regions) -> Features:
         """``function(pool(maps, regions))``."""

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from detector.commands.outputs import OutputFile, begins, cache_folder
+from detector.build import build_cache
+from detector.cli.outputs import OutputFile, begins, cache_folder
 from detector.config.detector import Config, load_config, parse_config
-from detector.datasets.annotation import Annotation, Dataset
+from detector.datasets.dataset import Annotation, Dataset
 from detector.detections import Detections
 from detector.evaluation.voc import by_class, evaluate_voc
-from detector.features.feature_cache import FeatureCache
+from detector.features.cache import FeatureCache
 from detector.runtime.files import write_json
-from detector.stages import build_cache
 
 
 def add_cut_options(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +69,7 @@ class Quick:
     def config(self, changes: Mapping[str, Mapping[str, object]]) -> Config:
         """The recipe with changes by section."""
         content = load_config(self.recipe).model_dump(mode="json")
-        cheap = {"features": {"short_sides": [self.short_side]}, "detection": {"refinements": 0, "min_score": -1.5}}
+        cheap = {"features": {"short_sides": [self.short_side]}, "detection": {"box_refinements": 0, "min_score": -1.5}}
         for part in (cheap, changes):
             for section, values in part.items():
                 content[section] |= values

@@ -16,11 +16,11 @@ import numpy as np
 
 from benchmarks.machine import machine
 from benchmarks.other_work import busy_processes, convolution, convolution_on_one_thread, detections, two_at_once
-from detector.datasets.voc import VOC_CLASSES, load_voc
+from detector.datasets.readers.voc import VOC_CLASSES, load_voc
 from detector.features.encoder import RegionEncoder
 from detector.images.files import read_image
 from detector.pipeline import Detector
-from detector.runtime.processor import Runtime
+from detector.runtime.openvino import Runtime
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.machine import machine
-from detector.backbones.backbone import Backbone, load_backbone
-from detector.commands.console import progress, write_json
-from detector.commands.outputs import output_numbers
-from detector.datasets.annotation import Dataset
-from detector.datasets.voc import load_voc
+from detector.backbones.torch_backbone import Backbone, load_backbone
+from detector.cli.console import progress, write_json
+from detector.cli.outputs import output_numbers
+from detector.datasets.dataset import Dataset
+from detector.datasets.readers.voc import load_voc
 from detector.features.mapping import choose_scales
 from detector.images.files import read_image
 from detector.images.resizing import resize_short_side

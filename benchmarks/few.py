@@ -17,20 +17,18 @@ from numpy.typing import NDArray
 from benchmarks.cuts import Quick, Results, add_cut_options, cut, mean_precision
 from benchmarks.machine import machine
 from detector.boxes import Boxes, flip
-from detector.commands.console import progress
+from detector.cli.console import progress
 from detector.config.detector import Config
-from detector.datasets.annotation import Annotation, Dataset
-from detector.datasets.voc import VOC_CLASSES, load_voc
-from detector.features.cache_filling import fill_cache
+from detector.datasets.dataset import Annotation, Dataset
+from detector.datasets.readers.voc import VOC_CLASSES, load_voc
+from detector.features.cache import FeatureCache, fill_cache
 from detector.features.encoder import FeatureMaps
-from detector.features.feature_cache import FeatureCache
 from detector.heads.heads import Heads
 from detector.images.files import image_size
 from detector.pipeline import Detector
-from detector.training.feature_scaling import scaled
-from detector.training.regressor_training import train_regressors
-from detector.training.svm_training import train_svms
-from detector.training.training_set import TrainingSet
+from detector.training.box_regression import train_regressors
+from detector.training.svm.training import train_svms
+from detector.training.training_set import TrainingSet, scaled
 
 SETS = {
     "1 class, 30 images": (("cat",), 30),
@@ -102,7 +100,7 @@ def learn(config: Config, setting: Setting, train: Dataset, cache: FeatureCache)
     """A detector whose SVMs learned by a setting; box regressors learn as ever."""
     annotations = [*train, *map(mirrored, train)] if setting.flips else [*train]
     boxes = NearPositives(annotations, len(train.class_names), cache, config.svm.max_negative_iou, near=setting.near)
-    images = scaled(boxes, config.svm.mean_norm, config.svm.centre, config.svm.seed)
+    images = scaled(boxes, config.svm.mean_norm, config.svm.center, config.svm.seed)
     checkpoint = cache.directory / "few.safetensors"
     checkpoint.unlink(missing_ok=True)  # that of another training that was killed
     svms = train_svms(images, config.svm, checkpoint, progress)

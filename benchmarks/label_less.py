@@ -1,4 +1,4 @@
-"""Objects labelled to reach a mean average precision: images as `spp-data next` chooses them against random ones.
+"""Objects labeled to reach a mean average precision: images as `spp-data next` chooses them against random ones.
 
 A pool is cut out of a list, with the objects of a few classes; labels are uncovered a round at a time, and what is
 learned from them is tested on other images. What is in --results is not measured again.
@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 
 from benchmarks.cuts import Quick, Results, add_cut_options, cut, mean_precision
 from benchmarks.machine import machine
-from detector.commands.console import progress
+from detector.cli.console import progress
 from detector.config.detector import Config
-from detector.datasets.annotation import Dataset
-from detector.datasets.voc import VOC_CLASSES, load_voc
-from detector.features.cache_filling import fill_cache
-from detector.features.feature_cache import FeatureCache
+from detector.datasets.dataset import Dataset
+from detector.datasets.readers.voc import VOC_CLASSES, load_voc
+from detector.features.cache import FeatureCache, fill_cache
 from detector.pipeline import Detector
-from detector.training.next_images import choose, doubt, look
+from detector.runs.next_images import choose, doubt, look
 from detector.training.train import train as train_detector
 
 RANDOM, NEXT = "random", "next"
@@ -51,16 +50,16 @@ class Simulation:
     seed: int
 
     def run(self, strategy: str, n_rounds: int) -> list[list[float]]:
-        """Objects labelled and mAP, a round after another; the first round is random for all strategies."""
+        """Objects labeled and mAP, a round after another; the first round is random for all strategies."""
         order = np.random.default_rng(self.seed).permutation(len(self.pool)).tolist()
-        labelled: list[int] = []
+        labeled: list[int] = []
         points: list[list[float]] = []
         for _ in range(n_rounds):
-            left = [row for row in order if row not in labelled]
-            labelled += left[: self.step] if strategy == RANDOM or not labelled else self.chosen(left, labelled)
-            detector = self.learn(labelled)
+            left = [row for row in order if row not in labeled]
+            labeled += left[: self.step] if strategy == RANDOM or not labeled else self.postprocess(left, labeled)
+            detector = self.learn(labeled)
             found = [detector.detect_cached(self.cache, each) for each in progress(self.test, "detect")]
-            n_objects = sum(len(self.pool[row].labels) for row in labelled)
+            n_objects = sum(len(self.pool[row].labels) for row in labeled)
             points.append([n_objects, mean_precision(found, self.test)])
         return points
 
@@ -69,9 +68,9 @@ class Simulation:
         learned = replace(self.pool, annotations=tuple(self.pool[row] for row in rows))
         return train_detector(self.config, learned, learned.class_names, self.cache, progress)
 
-    def chosen(self, left: list[int], labelled: list[int]) -> list[int]:
+    def postprocess(self, left: list[int], labeled: list[int]) -> list[int]:
         """The rows of the next round, as `spp-data next` would choose them."""
-        detector = self.learn(labelled)
+        detector = self.learn(labeled)
         images = [self.pool[row] for row in left]
         doubts = [doubt(detector.detect_cached(self.cache, each)) for each in progress(images, "next")]
         looks = [look(self.cache.maps(each.image_id, each.path)) for each in images]
@@ -81,7 +80,7 @@ class Simulation:
 def measure(options: argparse.Namespace) -> int:
     dataset = load_voc(options.voc, options.split, VOC_CLASSES)
     quick = Quick(options.config, options.cache)
-    config = quick.config({"calibration": {"all_below": 0}})
+    config = quick.config({"calibration": {"cross_validate_below": 0}})
     results = Results(options.results)
     print(f"{machine()}\n{', '.join(options.classes)} of {dataset.name}: pool {options.pool}, tested on {options.test}")
     points: dict[str, list[list[list[float]]]] = {RANDOM: [], NEXT: []}

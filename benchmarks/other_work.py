@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.runtime.progress import stage, stage_times
 from detector.runtime.threads import on_one_thread_each
-from detector.runtime.timing import stage, stage_times
 
 
 @contextmanager

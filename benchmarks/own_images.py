@@ -1,4 +1,4 @@
-"""From a zip file of labelled images to a report: minutes of one `spp-train --data`, from nothing.
+"""From a zip file of labeled images to a report: minutes of one `spp-train --data`, from nothing.
 
 A zip file of one class, in YOLO's layout, is cut out of a list. The training finds no cache and no compiled kernels.
 """
@@ -17,8 +17,8 @@ from pathlib import Path
 
 from benchmarks.cuts import cut
 from benchmarks.machine import machine
-from detector.commands.outputs import output_folder
-from detector.datasets.voc import VOC_CLASSES, load_voc
+from detector.cli.outputs import output_folder
+from detector.datasets.readers.voc import VOC_CLASSES, load_voc
 from detector.datasets.writing import write_dataset
 
 ROOT = Path(__file__).parents[1]

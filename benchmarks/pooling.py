@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from benchmarks.machine import machine
 from detector.features.encoder import FeatureMaps, RegionEncoder
 from detector.features.pooling import PAPER_LEVELS, spatial_pyramid_pool
-from detector.heads.linear_svm import LinearSVMs
+from detector.heads.linear import LinearSVMs
 
 MAP_SIZE = (43, 58)
 

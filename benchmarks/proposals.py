@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import iou
-from detector.commands.console import progress, write_json
-from detector.commands.outputs import output_file, output_numbers
-from detector.datasets.annotation import Dataset
-from detector.datasets.voc import load_voc
+from detector.cli.console import progress, write_json
+from detector.cli.outputs import output_file, output_numbers
+from detector.datasets.dataset import Dataset
+from detector.datasets.readers.voc import load_voc
 from detector.images.files import read_image
 
 OURS = ("ours:fast", "ours:fast-threads", "ours:fast-random")

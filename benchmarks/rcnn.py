@@ -18,11 +18,11 @@ from benchmarks.crops import MEAN as NETWORKS
 from benchmarks.machine import machine
 from benchmarks.rcnn_methods import METHODS, RCNN, USUAL, Comparison, recipe
 from benchmarks.rcnn_times import STAGES, time_all
-from detector.commands.console import write_json
-from detector.commands.outputs import output_numbers
+from detector.cli.console import write_json
+from detector.cli.outputs import output_numbers
 from detector.config.detector import Config, FeatureConfig, load_config
-from detector.datasets.annotation import Dataset
-from detector.datasets.voc import load_voc
+from detector.datasets.dataset import Dataset
+from detector.datasets.readers.voc import load_voc
 from detector.detections import Detections
 from detector.evaluation.bootstrap import resample_precisions, standard_error_of_difference
 from detector.evaluation.groups import find_groups
@@ -79,7 +79,7 @@ def measure(options: argparse.Namespace) -> int:
     comparison = Comparison(train_set, test_set, options.work)
     print(
         f"{report['machine']}\nmAP (VOC07): {test_set.name}, trained on {train_set.name}; {options.max_boxes} boxes; "
-        f"{given.svm.loss}, norm {given.svm.mean_norm:g}, {'' if given.svm.centre else 'not '}centred"
+        f"{given.svm.loss}, norm {given.svm.mean_norm:g}, {'' if given.svm.center else 'not '}centered"
     )
     report |= {"evaluated_on": test_set.name, "trained_on": train_set.name, "mAP": {}}
     svms = {}

@@ -10,20 +10,19 @@ from typing import Any
 import numpy as np
 
 from benchmarks.crops import CONTEXT, LEVELS, SIDE, CropCache, CropEncoder
-from detector.backbones.backbone import Backbone
-from detector.commands.console import progress
+from detector.backbones.torch_backbone import Backbone
+from detector.build import build_encoder, build_proposer
+from detector.cli.console import progress
 from detector.config.detector import Config, FeatureConfig, ProposalConfig, RegressionConfig
-from detector.datasets.annotation import Dataset
+from detector.datasets.dataset import Dataset
 from detector.detections import Detections
 from detector.evaluation.voc import by_class, evaluate_voc
+from detector.features.cache import FeatureCache
 from detector.features.encoder import Encoder
-from detector.features.feature_cache import FeatureCache
 from detector.features.pooling import PAPER_LEVELS
-from detector.heads.linear_svm import LinearSVMs
+from detector.heads.linear import LinearSVMs
 from detector.runtime.array_cache import stored_arrays
-from detector.runtime.files import write_arrays
-from detector.runtime.hashing import fingerprint
-from detector.stages import build_encoder, build_proposer
+from detector.runtime.files import fingerprint, write_arrays
 from detector.training.train import train
 
 RCNN = "R-CNN"
@@ -81,7 +80,7 @@ def encoder_of(method: Method, features: FeatureConfig) -> Encoder:
     if method.short_sides:
         return encoder
     assert isinstance(encoder.backbone, Backbone)
-    return CropEncoder(encoder.backbone, encoder.normalise, context=method.context, square=method.square)
+    return CropEncoder(encoder.backbone, encoder.normalize, context=method.context, square=method.square)
 
 
 @dataclass(frozen=True)

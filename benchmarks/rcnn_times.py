@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from benchmarks.crops import CropEncoder
 from benchmarks.rcnn_methods import METHODS, RCNN, encoder_of
 from detector.boxes import Boxes
-from detector.commands.console import progress
+from detector.build import build_proposer
+from detector.cli.console import progress
 from detector.config.detector import Config
-from detector.datasets.annotation import Dataset
+from detector.datasets.dataset import Dataset
 from detector.heads.heads import Heads
-from detector.heads.linear_svm import LinearSVMs
+from detector.heads.linear import LinearSVMs
 from detector.images.files import read_image
 from detector.pipeline import Detector
-from detector.stages import build_proposer
 
 STAGES = ("proposals", "convolution", "pooling", "pooling to detections")
 

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.machine import machine
-from detector.backbones.runtimes import AnyBackbone, load_any_backbone
-from detector.commands.console import progress
-from detector.datasets.voc import load_voc
+from detector.backbones.backbone import AnyBackbone, load_any_backbone
+from detector.cli.console import progress
+from detector.datasets.readers.voc import load_voc
 from detector.images.files import read_image
 from detector.images.resizing import resize_short_side
-from detector.runtime.processor import Runtime
+from detector.runtime.openvino import Runtime
 from detector.runtime.threads import thread_count
 
 RUNTIMES: tuple[Runtime, ...] = ("torch", "openvino")

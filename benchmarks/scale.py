@@ -18,15 +18,15 @@ import numpy as np
 
 from benchmarks.machine import machine
 from detector.boxes import iou
-from detector.commands.detect import parser
-from detector.commands.detecting import Detecting, record_of
-from detector.datasets.annotation import Annotation
-from detector.datasets.voc import VOC_CLASSES, load_voc
+from detector.cli.detect import parser
+from detector.datasets.dataset import Annotation
+from detector.datasets.readers.voc import VOC_CLASSES, load_voc
 from detector.images.files import read_image
+from detector.parallel.map_images import Engine, InTurn, Threads, map_images
+from detector.parallel.processes import Processes
 from detector.pipeline import Detector
-from detector.runtime.map_images import Engine, InTurn, Threads, map_images
-from detector.runtime.processes import Processes
-from detector.training.scouting import MiningSettings
+from detector.runs.detect_images import Detecting, record_of
+from detector.training.svm.mining import MiningSettings
 
 IMAGES = (10**4, 10**5, 10**6, 10**7, 10**8)
 NODES = (1, 10, 100, 1000)
@@ -81,7 +81,7 @@ def measure(options: argparse.Namespace) -> int:
         "2 workers": Processes(2),
     }
     if options.ray:
-        from detector.runtime.ray_actors import RayActors
+        from detector.parallel.ray_actors import RayActors
 
         engines["2 Ray actors"] = RayActors(2)
     rates = {name: rate(detecting(), names, engine) for name, engine in engines.items()}

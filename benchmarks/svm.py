@@ -14,15 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.machine import machine
-from detector.commands.console import progress
+from detector.build import build_cache
+from detector.cli.console import progress
 from detector.config.detector import load_config
-from detector.datasets.voc import VOC_CLASSES, load_voc
-from detector.heads.linear_svm import LinearSVMs
-from detector.stages import build_cache
-from detector.training.feature_scaling import scaled
-from detector.training.svm_dual_solver import solve_dual
-from detector.training.svm_problem import SVMProblem, solve_liblinear
-from detector.training.training_set import TrainingSet
+from detector.datasets.readers.voc import VOC_CLASSES, load_voc
+from detector.heads.linear import LinearSVMs
+from detector.training.svm.dual_solver import solve_dual
+from detector.training.svm.problem import SVMProblem, solve_liblinear
+from detector.training.training_set import TrainingSet, scaled
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +42,7 @@ def measure(options: argparse.Namespace) -> int:
     dataset = dataset[: options.images]
     cache = build_cache(config, options.cache)
     images = TrainingSet(dataset, len(VOC_CLASSES), cache, config.svm.max_negative_iou)
-    images = scaled(images, config.svm.mean_norm, config.svm.centre, config.svm.seed)
+    images = scaled(images, config.svm.mean_norm, config.svm.center, config.svm.seed)
     features, targets = draw(images, options.samples)
     print(f"{machine()}\n{len(features)} x {features.shape[1]} samples of {len(dataset)} images of {dataset.name}")
     for loss in options.losses:

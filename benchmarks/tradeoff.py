@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from benchmarks.machine import machine
 from benchmarks.other_work import convolution
 from detector.boxes import Boxes
-from detector.commands.compare import changed
-from detector.commands.console import progress
-from detector.datasets.voc import VOC_CLASSES, load_voc
+from detector.cli.compare import changed
+from detector.cli.console import progress
+from detector.datasets.readers.voc import VOC_CLASSES, load_voc
 from detector.detections import Detections
 from detector.evaluation.voc import by_class, evaluate_voc
 from detector.features.encoder import RegionEncoder
 from detector.images.files import read_image
 from detector.pipeline import Detector
-from detector.runtime.timing import stage, stage_times
+from detector.runtime.progress import stage, stage_times
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from detector.detections import Detections as Detections
     from detector.pipeline import Detector as Detector
-    from detector.runtime.processor import Runtime
+    from detector.runtime.openvino import Runtime
 
 __version__ = "0.1.0"
 
@@ -55,7 +55,7 @@ def load(
 
 
 def train(data: Any, recipe: str | Path = "default", **options: Any) -> Detector:
-    """`detector.training.one_call.train_on`: a detector of the classes of labelled images, in one call."""
+    """`detector.training.one_call.train_on`: a detector of the classes of labeled images, in one call."""
     from detector.training.one_call import train_on
 
     return train_on(data, recipe, **options)

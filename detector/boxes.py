@@ -79,12 +79,12 @@ def flip(boxes: Boxes, width: int) -> Boxes:
 def encode_deltas(boxes: Boxes, targets: Boxes) -> NDArray[np.float32]:
     """Deltas ``(R, 4)`` float32 that move ``boxes`` onto ``targets``, both ``(R, 4)`` of positive width and height.
 
-    A row is (shift of the centre in x and y in units of the box's sides, log ratio of the widths, of the heights):
+    A row is (shift of the center in x and y in units of the box's sides, log ratio of the widths, of the heights):
     the parametrisation of R-CNN, appendix C, which SPP-net takes over.
     """
-    sides, centres = _sides_and_centres(boxes)
-    target_sides, target_centres = _sides_and_centres(targets)
-    deltas = np.concatenate([(target_centres - centres) / sides, np.log(target_sides / sides)], axis=-1)
+    sides, centers = _sides_and_centers(boxes)
+    target_sides, target_centers = _sides_and_centers(targets)
+    deltas = np.concatenate([(target_centers - centers) / sides, np.log(target_sides / sides)], axis=-1)
     return deltas.astype(np.float32)
 
 
@@ -94,13 +94,13 @@ _MAX_LOG_RATIO = float(np.log(16.0))
 
 def decode_deltas(boxes: Boxes, deltas: NDArray[np.float32]) -> Boxes:
     """Move ``(..., 4)`` boxes by ``(..., 4)`` deltas; the inverse of `encode_deltas`. Shapes broadcast."""
-    sides, centres = _sides_and_centres(boxes)
-    moved_centres = centres + deltas[..., :2] * sides
+    sides, centers = _sides_and_centers(boxes)
+    moved_centers = centers + deltas[..., :2] * sides
     moved_sides = sides * np.exp(np.clip(deltas[..., 2:], -_MAX_LOG_RATIO, _MAX_LOG_RATIO))
-    corners = [moved_centres - moved_sides / 2, moved_centres + moved_sides / 2]
+    corners = [moved_centers - moved_sides / 2, moved_centers + moved_sides / 2]
     return np.concatenate(corners, axis=-1).astype(np.float32)
 
 
-def _sides_and_centres(boxes: Boxes) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _sides_and_centers(boxes: Boxes) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     sides = boxes[..., 2:] - boxes[..., :2]
     return sides, boxes[..., :2] + sides * np.float32(0.5)

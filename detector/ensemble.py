@@ -12,18 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes
-from detector.datasets.annotation import Annotation
+from detector.datasets.dataset import Annotation
 from detector.detections import Detections
-from detector.features.feature_cache import FeatureCache
+from detector.features.cache import FeatureCache
 from detector.heads.calibration import Calibration
 from detector.images.files import ImageLike
-from detector.joint_detection import detect_in_image, detect_in_inputs, joint_class_names
-from detector.pipeline import Detector
-from detector.runtime.processor import Runtime
+from detector.pipeline import Detector, detect_in_image, detect_in_inputs, joint_class_names
+from detector.runtime.openvino import Runtime
 
 if TYPE_CHECKING:
-    from detector.explanation.evidence import Evidence
-    from detector.explanation.verdict import Verdict
+    from detector.explanation.attribution import Evidence
+    from detector.explanation.diagnosis import Verdict
 
 _log = logging.getLogger(__name__)
 

@@ -13,34 +13,120 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.boxes import Boxes, clip, decode_deltas, flip
+from detector.boxes import Boxes, as_boxes, clip, decode_deltas, flip
+from detector.build import TUNED, Proposer, proposer_key, stages_of
 from detector.config.detector import Config, DetectionConfig, parse_config
-from detector.datasets.annotation import Annotation
+from detector.datasets.dataset import Annotation
 from detector.detections import Detections
+from detector.features.cache import FeatureCache
 from detector.features.encoder import Encoder, FeatureMaps, Features
-from detector.features.feature_cache import FeatureCache
-from detector.heads.box_regressors import BoxRegressors
 from detector.heads.calibration import Calibration
 from detector.heads.fully_connected import FullyConnected
 from detector.heads.heads import Heads, RegressorInput, Scorer
+from detector.heads.linear import BoxRegressors
+from detector.heads.proposal_filter import ProposalFilter
 from detector.heads.refinement import SAME_OBJECT, Refiner, vote
-from detector.heads.shortlist import Shortlist
-from detector.heads.suppression import select, suppress
-from detector.images.files import ImageLike
-from detector.joint_detection import Inputs, detect_in_image, detect_in_inputs
+from detector.heads.suppression import join, select, suppress
+from detector.images.files import ImageLike, as_image
 from detector.model_file import DEFAULT_MODEL, DETECTOR, ModelContents, read_model, write_model
-from detector.runtime.processor import Runtime
-from detector.runtime.timing import stage
-from detector.stages import TUNED, Proposer, stages_of
+from detector.runtime.openvino import Runtime
+from detector.runtime.progress import stage
 
 if TYPE_CHECKING:
-    from detector.explanation.evidence import Evidence
-    from detector.explanation.verdict import Verdict
+    from detector.explanation.attribution import Evidence
+    from detector.explanation.diagnosis import Verdict
+
+Inputs = tuple[FeatureMaps, Boxes]
+"""What a detector sees of an image: its feature maps and the ``(R, 4)`` boxes that are scored."""
+
+
+class AnyDetector(Protocol):
+    """What detecting together, and explaining, ask of a detector; see `pipeline.Detector`."""
+
+    @property
+    def propose(self) -> Proposer: ...
+    @property
+    def encoder(self) -> Encoder: ...
+    @property
+    def heads(self) -> Heads: ...
+    @property
+    def regressors(self) -> BoxRegressors | None: ...
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+    @property
+    def settings(self) -> DetectionConfig: ...
+    @property
+    def calibration(self) -> Calibration | None: ...
+    @property
+    def uses_mirror_image(self) -> bool: ...
+
+    def decision_function(self, pooled: Features) -> Features: ...
+    def maps(self, image: NDArray[np.uint8], boxes: Boxes) -> FeatureMaps: ...
+    def filter_proposals(self, maps: FeatureMaps, boxes: Boxes) -> Boxes: ...
+    def scored_boxes(self, maps: FeatureMaps, boxes: Boxes, least: float) -> Detections: ...
+    def postprocess(self, candidates: Detections) -> Detections: ...
+    def detecting(self, **settings: Any) -> AnyDetector: ...
+
+
+def joint_class_names(detectors: Sequence[AnyDetector]) -> tuple[str, ...]:
+    """The classes of the first detector, then what others know besides."""
+    return tuple(dict.fromkeys(name for detector in detectors for name in detector.class_names))
+
+
+def detect_in_image(
+    detectors: Sequence[AnyDetector],
+    image: ImageLike,
+    boxes: Boxes | None = None,
+    min_score: float | None = None,
+    max_detections: int | None = None,
+) -> Detections:
+    """`Detector.detect` by several detectors together; those that propose alike share their boxes."""
+    return detect_in_inputs(detectors, inputs_in_image(detectors, image, boxes), min_score, max_detections)
+
+
+def inputs_in_image(detectors: Sequence[AnyDetector], image: ImageLike, boxes: Boxes | None = None) -> list[Inputs]:
+    """What each detector sees of an image; ``boxes`` take the place of their proposals."""
+    image = as_image(image)
+    proposed: dict[Any, Boxes] = {}
+    inputs = []
+    for detector in detectors:
+        key = proposer_key(detector.propose)
+        if key not in proposed:
+            with stage("proposals"):
+                proposed[key] = detector.propose(image) if boxes is None else as_boxes(boxes)
+        maps = detector.maps(image, proposed[key])
+        inputs.append((maps, detector.filter_proposals(maps, proposed[key])))
+    return inputs
+
+
+def detect_in_inputs(
+    detectors: Sequence[AnyDetector],
+    inputs: Sequence[Inputs],
+    min_score: float | None = None,
+    max_detections: int | None = None,
+) -> Detections:
+    """`detect_in_image` for an image of which each detector has its inputs already.
+
+    What all of them find is suppressed together, class by class name, by the settings of the first. One alone tells
+    probabilities, if it has a calibration.
+    """
+    min_score, most = detectors[0].settings.limits(min_score, max_detections)
+    # a setting that keeps fewer detections than are asked for gives way
+    detectors = [
+        each.detecting(max_detections=most) if most > each.settings.max_detections else each for each in detectors
+    ]
+    parts = [
+        detector.scored_boxes(maps, boxes, min(min_score, detector.settings.min_score))
+        for detector, (maps, boxes) in zip(detectors, inputs, strict=True)
+    ]
+    found = detectors[0].postprocess(join(parts)).above(min_score).top(most)
+    calibration = detectors[0].calibration
+    return found if calibration is None or len(detectors) > 1 else calibration(found)
 
 
 @dataclass(frozen=True)
@@ -64,7 +150,7 @@ class Detector:
     layers: FullyConnected | None = None
     regressors_read: RegressorInput = "pooled"
     calibration: Calibration | None = None
-    shortlist: Shortlist | None = None
+    proposal_filter: ProposalFilter | None = None
 
     def __post_init__(self) -> None:
         self.heads.check(self.encoder.n_features, len(self.class_names))
@@ -82,12 +168,12 @@ class Detector:
     ) -> Detector:
         """The detector of these parts, with the recipe's settings of detection."""
         parts = (propose, encoder, heads.scorer, heads.regressors, tuple(class_names), config.detection, config)
-        return cls(*parts, record or {}, heads.layers, heads.regressors_read, heads.calibration, heads.shortlist)
+        return cls(*parts, record or {}, heads.layers, heads.regressors_read, heads.calibration, heads.proposal_filter)
 
     @property
     def heads(self) -> Heads:
         """All that was learned after the pooling."""
-        parts = self.scorer, self.regressors, self.layers, self.regressors_read, self.calibration, self.shortlist
+        parts = self.scorer, self.regressors, self.layers, self.regressors_read, self.calibration, self.proposal_filter
         return Heads(*parts)
 
     def decision_function(self, pooled: Features) -> Features:
@@ -150,22 +236,22 @@ class Detector:
         maps = cache.maps(annotation.image_id, annotation.path)
         if self.uses_mirror_image:
             maps = replace(maps, mirrored=cache.mirrored_maps(annotation.image_id, annotation.path))
-        return maps, self.worth_scoring(maps, cache.proposals(annotation.image_id, annotation.path))
+        return maps, self.filter_proposals(maps, cache.proposals(annotation.image_id, annotation.path))
 
-    def worth_scoring(self, maps: FeatureMaps, boxes: Boxes) -> Boxes:
+    def filter_proposals(self, maps: FeatureMaps, boxes: Boxes) -> Boxes:
         """Those of ``(R, 4)`` boxes, in their order, that `candidates` are made of: as many as the settings allow.
 
-        They are the best of the shortlist or, without one, the first.
+        They are the best of the proposal_filter or, without one, the first.
         """
         most = self.settings.max_boxes
         if most is None or len(boxes) <= most:
             return boxes
-        if self.shortlist is None:
+        if self.proposal_filter is None:
             return boxes[:most]
-        with stage("shortlist"):
-            return boxes[self.shortlist.choose(self.encoder, maps, boxes, most)]
+        with stage("proposal_filter"):
+            return boxes[self.proposal_filter.choose(self.encoder, maps, boxes, most)]
 
-    def candidates(self, maps: FeatureMaps, boxes: Boxes, least: float) -> Detections:
+    def scored_boxes(self, maps: FeatureMaps, boxes: Boxes, least: float) -> Detections:
         """Boxes that score at least ``least`` in some class, moved where there are regressors, not yet suppressed.
 
         In the release's order only those are moved that survive a suppression before.
@@ -178,9 +264,9 @@ class Detector:
                 scores = heads.scorer.decision_function(features)
             else:
                 scores = self.encoder.apply(heads.decision_function, maps, regions)
-        if self.regressors is not None and settings.refinements:
+        if self.regressors is not None and settings.box_refinements:
             with stage("refinement"):
-                refine = Refiner(self.encoder, heads, settings.refinements)
+                refine = Refiner(self.encoder, heads, settings.box_refinements)
                 return refine(maps, boxes, scores, self.class_names, least, features)
         if self.regressors is None:
             labels, rows = (scores >= least).T.nonzero()
@@ -192,12 +278,12 @@ class Detector:
             moved = clip(decode_deltas(found.boxes, heads.move(pooled, found.labels)), *maps.image_size)
             return replace(found, boxes=moved).inside()
 
-    def chosen(self, candidates: Detections) -> Detections:
+    def postprocess(self, candidates: Detections) -> Detections:
         """What is left of `candidates` after suppression and, where the settings ask for refinements, voting."""
         settings = self.settings
         with stage("suppression"):
             survivors = suppress(candidates, settings.nms_iou).top(settings.max_detections)
-            if self.regressors is None or not settings.refinements:
+            if self.regressors is None or not settings.box_refinements:
                 return survivors
             return suppress(vote(survivors, candidates, settings.vote_iou, settings.min_score), SAME_OBJECT)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from detector.classification.model import Classifier
 from detector.classification.training import train_classifier
 from detector.config.classifier import load_classifier_config
-from detector.datasets.labelled import labelled_objects
-from detector.datasets.voc import load_voc
+from detector.datasets.image_classes import labeled_objects
+from detector.datasets.readers.voc import load_voc
 from detector.images.files import read_image
 
 DEMO = Path(__file__).parents[1] / "data" / "demo"
@@ -18,7 +18,7 @@ DEMO = Path(__file__).parents[1] / "data" / "demo"
 
 def main(model: str) -> None:
     dataset = load_voc(DEMO, "train", class_names=None)
-    samples = labelled_objects(dataset)  # each object, cut out of its image; difficult ones are left out
+    samples = labeled_objects(dataset)  # each object, cut out of its image; difficult ones are left out
     train_classifier(load_classifier_config("classifier"), samples).save(model)
 
     classifier = Classifier.load(model)

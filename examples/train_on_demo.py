@@ -6,10 +6,10 @@ python examples/train_on_demo.py demo.safetensors cache
 import sys
 from pathlib import Path
 
+from detector.build import build_cache
 from detector.config.detector import load_config
-from detector.datasets.voc import load_voc
+from detector.datasets.readers.voc import load_voc
 from detector.evaluation.voc import by_class, evaluate_voc
-from detector.stages import build_cache
 from detector.training.train import train
 
 DEMO = Path(__file__).parents[1] / "data" / "demo"

@@ -12,7 +12,7 @@ from hypothesis import settings
 from numpy.typing import NDArray
 from skimage.data import chelsea
 
-from detector.datasets.annotation import Dataset
+from detector.datasets.dataset import Dataset
 from detector.datasets.synthetic import write_synthetic_voc
 
 if TYPE_CHECKING:  # fixtures import the detector themselves, so that not every test waits for torch and numba
@@ -70,8 +70,8 @@ def config() -> Config:
 
 @pytest.fixture(scope="session")
 def images(train_set: Dataset, config: Config, tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
-    from detector.features.cache_filling import fill_cache
-    from detector.stages import build_cache
+    from detector.build import build_cache
+    from detector.features.cache import fill_cache
     from detector.training.training_set import TrainingSet
 
     cache = build_cache(config, tmp_path_factory.mktemp("cache"))

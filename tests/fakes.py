@@ -10,14 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from detector.backbones.geometry import Geometry
+from detector.backbones.tracing import Geometry
 from detector.boxes import Boxes, as_boxes
 from detector.config.classifier import ClassifierConfig, parse_classifier_config
-from detector.datasets.annotation import Dataset
-from detector.datasets.labelled import LabelledImages
+from detector.datasets.dataset import Dataset
+from detector.datasets.image_classes import LabeledImages
 from detector.features.encoder import RegionEncoder
-from detector.heads.box_regressors import BoxRegressors
-from detector.heads.linear_svm import LinearSVMs
+from detector.heads.linear import BoxRegressors, LinearSVMs
 from detector.images.files import write_image
 from detector.pipeline import Detector
 from detector.runtime.progress import Progress
@@ -25,7 +24,7 @@ from detector.runtime.progress import Progress
 CONFIG: dict[str, dict[str, Any]] = {
     "features": {"short_sides": [320], "levels": [3, 1]},
     "proposals": {"max_boxes": 300, "min_side": 16},
-    "svm": {"loss": "squared_hinge", "C": 0.01, "centre": True},
+    "svm": {"loss": "squared_hinge", "C": 0.01, "center": True},
     "calibration": {"enabled": False},
 }
 
@@ -54,7 +53,7 @@ class FakeNetwork:
 
 
 class MeanOfCells(FakeNetwork):
-    """A fake network: the mean of every 16 x 16 block of each colour."""
+    """A fake network: the mean of every 16 x 16 block of each color."""
 
     name, stage, precision, digest = "fake", None, "float32", "00"  # which a cache reads
     channels = 3
@@ -71,7 +70,7 @@ class MeanOfCells(FakeNetwork):
         return torch.nn.functional.avg_pool2d(pixels, 16)
 
 
-def coloured() -> NDArray[np.uint8]:
+def colored() -> NDArray[np.uint8]:
     """160 x 160: a red square at the top left, a green one at the top right, black elsewhere."""
     image = np.zeros((160, 160, 3), np.uint8)
     image[:64, :64, 0] = 250
@@ -80,7 +79,7 @@ def coloured() -> NDArray[np.uint8]:
 
 
 def fake_detector(move: float | None = None, propose: Callable[[Any], Boxes] = lambda image: PROPOSALS) -> Detector:
-    """Scores are the brightness of a colour less 100; regressors shift a box by a part of its width."""
+    """Scores are the brightness of a color less 100; regressors shift a box by a part of its width."""
     backbone: Any = MeanOfCells()
     weights = np.array([[1, 0], [0, 1], [0, 0]], np.float32)
     regressors = None
@@ -120,7 +119,7 @@ def tiny(**changes: dict[str, Any]) -> ClassifierConfig:
     return parse_classifier_config({name: section | changes.get(name, {}) for name, section in TINY.items()}, "test")
 
 
-def write_stripes(folder: Path, count: int, exclusive: bool = True) -> LabelledImages:
+def write_stripes(folder: Path, count: int, exclusive: bool = True) -> LabeledImages:
     """Noise of several sizes with stripes across, down, or (where they do not exclude each other) both or neither."""
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
@@ -134,7 +133,7 @@ def write_stripes(folder: Path, count: int, exclusive: bool = True) -> LabelledI
         paths.append(folder / f"{number}.png")
         write_image(paths[-1], image.astype(np.uint8))
         rows.append(2 * classes - 1)
-    return LabelledImages(tuple(paths), np.array(rows, np.int8), ("across", "down"), exclusive, "stripes")
+    return LabeledImages(tuple(paths), np.array(rows, np.int8), ("across", "down"), exclusive, "stripes")
 
 
 def coco_of(dataset: Dataset, extra_category: str | None = None) -> dict[str, object]:

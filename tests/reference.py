@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.datasets.annotation import Annotation
+from detector.datasets.dataset import Annotation
 from detector.detections import Detections
 
 
@@ -62,7 +62,7 @@ def covered_cells(
     if inside:
         first, last = inside[0], inside[-1]
     else:
-        # the last centre not right of the box and the first one not left of it
+        # the last center not right of the box and the first one not left of it
         after = min(k for k in reach if offset + k * stride >= end + margin)
         before = max(k for k in reach if offset + k * stride <= start - margin)
         first = last = floor(Fraction((before + 1) + (after - 1), 2))

@@ -5,17 +5,17 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from detector.commands.caching import CacheBuilding
-from detector.commands.evaluating import Evaluating, detect_all
+from detector.build import build_cache
+from detector.cli.engines import CacheBuilding
 from detector.config.detector import Config
-from detector.datasets.annotation import Dataset
+from detector.datasets.dataset import Dataset
 from detector.ensemble import Ensemble
-from detector.features.cache_filling import Where
+from detector.features.cache import Where
+from detector.parallel.map_images import Engine, Threads
 from detector.pipeline import Detector
-from detector.runtime.map_images import Engine, Threads
-from detector.stages import build_cache
+from detector.runs.evaluate_images import Evaluating, detect_all
 from detector.training.train import train
-from tests.commands.many_images import contents
+from tests.cli.many_images import contents
 
 
 def check_same_bytes(engine: Engine, config: Config, train_set: Dataset, test_set: Dataset, folder: Path) -> None:

@@ -19,12 +19,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 IMPORTED = [
     "tests.scripts",
-    "detector.stages",
+    "detector.build",
     "detector.classification.training",
     "detector.images.drawing",
     "detector.ensemble",
     "detector.training.train",
-    "detector.training.network_tuning",
+    "detector.training.end_to_end.network_tuning",
     "torch._dynamo",
 ]
 

@@ -61,7 +61,7 @@ def test_clipping_moves_corners_inside() -> None:
 
 def test_deltas_by_hand() -> None:
     deltas = encode_deltas(as_boxes([[0, 0, 10, 20]]), as_boxes([[5, 10, 25, 20]]))
-    # centre (5, 10) -> (15, 15); sides (10, 20) -> (20, 10)
+    # center (5, 10) -> (15, 15); sides (10, 20) -> (20, 10)
     np.testing.assert_allclose(deltas, [[1.0, 0.25, np.log(2), np.log(0.5)]], rtol=1e-6)
 
 

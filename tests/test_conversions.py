@@ -14,7 +14,7 @@ from PIL import Image
 from detector.detections import Detections
 from detector.images.files import as_image, write_image
 from detector.runtime.optional import MissingPackageError
-from tests.fakes import coloured, fake_detector
+from tests.fakes import colored, fake_detector
 
 NAMES = ("cat", "<dog>")
 
@@ -126,10 +126,10 @@ def test_notebooks_show_a_table_and_an_image(found: Detections) -> None:
 
 
 def test_images_of_all_kinds_are_detected_in(tmp_path: Path) -> None:
-    write_image(tmp_path / "a.png", coloured())
+    write_image(tmp_path / "a.png", colored())
     detector = fake_detector()
-    expected = detector.detect(coloured()).to_records()
-    opened = Image.fromarray(coloured())
+    expected = detector.detect(colored()).to_records()
+    opened = Image.fromarray(colored())
     for image in (tmp_path / "a.png", str(tmp_path / "a.png"), opened, opened.convert("RGBA")):
         assert detector.detect(image).to_records() == expected
     with pytest.raises(ValueError, match=r"image must be \(H, W, 3\) uint8 RGB, but got list"):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from detector.backbones.backbone import load_backbone
+from detector.backbones.torch_backbone import load_backbone
 from detector.pipeline import Detector
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: the GPU is not tested")

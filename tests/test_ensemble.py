@@ -12,29 +12,29 @@ import pytest
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, as_boxes
+from detector.build import build_encoder
 from detector.config.detector import parse_config
-from detector.datasets.annotation import Dataset
+from detector.datasets.dataset import Dataset
 from detector.ensemble import Ensemble, load_ensemble
 from detector.heads.fully_connected import Softmax
 from detector.heads.heads import Heads
-from detector.heads.linear_svm import LinearSVMs
+from detector.heads.linear import LinearSVMs
 from detector.images.files import write_image
 from detector.pipeline import Detector
-from detector.stages import build_encoder
-from tests.fakes import NAMES, PROPOSALS, coloured, fake_detector
+from tests.fakes import NAMES, PROPOSALS, colored, fake_detector
 from tests.scripts import script
 
 
-def seeing(colour: int, names: tuple[str, ...], gain: float = 1.0) -> Detector:
-    """A detector of one class: brightness of a colour, times gain, less 100."""
+def seeing(color: int, names: tuple[str, ...], gain: float = 1.0) -> Detector:
+    """A detector of one class: brightness of a color, times gain, less 100."""
     weights = np.zeros((3, 1), np.float32)
-    weights[colour] = gain
+    weights[color] = gain
     return replace(fake_detector(), scorer=LinearSVMs(weights, np.full(1, -100, np.float32)), class_names=names)
 
 
 def test_one_detector_is_what_it_is_alone() -> None:
     for detector in (fake_detector(), fake_detector(move=0.1)):
-        alone, together = detector.detect(coloured()), Ensemble([detector]).detect(coloured())
+        alone, together = detector.detect(colored()), Ensemble([detector]).detect(colored())
         np.testing.assert_array_equal(together.boxes, alone.boxes)
         np.testing.assert_array_equal(together.scores, alone.scores)
         np.testing.assert_array_equal(together.labels, alone.labels)
@@ -44,19 +44,19 @@ def test_the_better_score_suppresses_what_the_other_found() -> None:
     shifted = as_boxes([[6, 0, 70, 64]])
     second = replace(seeing(0, ("red",), gain=0.9), propose=lambda image: shifted)
     second = replace(second, config=parse_config({"proposals": {"seed": 1}}, "test"))  # other boxes than the first
-    found = Ensemble([fake_detector(), second]).detect(coloured())
+    found = Ensemble([fake_detector(), second]).detect(colored())
     assert found.class_names == NAMES
     assert found.boxes.tolist() == [[0, 0, 64, 64], [96, 0, 160, 64]]
     # the other way round, the second one's box of the red square is the better one
     second = replace(second, scorer=LinearSVMs(np.array([[2], [0], [0]], np.float32), np.full(1, -100, np.float32)))
-    found = Ensemble([fake_detector(), second]).detect(coloured())
+    found = Ensemble([fake_detector(), second]).detect(colored())
     assert found.boxes.tolist() == [[6, 0, 70, 64], [96, 0, 160, 64]]
 
 
 def test_classes_are_matched_by_name() -> None:
     ensemble = Ensemble([seeing(1, ("green",)), seeing(0, ("red",))])
     assert ensemble.class_names == ("green", "red")
-    found = ensemble.detect(coloured())
+    found = ensemble.detect(colored())
     assert {found.class_names[label]: box[0] for label, box in zip(found.labels, found.boxes, strict=True)} == {
         "red": 0,
         "green": 96,
@@ -71,9 +71,9 @@ def test_detectors_of_one_recipe_share_their_proposals() -> None:
         return PROPOSALS
 
     detectors = [replace(seeing(k, (NAMES[k],)), propose=propose) for k in (0, 1)]
-    Ensemble(detectors).detect(coloured())
+    Ensemble(detectors).detect(colored())
     assert len(calls) == 1
-    Ensemble(detectors).detect(coloured(), boxes=PROPOSALS)
+    Ensemble(detectors).detect(colored(), boxes=PROPOSALS)
     assert len(calls) == 1
 
 
@@ -85,15 +85,15 @@ def test_detectors_that_propose_otherwise_keep_their_own_boxes() -> None:
 
     corners = ([0, 0, 64, 64], [96, 0, 160, 64])
     detectors = [replace(seeing(k, (NAMES[k],)), propose=partial(propose, corners=corners[k])) for k in (0, 1)]
-    found = Ensemble(detectors).detect(coloured())
+    found = Ensemble(detectors).detect(colored())
     assert found.boxes.tolist() == [[0, 0, 64, 64], [96, 0, 160, 64]]
 
 
 def test_limits_are_those_that_are_asked_for() -> None:
     ensemble = Ensemble([seeing(1, ("green",)), seeing(0, ("red",))])
-    assert [ensemble.class_names[label] for label in ensemble.detect(coloured(), min_score=120).labels] == ["red"]
-    assert len(ensemble.detect(coloured(), max_detections=1)) == 1
-    assert len(ensemble.detect(coloured(), boxes=np.zeros((0, 4), np.float32))) == 0
+    assert [ensemble.class_names[label] for label in ensemble.detect(colored(), min_score=120).labels] == ["red"]
+    assert len(ensemble.detect(colored(), max_detections=1)) == 1
+    assert len(ensemble.detect(colored(), boxes=np.zeros((0, 4), np.float32))) == 0
 
 
 def test_scores_of_two_kinds_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:

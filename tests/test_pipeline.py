@@ -12,32 +12,31 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from detector.boxes import as_boxes
+from detector.build import build_encoder, build_proposer
 from detector.config.detector import Config, parse_config
-from detector.heads.box_regressors import BoxRegressors
 from detector.heads.heads import Heads
-from detector.heads.linear_svm import LinearSVMs
+from detector.heads.linear import BoxRegressors, LinearSVMs
 from detector.pipeline import Detector
 from detector.runtime.files import read_arrays, write_arrays
-from detector.stages import build_encoder, build_proposer
-from tests.fakes import NAMES, PROPOSALS, coloured, fake_detector
+from tests.fakes import NAMES, PROPOSALS, colored, fake_detector
 
 
 def test_objects_are_found_scored_and_suppressed() -> None:
-    found = fake_detector().detect(coloured())
+    found = fake_detector().detect(colored())
     assert [NAMES[label] for label in found.labels] == ["red", "green"]
     np.testing.assert_allclose(found.scores, [150, 100])
     assert found.boxes.tolist() == [[0, 0, 64, 64], [96, 0, 160, 64]]
 
 
 def test_regressors_move_clip_and_suppress_again() -> None:
-    found = fake_detector(move=-0.25).detect(coloured())
+    found = fake_detector(move=-0.25).detect(colored())
     # a quarter of 64 px to the left, cut at the edge; green does not move
     assert found.boxes.tolist() == [[0, 0, 48, 64], [96, 0, 160, 64]]
 
 
-@pytest.mark.parametrize("refinements", [0, 1])
-def test_boxes_that_are_moved_out_of_the_image_are_dropped(refinements: int) -> None:
-    found = fake_detector(move=-2).detecting(refinements=refinements, min_score=0.0).detect(coloured())
+@pytest.mark.parametrize("box_refinements", [0, 1])
+def test_boxes_that_are_moved_out_of_the_image_are_dropped(box_refinements: int) -> None:
+    found = fake_detector(move=-2).detecting(box_refinements=box_refinements, min_score=0.0).detect(colored())
     assert [NAMES[label] for label in found.labels] == ["green"]
 
 
@@ -46,7 +45,7 @@ def test_settings_of_detection_are_checked() -> None:
     assert detector.detecting(min_score=120).config.detection.min_score == 120
     for settings, message in (
         ({"nms": 0.5}, "unknown key 'detection.nms'"),
-        ({"mirrored": True}, "mirrored: true needs refinements"),
+        ({"mirrored": True}, "mirrored: true needs box_refinements"),
         ({"max_detections": 0}, "detection.max_detections: "),
     ):
         with pytest.raises(ValueError, match=message):
@@ -54,36 +53,36 @@ def test_settings_of_detection_are_checked() -> None:
 
 
 def test_the_mirror_image_is_computed_only_where_boxes_are_moved() -> None:
-    settings = {"mirrored": True, "refinements": 1}
+    settings = {"mirrored": True, "box_refinements": 1}
     for detector, mirrored in ((fake_detector(move=0.1), True), (fake_detector(), False)):
-        maps = detector.detecting(**settings).maps(coloured(), PROPOSALS)
+        maps = detector.detecting(**settings).maps(colored(), PROPOSALS)
         assert (maps.mirrored is not None) == mirrored
 
 
 def test_thresholds_and_limits_can_be_given() -> None:
     detector = fake_detector()
-    assert len(detector.detect(coloured(), min_score=120)) == 1
-    assert len(detector.detect(coloured(), max_detections=1)) == 1
-    assert len(detector.detect(coloured(), min_score=1000)) == 0
+    assert len(detector.detect(colored(), min_score=120)) == 1
+    assert len(detector.detect(colored(), max_detections=1)) == 1
+    assert len(detector.detect(colored(), min_score=1000)) == 0
 
 
 @pytest.mark.parametrize("move", [None, 0.1])
-@pytest.mark.parametrize("refinements", [0, 1])
-def test_more_detections_than_the_recipe_keeps_can_be_asked_for(move: float | None, refinements: int) -> None:
-    config = parse_config({"detection": {"max_detections": 1, "refinements": refinements}}, "test")
+@pytest.mark.parametrize("box_refinements", [0, 1])
+def test_more_detections_than_the_recipe_keeps_can_be_asked_for(move: float | None, box_refinements: int) -> None:
+    config = parse_config({"detection": {"max_detections": 1, "box_refinements": box_refinements}}, "test")
     detector = replace(fake_detector(move), settings=config.detection)
-    assert len(detector.detect(coloured())) == 1
-    assert len(detector.detect(coloured(), max_detections=200)) == 2
+    assert len(detector.detect(colored())) == 1
+    assert len(detector.detect(colored(), max_detections=200)) == 2
 
 
 def test_boxes_can_be_given() -> None:
-    found = fake_detector().detect(coloured(), boxes=as_boxes([[100, 4, 150, 60]]))
+    found = fake_detector().detect(colored(), boxes=as_boxes([[100, 4, 150, 60]]))
     assert found.boxes.tolist() == [[100, 4, 150, 60]]
-    assert len(fake_detector().detect(coloured(), boxes=as_boxes([]))) == 0
+    assert len(fake_detector().detect(colored(), boxes=as_boxes([]))) == 0
 
 
 def test_no_proposals_no_detections() -> None:
-    found = fake_detector(propose=lambda image: as_boxes([])).detect(coloured())
+    found = fake_detector(propose=lambda image: as_boxes([])).detect(colored())
     assert len(found) == 0
     assert found.class_names == NAMES
 

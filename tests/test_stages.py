@@ -16,13 +16,12 @@ from skimage.data import chelsea
 
 from detector.backbones.loading import load_network
 from detector.boxes import Boxes, as_boxes
+from detector.build import build_encoder, build_proposer, proposer_key
 from detector.config.detector import FeatureConfig, ProposalConfig
 from detector.features.encoder import FeatureMaps, RegionEncoder
 from detector.features.mapping import boxes_to_cells
-from detector.proposals.reduction import propose_reduced
-from detector.proposals.selective_search import selective_search
+from detector.proposals.selective_search import propose_reduced, selective_search
 from detector.proposals.sources import selectivesearch_package
-from detector.stages import build_encoder, build_proposer, proposer_key
 
 PHOTOGRAPH: NDArray[np.uint8] = cv2.resize(chelsea(), (112, 75), interpolation=cv2.INTER_AREA)
 

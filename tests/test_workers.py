@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from detector.config.detector import Config
-from detector.datasets.annotation import Dataset
-from detector.runtime.processes import Processes
+from detector.datasets.dataset import Dataset
+from detector.parallel.processes import Processes
 from tests.same_bytes import check_same_bytes
 
 

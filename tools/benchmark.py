@@ -16,15 +16,15 @@ from benchmarks import (
     label_less,
     own_images,
     pooling,
+    proposal_filter,
     proposals,
     rcnn,
     runtimes,
     scale,
-    shortlist,
     svm,
     tradeoff,
 )
-from detector.commands.console import Parser, run
+from detector.cli.console import Parser, run
 
 
 def main() -> int:
@@ -43,7 +43,7 @@ def main() -> int:
         "rcnn": rcnn,
         "runtimes": runtimes,
         "scale": scale,
-        "shortlist": shortlist,
+        "proposal_filter": proposal_filter,
         "svm": svm,
         "tradeoff": tradeoff,
     }

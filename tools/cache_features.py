@@ -5,7 +5,7 @@ python tools/cache_features.py --cache DIR --cache-info
 python tools/cache_features.py --clean [--older-than DAYS] [--cache DIR]
 """
 
-from detector.commands.cache import main
+from detector.cli.cache import main
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
-"""Give a trained model probabilities and thresholds: see detector/commands/calibrate.py."""
+"""Give a trained model probabilities and thresholds: see detector/cli/calibrate.py."""
 
-from detector.commands.calibrate import main
+from detector.cli.calibrate import main
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
 """Tell what photographs show: python tools/classify.py IMAGE... --model MODEL"""
 
-from detector.commands.classify import main
+from detector.cli.classify import main
 
 if __name__ == "__main__":
     main()

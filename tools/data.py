@@ -1,6 +1,6 @@
-"""Look at, check and convert data sets of labelling tools: python tools/data.py check|convert|show PATH"""
+"""Look at, check and convert data sets of labeling tools: python tools/data.py check|convert|show PATH"""
 
-from detector.commands.data import main
+from detector.cli.data import main
 
 if __name__ == "__main__":
     main()

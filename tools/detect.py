@@ -1,6 +1,6 @@
 """Name and box the objects of photographs: python tools/detect.py IMAGE..."""
 
-from detector.commands.detect import main
+from detector.cli.detect import main
 
 if __name__ == "__main__":
     main()

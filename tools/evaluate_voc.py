@@ -3,7 +3,7 @@
 python tools/evaluate_voc.py (--voc ROOT --split val | --coco JSON) [--model M | --detections DIR]
 """
 
-from detector.commands.evaluate import main
+from detector.cli.evaluate import main
 
 if __name__ == "__main__":
     main()

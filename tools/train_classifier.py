@@ -4,7 +4,7 @@ python tools/train_classifier.py CONFIG --images ROOT --cache DIR --output MODEL
 python tools/train_classifier.py CONFIG --voc ROOT --split train [--objects] --cache DIR --output MODEL
 """
 
-from detector.commands.train_classifier import main
+from detector.cli.train_classifier import main
 
 if __name__ == "__main__":
     main()

@@ -6,7 +6,7 @@ python tools/train_svm.py --add-class NAME (--data PATH | --voc ROOT --split tra
 python tools/train_svm.py --remove-class NAME --output MODEL
 """
 
-from detector.commands.train import main
+from detector.cli.train import main
 
 if __name__ == "__main__":
     main()

@@ -4,7 +4,7 @@ python tools/tune_network.py CONFIG --from LAYER (--voc ROOT --split train | --c
 python tools/train_svm.py CONFIG --tuned LAYERS ...
 """
 
-from detector.commands.tune_network import main
+from detector.cli.tune_network import main
 
 if __name__ == "__main__":
     main()

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from detector.backbones.lite0 import NORM_EPSILON, STEM, Plan, Step, plan_of_stages
+from detector.backbones.efficientnet_lite import NORM_EPSILON, STEM, Plan, Step, plan_of_stages
 
 _MOST_WIDTH = 16
 _VGG16 = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512)
@@ -104,7 +104,7 @@ def vgg16() -> nn.Sequential:
 
 
 class WithinChannelNorm(nn.Module):
-    """Local response normalisation over 3 x 3 positions of one channel: x (1 + alpha mean(x^2))^-beta.
+    """Local response normalization over 3 x 3 positions of one channel: x (1 + alpha mean(x^2))^-beta.
 
     Caffe's WITHIN_CHANNEL mode: the mean divides by 9 at the border too. torch's LocalResponseNorm is another
     operation, across channels.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.backbones.lite0 import (
+from detector.backbones.efficientnet_lite import (
     MEAN,
     NORM_EPSILON,
     NORM_TENSORS,
@@ -21,10 +21,10 @@ from detector.backbones.lite0 import (
     published_weights,
     tensor_shapes,
 )
-from detector.backbones.tensors import Arrays, check_tensors, check_tuned, origin, tensors_digest, without_head
+from detector.backbones.weights import Arrays, check_tensors, check_tuned, origin, tensors_digest, without_head
 from detector.images.resizing import check_image
 from detector.runtime.files import reading
-from detector.runtime.openvino_graph import CompiledGraph
+from detector.runtime.openvino import CompiledGraph
 from detector.runtime.optional import optional
 
 NETWORK = "efficientnet_lite0"
@@ -113,7 +113,7 @@ def _graph(plans: Sequence[Plan], tensors: Arrays) -> Any:
 
 
 def _step(op: Any, maps: Any, plan: Plan, step: Step, tensors: Arrays) -> Any:
-    """One convolution and what follows it; the batch normalisation is multiplied into it."""
+    """One convolution and what follows it; the batch normalization is multiplied into it."""
     weights = tensors[plan.layer(f"{step.convolution}.weight")]
     biases = None
     if step.norm is not None:

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from detector.backbones.geometry import PROBE_SIZE
 from detector.backbones.loading import Network, load_network
+from detector.backbones.tracing import PROBE_SIZE
 from detector.backbones.truncation import StageReached
 
 

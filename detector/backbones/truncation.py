@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from detector.backbones.geometry import Geometry, network_geometry
 from detector.backbones.networks import Block
-from detector.backbones.tensors import check_tensors, tensors_digest
+from detector.backbones.tracing import Geometry, network_geometry
+from detector.backbones.weights import check_tensors, tensors_digest
 
 State = Mapping[str, torch.Tensor]
 
@@ -62,7 +62,7 @@ class Truncated(nn.Module):
         return geometry, channels[0]
 
     def fold_batch_norms(self) -> None:
-        """Multiply batch normalisations into the convolutions before them, in plain sequences of layers."""
+        """Multiply batch normalizations into the convolutions before them, in plain sequences of layers."""
         for block in self.network.modules():
             if not isinstance(block, Block):
                 continue

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from detector.backbones.backbone import Backbone, usable_precision
+from detector.backbones.torch_backbone import Backbone, usable_precision
 from detector.classification.network import Head, build_convolutions, build_head
 from detector.classification.views import Image, Views, flipped, multi_sides, nine_crops, resize_squeezed, view_images
 from detector.config.classifier import ClassifierConfig, parse_classifier_config
@@ -52,7 +52,7 @@ class Classifier:
         """Probabilities ``(N, K)`` float32 of ``(H, W, 3)`` uint8 RGB images of any sizes.
 
         views: "whole", the image without distortion; "one", its central crop; "ten", crops at the corners and the
-            centre, and their mirror images; "multi", the crops at six scales of the paper's section 3.1.4, 96 of an
+            center, and their mirror images; "multi", the crops at six scales of the paper's section 3.1.4, 96 of an
             image that is not square. None: "whole", or "one" where there is no pyramid.
         short_side: pixels of the shorter side of the whole, or before crops are taken; None: the recipe's.
         Probabilities of views are averaged. Images and crops of one size go through the network together.

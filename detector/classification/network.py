@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from detector.backbones.backbone import Backbone, usable_precision
-from detector.backbones.loading import Network, load_network
-from detector.backbones.preprocessing import Preprocessing
+from detector.backbones.loading import Network, Preprocessing, load_network
+from detector.backbones.torch_backbone import Backbone, usable_precision
 from detector.backbones.truncation import State
 from detector.config.classifier import ClassifierConfig, NetworkConfig
 from detector.features.pyramid_layer import SpatialPyramidPooling

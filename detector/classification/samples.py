@@ -17,15 +17,14 @@ from detector.config.classifier import ImageConfig
 from detector.images.files import read_image
 from detector.images.resizing import check_image
 from detector.runtime.array_cache import cached_arrays
-from detector.runtime.files import Arrays, file_state
-from detector.runtime.hashing import digest, fingerprint
+from detector.runtime.files import Arrays, digest, file_state, fingerprint
 from detector.runtime.progress import Progress, without_progress
 
 _log = logging.getLogger(__name__)
 
 
 class Samples(Protocol):
-    """Images or parts of images with their classes, such as `detector.datasets.labelled.LabelledImages`.
+    """Images or parts of images with their classes, such as `detector.datasets.image_classes.LabeledImages`.
 
     ``targets`` ``(N, K)`` int8 are 1, -1, or 0 where a class is ignored; ``exclusive``: a sample has exactly
     one class; ``boxes`` ``(N, 4)`` float32 are the parts, or None.

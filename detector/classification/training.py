@@ -1,4 +1,4 @@
-"""From labelled images to a classifier: stochastic gradient descent at one size or several (paper, section 3.1)."""
+"""From labeled images to a classifier: stochastic gradient descent at one size or several (paper, section 3.1)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from detector.backbones.backbone import Backbone
+from detector.backbones.torch_backbone import Backbone
 from detector.backbones.truncation import network_digest
 from detector.classification.model import Classifier
 from detector.classification.network import TrainableClassifier
@@ -29,7 +29,7 @@ from detector.classification.samples import (
     training_image,
 )
 from detector.config.classifier import ClassifierConfig, TrainingConfig
-from detector.runtime.hashing import fingerprint
+from detector.runtime.files import fingerprint
 from detector.runtime.progress import Progress, without_progress
 from detector.training.checkpoints import Checkpoint, to_arrays
 from detector.training.gradient_descent import Batch, GradientDescent, Schedule
@@ -50,7 +50,7 @@ def train_classifier(
     device: str = "cpu",
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Classifier:
-    """Train a classifier on labelled images.
+    """Train a classifier on labeled images.
 
     Resized images and, every ``checkpoint_seconds``, the state of the training are kept under ``directory``, where
     there is one. Killed and called again, it goes on from its last state to the same bits, on the same processor and
@@ -66,7 +66,7 @@ def train_classifier(
     epochs = _Epochs(config, ResizedImages(samples, config.pictures.short_side, directory), progress)
     schedule = training_schedule(config.training)
     descent = GradientDescent(
-        network, _optimiser(config.training, network), epochs, schedule, epochs.loss, checkpoint, device=device
+        network, _optimizer(config.training, network), epochs, schedule, epochs.loss, checkpoint, device=device
     )
     network.load_state_dict(descent.run())
     learned = to_arrays(network.state_dict())
@@ -89,7 +89,7 @@ def training_schedule(config: TrainingConfig) -> Schedule:
     return Schedule(config.epochs, config.learning_rate, config.drops, config.seed)
 
 
-def _optimiser(config: TrainingConfig, network: TrainableClassifier) -> torch.optim.SGD:
+def _optimizer(config: TrainingConfig, network: TrainableClassifier) -> torch.optim.SGD:
     groups = [{"params": list(network.parameters()), "factor": 1.0}]
     return torch.optim.SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay)
 
@@ -148,7 +148,7 @@ class _Epochs:
 def split_batches(order: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
     """Batches of ``size`` indices and a last one of what is left, which is a single one only if there are no others.
 
-    Batch normalisation has no statistics of a single value.
+    Batch normalization has no statistics of a single value.
     """
     starts = range(size, len(order) - (size > 1), size)
     return np.split(order, starts)

@@ -35,13 +35,13 @@ def resize_squeezed(image: Image, short_side: int) -> Image:
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def corners_and_centre(height: int, width: int, side: int) -> Boxes:
-    """Crops ``(5, 4)`` of an image, the centre last. Raises ValueError for a side above the image's."""
+def corners_and_center(height: int, width: int, side: int) -> Boxes:
+    """Crops ``(5, 4)`` of an image, the center last. Raises ValueError for a side above the image's."""
     return _crops([(0, 0), (0, 2), (2, 0), (2, 2), (1, 1)], height, width, side)
 
 
 def nine_crops(height: int, width: int, side: int) -> Boxes:
-    """Crops ``(R, 4)`` at the corners, the middles of the edges and the centre of an image, each once.
+    """Crops ``(R, 4)`` at the corners, the middles of the edges and the center of an image, each once.
 
     R is 9, or 3 where the side is one of the image's. Raises ValueError for a side above the image's.
     """
@@ -83,9 +83,9 @@ def view_images(image: Image, views: Views, short_side: int, crop: int) -> list[
     if views == "whole":
         return [resized]
     if views == "one":
-        return [cut(resized, corners_and_centre(height, width, crop)[-1])]
+        return [cut(resized, corners_and_center(height, width, crop)[-1])]
     if views == "ten":
-        crops = [cut(resized, box) for box in corners_and_centre(height, width, crop)]
+        crops = [cut(resized, box) for box in corners_and_center(height, width, crop)]
         return [*crops, *map(flipped, crops)]
     raise ValueError(f"views must be one, ten or whole, but are {views!r}")
 

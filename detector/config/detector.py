@@ -2,15 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from detector.config.features import FeatureConfig, ProposalConfig
-from detector.config.recipes import Count, Fraction, Pixels, Positive, Section, Seed, parse_recipe, read_recipe
-from detector.runtime.hashing import digest
-from detector.runtime.processor import Runtime
+from detector.config.recipes import Count, Fraction, Level, Pixels, Positive, Section, Seed, parse_recipe, read_recipe
+from detector.features.mapping import PAPER_MARGIN, PAPER_TARGET
+from detector.features.pooling import PAPER_LEVELS
+from detector.runtime.files import digest
+from detector.runtime.openvino import Precision, Runtime
+
+
+class ProposalConfig(Section):
+    """Where boxes come from: selective search (paper, section 4.1), ours or another implementation's."""
+
+    source: Literal["selective_search", "selectivesearch", "opencv"] = "selective_search"
+    mode: Literal["single", "fast", "quality"] = "fast"
+    ranking: Literal["random", "diverse"] = "diverse"
+    max_boxes: Count = 2000
+    min_side: Annotated[int, Field(ge=0)] = 20
+    max_pixels: Count | None = 1_000_000
+    """Larger images are searched on a copy of so many pixels; null: at full size, as in the paper."""
+    seed: Seed = 0
+
+
+class FeatureConfig(Section):
+    """Network, scales, mapping and pyramid (paper, sections 2.3 and 4.1, appendix A)."""
+
+    backbone: str = "efficientnet_lite0"
+    stage: str | None = None
+    weights: str | None = None
+    tuned: str | None = None
+    """A file of tools/tune_network.py: layers that take the place of some of the backbone's."""
+    precision: Precision = "auto"
+    runtime: Runtime = "auto"
+    """What computes the network: torch or OpenVINO; auto takes OpenVINO where it is installed and can."""
+    short_sides: Annotated[tuple[Pixels, ...], Field(min_length=1, strict=False)] = (688,)
+    levels: Annotated[tuple[Level, ...], Field(min_length=1, strict=False)] = PAPER_LEVELS
+    margin: float = PAPER_MARGIN
+    target: Positive = PAPER_TARGET
+    scale_rule: Literal["area", "side"] = "area"
+    power: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    def updated(self, given: Mapping[str, Any]) -> FeatureConfig:
+        """These with other values of some keys; None leaves a key as it is."""
+        return self.model_copy(update={name: value for name, value in given.items() if value is not None})
+
 
 FEW_IMAGES = 100
 """To learn from: so many gain from their mirror images (docs/training.md)."""
@@ -36,7 +75,7 @@ class FineTuningConfig(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.02
     dropout: Fraction = 0.5
     batch_size: Count = 128
-    foreground: Fraction = 0.25
+    foreground_fraction: Fraction = 0.25
     min_iou: Fraction = 0.5
     background_iou: Annotated[tuple[Fraction, Fraction], Field(strict=False)] = (0.1, 0.5)
     flips: bool = False
@@ -57,32 +96,34 @@ class FineTuningConfig(Section):
 Sides = Annotated[tuple[Pixels, Pixels], Field(strict=False)]
 
 
-class JointTrainingConfig(Section):
+class EndToEndConfig(Section):
     """Network, fc6, fc7, classes and moves of boxes learned together (Fast R-CNN with online hard examples)."""
 
     enabled: bool = False
     steps: Count = 3000
     images_per_step: Count = 4
-    first_sides: Sides = (256, 416)
+    min_sizes_start: Sides = (256, 416)
     """Least and largest shorter side of images at the first step, in pixels."""
-    last_sides: Sides = (400, 608)
-    candidates: Count = 192
-    hard: Count = 64
+    min_sizes_end: Sides = (400, 608)
+    rois_per_image: Count = 192
+    hard_examples: Count = 64
     lr: Positive = 8e-4
     network_lr: Positive = 2.5e-4
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    warm_up: Annotated[int, Field(ge=0)] = 150
-    memory: Annotated[float, Field(ge=0, lt=1)] = 0.998
+    warmup_steps: Annotated[int, Field(ge=0)] = 150
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
     """Of the mean of the weights: what is left of it after a step."""
-    colours: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    color_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.15
 
     @model_validator(mode="after")
-    def _check(self) -> JointTrainingConfig:
-        for low, high in (self.first_sides, self.last_sides):
+    def _check(self) -> EndToEndConfig:
+        for low, high in (self.min_sizes_start, self.min_sizes_end):
             if low > high:
-                raise ValueError(f"first_sides and last_sides must ascend, but are {low}, {high}")
-        if self.hard > self.candidates:
-            raise ValueError(f"hard must be at most candidates {self.candidates}, but is {self.hard}")
+                raise ValueError(f"min_sizes_start and min_sizes_end must ascend, but are {low}, {high}")
+        if self.hard_examples > self.rois_per_image:
+            raise ValueError(
+                f"hard_examples must be at most rois_per_image {self.rois_per_image}, but is {self.hard_examples}"
+            )
         return self
 
 
@@ -95,11 +136,11 @@ class SVMConfig(Section):
     positive_weight: Positive = 2.0
     bias_multiplier: Positive = 10.0
     mean_norm: Positive = 20.0
-    centre: bool = False
+    center: bool = False
     max_negative_iou: Fraction = 0.3
     add_above: float = -1.0001
     evict_below: float = -1.2
-    max_per_picture: Count = 100
+    max_negatives_per_image: Count = 100
     max_samples: Count | None = None
     """How many samples are kept for all classes together; null: as many as take 2.5 GB."""
     difficult: bool = True
@@ -117,7 +158,7 @@ class RegressionConfig(Section):
     features: Literal["pooled", "layer"] = "pooled"
     """Pooled features, as in the paper, or those of the fine-tuned layer that the SVMs learn from."""
     min_iou: Fraction = 0.5
-    regularisation: Positive = 4000.0
+    regularization: Positive = 4000.0
     max_samples: Count = 8000
 
     @model_validator(mode="after")
@@ -133,12 +174,12 @@ class CalibrationConfig(Section):
     enabled: bool = True
     held_out: Annotated[float, Field(gt=0, le=0.5)] = 0.2
     """Part of the images that is held out; after fine-tuning in the same training, it is that of fine_tuning."""
-    all_below: Annotated[int, Field(ge=0)] = 500
+    cross_validate_below: Annotated[int, Field(ge=0)] = 500
     """Of fewer images than these, all such parts are held out in turn; of more, one."""
     seed: Seed = 3
 
 
-class ShortlistConfig(Section):
+class ProposalFilterConfig(Section):
     """A first, cheap score of boxes on coarse levels, which tells those worth the rest; not in the paper."""
 
     enabled: bool = False
@@ -147,7 +188,7 @@ class ShortlistConfig(Section):
     """Random ones, to learn from."""
     boxes: Count = 128
     """Of an image, to learn from."""
-    regularisation: Positive = 0.01
+    regularization: Positive = 0.01
     """As a share of the features' mean variance."""
     seed: Seed = 3
 
@@ -157,10 +198,10 @@ class DetectionConfig(Section):
 
     min_score: float = -1.5
     max_boxes: Count | None = None
-    """Of the proposals, those that are scored: the best of the shortlist or, without one, the first. null: all."""
+    """Of the proposals, those that are scored: the best of the proposal_filter or, without one, the first. null: all."""
     nms_iou: Fraction = 0.3
     max_detections: Count = 100
-    refinements: Annotated[int, Field(ge=0, le=100)] = 0
+    box_refinements: Annotated[int, Field(ge=0, le=100)] = 0
     """Rounds of `refinement.Refiner`; 0 is the release's order: suppress, move once, suppress again."""
     mirrored: bool = False
     """Refine boxes in the mirror image, too, and take means."""
@@ -169,8 +210,8 @@ class DetectionConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> DetectionConfig:
-        if self.mirrored and not self.refinements:
-            raise ValueError("mirrored: true needs refinements")
+        if self.mirrored and not self.box_refinements:
+            raise ValueError("mirrored: true needs box_refinements")
         return self
 
     def limits(self, min_score: float | None, max_detections: int | None) -> tuple[float, int]:
@@ -187,26 +228,26 @@ class Config(Section):
     proposals: ProposalConfig = ProposalConfig()
     features: FeatureConfig = FeatureConfig()
     fine_tuning: FineTuningConfig = FineTuningConfig()
-    joint_training: JointTrainingConfig = JointTrainingConfig()
+    end_to_end: EndToEndConfig = EndToEndConfig()
     svm: SVMConfig = SVMConfig()
     regression: RegressionConfig = RegressionConfig()
     calibration: CalibrationConfig = CalibrationConfig()
-    shortlist: ShortlistConfig = ShortlistConfig()
+    proposal_filter: ProposalFilterConfig = ProposalFilterConfig()
     detection: DetectionConfig = DetectionConfig()
 
     @model_validator(mode="after")
     def _check(self) -> Config:
-        joint, tuning = self.joint_training.enabled, self.fine_tuning
+        joint, tuning = self.end_to_end.enabled, self.fine_tuning
         if joint and not tuning.enabled:
-            raise ValueError("joint_training: enabled: true needs fine_tuning: {enabled: true}, whose layers it trains")
+            raise ValueError("end_to_end: enabled: true needs fine_tuning: {enabled: true}, whose layers it trains")
         if self.regression.fit == "joint" and not (joint and tuning.layer == "fc7" and not tuning.beside_pooled):
-            raise ValueError("regression.fit: joint needs joint_training, and fc7 alone")
+            raise ValueError("regression.fit: joint needs end_to_end, and fc7 alone")
         return self
 
     @property
     def learns_from_mirrored_maps(self) -> bool:
         """Whether a training reads feature maps of mirror images; a joint training, before it, computes its own."""
-        tunes = self.fine_tuning.enabled and not self.joint_training.enabled
+        tunes = self.fine_tuning.enabled and not self.end_to_end.enabled
         return (tunes and self.fine_tuning.flips) or bool(self.svm.flips)
 
     def for_images(self, n_images: int) -> Config:

@@ -1,4 +1,4 @@
-"""Zip files as labelling tools offer them for download, unpacked as what they are: input that may be hostile."""
+"""Zip files as labeling tools offer them for download, unpacked as what they are: input that may be hostile."""
 
 import shutil
 import stat

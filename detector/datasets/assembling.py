@@ -7,16 +7,48 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from detector.datasets.annotation import Annotation, Dataset, Object, annotate, labels_by_name
-from detector.datasets.faults import Fault, Kind, Report
-from detector.datasets.orientation import drawn_on_stored, turned
+from detector.datasets.dataset import Annotation, Dataset, Fault, Kind, Object, Report, annotate, labels_by_name
+from detector.datasets.image_finder import AmbiguousImageError, ImageFinder
 from detector.datasets.records import UNSPLIT, Export, Record
-from detector.datasets.tree import AmbiguousImageError, ImageFinder
 from detector.images.decoding import ImageHeader
 from detector.images.files import image_header
 
-Unlabelled = Literal["skip", "background"]
+_SIDEWAYS = (5, 6, 7, 8)
+_MIRRORED = (2, 3, 6, 7)
+_FLIPPED = (3, 4, 7, 8)
+
+
+def turned(boxes: NDArray[np.float64], header: ImageHeader) -> NDArray[np.float64]:
+    """Boxes ``(N, 4)`` of stored pixels, where they are in the image of ``header``, which obeys its orientation.
+
+    As EXIF's Orientation says: 5 to 8 swap rows and columns, then sides are mirrored.
+    """
+    if header.orientation in _SIDEWAYS:
+        boxes = boxes[:, [1, 0, 3, 2]]
+    x1, y1, x2, y2 = boxes.T
+    if header.orientation in _MIRRORED:
+        x1, x2 = header.width - x2, header.width - x1
+    if header.orientation in _FLIPPED:
+        y1, y2 = header.height - y2, header.height - y1
+    return np.stack([x1, y1, x2, y2], axis=1)
+
+
+def drawn_on_stored(size: tuple[int, int] | None, header: ImageHeader) -> bool | None:
+    """Whether boxes of an image annotated as ``size`` (width, height) were drawn on its stored pixels.
+
+    False where the size is the turned image's, or not known: labeling tools show images turned. None where it is
+    neither's: the image is another one. Turns that keep the size leave no trace and count as obeyed.
+    """
+    if size is None or size == (header.width, header.height):
+        return False
+    if header.orientation in _SIDEWAYS and size == (header.height, header.width):
+        return True
+    return None
+
+
+Unlabeled = Literal["skip", "background"]
 
 Inspect = Callable[[Sequence[Object], ImageHeader], None]
 """What looks at the objects of an image, as they are on it, and at its header."""
@@ -36,7 +68,7 @@ def assemble(
     export: Export,
     splits: Sequence[str],
     class_names: Sequence[str] | None,
-    unlabelled: Unlabelled,
+    unlabeled: Unlabeled,
     report: Report,
     tell: Tell,
     inspect: Inspect | None = None,
@@ -44,7 +76,7 @@ def assemble(
     """The data sets of ``splits``, which the export has, with the classes of all of these.
 
     class_names: the classes that may occur. None: those that the export lists, else those that occur, sorted.
-    unlabelled: what becomes of images that nobody has labelled: left out, or learned as images without objects; how
+    unlabeled: what becomes of images that nobody has labeled: left out, or learned as images without objects; how
         many there are is told.
     Images that are missing, unreadable, not unique or of another size than annotated are reported and left out; boxes
     are cut to their image, and what that does to them is reported, as `check_images` does.
@@ -54,7 +86,7 @@ def assemble(
         for split, records in export.splits.items()
     }
     ids = _image_ids(export)
-    _add_unlabelled(export, located)
+    _add_unlabeled(export, located)
     names = class_names if class_names is not None else export.class_names
     if names is None:
         names = sorted({each.class_name for split in splits for record, _ in located[split] for each in _of(record)})
@@ -62,15 +94,15 @@ def assemble(
     title = export.root.resolve().name
     datasets = {}
     for split in splits:
-        n_unlabelled = sum(record.objects is None for record, _ in located[split])
-        if unlabelled == "skip":
+        n_unlabeled = sum(record.objects is None for record, _ in located[split])
+        if unlabeled == "skip":
             located[split] = [each for each in located[split] if each.record.objects is not None]
         annotations = [_annotation(each, ids[each.path], label_of, report, inspect) for each in located[split]]
         kept = tuple(each for each in annotations if each is not None)
         datasets[split] = Dataset(kept, tuple(names), f"{title} {split}".strip())
-        if n_unlabelled:
-            fate = "are left out; see --unlabelled background" if unlabelled == "skip" else "count as empty ones"
-            tell(f"{datasets[split].name}: {n_unlabelled} images without annotation {fate}")
+        if n_unlabeled:
+            fate = "are left out; see --unlabeled background" if unlabeled == "skip" else "count as empty ones"
+            tell(f"{datasets[split].name}: {n_unlabeled} images without annotation {fate}")
     return datasets
 
 
@@ -102,8 +134,8 @@ def _locate(export: Export, records: Sequence[Record], report: Report) -> list[_
     return list(found.values())
 
 
-def _add_unlabelled(export: Export, located: dict[str, list[_Found]]) -> None:
-    """Images that no record is about belong, unlabelled, to the split of the folder they lie in."""
+def _add_unlabeled(export: Export, located: dict[str, list[_Found]]) -> None:
+    """Images that no record is about belong, unlabeled, to the split of the folder they lie in."""
     if export.listed:
         return
     used = {each.path for found in located.values() for each in found}
@@ -152,7 +184,7 @@ def _annotation(
 def _on_image(record: Record, header: ImageHeader, stored: bool) -> list[Object]:
     """The objects with boxes in pixels of the image as it is read."""
     boxes = np.array([each.box for each in _of(record)], np.float64).reshape(-1, 4)
-    if record.normalised:
+    if record.normalized:
         boxes = boxes * np.array([header.width, header.height, header.width, header.height])
     if stored:
         boxes = turned(boxes, header)

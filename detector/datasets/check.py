@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.datasets.annotation import Annotation, Dataset
-from detector.datasets.assembling import MAX_OUTSIDE, Unlabelled
-from detector.datasets.coco import load_coco
-from detector.datasets.faults import Fault, Kind, Report
+from detector.datasets.assembling import MAX_OUTSIDE, Unlabeled
+from detector.datasets.dataset import Annotation, Dataset, Fault, Kind, Report
 from detector.datasets.opening import open_dataset, open_splits
-from detector.datasets.voc import load_voc
+from detector.datasets.readers.coco import load_coco
+from detector.datasets.readers.voc import load_voc
 
 ImageSize = Callable[[Path], tuple[int, int]]
 
@@ -30,7 +29,7 @@ def load_checked(
     data: Path | None = None,
     format_name: str | None = None,
     hold_out: float | None = None,
-    unlabelled: Unlabelled = "skip",
+    unlabeled: Unlabeled = "skip",
     default_split: str = "train",
     class_names: Sequence[str] | None = None,
     strict: bool = False,
@@ -40,7 +39,7 @@ def load_checked(
     """Load a VOC list, a COCO file or any tool's ``data`` without the images and objects at fault.
 
     voc, split, coco, images: as `load_voc` and `load_coco` take them.
-    data, split, format_name, hold_out, unlabelled, default_split: as `open_dataset` takes them.
+    data, split, format_name, hold_out, unlabeled, default_split: as `open_dataset` takes them.
     class_names: the classes that may occur. None: those of the data that have objects.
     strict: whether a fault is an error.
     image_size: height and width of an image, see `check_images`. None: images are not opened.
@@ -56,7 +55,7 @@ def load_checked(
             split,
             format_name=format_name,
             hold_out=hold_out,
-            unlabelled=unlabelled,
+            unlabeled=unlabeled,
             class_names=class_names,
             default_split=default_split,
             report=faults.append,
@@ -81,7 +80,7 @@ def load_checked_splits(
     data: Path,
     format_name: str | None = None,
     hold_out: float | None = None,
-    unlabelled: Unlabelled = "skip",
+    unlabeled: Unlabeled = "skip",
     class_names: Sequence[str] | None = None,
     strict: bool = False,
 ) -> list[Dataset]:
@@ -95,7 +94,7 @@ def load_checked_splits(
         data,
         format_name=format_name,
         hold_out=hold_out,
-        unlabelled=unlabelled,
+        unlabeled=unlabeled,
         class_names=class_names,
         report=faults.append,
         tell=notes.append,
@@ -111,7 +110,7 @@ def load_checked_splits(
 def _conclude(dataset: Dataset, faults: Sequence[Fault], strict: bool, notes: Sequence[str]) -> None:
     """Log what was found and how it goes on; raise ValueError where it does not.
 
-    notes: of data that were recognised, whose faults `spp-data check` tells: with strict, too, the error only names the
+    notes: of data that were recognized, whose faults `spp-data check` tells: with strict, too, the error only names the
         first one.
     """
     n_objects = sum(len(each.labels) for each in dataset)

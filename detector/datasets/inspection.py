@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import area, iou
-from detector.datasets.annotation import Dataset, Object
-from detector.datasets.faults import Fault, Kind
+from detector.datasets.dataset import Dataset, Fault, Kind, Object
 from detector.images.decoding import ImageHeader
 
 SMALL, LARGE = 32.0**2, 96.0**2  # square pixels, as COCO counts

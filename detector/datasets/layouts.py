@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detector.datasets.archive import unpacked
-from detector.datasets.coco_exports import is_coco, read_coco_files
-from detector.datasets.faults import Report
-from detector.datasets.open_images import is_boxes_csv, read_open_images
+from detector.datasets.dataset import Report
+from detector.datasets.image_finder import files_below, images_among
+from detector.datasets.readers.coco import is_coco, read_coco_files
+from detector.datasets.readers.open_images import is_boxes_csv, read_open_images
+from detector.datasets.readers.voc import read_lists, read_loose
+from detector.datasets.readers.yolo import CLASS_FILES, is_yolo_yaml, read_yolo
 from detector.datasets.records import FORMATS, TOOLS, Export
-from detector.datasets.tree import files_below, images_among
-from detector.datasets.voc_exports import read_lists, read_loose
-from detector.datasets.yolo import CLASS_FILES, is_yolo_yaml, read_yolo
 
 _PARTS = {"train", "val", "valid", "validation", "test", "images", "labels", "annotations", "obj_train_data"}
 _XML_START = 2048  # bytes in which the root of an annotation must begin
@@ -21,7 +21,7 @@ _ROOT_TAG = re.compile(rb"<annotation[\s>/]")
 
 @dataclass(frozen=True)
 class _Layout:
-    """A layout that was recognised: its family, what shows it, and how it is read."""
+    """A layout that was recognized: its family, what shows it, and how it is read."""
 
     family: str
     evidence: Path
@@ -31,7 +31,7 @@ class _Layout:
 def read_export(path: Path, format_name: str | None, report: Report) -> Export:
     """The data set at ``path``: a folder, a zip file, or the JSON, YAML or CSV file of one.
 
-    format_name: one of `FORMATS`, where several would fit or none is recognised.
+    format_name: one of `FORMATS`, where several would fit or none is recognized.
     Raises OSError and ValueError, with one line that opens with ``path``, where there is none.
     """
     if format_name is not None and format_name not in FORMATS:
@@ -45,7 +45,7 @@ def read_export(path: Path, format_name: str | None, report: Report) -> Export:
     else:
         root, chosen = path, None
     files = files_below(root)
-    found = _recognised(root, files, chosen, tool)
+    found = _recognized(root, files, chosen, tool)
     if family is not None:
         found = [layout for layout in found if layout.family == family]
     if not found:
@@ -73,7 +73,7 @@ def _root_of(path: Path) -> Path:
     return folder.parent if folder.name.lower() in ("annotations", "labels") else folder
 
 
-def _recognised(root: Path, files: Sequence[Path], chosen: Path | None, tool: str | None) -> list[_Layout]:
+def _recognized(root: Path, files: Sequence[Path], chosen: Path | None, tool: str | None) -> list[_Layout]:
     if chosen is not None:
         chosen = chosen.absolute()
         files = [path.absolute() for path in files]

@@ -1,13 +1,12 @@
-"""A data set of any labelling tool by its path: what lies there is recognised, and said in a line."""
+"""A data set of any labeling tool by its path: what lies there is recognized, and said in a line."""
 
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from detector.datasets.annotation import Dataset
-from detector.datasets.assembling import Inspect, Tell, Unlabelled, assemble, renamed
-from detector.datasets.faults import Report, raise_fault
+from detector.datasets.assembling import Inspect, Tell, Unlabeled, assemble, renamed
+from detector.datasets.dataset import Dataset, Report, raise_fault
 from detector.datasets.layouts import read_export
 from detector.datasets.records import UNSPLIT, Export, split_name
 from detector.datasets.splitting import hold_out as held_out_of
@@ -21,7 +20,7 @@ def open_dataset(
     *,
     format_name: str | None = None,
     hold_out: float | None = None,
-    unlabelled: Unlabelled = "skip",
+    unlabeled: Unlabeled = "skip",
     class_names: Sequence[str] | None = None,
     default_split: str = "train",
     report: Report = raise_fault,
@@ -34,22 +33,22 @@ def open_dataset(
     Raises also ValueError for a split that is not there, naming those that are.
     """
     path = Path(path)
-    export = _recognise(path, format_name, report, tell)
+    export = _recognize(path, format_name, report, tell)
     if split is not None and split.endswith(".txt"):
-        everything = assemble(export, [*export.splits], class_names, unlabelled, report, tell)
+        everything = assemble(export, [*export.splits], class_names, unlabeled, report, tell)
         return _of_list(everything, Path(split), path)
     divided = _divided(export.splits, hold_out)
     if split is None and divided is None and [*export.splits] == [UNSPLIT]:
-        return assemble(export, [UNSPLIT], class_names, unlabelled, report, tell)[UNSPLIT]
+        return assemble(export, [UNSPLIT], class_names, unlabeled, report, tell)[UNSPLIT]
     wanted = split_name(split or default_split)
     if divided is not None and wanted in ("train", "val"):
-        (whole,) = assemble(export, [divided], class_names, unlabelled, report, tell).values()
+        (whole,) = assemble(export, [divided], class_names, unlabeled, report, tell).values()
         return _parts(whole, export, hold_out or 0)[wanted]
     if wanted not in export.splits:
         there = ", ".join(each for each in export.splits if each) or "none"
         advice = "; --hold-out 0.2 makes train and val" if wanted in ("train", "val") else ""
         raise ValueError(f"{path}: there is no split {wanted!r}, there are: {there}{advice}")
-    return assemble(export, [wanted], class_names, unlabelled, report, tell)[wanted]
+    return assemble(export, [wanted], class_names, unlabeled, report, tell)[wanted]
 
 
 def open_splits(
@@ -57,7 +56,7 @@ def open_splits(
     *,
     format_name: str | None = None,
     hold_out: float | None = None,
-    unlabelled: Unlabelled = "skip",
+    unlabeled: Unlabeled = "skip",
     class_names: Sequence[str] | None = None,
     report: Report = raise_fault,
     tell: Tell = _log.info,
@@ -66,26 +65,26 @@ def open_splits(
     """All splits of the data set at ``path`` by their names, with the same classes; one named "" where it has none.
 
     path: a folder, a zip file as downloaded, or the JSON, YAML or CSV file of a data set.
-    format_name: one of `records.FORMATS`; None: what is recognised.
+    format_name: one of `records.FORMATS`; None: what is recognized.
     hold_out: the part of the images that becomes val where the data have no val.
-    unlabelled: what becomes of images that nobody has labelled: left out, or learned as images without objects.
+    unlabeled: what becomes of images that nobody has labeled: left out, or learned as images without objects.
     class_names: the classes that may occur; None: all there are.
     report: what to do about a fault of an image or an object, which is left out where it returns.
-    tell: what hears the line that says what was recognised, and lines about images that are left out.
+    tell: what hears the line that says what was recognized, and lines about images that are left out.
     inspect: what looks at the objects of each image.
     Images' headers are read. Raises OSError and ValueError, with one line that opens with the path, where no data set
-    is recognised, or several are.
+    is recognized, or several are.
     """
     path = Path(path)
-    export = _recognise(path, format_name, report, tell)
-    datasets = assemble(export, [*export.splits], class_names, unlabelled, report, tell, inspect)
+    export = _recognize(path, format_name, report, tell)
+    datasets = assemble(export, [*export.splits], class_names, unlabeled, report, tell, inspect)
     divided = _divided(export.splits, hold_out)
     if divided is None:
         return datasets
     return {**_parts(datasets.pop(divided), export, hold_out or 0), **datasets}
 
 
-def _recognise(path: Path, format_name: str | None, report: Report, tell: Tell) -> Export:
+def _recognize(path: Path, format_name: str | None, report: Report, tell: Tell) -> Export:
     export = read_export(path, format_name, report)
     order = ("train", "val", "test")
     ordered = sorted(export.splits, key=lambda name: order.index(name) if name in order else len(order))

@@ -1,10 +1,10 @@
-"""What labelling tools write, in one form: records of images whose files are still to be found."""
+"""What labeling tools write, in one form: records of images whose files are still to be found."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from detector.datasets.annotation import Object
+from detector.datasets.dataset import Object
 
 TOOLS = {
     "voc-devkit": "VOC",
@@ -27,9 +27,9 @@ class Record:
     names: names of the image as they are written, possibly with folders of another machine, the likeliest first.
     source: the file that says it.
     near: folders in which the image is looked for before all others.
-    objects: its objects; an empty sequence says that there are none, and None that nobody has labelled it.
+    objects: its objects; an empty sequence says that there are none, and None that nobody has labeled it.
     size: width and height of the image as annotated; None where the file does not tell.
-    normalised: whether boxes are fractions of the image's sides.
+    normalized: whether boxes are fractions of the image's sides.
     shown: whether boxes are surely on the image as EXIF turns it, whatever ``size`` says.
     """
 
@@ -38,7 +38,7 @@ class Record:
     near: tuple[Path, ...]
     objects: Sequence[Object] | None
     size: tuple[int, int] | None = None
-    normalised: bool = False
+    normalized: bool = False
     shown: bool = False
 
 
@@ -46,7 +46,7 @@ class Record:
 class Export:
     """A data set as a tool wrote it.
 
-    layout: what it was recognised as, for people.
+    layout: what it was recognized as, for people.
     root: its folder.
     images: the image files that may belong to it.
     splits: records by the name of the split, ``UNSPLIT`` where the data are one list.

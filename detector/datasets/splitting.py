@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from detector.datasets.annotation import Annotation, Dataset
 from detector.datasets.assembling import renamed
+from detector.datasets.dataset import Annotation, Dataset
 from detector.runtime.files import replacing
 
 _NO_OBJECT = -1

@@ -7,13 +7,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.datasets.annotation import Dataset
-from detector.datasets.voc import annotation_xml, load_voc
+from detector.datasets.dataset import Dataset
+from detector.datasets.readers.voc import annotation_xml, load_voc
 
 SYNTHETIC_CLASSES = ("circle", "square", "triangle")
 
-# RGB around which the objects of each class vary: colour, shape and texture all tell the classes apart.
-_COLOURS = np.array([(200, 60, 50), (50, 90, 200), (60, 170, 70)], np.float64)
+# RGB around which the objects of each class vary: color, shape and texture all tell the classes apart.
+_COLORS = np.array([(200, 60, 50), (50, 90, 200), (60, 170, 70)], np.float64)
 
 
 def write_synthetic_voc(
@@ -23,7 +23,7 @@ def write_synthetic_voc(
     split: str = "train",
     suffixes: Sequence[str] = (".jpg", ".jpg", ".jpg", ".png"),
 ) -> Dataset:
-    """Draw n_images into a VOC folder under root and return them as `detector.datasets.voc.load_voc` reads them.
+    """Draw n_images into a VOC folder under root and return them as `detector.datasets.readers.voc.load_voc` reads them.
 
     Images are 160 to 260 pixels a side, in files with ``suffixes`` in turn. On a speckled background
     lie 2 to 4 ringed circles, chequered squares and striped triangles of 40 to 90 pixels that do not overlap,
@@ -90,6 +90,6 @@ def _draw_object(
         pattern, mask = (x // period + y // period) % 2 == 0, np.ones((side, side), np.bool_)
     else:
         pattern, mask = (x + y) % period < period / 2, np.abs(x) <= (y + side / 2) / 2
-    colour = _COLOURS[label] + generator.normal(0, 15, 3)
-    texture = colour * np.where(pattern, 1.0, 0.55)[:, :, None] + generator.normal(0, 4, (side, side, 1))
+    color = _COLORS[label] + generator.normal(0, 15, 3)
+    texture = color * np.where(pattern, 1.0, 0.55)[:, :, None] + generator.normal(0, 4, (side, side, 1))
     return texture, mask

@@ -12,12 +12,11 @@ from uuid import uuid4
 import numpy as np
 import yaml
 
-from detector.datasets.annotation import Annotation, Dataset
 from detector.datasets.assembling import assemble
-from detector.datasets.faults import raise_fault
+from detector.datasets.dataset import Annotation, Dataset, raise_fault
 from detector.datasets.layouts import read_export
-from detector.datasets.voc import annotation_xml
-from detector.datasets.yolo import CLASS_FILES
+from detector.datasets.readers.voc import annotation_xml
+from detector.datasets.readers.yolo import CLASS_FILES
 from detector.images.files import SUFFIXES, image_size
 
 Splits = Mapping[str, Dataset]
@@ -206,9 +205,9 @@ def _yolo_lines(each: Annotation) -> str:
     height, width = image_size(each.path)
     lines = ""
     for (x1, y1, x2, y2), label in zip(each.boxes.tolist(), each.labels.tolist(), strict=True):
-        centre = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height)
+        center = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height)
         sides = ((x2 - x1) / width, (y2 - y1) / height)
-        lines += " ".join(map(repr, (label, *centre, *sides))) + "\n"
+        lines += " ".join(map(repr, (label, *center, *sides))) + "\n"
     return lines
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from detector.evaluation.matching import overlapping_pairs
 from detector.evaluation.outcomes import Mask, Outcomes, Rows, mean_of, precisions_of
+from detector.evaluation.thresholds import threshold_curve
 from detector.evaluation.voc import Metric
 
 FALSE_KINDS = ("class", "location", "both", "duplicate", "background")
@@ -26,7 +27,7 @@ FOREGROUND_IOU = 0.5
 BACKGROUND_IOU = 0.1
 
 
-class Neighbours(NamedTuple):
+class Neighbors(NamedTuple):
     """The wanted object of its own, and of another, class that each of (N,) detections overlaps most; -1 for none."""
 
     own: Rows
@@ -42,17 +43,17 @@ class ErrorKinds:
     kinds: (N,) int64, an index into FALSE_KINDS; -1 for detections that are true or do not count.
     targets: (N,) int64, the object that a detection of kind "class" or "location" would have found; -1 for others.
     missed: (M,) bool, objects that no detection found, and none of those kinds was about.
-    neighbours: what each detection overlaps.
+    neighbors: what each detection overlaps.
     """
 
     kinds: Rows
     targets: Rows
     missed: Mask
-    neighbours: Neighbours
+    neighbors: Neighbors
 
     def about(self) -> tuple[Rows, NDArray[np.float64]]:
         """The object that each false detection is about, its target or the nearest, -1 for none; and their IoU."""
-        near = self.neighbours
+        near = self.neighbors
         own_first = near.own_ious >= near.other_ious
         rows = np.where(self.targets >= 0, self.targets, np.where(own_first, near.own, near.other))
         return rows, np.where(rows == near.own, near.own_ious, near.other_ious)
@@ -71,7 +72,7 @@ def find_error_kinds(outcomes: Outcomes) -> ErrorKinds:
     least 0.5), "background" (none above 0.1), "both". An IoU of exactly 0.5 with its own class makes a duplicate
     here; TIDE's program calls it a location.
     """
-    near = find_neighbours(outcomes)
+    near = find_neighbors(outcomes)
     conditions = [
         (near.own_ious >= BACKGROUND_IOU) & (near.own_ious < FOREGROUND_IOU),
         near.other_ious >= FOREGROUND_IOU,
@@ -86,7 +87,7 @@ def find_error_kinds(outcomes: Outcomes) -> ErrorKinds:
     return ErrorKinds(kinds, targets, missed, near)
 
 
-def find_neighbours(outcomes: Outcomes) -> Neighbours:
+def find_neighbors(outcomes: Outcomes) -> Neighbors:
     """What each detection overlaps, of objects that are not difficult."""
     wanted = np.flatnonzero(outcomes.wanted)
     objects = outcomes.objects.take(wanted)
@@ -101,7 +102,7 @@ def find_neighbours(outcomes: Outcomes) -> Neighbours:
         nearest[detection[best]] = wanted[row[best]]
         return nearest, ious
 
-    return Neighbours(*nearest_of(same), *nearest_of(~same))
+    return Neighbors(*nearest_of(same), *nearest_of(~same))
 
 
 def lost_precision(outcomes: Outcomes, errors: ErrorKinds, metric: Metric) -> dict[str, float]:
@@ -157,3 +158,36 @@ def _best_of_targets(outcomes: Outcomes, errors: ErrorKinds) -> Rows:
     about = about[np.argsort(-outcomes.scores[about], kind="stable")]
     _, firsts = np.unique(errors.targets[about], return_index=True)
     return about[firsts]
+
+
+class LabelFaults(NamedTuple):
+    """Places to look at, the most confident detections first.
+
+    unlabeled: rows of confident detections that overlap no object, not even a difficult one.
+    contradicted: rows of objects that are missed, with the rows of confident detections of another class on them.
+    """
+
+    unlabeled: Rows
+    contradicted: Rows
+    contradicted_by: Rows
+
+
+def find_label_faults(outcomes: Outcomes, errors: ErrorKinds) -> LabelFaults:
+    """Detections are confident that score at least the threshold of the best F1 of their class.
+
+    Scores of different classes are ordered as they are.
+    """
+    thresholds = [threshold_curve(outcomes, label).best.threshold for label in range(len(outcomes.class_names))]
+    confident = outcomes.scores >= np.array(thresholds, np.float64)[outcomes.labels]
+    near_any = np.zeros(len(outcomes.images))
+    detection, _, iou = overlapping_pairs(outcomes.images, outcomes.boxes, outcomes.objects)
+    np.maximum.at(near_any, detection, iou)
+    unlabeled = np.flatnonzero(confident & (errors.kinds == BACKGROUND) & (near_any <= 0.1))
+    near = errors.neighbors
+    about = np.append(outcomes.missed, False)[near.other]
+    against = np.flatnonzero(confident & outcomes.false & about & (near.other_ious >= FOREGROUND_IOU))
+    against = against[np.argsort(-outcomes.scores[against], kind="stable")]
+    _, firsts = np.unique(near.other[against], return_index=True)
+    against = against[np.sort(firsts)]
+    order = np.argsort(-outcomes.scores[unlabeled], kind="stable")
+    return LabelFaults(unlabeled[order], near.other[against], against)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.datasets.annotation import Dataset
+from detector.datasets.dataset import Dataset
 from detector.detections import Detections
 from detector.evaluation.bootstrap import resample_precisions, standard_errors
 from detector.evaluation.outcomes import gather_outcomes, mean_of

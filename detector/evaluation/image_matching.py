@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.datasets.annotation import Annotation
+from detector.datasets.dataset import Annotation
 from detector.detections import Detections
 from detector.evaluation.matching import assign, gather_objects
 from detector.evaluation.voc import Metric, VocResult, voc_result

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.datasets.annotation import Annotation
+from detector.datasets.dataset import Annotation
 
 
 class Objects(NamedTuple):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.datasets.annotation import Annotation
+from detector.datasets.dataset import Annotation
 from detector.evaluation.matching import Objects, assign, gather_objects, image_indices
 from detector.evaluation.voc import ClassDetections, Metric, average_precision
 

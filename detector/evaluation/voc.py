@@ -2,7 +2,7 @@
 
     result = evaluate_voc(by_class(image_ids, detections), dataset, dataset.class_names, metric="voc07")
 
-``read_detections`` of `detector.evaluation.result_files` gives the same form as ``by_class``, so that anybody's
+``read_detections`` of `detector.evaluation.voc_results` gives the same form as ``by_class``, so that anybody's
 results are scored alike.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, as_boxes
-from detector.datasets.annotation import Annotation
+from detector.datasets.dataset import Annotation
 from detector.detections import Detections
 from detector.evaluation.matching import gather_objects, image_indices, match
 

@@ -11,13 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from detector.boxes import Boxes, area, as_boxes, clip, iou
 from detector.detections import Detections
-from detector.explanation.candidates import make_candidates, score_boxes
-from detector.explanation.contest import hold_contest
-from detector.explanation.evidence import Evidence
+from detector.explanation.attribution import Evidence
+from detector.explanation.diagnosis import Verdict, hold_contest, judge, make_candidates, score_boxes
 from detector.explanation.shares import looks
-from detector.explanation.verdict import Verdict, judge
 from detector.features.encoder import FeatureMaps, Features
-from detector.joint_detection import AnyDetector, detect_in_inputs, inputs_in_image, joint_class_names
+from detector.pipeline import AnyDetector, detect_in_inputs, inputs_in_image, joint_class_names
 
 _NEAR = 0.2
 _EQUAL = 1e-4

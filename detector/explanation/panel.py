@@ -2,20 +2,101 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, clip
-from detector.explanation.canvas import AGAINST, FAINT, FOR, INK, Canvas, signed, tint
-from detector.explanation.evidence import Evidence
-from detector.images.drawing import Colour, contrast
+from detector.explanation.attribution import Evidence
+from detector.images.drawing import Color, contrast, to_ascii
 from detector.images.resizing import check_image
 
 Image = NDArray[np.uint8]
 
+ZOOM = 2
+INK: Color = (32, 33, 36)
+FAINT: Color = (112, 117, 122)
+# M. Okabe and K. Ito, Color Universal Design (2008): vermilion and blue are told apart with every kind of vision
+FOR: Color = (213, 94, 0)
+AGAINST: Color = (0, 114, 178)
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_CAPITALS = 22.0
+"""Height of a capital letter of the font, in pixels at scale 1."""
+
+
+class Canvas:
+    """A white area of ``width`` x ``height`` pixels to draw on. Lengths and places are in these pixels."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self._pixels: Image = np.full((height * ZOOM, width * ZOOM, 3), 255, np.uint8)
+
+    def finished(self) -> Image:
+        """The drawing, ``(height, width, 3)`` uint8 RGB."""
+        height, width = self._pixels.shape[:2]
+        return cv2.resize(self._pixels, (width // ZOOM, height // ZOOM), interpolation=cv2.INTER_AREA)
+
+    def write(
+        self,
+        text: str,
+        x: float,
+        y: float,
+        capitals: float = 9,
+        color: Color = INK,
+        align: float = 0.0,
+        strokes: float = 1.1,
+    ) -> float:
+        """Write a line that stands on ``y``, with capital letters so many pixels high; return where it ends.
+
+        It begins at ``x``, or has its middle (``align`` 0.5) or its end (1) there.
+        """
+        scale, thickness = capitals * ZOOM / _CAPITALS, max(1, round(strokes * ZOOM))
+        text = to_ascii(text)
+        (width, _), _ = cv2.getTextSize(text, _FONT, scale, thickness)
+        left = round(x * ZOOM - align * width)
+        cv2.putText(self._pixels, text, (left, round(y * ZOOM)), _FONT, scale, color, thickness, cv2.LINE_AA)
+        return (left + width) / ZOOM
+
+    def paste(self, image: Image, x: int, y: int, width: int, height: int) -> None:
+        """Draw an image, stretched to ``width`` x ``height``, with its upper left corner at ``x``, ``y``."""
+        size = (width * ZOOM, height * ZOOM)
+        smaller = image.shape[1] > size[0]
+        resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+        self._pixels[y * ZOOM : (y + height) * ZOOM, x * ZOOM : (x + width) * ZOOM] = resized
+
+    def frame(self, corners: Iterable[float], color: Color, line: float) -> None:
+        """Draw the edge of a rectangle ``x1 y1 x2 y2``."""
+        x1, y1, x2, y2 = corners
+        first, last = (round(x1 * ZOOM), round(y1 * ZOOM)), (round(x2 * ZOOM) - 1, round(y2 * ZOOM) - 1)
+        cv2.rectangle(self._pixels, first, last, color, max(1, round(line * ZOOM)))
+
+    def fill(self, x1: float, y1: float, x2: float, y2: float, color: Color) -> None:
+        """Fill a rectangle."""
+        self._pixels[round(y1 * ZOOM) : round(y2 * ZOOM), round(x1 * ZOOM) : round(x2 * ZOOM)] = color
+
+
+def tint(image: Image, strength: NDArray[np.floating], contrast: float = 0.5) -> Image:
+    """A gray copy of an ``(H, W, 3)`` image, colored by ``(H, W)`` strengths in -1..1: against, and for.
+
+    ``contrast`` is what is left of that of the image.
+    """
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    base = np.repeat((255 - contrast * (255 - gray))[..., None], 3, axis=2)
+    weight = 0.85 * np.clip(np.abs(strength), 0, 1).astype(np.float32)[..., None]
+    color = np.where(strength[..., None] > 0, np.array(FOR, np.float32), np.array(AGAINST, np.float32))
+    return np.rint(base + weight * (color - base)).astype(np.uint8)
+
+
+def signed(value: float, decimals: int = 2) -> str:
+    """A number with its sign, so short as it may be: +0.12; what rounds to nothing is 0."""
+    text = f"{value:+.{decimals}f}"
+    return "0" if not float(text) else text
+
+
 _WIDTH = 1200
-_WHITE: Colour = (255, 255, 255)
+_WHITE: Color = (255, 255, 255)
 _EDGE = 24
 _GAP = 18
 _TILE_WIDTH = (_WIDTH - 2 * _EDGE - 2 * _GAP) // 3
@@ -27,10 +108,10 @@ _LINE = 22
 _MOST_LOOKS = 8
 
 
-def draw_panel(image: Image, evidence: Evidence, colour: Colour, sentence: str = "") -> Image:
+def draw_panel(image: Image, evidence: Evidence, color: Color, sentence: str = "") -> Image:
     """The evidence of a box of an ``(H, W, 3)`` uint8 RGB image as an image of its own, 1200 pixels wide.
 
-    ``colour`` is that of the class; ``sentence`` stands below the title.
+    ``color`` is that of the class; ``sentence`` stands below the title.
     """
     image = check_image(image)
     part = _surroundings(evidence)
@@ -39,18 +120,18 @@ def draw_panel(image: Image, evidence: Evidence, colour: Colour, sentence: str =
     grids = tiles + max(1, round((part[3] - part[1]) * zoom)) + 52
     looks = min(len(evidence.looks), _MOST_LOOKS + 1) * _LINE
     canvas = Canvas(_WIDTH, grids + max(_GRID, looks) + 44)
-    _draw_title(canvas, evidence, colour, sentence)
-    _draw_tiles(canvas, tiles, image, evidence, colour, part, zoom)
+    _draw_title(canvas, evidence, color, sentence)
+    _draw_tiles(canvas, tiles, image, evidence, color, part, zoom)
     _draw_looks(canvas, grids, _draw_grids(canvas, grids, image, evidence) + 2 * _GAP, evidence)
     return canvas.finished()
 
 
-def _draw_title(canvas: Canvas, evidence: Evidence, colour: Colour, sentence: str) -> None:
+def _draw_title(canvas: Canvas, evidence: Evidence, color: Color, sentence: str) -> None:
     title = f"{evidence.class_name} {evidence.score:.2f}"
     # written once to know its end, and again on the ground that it needs
     end = canvas.write(title, _EDGE + 10, 42, 14, strokes=1.6)
-    canvas.fill(_EDGE, 18, end + 10, 52, colour)
-    canvas.write(title, _EDGE + 10, 42, 14, contrast(colour), strokes=1.6)
+    canvas.fill(_EDGE, 18, end + 10, 52, color)
+    canvas.write(title, _EDGE + 10, 42, 14, contrast(color), strokes=1.6)
     shares = {n: float(grid.sum()) for n, grid in evidence.levels.items()}
     x = canvas.write(f"= bias {signed(evidence.bias)}", end + 26, 41, 10)
     for n, share in shares.items():
@@ -61,7 +142,7 @@ def _draw_title(canvas: Canvas, evidence: Evidence, colour: Colour, sentence: st
 
 
 def _draw_tiles(
-    canvas: Canvas, top: int, image: Image, evidence: Evidence, colour: Colour, part: list[int], zoom: float
+    canvas: Canvas, top: int, image: Image, evidence: Evidence, color: Color, part: list[int], zoom: float
 ) -> None:
     """Part of the image, and next to it what speaks for and against, both on one scale."""
     x1, y1, x2, y2 = part
@@ -80,10 +161,10 @@ def _draw_tiles(
         left = _EDGE + number * (_TILE_WIDTH + _GAP) + (_TILE_WIDTH - width) // 2
         canvas.paste(np.ascontiguousarray(tile), left, top, width, height)
         places = [look.box for look in evidence.looks] if number == 0 else []
-        thin: list[tuple[Boxes, Colour, float]] = [
+        thin: list[tuple[Boxes, Color, float]] = [
             (each, *pen) for each in places for pen in ((INK, 2.0), (_WHITE, 1.0))
         ]
-        for place, edge, line in [*thin, (evidence.box, contrast(colour), 4.0), (evidence.box, colour, 2.5)]:
+        for place, edge, line in [*thin, (evidence.box, contrast(color), 4.0), (evidence.box, color, 2.5)]:
             corners = (clip(place, *image.shape[:2]) - [x1, y1, x1, y1]) * zoom + [left, top, left, top]
             canvas.frame(corners, edge, line)
         canvas.write(caption, left + width / 2, top + height + 20, 9.5, ink, align=0.5)

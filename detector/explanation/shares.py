@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, flip
-from detector.explanation.evidence import Look
+from detector.explanation.attribution import Look
 from detector.features.encoder import FeatureMaps
 from detector.features.pooling import largest_cells
-from detector.joint_detection import AnyDetector
+from detector.pipeline import AnyDetector
 
 
 def looks(detector: AnyDetector, maps: FeatureMaps, positions: Boxes, label: int) -> tuple[Look, ...]:

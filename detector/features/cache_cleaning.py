@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from detector.features.feature_cache import SETTINGS
+from detector.features.cache import SETTINGS
 from detector.runtime.files import TEMPORARY, read_metadata
 
 # as FeatureCache, states of trainings and `replacing` name what they write

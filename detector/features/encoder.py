@@ -13,13 +13,23 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.backbones.runtimes import AnyBackbone
+from detector.backbones.backbone import AnyBackbone
 from detector.boxes import Boxes
 from detector.features.mapping import PAPER_MARGIN, PAPER_TARGET, boxes_to_cells, choose_scales
 from detector.features.pooling import BLOCK, PAPER_LEVELS, block_maxima, n_bins, pool_into
 from detector.images.resizing import check_image, resize_short_side, resized_size
+from detector.runtime.progress import stage
 from detector.runtime.threads import in_threads, products_on_one_thread, thread_count
-from detector.runtime.timing import stage
+
+
+def signed_power(pooled: NDArray[np.float32], power: float) -> NDArray[np.float32]:
+    """``sign(x) * |x| ** power`` of every value, float32; power 1 changes nothing, 1/2 is the signed square root."""
+    if power == 1:
+        return pooled
+    magnitude = np.abs(pooled)
+    np.sqrt(magnitude, out=magnitude) if power == 0.5 else np.power(magnitude, power, out=magnitude)
+    return np.copysign(magnitude, pooled, out=magnitude)
+
 
 Features = NDArray[np.float32]
 Regions = NDArray[np.int64]
@@ -89,7 +99,7 @@ class RegionEncoder:
 
     ``short_sides`` are the lengths in pixels to which the shorter side of the image is resized (paper, section
     4.1), ``levels`` the pyramid, ``margin`` the pixels by which a box is grown before its cells are looked up,
-    ``target`` and ``scale_rule`` how a box finds its scale. ``normalise`` maps pooled ``(R, n_bins, C)`` values to
+    ``target`` and ``scale_rule`` how a box finds its scale. ``normalize`` maps pooled ``(R, n_bins, C)`` values to
     values of the same shape.
     """
 
@@ -99,7 +109,7 @@ class RegionEncoder:
     margin: float = PAPER_MARGIN
     target: float = PAPER_TARGET
     scale_rule: str = "area"
-    normalise: Callable[[Features], Features] = field(default=lambda pooled: pooled)
+    normalize: Callable[[Features], Features] = field(default=lambda pooled: pooled)
 
     def __post_init__(self) -> None:
         if not self.short_sides or min(self.short_sides) < 1 or list(self.short_sides) != sorted(self.short_sides):
@@ -190,7 +200,7 @@ class RegionEncoder:
         def work(rows: NDArray[np.int64]) -> None:
             pooled = np.empty((len(rows), n_bins(self.levels), self.backbone.channels), np.float32)
             pool_into(pooled, np.arange(len(rows)), maxima[regions[rows[0], 0]], regions[rows, 1:], self.levels)
-            use(rows, self.normalise(pooled).reshape(len(rows), self.n_features))
+            use(rows, self.normalize(pooled).reshape(len(rows), self.n_features))
 
         scales = np.unique(regions[:, 0])
         maxima = {scale: block_maxima(maps.maps[scale]) for scale in scales}

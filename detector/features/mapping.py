@@ -1,7 +1,7 @@
 """Which scale a box is read from, and which cells of the feature map it covers.
 
-Cell ``k`` of a map has its centre at pixel ``offset + k * stride`` of the resized image. A box covers the cells
-whose centres lie strictly inside the box grown by ``margin`` pixels on every side. That one rule holds the paper's
+Cell ``k`` of a map has its center at pixel ``offset + k * stride`` of the resized image. A box covers the cells
+whose centers lie strictly inside the box grown by ``margin`` pixels on every side. That one rule holds the paper's
 appendix (margin 0) and the authors' release (half a stride less the 6.5 px by which it shrinks a box: 1.5 at
 stride 16, offset 20, the released ZF-5).
 """
@@ -56,7 +56,7 @@ def boxes_to_cells(
     """Cells ``(R, 4)`` int64, half-open ``x1 y1 x2 y2``, that ``(R, 4)`` boxes cover on a feature map.
 
     ``boxes`` are in pixels of the original image, ``zoom`` is resized over original, ``stride``, ``offset`` and
-    ``margin`` are in pixels of the resized one, ``map_size`` is (h, w) in cells. A box that covers no centre
+    ``margin`` are in pixels of the resized one, ``map_size`` is (h, w) in cells. A box that covers no center
     collapses to the cell in the middle; then both ends are clamped to the map, so that every box covers at
     least one cell (release: spm_pool; paper: appendix A).
     """

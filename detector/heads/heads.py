@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes
-from detector.heads.box_regressors import BoxRegressors
 from detector.heads.calibration import Calibration
 from detector.heads.fully_connected import LAYERS, FullyConnected, Softmax
-from detector.heads.linear_svm import LinearSVMs
-from detector.heads.shortlist import Shortlist
+from detector.heads.linear import BoxRegressors, LinearSVMs
+from detector.heads.proposal_filter import ProposalFilter
 from detector.runtime.files import Arrays
 
 Features = NDArray[np.float32]
@@ -22,7 +21,7 @@ Scorer = LinearSVMs | Softmax
 RegressorInput = Literal["pooled", "layer"]
 
 _CALIBRATION = "calibration."
-_SHORTLIST = "shortlist."
+_PROPOSAL_FILTER = "proposal_filter."
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Heads:
     scorer: scores of what comes out of the layers or, without any, of pooled features.
     regressors: may be missing; they take pooled features or, with regressors_read "layer", those of the layers.
     calibration: of the scores, where held-out images told it.
-    shortlist: which boxes are scored at all, where that was learned.
+    proposal_filter: which boxes are scored at all, where that was learned.
     """
 
     scorer: Scorer
@@ -40,7 +39,7 @@ class Heads:
     layers: FullyConnected | None = None
     regressors_read: RegressorInput = "pooled"
     calibration: Calibration | None = None
-    shortlist: Shortlist | None = None
+    proposal_filter: ProposalFilter | None = None
 
     def check(self, n_pooled: int, n_classes: int) -> None:
         """Raise ValueError unless the parts fit each other, so many pooled features and so many classes."""
@@ -122,8 +121,8 @@ class Heads:
             arrays |= {"regression.weights": self.regressors.weights, "regression.biases": self.regressors.biases}
         if self.calibration is not None:
             arrays |= {f"{_CALIBRATION}{name}": array for name, array in self.calibration.to_arrays().items()}
-        if self.shortlist is not None:
-            arrays |= {f"{_SHORTLIST}{name}": array for name, array in self.shortlist.to_arrays().items()}
+        if self.proposal_filter is not None:
+            arrays |= {f"{_PROPOSAL_FILTER}{name}": array for name, array in self.proposal_filter.to_arrays().items()}
         return arrays
 
     @classmethod
@@ -134,7 +133,7 @@ class Heads:
         device: str = "cpu",
         beside_inputs: bool = False,
         regressors_read: RegressorInput = "pooled",
-        shortlist_levels: Sequence[int] = (),
+        proposal_filter_levels: Sequence[int] = (),
         runtime: str = "torch",
     ) -> Heads:
         """The inverse of `to_arrays`; precision, device, beside_inputs and runtime are those of `FullyConnected`.
@@ -152,8 +151,8 @@ class Heads:
         kind: type[Scorer] = Softmax if f"{_name(Softmax)}.weights" in arrays else LinearSVMs
         scorer = kind(arrays[f"{_name(kind)}.weights"], arrays[f"{_name(kind)}.biases"])
         calibration = Calibration.from_arrays(_under(_CALIBRATION, arrays))
-        shortlist = Shortlist.from_arrays(_under(_SHORTLIST, arrays), shortlist_levels)
-        return cls(scorer, regressors, layers, regressors_read, calibration, shortlist)
+        proposal_filter = ProposalFilter.from_arrays(_under(_PROPOSAL_FILTER, arrays), proposal_filter_levels)
+        return cls(scorer, regressors, layers, regressors_read, calibration, proposal_filter)
 
 
 def _under(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:

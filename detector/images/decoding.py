@@ -23,7 +23,66 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from PIL.WebPImagePlugin import WebPImageFile
 
-from detector.images.pixels import SIDEWAYS, oriented, to_rgb
+SIDEWAYS = (5, 6, 7, 8)
+"""Orientations in which rows and columns are swapped."""
+_BLOCK_PIXELS = 1 << 22
+
+
+def to_rgb(pixels: NDArray[Any], premultiplied: bool) -> NDArray[np.uint8]:
+    """Turn gray, BGR or BGRA of any depth into RGB of 8 bits, on white where it is transparent.
+
+    Some rows at a time: what lies between takes many times the memory of the image.
+    """
+    height, width = pixels.shape[:2]
+    step = max(1, _BLOCK_PIXELS // max(1, width))
+    blocks = [slice(top, top + step) for top in range(0, height, step)]
+    scale = 0.0
+    if pixels.dtype not in (np.uint8, np.uint16):
+        scale = 255 / max([1.0, *(float(_finite(pixels[rows]).max()) for rows in blocks)])
+    if len(blocks) == 1:
+        return _on_white(_to_uint8(pixels, scale), premultiplied)
+    image = np.empty((height, width, 3), np.uint8)
+    for rows in blocks:
+        image[rows] = _on_white(_to_uint8(pixels[rows], scale), premultiplied)
+    return image
+
+
+def _finite(pixels: NDArray[Any]) -> NDArray[np.float32]:
+    return np.nan_to_num(pixels.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0).clip(min=0)
+
+
+def _to_uint8(pixels: NDArray[Any], scale: float) -> NDArray[np.uint8]:
+    """``scale``: of floating-point values."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype == np.uint16:
+        return cv2.convertScaleAbs(pixels, alpha=255 / 65535)
+    return np.rint(_finite(pixels) * np.float32(scale)).astype(np.uint8)
+
+
+def _on_white(pixels: NDArray[np.uint8], premultiplied: bool) -> NDArray[np.uint8]:
+    if pixels.ndim == 2:
+        return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
+    if pixels.shape[2] == 3:
+        return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    color = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB)
+    alpha = pixels[..., 3:].astype(np.uint16)
+    weighted = color.astype(np.uint16) * (255 if premultiplied else alpha)
+    white = 255 * (255 - alpha)
+    # Premultiplied colors above their alpha are damage; the sum must not wrap around.
+    return np.minimum((weighted.astype(np.uint32) + white + 127) // 255, 255).astype(np.uint8)
+
+
+def oriented(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Turn and mirror as EXIF's Orientation says: 5 to 8 swap rows and columns, then sides are mirrored."""
+    if orientation in SIDEWAYS:
+        image = image.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)
+
 
 START_LENGTH = 12  # bytes that `image_format` needs
 
@@ -157,7 +216,7 @@ def _read_other_header(kind: str, file: BinaryIO) -> _Header:
 
 
 def _read_tiff_header(file: BinaryIO) -> _Header:
-    # Pillow's reader refuses colour images of floating-point numbers; their tags are read all the same.
+    # Pillow's reader refuses color images of floating-point numbers; their tags are read all the same.
     start = file.read(16)
     tags = ImageFileDirectory_v2(start[: 16 if start[2] == 43 else 8])  # 43: BigTIFF
     file.seek(tags.next)
@@ -183,7 +242,7 @@ def _png_chunks(data: bytes) -> dict[bytes, bytes]:
 
 
 def _whiten(pixels: NDArray[Any], depth: int, transparent: bytes) -> None:
-    """Make the one grey value white that a grey PNG says is transparent: OpenCV leaves it as it is."""
+    """Make the one gray value white that a gray PNG says is transparent: OpenCV leaves it as it is."""
     value = int.from_bytes(transparent, "big")
     if depth < 8:
         value = value * 255 // (2**depth - 1)
@@ -191,7 +250,7 @@ def _whiten(pixels: NDArray[Any], depth: int, transparent: bytes) -> None:
 
 
 def _read_pixels(kind: str, data: bytes) -> tuple[NDArray[Any], int]:
-    """Return grey, BGR or BGRA pixels of any depth, and the EXIF orientation that is still to be obeyed."""
+    """Return gray, BGR or BGRA pixels of any depth, and the EXIF orientation that is still to be obeyed."""
     try:
         pixels, metadata_kinds, metadata = cv2.imdecodeWithMetadata(
             np.frombuffer(data, np.uint8), flags=cv2.IMREAD_UNCHANGED

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import colorsys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.boxes import as_boxes, clip
+from detector.boxes import Boxes, as_boxes, clip
 from detector.images.resizing import check_image
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
-# M. Okabe and K. Ito, Color Universal Design (2008): told apart with every common kind of colour vision.
-_PALETTE: tuple[Colour, ...] = (
+# M. Okabe and K. Ito, Color Universal Design (2008): told apart with every common kind of color vision.
+_PALETTE: tuple[Color, ...] = (
     (230, 159, 0),
     (86, 180, 233),
     (0, 158, 115),
@@ -25,13 +25,13 @@ _PALETTE: tuple[Colour, ...] = (
     (213, 94, 0),
     (204, 121, 167),
 )
-_BLACK: Colour = (0, 0, 0)
-_WHITE: Colour = (255, 255, 255)
+_BLACK: Color = (0, 0, 0)
+_WHITE: Color = (255, 255, 255)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
-def class_colour(label: int) -> Colour:
-    """RGB colour of a class index, the same in every image: colour-blind safe ones, then spread hues."""
+def class_color(label: int) -> Color:
+    """RGB color of a class index, the same in every image: color-blind safe ones, then spread hues."""
     if label < len(_PALETTE):
         return _PALETTE[label]
     # Steps of the golden ratio put every new hue into the largest gap between the earlier ones.
@@ -65,10 +65,10 @@ def draw_detections(
     corners = np.rint(clip(boxes, height, width)).astype(int)
     order = np.argsort(ranks, kind="stable")
     for i in order:
-        _draw_box(canvas, corners[i].tolist(), class_colour(int(labels[i])))
+        _draw_box(canvas, corners[i].tolist(), class_color(int(labels[i])))
     for i in order:  # after all boxes, whose lines would cross the letters
         text = class_names[labels[i]] if scores is None else f"{class_names[labels[i]]} {scores[i]:.2f}"
-        _draw_label(canvas, corners[i, :2].tolist(), text, class_colour(int(labels[i])))
+        _draw_label(canvas, corners[i, :2].tolist(), text, class_color(int(labels[i])))
     return canvas
 
 
@@ -76,18 +76,18 @@ def _line_width(canvas: NDArray[np.uint8]) -> int:
     return max(1, round(min(canvas.shape[:2]) / 200))
 
 
-def _draw_box(canvas: NDArray[np.uint8], corners: list[int], colour: Colour) -> None:
+def _draw_box(canvas: NDArray[np.uint8], corners: list[int], color: Color) -> None:
     """Draw a half-open box with a rim of the opposite brightness, which shows it on any background."""
     x1, y1, x2, y2 = corners
     line = _line_width(canvas)
     rim = (line + 2) // 4
     first, last = (x1, y1), (max(x2 - 1, x1), max(y2 - 1, y1))
     if rim:
-        cv2.rectangle(canvas, first, last, contrast(colour), line + 2 * rim)
-    cv2.rectangle(canvas, first, last, colour, line)
+        cv2.rectangle(canvas, first, last, contrast(color), line + 2 * rim)
+    cv2.rectangle(canvas, first, last, color, line)
 
 
-def _draw_label(canvas: NDArray[np.uint8], corner: list[int], text: str, colour: Colour) -> None:
+def _draw_label(canvas: NDArray[np.uint8], corner: list[int], text: str, color: Color) -> None:
     """Draw text on a filled background above the corner, moved inside the image where it would leave it."""
     height, width = canvas.shape[:2]
     text = to_ascii(text)
@@ -103,13 +103,13 @@ def _draw_label(canvas: NDArray[np.uint8], corner: list[int], text: str, colour:
         needed_width, needed_height = text_width + 2 * pad, text_height + descent + 2 * pad
     left = max(0, min(corner[0], width - needed_width))
     top = max(0, min(corner[1], height) - needed_height)
-    cv2.rectangle(canvas, (left, top), (left + needed_width - 1, top + needed_height - 1), colour, cv2.FILLED)
+    cv2.rectangle(canvas, (left, top), (left + needed_width - 1, top + needed_height - 1), color, cv2.FILLED)
     origin = (left + pad, top + pad + text_height)
-    cv2.putText(canvas, text, origin, _FONT, scale, contrast(colour), stroke, cv2.LINE_AA)
+    cv2.putText(canvas, text, origin, _FONT, scale, contrast(color), stroke, cv2.LINE_AA)
 
 
-def contrast(background: Colour) -> Colour:
-    """Black or white, whichever can be read on a colour."""
+def contrast(background: Color) -> Color:
+    """Black or white, whichever can be read on a color."""
     red, green, blue = background
     return _BLACK if 0.299 * red + 0.587 * green + 0.114 * blue > 127 else _WHITE
 
@@ -118,3 +118,43 @@ def to_ascii(text: str) -> str:
     """OpenCV's fonts are ASCII: drop accents, and show what is left as question marks, one a character."""
     letters = (c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     return "".join(letters).encode("ascii", "replace").decode()
+
+
+_WIDTH, _HEIGHT, _CAPTION, _GAP = 320, 240, 18, 6
+_COLUMNS = 4
+
+
+def contact_sheet(
+    tiles: Iterable[tuple[NDArray[np.uint8], Boxes, NDArray[np.int64], str]], class_names: Sequence[str]
+) -> NDArray[np.uint8]:
+    """One (H, W, 3) uint8 RGB image of all ``tiles``, four in a row.
+
+    A tile is an image (H, W, 3) uint8 RGB, its boxes (N, 4) in its pixels, their labels (N,), and a caption. Raises
+    ValueError where there is none.
+    """
+    drawn = [_tile(*tile, class_names) for tile in tiles]
+    if not drawn:
+        raise ValueError("there is no image to show")
+    columns = min(_COLUMNS, len(drawn))
+    blank = np.full_like(drawn[0], 255)
+    drawn += [blank] * (-len(drawn) % columns)
+    rows = [np.concatenate(drawn[start : start + columns], axis=1) for start in range(0, len(drawn), columns)]
+    return np.concatenate(rows)
+
+
+def _tile(
+    image: NDArray[np.uint8], boxes: Boxes, labels: NDArray[np.int64], caption: str, class_names: Sequence[str]
+) -> NDArray[np.uint8]:
+    height, width = image.shape[:2]
+    zoom = min(_WIDTH / width, _HEIGHT / height)
+    size = (max(1, round(width * zoom)), max(1, round(height * zoom)))
+    # drawn on the small copy, whose lines and letters are then as wide and as large as in the others
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_NEAREST)
+    zooms = np.array([size[0] / width, size[1] / height] * 2, np.float32)
+    small = draw_detections(small, boxes * zooms, labels, None, class_names)
+    tile = np.full((_HEIGHT + _CAPTION + 2 * _GAP, _WIDTH + 2 * _GAP, 3), 255, np.uint8)
+    tile[_GAP : _GAP + size[1], _GAP : _GAP + size[0]] = small
+    text = caption.encode("ascii", "replace").decode()
+    origin = (_GAP, _GAP + _HEIGHT + _CAPTION - 5)
+    cv2.putText(tile, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+    return tile

@@ -22,8 +22,7 @@ from detector.images.decoding import (
     silenced_stderr,
 )
 from detector.images.resizing import check_image
-from detector.runtime.addresses import open_binary
-from detector.runtime.files import replacing
+from detector.runtime.files import open_binary, replacing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -43,7 +42,7 @@ def read_image(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDA
 
     The content tells the format, whatever the name. The EXIF orientation is obeyed. Transparent pixels are
     laid on white, as a page would show them. 16-bit values are scaled to 8 bits; floating-point values are
-    scaled from 0..1, or from 0..maximum where the maximum is above 1. Colour profiles are ignored.
+    scaled from 0..1, or from 0..maximum where the maximum is above 1. Color profiles are ignored.
 
     A string such as "s3://bucket/dog.jpg" or "https://..." is read by fsspec, the extra ``cloud``.
 

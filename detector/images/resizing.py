@@ -47,9 +47,28 @@ def resize_short_side(
 ) -> tuple[NDArray[np.uint8], float]:
     """Resize to `resized_size`; return the (h, w, 3) uint8 image and the zoom to multiply its boxes by.
 
-    Bilinear with half-pixel centres and without antialiasing, on the uint8 values, as in the authors'
+    Bilinear with half-pixel centers and without antialiasing, on the uint8 values, as in the authors'
     release. A side that is rounded up is stretched by less than one pixel over its whole length.
     """
     image = check_image(image)
     height, width, zoom = resized_size(image.shape[0], image.shape[1], short_side, max_long_side)
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), zoom
+
+
+_SIDE = 16
+NEAR = 28
+"""Bits of `look` in which copies of one photograph differ at most.
+
+Of VOC2007, copies of 0.6 times the size and JPEG quality 60 differ in at most 18 bits in 95 cases of 100, brighter ones
+in 17; any two of 600 different images differ in 48 bits or more.
+"""
+
+
+def look(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The difference hash of an ``(H, W, 3)`` uint8 RGB image, ``(32,)`` uint8: 256 bits.
+
+    Each says whether one of 16 x 16 fields is brighter than the one left of it: N. Krawetz, "Kind of like that" (2013).
+    """
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    fields = cv2.resize(gray, (_SIDE + 1, _SIDE), interpolation=cv2.INTER_AREA).astype(np.int16)
+    return np.packbits(fields[:, 1:] > fields[:, :-1])

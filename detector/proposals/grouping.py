@@ -1,7 +1,7 @@
-"""Hierarchical grouping: the two most similar neighbours are joined until one region is left.
+"""Hierarchical grouping: the two most similar neighbors are joined until one region is left.
 
-Uijlings et al. 2013, algorithm 1. Neighbours are lists, so memory grows with the number of touching pairs and
-not with its square. The heap holds one pair a region, its best with an older neighbour (one with a lower number):
+Uijlings et al. 2013, algorithm 1. Neighbors are lists, so memory grows with the number of touching pairs and
+not with its square. The heap holds one pair a region, its best with an older neighbor (one with a lower number):
 a pair that surfaces and is gone gives way to the region's next best.
 """
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.proposals.texture import ONE
+from detector.proposals.regions import ONE
 from detector.runtime.compiling import Array, kernel
 
 
@@ -23,7 +23,7 @@ class Regions(NamedTuple):
     """(R, 4) half-open."""
     pairs: NDArray[np.int32]
     """(P, 2) touching regions, lower number first, in ascending order."""
-    colours: NDArray[np.uint16]
+    colors: NDArray[np.uint16]
     """(R, C) histograms, each row summing to `texture.ONE`."""
     textures: NDArray[np.uint16]
     """(R, T) histograms, each row summing to `texture.ONE`."""
@@ -32,7 +32,7 @@ class Regions(NamedTuple):
 class Similarity(NamedTuple):
     """Weights of the sum of the paper's four similarities (section 3.2, a1 to a4): 0 or 1 each."""
 
-    colour: float
+    color: float
     texture: float
     size: float
     fill: float
@@ -48,18 +48,18 @@ def group(regions: Regions, similarity: Similarity) -> NDArray[np.int32]:
     n_regions = len(regions.sizes)
     if n_regions == 1:
         return np.empty((0, 4), np.int32)
-    colours = regions.colours if similarity.colour else regions.colours[:, :0]
+    colors = regions.colors if similarity.color else regions.colors[:, :0]
     textures = regions.textures if similarity.texture else regions.textures[:, :0]
-    sizes, boxes, colours, textures = (_with_room(array) for array in (regions.sizes, regions.boxes, colours, textures))
+    sizes, boxes, colors, textures = (_with_room(array) for array in (regions.sizes, regions.boxes, colors, textures))
     area = regions.sizes.sum()
     weights = np.array(similarity) / (ONE, ONE, area, area)
     both_ways = np.concatenate([regions.pairs, regions.pairs[:, ::-1]])
-    neighbours = both_ways[np.argsort(both_ways[:, 0], kind="stable"), 1].astype(np.int64)
+    neighbors = both_ways[np.argsort(both_ways[:, 0], kind="stable"), 1].astype(np.int64)
     ends = np.zeros(2 * n_regions - 1, np.int64)
     ends[:n_regions] = np.cumsum(np.bincount(both_ways[:, 0], minlength=n_regions))
     starts = np.zeros_like(ends)
     starts[1:n_regions] = ends[: n_regions - 1]
-    _join(starts, ends, neighbours, weights, sizes, boxes, colours, textures)
+    _join(starts, ends, neighbors, weights, sizes, boxes, colors, textures)
     return boxes[n_regions:]
 
 
@@ -79,14 +79,12 @@ def _intersection(a: Array, b: Array) -> np.uint32:
 
 
 @kernel
-def _similarity(a: int, b: int, weights: Array, sizes: Array, boxes: Array, colours: Array, textures: Array) -> float:
+def _similarity(a: int, b: int, weights: Array, sizes: Array, boxes: Array, colors: Array, textures: Array) -> float:
     """Sum of the four similarities, less the ones of size and fill, which are the same for all pairs."""
     size = np.int64(sizes[a]) + sizes[b]
     width = max(boxes[a, 2], boxes[b, 2]) - min(boxes[a, 0], boxes[b, 0])
     height = max(boxes[a, 3], boxes[b, 3]) - min(boxes[a, 1], boxes[b, 1])
-    similarity = weights[0] * _intersection(colours[a], colours[b]) + weights[1] * _intersection(
-        textures[a], textures[b]
-    )
+    similarity = weights[0] * _intersection(colors[a], colors[b]) + weights[1] * _intersection(textures[a], textures[b])
     return similarity - weights[2] * size - weights[3] * (np.int64(width) * height - size)
 
 
@@ -135,10 +133,10 @@ def _mix(histograms: Array, a: int, b: int, joined: int, share: float) -> None:
 
 
 @kernel
-def _combine(a: int, b: int, joined: int, sizes: Array, boxes: Array, colours: Array, textures: Array) -> None:
+def _combine(a: int, b: int, joined: int, sizes: Array, boxes: Array, colors: Array, textures: Array) -> None:
     sizes[joined] = sizes[a] + sizes[b]
     share = sizes[a] / sizes[joined]
-    _mix(colours, a, b, joined, share)
+    _mix(colors, a, b, joined, share)
     _mix(textures, a, b, joined, share)
     for i in range(2):
         boxes[joined, i] = min(boxes[a, i], boxes[b, i])
@@ -166,25 +164,25 @@ def _wait_for_best(
     region: int,
     starts: Array,
     ends: Array,
-    neighbours: Array,
+    neighbors: Array,
     scores: Array,
     joined_into: Array,
     similarities: Array,
     pairs: Array,
     n_heap: int,
 ) -> int:
-    """Put a region's most similar older neighbour, if any is left, into the heap of n_heap pairs."""
+    """Put a region's most similar older neighbor, if any is left, into the heap of n_heap pairs."""
     best = -1
     for i in range(starts[region], ends[region]):
-        other = neighbours[i]
+        other = neighbors[i]
         if other >= region or joined_into[other] != other:
             continue
-        if best < 0 or scores[i] > scores[best] or (scores[i] == scores[best] and other < neighbours[best]):
+        if best < 0 or scores[i] > scores[best] or (scores[i] == scores[best] and other < neighbors[best]):
             best = i
     if best < 0:
         return n_heap
     similarities[n_heap] = scores[best]
-    pairs[n_heap] = neighbours[best] * similarities.size + region
+    pairs[n_heap] = neighbors[best] * similarities.size + region
     _sift_up(similarities, pairs, n_heap)
     return n_heap + 1
 
@@ -193,17 +191,17 @@ def _wait_for_best(
 def _join(
     starts: Array,
     ends: Array,
-    neighbours: Array,
+    neighbors: Array,
     weights: Array,
     sizes: Array,
     boxes: Array,
-    colours: Array,
+    colors: Array,
     textures: Array,
 ) -> None:
     total = sizes.size
     n_regions = (total + 1) // 2
-    n_neighbours = neighbours.size
-    scores = np.empty(n_neighbours)
+    n_neighbors = neighbors.size
+    scores = np.empty(n_neighbors)
     joined_into = np.arange(total)
     last_seen_by = np.zeros(total, np.int64)
     similarities = np.empty(total)
@@ -211,9 +209,9 @@ def _join(
     n_heap = 0
     for region in range(n_regions):
         for i in range(starts[region], ends[region]):
-            if neighbours[i] < region:
-                scores[i] = _similarity(neighbours[i], region, weights, sizes, boxes, colours, textures)
-        n_heap = _wait_for_best(region, starts, ends, neighbours, scores, joined_into, similarities, pairs, n_heap)
+            if neighbors[i] < region:
+                scores[i] = _similarity(neighbors[i], region, weights, sizes, boxes, colors, textures)
+        n_heap = _wait_for_best(region, starts, ends, neighbors, scores, joined_into, similarities, pairs, n_heap)
     joined = n_regions
     while joined < total:
         pair = _pop(similarities, pairs, n_heap)
@@ -222,23 +220,85 @@ def _join(
         if joined_into[b] != b:
             continue
         if joined_into[a] != a:
-            n_heap = _wait_for_best(b, starts, ends, neighbours, scores, joined_into, similarities, pairs, n_heap)
+            n_heap = _wait_for_best(b, starts, ends, neighbors, scores, joined_into, similarities, pairs, n_heap)
             continue
-        _combine(a, b, joined, sizes, boxes, colours, textures)
+        _combine(a, b, joined, sizes, boxes, colors, textures)
         joined_into[a] = joined
         joined_into[b] = joined
-        starts[joined] = n_neighbours
+        starts[joined] = n_neighbors
         for part in (a, b):
             for i in range(starts[part], ends[part]):
-                other = _current(joined_into, neighbours[i])
+                other = _current(joined_into, neighbors[i])
                 if other == joined or last_seen_by[other] == joined:
                     continue
                 last_seen_by[other] = joined
-                if n_neighbours == neighbours.size:
-                    neighbours, scores = _grow(neighbours), _grow(scores)
-                neighbours[n_neighbours] = other
-                scores[n_neighbours] = _similarity(other, joined, weights, sizes, boxes, colours, textures)
-                n_neighbours += 1
-        ends[joined] = n_neighbours
-        n_heap = _wait_for_best(joined, starts, ends, neighbours, scores, joined_into, similarities, pairs, n_heap)
+                if n_neighbors == neighbors.size:
+                    neighbors, scores = _grow(neighbors), _grow(scores)
+                neighbors[n_neighbors] = other
+                scores[n_neighbors] = _similarity(other, joined, weights, sizes, boxes, colors, textures)
+                n_neighbors += 1
+        ends[joined] = n_neighbors
+        n_heap = _wait_for_best(joined, starts, ends, neighbors, scores, joined_into, similarities, pairs, n_heap)
         joined += 1
+
+
+def random_order(ranks: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Order by rank in the hierarchy times a uniform random number (Uijlings et al. 2013, section 4.4)."""
+    return np.argsort(ranks * np.random.default_rng(seed).random(len(ranks)), kind="stable")
+
+
+def without_duplicates(boxes: NDArray[np.int32], height: int, width: int) -> NDArray[np.int64]:
+    """Indices, ascending, of the boxes that no earlier box equals."""
+    x1, y1, x2, y2 = boxes.astype(np.int64).T
+    codes = (y1 * width + x1) * (height * width) + (y2 - 1) * width + x2 - 1
+    return np.sort(np.unique(codes, return_index=True)[1])
+
+
+def large_enough(boxes: NDArray[np.int32], min_side: int, height: int, width: int) -> NDArray[np.bool_]:
+    """Mask of the boxes with no side below `min_side` pixels; the box of the whole image always is in."""
+    box_width, box_height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    whole = (box_width == width) & (box_height == height)
+    return whole | ((box_width >= min_side) & (box_height >= min_side))
+
+
+def near_duplicates_last(boxes: NDArray[np.int32], max_iou: float, enough: int) -> NDArray[np.int64]:
+    """Order in which boxes that overlap an earlier one by more than `max_iou` come after all others.
+
+    boxes: (R, 4), ranked. Both parts keep their order. Once `enough` boxes are in the first part, no more are
+    looked at, and those left belong to the second.
+    """
+    sides = np.stack([boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]], axis=1)
+    # Of boxes that overlap so much, the width of the one is more than max_iou of the other's, and so is the
+    # height: they lie in the same or in neighboring drawers. The allowance is for rounding.
+    drawers = (np.log(sides) / (-np.log(max_iou) + 1e-6)).astype(np.int64) + 1
+    first = _keep_distinct(boxes.astype(np.float32), drawers, max_iou, enough)
+    return np.concatenate([np.flatnonzero(first), np.flatnonzero(~first)])
+
+
+@kernel
+def _keep_distinct(boxes: Array, drawers: Array, max_iou: float, enough: int) -> NDArray[np.bool_]:
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    keep = np.zeros(len(boxes), np.bool_)
+    # The boxes kept, as a chain for each drawer, -1 at its end.
+    newest = np.full((drawers[:, 0].max() + 2, drawers[:, 1].max() + 2), -1)
+    before = np.empty(len(boxes), np.int64)
+    n_kept = 0
+    for i in range(len(boxes)):
+        if n_kept == enough:
+            break
+        across, down = drawers[i]
+        distinct = True
+        for drawer in range(9):
+            j = newest[across + drawer // 3 - 1, down + drawer % 3 - 1]
+            while j >= 0 and distinct:
+                width = min(boxes[i, 2], boxes[j, 2]) - max(boxes[i, 0], boxes[j, 0])
+                height = min(boxes[i, 3], boxes[j, 3]) - max(boxes[i, 1], boxes[j, 1])
+                union = areas[i] + areas[j] - width * height
+                distinct = not (width > 0 and height > 0 and width * height > max_iou * union)
+                j = before[j]
+        if distinct:
+            keep[i] = True
+            before[i] = newest[across, down]
+            newest[across, down] = i
+            n_kept += 1
+    return keep

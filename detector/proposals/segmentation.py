@@ -1,19 +1,172 @@
-"""Graph-based segmentation (Felzenszwalb & Huttenlocher, IJCV 2004), exact for whole-numbered edge weights.
+"""An image as a graph of its pixels, with whole-numbered edges in the order of segmentation."""
 
-Three facts make it fast and leave the result as it is:
+from typing import Any, NamedTuple
 
-- Weights are whole numbers ("levels"), so edges are sorted by counting.
-- An edge that both of its pixels have as their first of all meets two single pixels whenever its turn comes,
-  so it can be decided at once, in memory order.
-- A component that once refuses an edge refuses every later one: later edges weigh more, and it cannot grow
-  any more. So sweeps in between drop all edges that lie inside one component or touch a finished one.
-"""
-
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.proposals.pixel_graph import LEVELS_PER_UNIT, NO_EDGE, PixelGraph, edge_ends, sort_edges
 from detector.runtime.compiling import Array, kernel
+
+LEVELS_PER_UNIT = 16
+"""Levels for one unit of color distance, channels in 0..255."""
+
+N_LEVELS = int(np.sqrt(3) * 255 * LEVELS_PER_UNIT) + 1
+NO_EDGE = 65535
+LIGHT_SHARE = 0.5
+"""Share of all edges that are sorted here, for all segmentations of the image."""
+
+
+class PixelGraph(NamedTuple):
+    """An image as a graph of its pixels, eight neighbors each.
+
+    Edges are ordered by level, then by first pixel in row order, then by direction: right, lower left, below,
+    lower right. An edge is packed into one number: level, first pixel, direction.
+    """
+
+    levels: NDArray[np.uint16]
+    """(4, H * W) color distance to the neighbor in each direction, rounded down; NO_EDGE outside."""
+    offsets: NDArray[np.uint32]
+    """(4,) distance in row order to the neighbor in each direction."""
+    mutual: NDArray[np.uint64]
+    """Edges that come first for both of their pixels, in no particular order."""
+    light: NDArray[np.uint64]
+    """All other edges below level `light_limit`, in order."""
+    light_limit: int
+
+
+def pixel_graph(image: NDArray[np.uint8], sigma: float = 0.8) -> PixelGraph:
+    """Smooth an image by a Gaussian of `sigma` pixels (0: not at all) and measure its edges.
+
+    image: (H, W, 3) uint8. The weight of an edge is the Euclidean distance of the two colors, as in the
+    paper.
+    """
+    height, width = image.shape[:2]
+    smooth = image.astype(np.float32)
+    if sigma > 0:
+        side = 2 * int(np.ceil(4 * sigma)) + 1
+        smooth = cv2.GaussianBlur(smooth, (side, side), sigma, borderType=cv2.BORDER_REPLICATE)
+    by_row = np.empty((4, height, width), np.uint16)
+    first, second, third = cv2.split(smooth)
+    _measure_edges(first, second, third, by_row)
+    levels = by_row.reshape(4, -1)
+    offsets = np.array([1, width - 1, width, width + 1], np.uint32)
+    mutual = np.empty(levels.shape[1] // 2 + 1, np.uint64)
+    mutual = mutual[: _mutual_edges(levels, offsets, mutual)].copy()
+    reached = np.cumsum(_count_levels(levels)[:N_LEVELS])
+    light_limit = int(np.searchsorted(reached, LIGHT_SHARE * reached[-1])) + 1
+    light = np.empty_like(levels)
+    _light_levels(levels, mutual, light_limit, light)
+    return PixelGraph(levels, offsets, mutual, sort_edges(light), light_limit)
+
+
+def sort_edges(levels: NDArray[np.uint16]) -> NDArray[np.uint64]:
+    """All edges with a level other than NO_EDGE, packed, in order: a stable counting sort.
+
+    Large arrays come from numpy, here and in `segment`, and not from inside compiled code, since numpy asks
+    the system for large memory pages, which are several times faster to get.
+    """
+    found = np.empty(levels.size + 1, np.uint32)
+    found = found[: _find_edges(levels, found)]
+    ordered = np.empty(found.size, np.uint64)
+    _order_edges(levels, found, ordered)
+    return ordered
+
+
+@kernel
+def _measure_edges(first: Array, second: Array, third: Array, levels: Array) -> None:
+    height, width = first.shape
+    levels[:] = NO_EDGE
+    for direction in range(4):
+        down = 0 if direction == 0 else 1
+        across = (1, -1, 0, 1)[direction]
+        start = 1 if across < 0 else 0
+        stop = width - 1 if across > 0 else width
+        for y in range(height - down):
+            for x in range(start, stop):
+                a = first[y, x] - first[y + down, x + across]
+                b = second[y, x] - second[y + down, x + across]
+                c = third[y, x] - third[y + down, x + across]
+                levels[direction, y, x] = np.uint16(np.sqrt(a * a + b * b + c * c) * np.float32(LEVELS_PER_UNIT))
+
+
+@kernel
+def _count_levels(levels: Array) -> Array:
+    counts = np.zeros(NO_EDGE + 1, np.uint32)
+    for direction in range(4):
+        for level in levels[direction]:
+            counts[level] += np.uint32(1)
+    return counts
+
+
+@kernel
+def _pack(level: Any, pixel: Any, direction: Any) -> np.uint64:
+    return np.uint64(level) << np.uint64(32) | np.uint64(4 * pixel + direction)
+
+
+@kernel
+def edge_ends(edge: np.uint64, offsets: Array) -> tuple[np.uint32, np.uint32]:
+    pixel = np.uint32(edge) >> np.uint32(2)
+    return pixel, np.uint32(pixel + offsets[np.uint32(edge) & np.uint32(3)])
+
+
+@kernel
+def _mutual_edges(levels: Array, offsets: Array, mutual: Array) -> np.uint64:
+    n_pixels = levels.shape[1]
+    # The first edge of every pixel as one number: its level, and where it lies in the order of eight edges of
+    # that level, which is up left, up, up right, left, right, down left, down, down right.
+    first = np.full(n_pixels, NO_EDGE, np.uint16)
+    for direction in range(4):
+        row = levels[direction]
+        there = first[offsets[direction] :]
+        for pixel in range(there.size):
+            rank = min(row[pixel], np.uint16(8191)) * np.uint16(8) + np.uint16(3 - direction)
+            there[pixel] = min(there[pixel], np.uint16(rank))
+        for pixel in range(n_pixels):
+            rank = min(row[pixel], np.uint16(8191)) * np.uint16(8) + np.uint16(4 + direction)
+            first[pixel] = min(first[pixel], np.uint16(rank))
+    n_mutual = np.uint64(0)
+    for pixel in range(n_pixels):
+        rank = first[pixel]
+        towards = np.uint32(rank) & np.uint32(3)
+        if rank & 4 and rank < 8191 * 8 and first[pixel + offsets[towards]] == rank - 1 - 2 * towards:
+            mutual[n_mutual] = _pack(rank >> 3, pixel, towards)
+            n_mutual += np.uint64(1)
+    return n_mutual
+
+
+@kernel
+def _light_levels(levels: Array, mutual: Array, limit: int, light: Array) -> None:
+    """Copy the levels to `light`, with NO_EDGE in place of mutual edges and of levels from `limit`."""
+    for direction in range(4):
+        for pixel in range(levels.shape[1]):
+            level = levels[direction, pixel]
+            light[direction, pixel] = level if level < limit else NO_EDGE
+    for edge in mutual:
+        light[np.uint32(edge) & np.uint32(3), np.uint32(edge) >> np.uint32(2)] = NO_EDGE
+
+
+@kernel
+def _find_edges(levels: Array, found: Array) -> np.uint64:
+    n_found = np.uint64(0)
+    for pixel in range(levels.shape[1]):
+        for direction in range(4):
+            found[n_found] = 4 * pixel + direction
+            n_found += np.uint64(levels[direction, pixel] != NO_EDGE)
+    return n_found
+
+
+@kernel
+def _order_edges(levels: Array, found: Array, ordered: Array) -> None:
+    counts = np.zeros(N_LEVELS + 1, np.uint32)
+    for edge in found:
+        counts[levels[edge & np.uint32(3), edge >> np.uint32(2)] + 1] += np.uint32(1)
+    ends = np.cumsum(counts)
+    for edge in found:
+        level = levels[edge & np.uint32(3), edge >> np.uint32(2)]
+        ordered[ends[level]] = np.uint64(level) << np.uint64(32) | np.uint64(edge)
+        ends[level] += np.uint64(1)
+
 
 SWEEP_SHARE = 0.5
 """Share of the edges left that are joined before the next sweep."""
@@ -28,8 +181,8 @@ FEW_EDGES = 20_000
 def segment(graph: PixelGraph, k: float, min_size: int) -> tuple[NDArray[np.int32], int]:
     """Partition an image into regions.
 
-    k: the paper's scale of observation, in units of colour distance: larger k, larger regions. min_size:
-    pixels; a smaller component is joined to a neighbour afterwards, over its lightest edges first, as in the
+    k: the paper's scale of observation, in units of color distance: larger k, larger regions. min_size:
+    pixels; a smaller component is joined to a neighbor afterwards, over its lightest edges first, as in the
     authors' code. Returns region numbers (H * W,) int32, ascending by each region's first pixel, and the
     number of regions.
     """

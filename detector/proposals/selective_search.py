@@ -1,47 +1,90 @@
 """Selective search (Uijlings et al., "Selective Search for Object Recognition", IJCV 2013).
 
 Where the paper and the code its authors released differ, we follow the code: texture (see `texture`),
-one-channel colour spaces (see `colour`), bins rounded rather than cut, and initial regions ranked once a
+one-channel color spaces (see `color`), bins rounded rather than cut, and initial regions ranked once a
 segmentation, behind all joined ones, however many groupings share them.
 """
 
+from __future__ import annotations
+
+import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from functools import partial
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes
 from detector.images.resizing import check_image
-from detector.proposals.colour import convert_colours
-from detector.proposals.grouping import Regions, Similarity, group
-from detector.proposals.pixel_graph import PixelGraph, pixel_graph
-from detector.proposals.ranking import large_enough, near_duplicates_last, random_order, without_duplicates
-from detector.proposals.regions import neighbour_pairs, region_extents
-from detector.proposals.segmentation import segment
-from detector.proposals.texture import Texels, colour_bins, colour_histograms, texels, texture_histograms
+from detector.proposals.grouping import (
+    Regions,
+    Similarity,
+    group,
+    large_enough,
+    near_duplicates_last,
+    random_order,
+    without_duplicates,
+)
+from detector.proposals.regions import (
+    Texels,
+    color_bins,
+    color_histograms,
+    neighbor_pairs,
+    region_extents,
+    texels,
+    texture_histograms,
+)
+from detector.proposals.segmentation import PixelGraph, pixel_graph, segment
 from detector.runtime.threads import thread_count
 
-CTSF = Similarity(colour=1, texture=1, size=1, fill=1)
-TSF = Similarity(colour=0, texture=1, size=1, fill=1)
-F = Similarity(colour=0, texture=0, size=0, fill=1)
-S = Similarity(colour=0, texture=0, size=1, fill=0)
+COLOR_SPACES = ("hsv", "lab", "rgi", "hue", "intensity")
+
+
+def convert_colors(image: NDArray[np.uint8], color_space: str) -> NDArray[np.uint8]:
+    """Convert an image to one of `COLOR_SPACES`, every channel stretched to 0..255.
+
+    image: (H, W, 3) uint8 RGB. Returns (H, W, 3) uint8. "hue" and "intensity" have one channel, which is
+    repeated three times as in the released code, so that the constant k of the segmentation weighs the same
+    in every space. "rgi" is r and g of normalized RGB, and intensity. Lab is OpenCV's (D65); MATLAB's of the
+    release is D50.
+    """
+    if color_space == "hsv":
+        return cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
+    if color_space == "lab":
+        return cv2.cvtColor(image, cv2.COLOR_RGB2Lab)
+    if color_space == "rgi":
+        total = np.maximum(image.sum(axis=2, dtype=np.float32), 1)[..., None]
+        normalized = (image[..., :2] * np.float32(255) / total + np.float32(0.5)).astype(np.uint8)
+        return np.dstack([normalized, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)])
+    if color_space == "hue":
+        hue = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)[..., 0]
+        return np.dstack([hue, hue, hue])
+    if color_space == "intensity":
+        return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    raise ValueError(f"color space must be one of {', '.join(COLOR_SPACES)}, but got {color_space!r}")
+
+
+CTSF = Similarity(color=1, texture=1, size=1, fill=1)
+TSF = Similarity(color=0, texture=1, size=1, fill=1)
+F = Similarity(color=0, texture=0, size=0, fill=1)
+S = Similarity(color=0, texture=0, size=1, fill=0)
 
 
 class Mode(NamedTuple):
-    """Which groupings are made, one for each colour space, k and similarity, and the constants they share."""
+    """Which groupings are made, one for each color space, k and similarity, and the constants they share."""
 
-    colour_spaces: tuple[str, ...]
-    """Of `colour.COLOUR_SPACES`."""
+    color_spaces: tuple[str, ...]
+    """Of `color.COLOR_SPACES`."""
     ks: tuple[float, ...]
     """Scales of observation of the segmentation; the smallest region has as many pixels."""
     similarities: tuple[Similarity, ...]
     sigma: float = 0.8
     """Pixels, of the smoothing before segmentation."""
-    colour_bins: int = 25
+    color_bins: int = 25
     texture_bins: int = 10
     texture_sigma: float = 0.8
     max_gradient: float = 0.43
@@ -141,21 +184,21 @@ def _settings(mode: str | Mode) -> Mode:
 
 
 class _Prepared(NamedTuple):
-    """What all segmentations in one colour space share."""
+    """What all segmentations in one color space share."""
 
     shape: tuple[int, int]
     graph: PixelGraph
-    colours: NDArray[np.uint8]
+    colors: NDArray[np.uint8]
     textures: Texels
 
 
-def _prepare(image: NDArray[np.uint8], mode: Mode, colour_space: str) -> _Prepared:
-    converted = convert_colours(image, colour_space)
+def _prepare(image: NDArray[np.uint8], mode: Mode, color_space: str) -> _Prepared:
+    converted = convert_colors(image, color_space)
     first = np.ascontiguousarray(converted[..., 0])
     return _Prepared(
         converted.shape[:2],
         pixel_graph(converted, mode.sigma),
-        colour_bins(converted, mode.colour_bins),
+        color_bins(converted, mode.color_bins),
         texels(first, mode.texture_sigma, mode.texture_bins, mode.max_gradient),
     )
 
@@ -167,8 +210,8 @@ def _groupings(image: _Prepared, mode: Mode, k: float) -> tuple[NDArray[np.int32
     regions = Regions(
         sizes,
         boxes,
-        neighbour_pairs(labels.reshape(image.shape), n_regions),
-        colour_histograms(image.colours, mode.colour_bins, labels, sizes),
+        neighbor_pairs(labels.reshape(image.shape), n_regions),
+        color_histograms(image.colors, mode.color_bins, labels, sizes),
         texture_histograms(image.textures, labels, sizes),
     )
     joined = [group(regions, similarity) for similarity in mode.similarities]
@@ -177,25 +220,25 @@ def _groupings(image: _Prepared, mode: Mode, k: float) -> tuple[NDArray[np.int32
 
 
 def _all_groupings(image: NDArray[np.uint8], mode: Mode, threads: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    # Large images go through one colour space after the other, to save memory; theirs is work enough for
+    # Large images go through one color space after the other, to save memory; theirs is work enough for
     # all threads.
-    n_at_once = len(mode.colour_spaces) if image.size < LARGE_IMAGE else 1
+    n_at_once = len(mode.color_spaces) if image.size < LARGE_IMAGE else 1
     found = []
-    for start in range(0, len(mode.colour_spaces), n_at_once):
-        colour_spaces = mode.colour_spaces[start : start + n_at_once]
+    for start in range(0, len(mode.color_spaces), n_at_once):
+        color_spaces = mode.color_spaces[start : start + n_at_once]
         if threads > 1:
-            found += _groupings_in_threads(image, mode, colour_spaces, threads)
+            found += _groupings_in_threads(image, mode, color_spaces, threads)
         else:
-            prepared = (_prepare(image, mode, colour_space) for colour_space in colour_spaces)
+            prepared = (_prepare(image, mode, color_space) for color_space in color_spaces)
             found += [_groupings(each, mode, k) for each in prepared for k in mode.ks]
     return np.concatenate([boxes for boxes, _ in found]), np.concatenate([ranks for _, ranks in found])
 
 
 def _groupings_in_threads(
-    image: NDArray[np.uint8], mode: Mode, colour_spaces: tuple[str, ...], threads: int
+    image: NDArray[np.uint8], mode: Mode, color_spaces: tuple[str, ...], threads: int
 ) -> list[tuple[NDArray[np.int32], NDArray[np.int64]]]:
     with ThreadPoolExecutor(threads) as pool:
-        images = [pool.submit(_prepare, image, mode, colour_space) for colour_space in colour_spaces]
+        images = [pool.submit(_prepare, image, mode, color_space) for color_space in color_spaces]
         # Whichever is ready first is segmented first; the order of the results is that of the mode.
         parts = {
             (images.index(ready), k): pool.submit(_groupings, ready.result(), mode, k)
@@ -203,3 +246,21 @@ def _groupings_in_threads(
             for k in mode.ks
         }
         return [parts[index, k].result() for index in range(len(images)) for k in mode.ks]
+
+
+def propose_reduced(image: NDArray[np.uint8], propose: Callable[[NDArray[np.uint8]], Boxes], max_pixels: int) -> Boxes:
+    """Boxes ``(R, 4)`` float32 of an ``(H, W, 3)`` uint8 image, which ``propose`` finds on at most ``max_pixels``.
+
+    A larger image is averaged down to about so many; the boxes are returned in pixels of the image itself. Time and
+    memory are bounded then, and what is lost is smaller than what a network sees of an image that is resized to the
+    paper's scales anyway.
+    """
+    height, width = check_image(image).shape[:2]
+    if height * width <= max_pixels:
+        return propose(image)
+    zoom = math.sqrt(max_pixels / (height * width))
+    size = max(1, int(width * zoom)), max(1, int(height * zoom))
+    # averaging, because points picked out of a fine texture would make edges that are not there
+    boxes = propose(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+    scale = np.array([width / size[0], height / size[1]] * 2, np.float32)
+    return np.minimum(boxes * scale, np.array([width, height] * 2, np.float32))

@@ -5,6 +5,11 @@ Precomputed boxes belong to an image id, so a file of them gives such a callable
 
 import json
 import math
+import os
+import resource
+import subprocess
+import sys
+import tempfile
 import warnings
 import zipfile
 import zlib
@@ -18,8 +23,69 @@ from numpy.typing import NDArray
 
 from detector.boxes import Boxes, as_boxes, from_one_based
 from detector.images.resizing import check_image
-from detector.proposals.mat_files import read_mat
 from detector.runtime.optional import optional
+
+if __name__ != "__main__":
+    from detector.runtime.optional import optional
+
+_SECONDS = 50
+_MAX_MAT_BYTES = 3_000_000_000
+
+
+def read_mat(path: Path) -> dict[str, NDArray[Any]]:
+    """The cells `images` and `boxes` of a MATLAB file: an array for each id, as it is written.
+
+    Raises OSError where it cannot be read, ValueError where it is no such file, and MissingPackageError without scipy.
+    """
+    optional("scipy", "proposals")
+    with path.open("rb"):
+        pass
+    with tempfile.TemporaryDirectory(prefix="spp-detector-") as folder:
+        target = Path(folder) / "boxes.npz"
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+        command = [sys.executable, "-P", __file__, str(path), str(target), json.dumps(sys.path)]
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=_SECONDS, env=environment)
+        except subprocess.TimeoutExpired:
+            raise ValueError("not a whole MATLAB file (reading it takes too long)") from None
+        if done.returncode or not target.exists():
+            said = done.stdout.decode("utf-8", "replace").strip()
+            raise ValueError(said or f"not a whole MATLAB file (its reader ended with {done.returncode})")
+        with np.load(target, allow_pickle=False) as found:
+            ids = json.loads(found["ids"].tobytes())
+            return {image_id: found[f"boxes{number}"] for number, image_id in enumerate(ids)}
+
+
+def _convert(path: str, target: str) -> None:
+    """Write the cells of a file as an archive of plain arrays; ValueError says what is wrong with it."""
+    import scipy.io
+
+    try:
+        found = scipy.io.loadmat(path)
+    except NotImplementedError:  # what scipy raises at MATLAB 7.3, which is HDF5
+        raise ValueError("a MATLAB 7.3 file; save it with -v7") from None
+    except Exception as error:  # scipy raises IndexError, OSError, zlib.error and more at a damaged file
+        raise ValueError(f"not a whole MATLAB file ({error})") from None
+    for name in ("images", "boxes"):
+        if name not in found:
+            raise ValueError(f"must hold the cells images and boxes, but has no {name}")
+    ids = [str(np.asarray(cell).item()) for cell in found["images"].ravel()]
+    cells = [np.asarray(cell, np.float64) for cell in found["boxes"].ravel()]
+    if len(ids) != len(cells):
+        raise ValueError(f"holds {len(ids)} images but boxes of {len(cells)}")
+    arrays: dict[str, Any] = {f"boxes{number}": cell for number, cell in enumerate(cells)}
+    np.savez(target, ids=np.frombuffer(json.dumps(ids).encode(), np.uint8), **arrays)
+
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_AS, (_MAX_MAT_BYTES, _MAX_MAT_BYTES))
+    sys.path[:] = json.loads(sys.argv[3])
+    try:
+        _convert(*sys.argv[1:3])
+    except (ValueError, TypeError) as error:
+        print(error)
+        sys.exit(1)
+
 
 Source = Callable[[NDArray[np.uint8]], Boxes]
 
@@ -54,7 +120,7 @@ def selectivesearch_package(
 ) -> Boxes:
     """Boxes of the PyPI package `selectivesearch`: (R, 4) float32, last joined first, no box twice.
 
-    image: (H, W, 3) uint8 RGB. scale, sigma, min_size: the package's parameters. It has one colour space and
+    image: (H, W, 3) uint8 RGB. scale, sigma, min_size: the package's parameters. It has one color space and
     one similarity, counts texture by local binary patterns, and its corners are inclusive: one pixel is added
     here.
     """

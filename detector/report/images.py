@@ -47,14 +47,14 @@ def embed_images(paths: Sequence[Path], wanted: Sequence[int], budget: int) -> d
 
 
 def draw_heat(image: NDArray[np.uint8], heat: NDArray[np.float32], box: NDArray[np.float64]) -> Embedded:
-    """The part of an image around a box (4,) in grey, red where ``heat`` (H, W) is above 0 and blue where below."""
+    """The part of an image around a box (4,) in gray, red where ``heat`` (H, W) is above 0 and blue where below."""
     height, width = image.shape[:2]
     x1, y1, x2, y2 = surroundings(box, width, height)
     part, values = image[y1:y2, x1:x2], heat[y1:y2, x1:x2]
-    grey = cv2.cvtColor(part, cv2.COLOR_RGB2GRAY)[..., None] * 0.6 + 90
+    gray = cv2.cvtColor(part, cv2.COLOR_RGB2GRAY)[..., None] * 0.6 + 90
     strength = np.sqrt(np.abs(values) / max(float(np.abs(heat).max()), 1e-12))[..., None] * 0.75
-    colour = np.where(values[..., None] > 0, np.array([213.0, 50.0, 0.0]), np.array([0.0, 90.0, 200.0]))
-    mixed = np.clip(grey * (1 - strength) + colour * strength, 0, 255).astype(np.uint8)
+    color = np.where(values[..., None] > 0, np.array([213.0, 50.0, 0.0]), np.array([0.0, 90.0, 200.0]))
+    mixed = np.clip(gray * (1 - strength) + color * strength, 0, 255).astype(np.uint8)
     return Embedded(to_url(shrink(mixed, LONG_SIDES[-1])), (x1, y1, x2, y2))
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from detector.evaluation.calibration import ScoreBins, are_probabilities
 from detector.evaluation.comparison import Comparison
-from detector.evaluation.scores import ScoreBins, are_probabilities
 from detector.report import plots
 from detector.report.images import Embedded
 from detector.report.run import Analysis, mean_precision

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.evaluation.calibration import ScoreBins
 from detector.evaluation.coverage import NUMBERS, Coverage
 from detector.evaluation.outcomes import Mask, Outcomes
-from detector.evaluation.scores import ScoreBins
 from detector.evaluation.thresholds import ThresholdCurve
 from detector.runtime.optional import optional
 
@@ -91,9 +91,9 @@ def plot_coverage_by_number(coverage: Coverage, wanted: Mask) -> str:
     used = counts <= max(int(coverage.n_proposals.max(initial=1)), NUMBERS[2]) * 1.2
 
     def draw(axes: Axes) -> None:
-        for min_iou, colour in ((0.5, BLUE), (0.7, GREEN), (0.9, ORANGE)):
+        for min_iou, color in ((0.5, BLUE), (0.7, GREEN), (0.9, ORANGE)):
             recall = coverage.recall(wanted, min_iou)[used]
-            axes.plot(counts[used], recall, "o-", color=colour, markersize=3, linewidth=1.3, label=f"IoU {min_iou}")
+            axes.plot(counts[used], recall, "o-", color=color, markersize=3, linewidth=1.3, label=f"IoU {min_iou}")
         axes.set(xscale="log", ylim=(0, 1.02), xlabel="proposals an image", ylabel="objects covered")
         axes.legend()
 
@@ -105,11 +105,11 @@ def plot_coverage_by_iou(coverage: Coverage, wanted: Mask) -> str:
     ious = np.linspace(0.5, 1, 26)
 
     def draw(axes: Axes) -> None:
-        for column, colour in ((NUMBERS.index(100), ORANGE), (NUMBERS.index(1000), GREEN), (len(NUMBERS) - 1, BLUE)):
+        for column, color in ((NUMBERS.index(100), ORANGE), (NUMBERS.index(1000), GREEN), (len(NUMBERS) - 1, BLUE)):
             best = coverage.best[wanted, column]
             share = [(best >= iou).mean() if len(best) else 0.0 for iou in ious]
             name = "all" if column == len(NUMBERS) - 1 else f"first {NUMBERS[column]}"
-            axes.plot(ious, share, color=colour, linewidth=1.3, label=name)
+            axes.plot(ious, share, color=color, linewidth=1.3, label=name)
         axes.set(xlim=(0.5, 1), ylim=(0, 1.02), xlabel="IoU", ylabel="objects covered")
         axes.legend()
 
@@ -121,9 +121,9 @@ def plot_scores(bins: ScoreBins) -> str:
     widths = np.diff(bins.edges)
 
     def draw(axes: Axes) -> None:
-        for name, counts, colour in (("true", bins.n_true, BLUE), ("false", -bins.n_false, ORANGE)):
+        for name, counts, color in (("true", bins.n_true, BLUE), ("false", -bins.n_false, ORANGE)):
             heights = np.sign(counts) * np.log10(1 + np.abs(counts))
-            bars = axes.bar(bins.edges[:-1], heights, widths * 0.92, align="edge", color=colour, label=name)
+            bars = axes.bar(bins.edges[:-1], heights, widths * 0.92, align="edge", color=color, label=name)
             for number, bar in enumerate(bars):
                 if counts[number]:
                     bar.set_gid(f"show-{name}-bin-{number}")

@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.evaluation.bootstrap import resample_precisions, standard_errors
-from detector.evaluation.coco_results import CocoIds
+from detector.evaluation.calibration import ScoreBins, bin_scores
+from detector.evaluation.coco import CocoIds
 from detector.evaluation.coverage import Coverage, MissedReason, missed_reasons
-from detector.evaluation.error_kinds import ErrorKinds, find_error_kinds, lost_precision
+from detector.evaluation.error_kinds import ErrorKinds, LabelFaults, find_error_kinds, find_label_faults, lost_precision
 from detector.evaluation.groups import Group, find_groups
-from detector.evaluation.label_faults import LabelFaults, find_label_faults
 from detector.evaluation.outcomes import Outcomes
-from detector.evaluation.scores import ScoreBins, bin_scores
 from detector.evaluation.thresholds import Confusion, ThresholdCurve, find_confusion, threshold_curve
 from detector.evaluation.voc import Metric
 from detector.images.files import image_size
@@ -71,7 +70,7 @@ class Analysis:
     faults: LabelFaults
 
 
-def analyse(run: Run, resamples: int = 1000) -> Analysis:
+def analyze(run: Run, resamples: int = 1000) -> Analysis:
     """Compute all numbers; the threshold of the confusion matrix is that of the best F1 over all classes together."""
     outcomes = run.outcomes
     resampled = {metric: standard_errors(resample_precisions(outcomes, metric, resamples)) for metric in METRICS}

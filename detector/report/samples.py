@@ -131,7 +131,7 @@ def _add_galleries(samples: Samples) -> None:
             samples.add(f"{kind}-{label}", f"{name}: {kind}", samples.detections(of_kind))
         missed = kinds.missed & (outcomes.objects.labels == label)
         samples.add(f"missed-{label}", f"{name}: missed", samples.largest(missed))
-        suspects = [(row, -1) for row in faults.unlabelled.tolist() if outcomes.labels[row] == label]
+        suspects = [(row, -1) for row in faults.unlabeled.tolist() if outcomes.labels[row] == label]
         suspects += [pair for pair in contradictions if outcomes.labels[pair[0]] == label]
         samples.add(f"fault-{label}", f"{name}: is the label right?", Behind(suspects, len(suspects)))
         best = samples.detections(rows[outcomes.true[rows]])

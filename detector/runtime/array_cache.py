@@ -7,8 +7,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from detector.runtime.files import Arrays, read_arrays, write_arrays
-from detector.runtime.hashing import checksum
+from detector.runtime.files import Arrays, checksum, read_arrays, write_arrays
 
 # the key of an image's checksum: the word of the first version, so that its files stay valid
 _OF_IMAGE = "picture"

@@ -13,7 +13,7 @@ from numba.core import event
 from numba.core.caching import IndexDataCacheFile
 from numpy.typing import NDArray
 
-from detector.runtime.hashing import digest
+from detector.runtime.files import digest
 
 Array = NDArray[Any]
 _DIGITS = 64

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from uuid import uuid4
 
 import numpy as np
@@ -17,7 +21,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from detector.runtime.hashing import checksum
+from detector.runtime.optional import MissingPackageError, optional
 
 _METADATA = "spp-detector"
 
@@ -165,3 +169,83 @@ def _contents(arrays: Arrays) -> Iterator[bytes | memoryview]:
         yield f"{name}{array.dtype.str}{array.shape}".encode()
         # as bytes: there are types, such as bfloat16, that no buffer may be of
         yield array.reshape(-1).view(np.uint8).data
+
+
+def digest(parts: Iterable[Any]) -> str:
+    """SHA-256, 64 hexadecimal digits, of buffers (bytes, C-contiguous arrays) one after the other."""
+    result = hashlib.sha256()
+    for part in parts:
+        result.update(part)
+    return result.hexdigest()
+
+
+def fingerprint(settings: Mapping[str, object]) -> str:
+    """First 16 digits of the `digest` of ``settings`` as JSON with sorted keys: a name for a file or a folder."""
+    return digest([json.dumps(settings, sort_keys=True).encode()])[:16]
+
+
+def checksum(parts: Iterable[Any]) -> str:
+    """CRC-32, 8 hexadecimal digits, of buffers one after the other: quick, and enough to notice damage."""
+    crc = 0
+    for part in parts:
+        crc = zlib.crc32(part, crc)
+    return f"{crc:08x}"
+
+
+def cache_root() -> Path:
+    """The folder of all features that commands keep by themselves, by the XDG base directory specification."""
+    root = os.environ.get("XDG_CACHE_HOME", "")
+    # the specification: a relative path is invalid, and to be ignored
+    base = Path(root) if Path(root).is_absolute() else Path.home() / ".cache"
+    return base / "spp-detector" / "features"
+
+
+def cache_of(data: Path) -> Path:
+    """The folder in `cache_root` of one data set; another for each, since their images may have the same names."""
+    path = data.resolve()
+    return cache_root() / f"{slug(path)}-{fingerprint({'data': str(path)})[:8]}"
+
+
+def slug(path: Path) -> str:
+    """The name of a file, without its ending, or of a folder as part of another name: letters, digits, ``_.-``."""
+    path = path.resolve()
+    name = path.name if path.is_dir() else path.stem
+    return re.sub(r"[^\w.-]+", "-", name).strip("-._")[:80] or "data"
+
+
+def is_address(name: str | Path) -> bool:
+    """Whether a name is an address, and not the path of a file."""
+    return isinstance(name, str) and "://" in name
+
+
+@contextmanager
+def open_binary(name: str | Path) -> Iterator[BinaryIO]:
+    """The file of a path or, read as a whole, of an address.
+
+    Raises OSError where it cannot be read, and MissingPackageError without fsspec or what it needs for such an address.
+    """
+    if is_address(name):
+        yield BytesIO(_read(str(name)))
+    else:
+        with Path(name).open("rb") as file:
+            yield file
+
+
+def _read(address: str) -> bytes:
+    fsspec = optional("fsspec", "cloud")
+    try:
+        with fsspec.open(address, "rb") as file:
+            content: bytes = file.read()
+            return content
+    except ImportError as error:
+        raise MissingPackageError(f"{address}: {error}") from None
+    except Exception as error:  # each service has errors of its own
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
+        raise OSError(errno.EIO, reason, address) from error
+
+
+@cache
+def program_digest() -> str:
+    """The digest of all sources of the package."""
+    sources = sorted(Path(__file__).parents[1].rglob("*.py"))
+    return digest(path.read_bytes() for path in sources)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,3 +145,27 @@ def about(seconds: float) -> str:
     if seconds < 90:
         return f"about {max(10, 10 * round(seconds / 10))} s"
     return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+
+
+_times: ContextVar[dict[str, float] | None] = ContextVar("times", default=None)
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Add the wall time of the block to the stage of that name, if `stage_times` is around it."""
+    times = _times.get()
+    start = time.perf_counter()
+    yield
+    if times is not None:
+        times[name] = times.get(name, 0.0) + time.perf_counter() - start
+
+
+@contextmanager
+def stage_times() -> Iterator[dict[str, float]]:
+    """Collect seconds by stage, in order of their first start, of what runs inside the block on this thread."""
+    times: dict[str, float] = {}
+    token = _times.set(times)
+    try:
+        yield times
+    finally:
+        _times.reset(token)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.config.detector import CalibrationConfig, FineTuningConfig
-from detector.datasets.annotation import Annotation
+from detector.datasets.dataset import Annotation
 from detector.detections import Detections
 from detector.evaluation.outcomes import gather_outcomes
 from detector.evaluation.voc import by_class
@@ -146,7 +146,7 @@ def held_out_parts(images: TrainingSet, config: CalibrationConfig) -> list[Rows]
     n_parts = min(round(1 / config.held_out), len(images))
     order = np.random.default_rng(config.seed).permutation(len(images))
     parts = [np.sort(order[first::n_parts]) for first in range(n_parts)]
-    if len(images) >= config.all_below:
+    if len(images) >= config.cross_validate_below:
         parts = parts[:1]
     return [kept for part in parts if len(kept := learnable_without(images, part))]
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from detector.heads.box_regressors import BoxRegressors
-from detector.heads.linear_svm import LinearSVMs
+from detector.heads.linear import BoxRegressors, LinearSVMs
 from detector.pipeline import Detector
 
 _OF_ALL_CLASSES = ("mAP", "metric", "evaluated_on", "evaluated_images")

@@ -1,7 +1,7 @@
 """Stochastic gradient descent that can be killed at any time and goes on to the same bits.
 
 Everything that is trained by gradients is trained here: fully connected layers, convolutions, classifiers. What
-differs comes in as values: the parameter groups of the optimiser, the batches, the schedule and the loss. All
+differs comes in as values: the parameter groups of the optimizer, the batches, the schedule and the loss. All
 randomness follows from the seed and the number of the round.
 """
 
@@ -77,7 +77,7 @@ class GradientDescent:
     """A training and its state on disk: `run` starts it or goes on with it.
 
     network: gives outputs for the inputs of a batch; computed in ``precision`` on ``device``.
-    optimiser: its groups hold a ``factor`` of the schedule's learning rate, as those of `parameter_groups`.
+    optimizer: its groups hold a ``factor`` of the schedule's learning rate, as those of `parameter_groups`.
     loss: of outputs and targets.
     checkpoint: None: nothing is kept on disk.
     validation: None: the last state is the result.
@@ -86,7 +86,7 @@ class GradientDescent:
     def __init__(
         self,
         network: nn.Module,
-        optimiser: torch.optim.SGD,
+        optimizer: torch.optim.SGD,
         batches: Batches,
         schedule: Schedule,
         loss: Loss,
@@ -95,7 +95,7 @@ class GradientDescent:
         precision: str = "float32",
         device: str = "cpu",
     ) -> None:
-        self.network, self.optimiser, self.batches = network, optimiser, batches
+        self.network, self.optimizer, self.batches = network, optimizer, batches
         self.schedule, self.loss, self.checkpoint, self.validation = schedule, loss, checkpoint, validation
         self.device, self.dtype = torch.device(device), getattr(torch, precision)
         self.best: StateDict = {}
@@ -128,16 +128,16 @@ class GradientDescent:
         return self.best
 
     def _round(self, number: int) -> None:
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.rate(number) * group["factor"]
         self.network.train()
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(self.schedule.seed + number)
             for batch in self.batches.round(number, self.next_batch):
                 loss = self._loss(batch)
-                self.optimiser.zero_grad()
+                self.optimizer.zero_grad()
                 loss.backward()
-                self.optimiser.step()
+                self.optimizer.step()
                 self.next_batch += 1
                 if self.checkpoint and time.monotonic() - self._saved >= self.checkpoint.seconds:
                     self._save()
@@ -171,7 +171,7 @@ class GradientDescent:
             return
         arrays: Arrays = {f"best.{name}": array for name, array in to_arrays(self.best).items()}
         if self.next_round < self.schedule.n_rounds:
-            arrays |= training_arrays(self.network, self.optimiser)
+            arrays |= training_arrays(self.network, self.optimizer)
         position = {"next_round": self.next_round, "next_batch": self.next_batch, "lowest": self.lowest}
         write_arrays(self.checkpoint.path, arrays, position)
         self._saved = time.monotonic()
@@ -188,7 +188,7 @@ class GradientDescent:
         self.next_round, self.lowest = metadata["next_round"], metadata["lowest"]
         self.next_batch = metadata.get("next_batch", 0)
         if self.next_round < self.schedule.n_rounds:
-            restore_training(arrays, self.network, self.optimiser)
+            restore_training(arrays, self.network, self.optimizer)
 
 
 def parameter_groups(network: nn.Module, weight_decay: float, factor: float = 1.0) -> list[dict[str, Any]]:
@@ -206,7 +206,7 @@ def parameter_groups(network: nn.Module, weight_decay: float, factor: float = 1.
 
 
 def sgd(groups: Sequence[dict[str, Any]], momentum: float, device: str = "cpu") -> torch.optim.SGD:
-    """The optimiser of some `parameter_groups`, in one kernel where there is one; rates come from the schedule."""
+    """The optimizer of some `parameter_groups`, in one kernel where there is one; rates come from the schedule."""
     return torch.optim.SGD(groups, momentum=momentum, fused=torch.device(device).type == "cpu" or None)
 
 

@@ -1,4 +1,4 @@
-"""From labelled images to a detector in one call, for scripts and notebooks."""
+"""From labeled images to a detector in one call, for scripts and notebooks."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from detector.build import build_cache
 from detector.config.detector import Config, load_config
-from detector.datasets.annotation import Dataset
 from detector.datasets.check import load_checked
+from detector.datasets.dataset import Dataset
 from detector.images.files import image_size
 from detector.pipeline import Detector
 from detector.runtime.progress import Progress, without_progress
-from detector.stages import build_cache
 from detector.training.train import train
 
 
@@ -29,7 +29,7 @@ def train_on(
     device: str = "cpu",
     progress: Progress = without_progress,
 ) -> Detector:
-    """Train a detector on a data set, or on the ``split`` (default: train) of data as labelling tools write them.
+    """Train a detector on a data set, or on the ``split`` (default: train) of data as labeling tools write them.
 
     recipe: what `detector.config.detector.parse_config` gives, a YAML file, or the name of one that comes with the
         package. output: a file to save the model to. cache: a folder of features, which a second training finds there;

@@ -8,25 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from detector.config.detector import Config
-from detector.datasets.annotation import Annotation
-from detector.features.cache_filling import Where, fill_cache
-from detector.features.feature_cache import FeatureCache
-from detector.heads.box_regressors import BoxRegressors
+from detector.datasets.dataset import Annotation
+from detector.features.cache import FeatureCache, Where, fill_cache
 from detector.heads.fully_connected import FullyConnected, Softmax
 from detector.heads.heads import Heads, Scorer
+from detector.heads.linear import BoxRegressors
 from detector.pipeline import Detector
 from detector.runtime.progress import Progress, without_progress
+from detector.training.box_regression import train_regressors
 from detector.training.calibration import calibrate, held_out_parts, shown_to_none
-from detector.training.feature_scaling import scaled
-from detector.training.joint_layers import read_joint_layers
-from detector.training.layer_tuning import initial_layers, tune_layers
-from detector.training.regressor_training import train_regressors
+from detector.training.checkpoints import UNTOLD, data_digest, state_file
+from detector.training.end_to_end.fc_layers import initial_layers, tune_layers
+from detector.training.end_to_end.layers import read_joint_layers
+from detector.training.proposal_filter import proposal_filter_images, train_proposal_filter
 from detector.training.sampling import validation_split
-from detector.training.scouting import MiningSettings
-from detector.training.shortlist_training import shortlist_images, train_shortlist
-from detector.training.state_files import UNTOLD, data_digest, state_file
-from detector.training.svm_training import sample_capacity, train_svms
-from detector.training.training_set import TrainingSet
+from detector.training.svm.mining import MiningSettings
+from detector.training.svm.training import sample_capacity, train_svms
+from detector.training.training_set import TrainingSet, scaled
 
 
 def train(
@@ -58,8 +56,10 @@ def train(
     regressors = tuned.regressors
     if config.regression.enabled and regressors is None:
         regressors = train_regressors(for_regressors, config.regression, config.svm.seed, progress, where)
-    shortlist = train_shortlist(images, config.shortlist, progress) if config.shortlist.enabled else None
-    heads = Heads(scorer, regressors, tuned.layers, config.regression.features, shortlist=shortlist)
+    proposal_filter = (
+        train_proposal_filter(images, config.proposal_filter, progress) if config.proposal_filter.enabled else None
+    )
+    heads = Heads(scorer, regressors, tuned.layers, config.regression.features, proposal_filter=proposal_filter)
     detector = Detector.by_recipe(config, cache.propose, cache.encoder, heads, stages.class_names)
     if config.calibration.enabled:
         # a joint training held images out before any was read
@@ -112,7 +112,7 @@ class _Stages:
     @property
     def joint(self) -> bool:
         """Whether layers come from the file of a joint training, and need not be tuned."""
-        return self.tunes and self.config.joint_training.enabled
+        return self.tunes and self.config.end_to_end.enabled
 
     def check(self, images: TrainingSet) -> None:
         """Raise ValueError for what would end a training later; see `train`."""
@@ -158,9 +158,13 @@ class _Stages:
         return cached
 
     def _cache_some(self, images: TrainingSet) -> TrainingSet:
-        """`cache_features` where features are asked for by the shortlist and the calibration alone."""
+        """`cache_features` where features are asked for by the proposal_filter and the calibration alone."""
         config = self.config
-        rows = set(shortlist_images(len(images), config.shortlist)) if config.shortlist.enabled else set()
+        rows = (
+            set(proposal_filter_images(len(images), config.proposal_filter))
+            if config.proposal_filter.enabled
+            else set()
+        )
         if config.calibration.enabled:
             rows |= set(images.rows_of(shown_to_none(images, config.fine_tuning)).tolist())
         if not rows:
@@ -211,7 +215,7 @@ class _Stages:
         """
 
         def scale(images: TrainingSet) -> TrainingSet:
-            return scaled(images, self.config.svm.mean_norm, self.config.svm.centre, self.config.svm.seed)
+            return scaled(images, self.config.svm.mean_norm, self.config.svm.center, self.config.svm.seed)
 
         layered = replace(images, layers=tuned.layers)
         if tuned.softmax and tuned.regressors:

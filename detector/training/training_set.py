@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, flip, iou
-from detector.datasets.annotation import Annotation
-from detector.features.encoder import Encoder, FeatureMaps, Regions
-from detector.features.feature_cache import FeatureCache
+from detector.datasets.dataset import Annotation
+from detector.features.cache import FeatureCache
+from detector.features.encoder import Encoder, FeatureMaps, Features, Regions
 from detector.heads.fully_connected import FullyConnected
-from detector.heads.linear_svm import LinearSVMs
-from detector.training.mining import class_overlaps, mining_targets, unique_rows
-
-Features = NDArray[np.float32]
+from detector.heads.linear import LinearSVMs
+from detector.training.svm.mining import class_overlaps, mining_targets, unique_rows
 
 
 @dataclass(frozen=True)
 class ImageSamples:
-    """The boxes of one image as mining sees them: `detector.training.mining.RegionSamples`.
+    """The boxes of one image as mining sees them: `detector.training.svm.mining.RegionSamples`.
 
     regions: ``(R, 5)``, of `Encoder.regions`: where features come from.
     prepare: pooled features ``(n, D)``, which it may overwrite, to those that are learned from.
@@ -97,7 +95,7 @@ class TrainingSet:
         proposals = self.cache.proposals(annotation.image_id, annotation.path)
         return np.concatenate([annotation.boxes[chosen], proposals]), annotation.labels[chosen]
 
-    def labelled_boxes(self, index: int) -> tuple[Boxes, NDArray[np.float32]]:
+    def labeled_boxes(self, index: int) -> tuple[Boxes, NDArray[np.float32]]:
         """`boxes` of an image ``(R, 4)`` and their IoU ``(R, N)`` with all N objects.
 
         Where difficult objects are not to be learned from, boxes that overlap one of them most are left out.
@@ -152,3 +150,33 @@ def without_ignored(overlaps: NDArray[np.float32], ignored: NDArray[np.bool_]) -
     if not ignored.any():
         return np.arange(len(overlaps))
     return np.flatnonzero(~ignored[overlaps.argmax(1)] | (overlaps.max(1) == 0))
+
+
+def scaled(
+    images: TrainingSet, mean_norm: float, center: bool, seed: int, max_images: int = 200, max_boxes: int = 200
+) -> TrainingSet:
+    """``images`` with features scaled to a mean L2 norm, if asked to after their mean is taken off.
+
+    Both are measured on random boxes of random images, with the same draw (release: spp_feature_stats). Features
+    that stand side by side get equal shares of the norm.
+    """
+    if center:
+        drawn = _random_features(images, seed, max_images, max_boxes)
+        means = [each.mean(0, dtype=np.float64) for each in drawn if len(each)]
+        images = replace(images, mean=np.mean(means, axis=0).astype(np.float32))
+    parts = [slice(0, images.n_features)] if images.layers is None else images.layers.parts
+    norms: list[list[float]] = [[] for _ in parts]
+    for features in _random_features(images, seed, max_images, max_boxes):
+        for part, own in zip(parts, norms, strict=True):
+            own += np.linalg.norm(features[:, part], axis=1).tolist()
+    scale = np.empty(images.n_features, np.float32)
+    for part, own in zip(parts, norms, strict=True):
+        scale[part] = mean_norm / np.sqrt(len(parts)) / np.mean(own)
+    return replace(images, scale=scale)
+
+
+def _random_features(images: TrainingSet, seed: int, max_images: int, max_boxes: int) -> Iterator[Features]:
+    rng = np.random.default_rng(seed)
+    for index in rng.permutation(len(images))[:max_images]:
+        samples = images[int(index)]
+        yield samples.features(rng.permutation(len(samples.targets))[:max_boxes])

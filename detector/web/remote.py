@@ -107,7 +107,7 @@ def _work(pipe: Connection, load: Callable[[], Session]) -> None:
         pipe.send(error)
         return
     pipe.send(session.status())
-    session.warm_up()
+    session.warmup_steps()
     while True:
         try:
             method, body, options = pipe.recv()

@@ -14,8 +14,8 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from detector.backbones.backbone import Backbone, load_backbone
 from detector.backbones.loading import load_network
+from detector.backbones.torch_backbone import Backbone, load_backbone
 
 
 def test_padding_that_depends_on_the_size_is_refused() -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from detector.backbones import networks
-from detector.backbones.backbone import Backbone, load_backbone
+from detector.backbones.torch_backbone import Backbone, load_backbone
 
 
 def test_zf5_sizes_are_the_paper_s() -> None:

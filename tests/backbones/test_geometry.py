@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from detector.backbones import networks
-from detector.backbones.geometry import Geometry, network_geometry
+from detector.backbones.tracing import Geometry, network_geometry
 from detector.backbones.truncation import Truncated
 
 SIZES = [(225, 257), (231, 199)]
@@ -51,9 +51,9 @@ def seen_pixels(network: nn.Module, size: tuple[int, int], row: int, column: int
 
 
 def predicted_pixels(geometry: Geometry, cell: int, size: int) -> tuple[int, int]:
-    centre = geometry.offset + cell * geometry.stride
+    center = geometry.offset + cell * geometry.stride
     reach = (geometry.receptive_field - 1) / 2
-    first, last = centre - reach, centre + reach
+    first, last = center - reach, center + reach
     assert first == int(first)
     return max(int(first), 0), min(int(last), size - 1)
 

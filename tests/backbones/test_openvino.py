@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from detector.backbones.lite0 import published_weights
+from detector.backbones.backbone import AnyBackbone, load_any_backbone
+from detector.backbones.efficientnet_lite import published_weights
 from detector.backbones.openvino_backbone import OpenVINOBackbone
-from detector.backbones.runtimes import AnyBackbone, load_any_backbone
 from detector.heads.fully_connected import FullyConnected
 from detector.runtime.threads import on_one_thread_each
 
@@ -136,7 +136,7 @@ def test_threads_may_share_a_network(openvino: AnyBackbone, monkeypatch: pytest.
 MANY_SIZES = """
 import numpy as np
 from pathlib import Path
-from detector.backbones.runtimes import load_any_backbone
+from detector.backbones.backbone import load_any_backbone
 network = load_any_backbone("efficientnet_lite0", None, precision="float32", runtime="openvino")
 for number in range(220):
     network.feature_map(np.zeros((64 + number % 41, 64 + number % 47, 3), np.uint8))
@@ -178,7 +178,7 @@ def test_what_openvino_does_not_compute(caplog: pytest.LogCaptureFixture) -> Non
 
 
 def test_bfloat16_is_left_to_processors_that_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("detector.backbones.runtimes.has_bfloat16", lambda: False)
+    monkeypatch.setattr("detector.backbones.backbone.has_bfloat16", lambda: False)
     assert load_any_backbone(NAME, "bn1", precision="auto").precision == "float32"
     found = load_any_backbone(NAME, "bn1", precision="bfloat16", runtime="openvino")
     assert (found.runtime, found.precision) == ("torch", "bfloat16")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from detector.backbones.torch_file import read_torch_file
+from detector.backbones.weights import read_torch_file
 
 
 def write(path: Path, content: Any) -> Path:

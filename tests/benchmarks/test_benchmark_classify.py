@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from benchmarks import classify
-from detector.backbones.backbone import load_backbone
-from detector.datasets.labelled import LabelledImages
-from detector.heads.linear_svm import LinearSVMs
+from detector.backbones.torch_backbone import load_backbone
+from detector.datasets.image_classes import LabeledImages
+from detector.heads.linear import LinearSVMs
 from detector.images.files import write_image
 
 
@@ -28,7 +28,7 @@ def test_features_are_unit_rows_and_are_kept(tmp_path: Path, monkeypatch: pytest
     paths = tuple(tmp_path / f"{number}.png" for number in range(2))
     for path in paths:
         write_image(path, rng.integers(0, 256, (60, 90, 3)).astype(np.uint8))
-    images = LabelledImages(paths, np.ones((2, 1), np.int8), ("cat",), False, "pets")
+    images = LabeledImages(paths, np.ones((2, 1), np.int8), ("cat",), False, "pets")
     backbone = load_backbone("zf5/0.05", weights="random")
     store = classify.FeatureStore(backbone, tmp_path / "cache")
     features = store.features(images, "full 224", (6, 3, 2, 1))

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from benchmarks.crops import MEAN, SIDE, CropCache, CropEncoder, warp
 from benchmarks.rcnn import compare
 from benchmarks.rcnn_methods import METHODS, RCNN, Comparison, Method, recipe
-from detector.backbones.backbone import load_backbone
+from detector.backbones.torch_backbone import load_backbone
 from detector.boxes import Boxes, as_boxes
-from detector.config.detector import Config, SVMConfig
-from detector.config.features import FeatureConfig
-from detector.datasets.annotation import Annotation, Dataset
+from detector.config.detector import Config, FeatureConfig, SVMConfig
+from detector.datasets.dataset import Annotation, Dataset
 from detector.detections import Detections
 from detector.images.files import write_image
 

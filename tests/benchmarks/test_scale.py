@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.scale import START_SECONDS, Cluster, Stage, predicted, rate
-from detector.runtime.map_images import Threads
+from detector.parallel.map_images import Threads
 
 
 def test_the_slowest_of_what_goes_on_at_once_sets_the_time() -> None:

@@ -1,4 +1,4 @@
-"""Small sets cut out of a large one, mirror images as images of their own, boxes near objects, and labelled objects."""
+"""Small sets cut out of a large one, mirror images as images of their own, boxes near objects, and labeled objects."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from benchmarks import label_less
 from benchmarks.cuts import Results, cut, with_classes
 from benchmarks.few import NearPositives, WithMirrors, mirrored
-from detector.datasets.annotation import Annotation, Dataset
+from detector.datasets.dataset import Annotation, Dataset
 from detector.features.encoder import RegionEncoder
 from detector.images.files import write_image
-from tests.fakes import MeanOfCells, coloured
+from tests.fakes import MeanOfCells, colored
 
 NAMES = ("cat", "dog", "cow")
 BOXES = np.array([[0, 0, 80, 64], [96, 96, 160, 160]], np.float32)
@@ -48,7 +48,7 @@ def test_a_cut_has_other_images_to_test_on() -> None:
 
 def test_mirror_images_have_mirrored_maps_boxes_and_objects(cache: WithMirrors, tmp_path: Path) -> None:
     path = tmp_path / "a.png"
-    write_image(path, coloured())
+    write_image(path, colored())
     plain = Annotation("a", path, np.array([[0, 0, 64, 64]], np.float32), np.zeros(1, np.int64), np.zeros(1, np.bool_))
     mirror = mirrored(plain)
     assert mirror.boxes.tolist() == [[96, 0, 160, 64]]

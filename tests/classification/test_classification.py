@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from detector.backbones.backbone import load_backbone
 from detector.backbones.loading import load_network
+from detector.backbones.torch_backbone import load_backbone
 from detector.classification.model import Classifier
 from detector.classification.training import train_classifier
 from detector.classification.views import Views, multi_sides, nine_crops, resize_squeezed

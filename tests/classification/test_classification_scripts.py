@@ -45,7 +45,7 @@ def test_scripts_train_and_classify(tmp_path: Path) -> None:
 def test_scripts_take_voc_and_all_views(
     objects: bool, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    from detector.commands import classify, train_classifier
+    from detector.cli import classify, train_classifier
 
     def call(tool: Any, *arguments: object) -> str:
         monkeypatch.setattr(sys, "argv", [tool.__name__, *map(str, arguments)])
@@ -71,7 +71,7 @@ def test_scripts_take_voc_and_all_views(
 
 
 def test_wrong_options_cost_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    from detector.commands import classify, train_classifier
+    from detector.cli import classify, train_classifier
 
     (tmp_path / "r.yaml").write_text("training: {epochs: 0}")
     (tmp_path / "b.yaml").write_text("network: {backbone: nothing}")

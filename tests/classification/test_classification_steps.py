@@ -8,7 +8,7 @@ from torch import nn
 
 from detector.classification.network import Head
 from detector.classification.samples import batch_seed, epoch_order, epoch_size, training_image
-from detector.classification.training import _optimiser, training_schedule
+from detector.classification.training import _optimizer, training_schedule
 from detector.classification.views import cut
 from detector.config.classifier import ImageConfig, NetworkConfig, TrainingConfig
 
@@ -54,7 +54,7 @@ def test_drawn_sizes_reach_from_the_least_to_the_greatest() -> None:
 
 def test_constants_of_the_recipe_reach_the_descent() -> None:
     config = TrainingConfig(momentum=0.7, weight_decay=0.25, epochs=9, learning_rate=0.5, drops=(4, 6), seed=11)
-    (group,) = _optimiser(config, nn.Linear(2, 2)).param_groups  # type: ignore[arg-type]
+    (group,) = _optimizer(config, nn.Linear(2, 2)).param_groups  # type: ignore[arg-type]
     assert (group["momentum"], group["weight_decay"], group["factor"]) == (0.7, 0.25, 1.0)
     schedule = training_schedule(config)
     assert (schedule.n_rounds, schedule.learning_rate, tuple(schedule.drops), schedule.seed) == (9, 0.5, (4, 6), 11)

@@ -15,7 +15,7 @@ import torch
 from detector.classification.model import Classifier
 from detector.classification.training import classification_loss, split_batches, train_classifier, training_schedule
 from detector.config.classifier import ClassifierConfig, load_classifier_config
-from detector.datasets.labelled import LabelledImages, exclusive_targets
+from detector.datasets.image_classes import LabeledImages, exclusive_targets
 from detector.images.files import read_image
 from detector.runtime.progress import Progress, without_progress
 from tests.fakes import tiny, write_stripes
@@ -37,7 +37,7 @@ KINDS = {
 
 
 @pytest.fixture(scope="module")
-def stripes(tmp_path_factory: pytest.TempPathFactory) -> LabelledImages:
+def stripes(tmp_path_factory: pytest.TempPathFactory) -> LabeledImages:
     return write_stripes(tmp_path_factory.mktemp("stripes"), 20)
 
 
@@ -56,7 +56,7 @@ def interrupting(after: int) -> Progress:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_interrupted_training_ends_with_the_same_bits(kind: str, stripes: LabelledImages, tmp_path: Path) -> None:
+def test_an_interrupted_training_ends_with_the_same_bits(kind: str, stripes: LabeledImages, tmp_path: Path) -> None:
     config = KINDS[kind]
     expected = train_classifier(config, stripes)
     for after in (1, 2, 5):
@@ -76,7 +76,7 @@ def test_an_interrupted_training_ends_with_the_same_bits(kind: str, stripes: Lab
         np.testing.assert_array_equal(found.learned[name], array, err_msg=name)
 
 
-def train_until_killed(folder: Path, config: ClassifierConfig, samples: LabelledImages, after: int) -> None:
+def train_until_killed(folder: Path, config: ClassifierConfig, samples: LabeledImages, after: int) -> None:
     """What the child processes do: so many batches, or all and the model."""
 
     def progress(items: Iterable[Any], _: str) -> Iterator[Any]:
@@ -91,7 +91,7 @@ def train_until_killed(folder: Path, config: ClassifierConfig, samples: Labelled
 
 
 @pytest.mark.parametrize("config", [SINGLE, MULTI], ids=["single", "multi"])
-def test_kills_change_nothing(config: ClassifierConfig, stripes: LabelledImages, tmp_path: Path) -> None:
+def test_kills_change_nothing(config: ClassifierConfig, stripes: LabeledImages, tmp_path: Path) -> None:
     def run(folder: Path, after: int) -> int | None:
         folder.mkdir(exist_ok=True)
         child = forking().Process(target=train_until_killed, args=(folder, config, stripes, after))
@@ -105,7 +105,7 @@ def test_kills_change_nothing(config: ClassifierConfig, stripes: LabelledImages,
     assert (tmp_path / "killed/model").read_bytes() == (tmp_path / "undisturbed/model").read_bytes()
 
 
-def test_another_recipe_or_other_data_start_over(stripes: LabelledImages, tmp_path: Path) -> None:
+def test_another_recipe_or_other_data_start_over(stripes: LabeledImages, tmp_path: Path) -> None:
     train_classifier(SINGLE, stripes, tmp_path)
     others = (tiny(training={"seed": 1}), stripes), (SINGLE, write_stripes(tmp_path / "fewer", 16))
     for config, samples in others:
@@ -127,7 +127,7 @@ def test_images_that_changed_in_place_start_over(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found.learned[name], array)
 
 
-def test_sizes_that_the_network_cannot_take_are_refused_before_training(stripes: LabelledImages) -> None:
+def test_sizes_that_the_network_cannot_take_are_refused_before_training(stripes: LabeledImages) -> None:
     with pytest.raises(ValueError, match="the network cannot take an image of 8 x 8 pixels"):
         train_classifier(tiny(pictures={"sizes": [48, 8]}), stripes)
 
@@ -144,12 +144,12 @@ def test_a_batch_is_a_single_sample_only_if_there_is_no_other() -> None:
 
 
 def test_one_exclusive_class_is_refused() -> None:
-    samples = LabelledImages((Path("a"),), np.ones((1, 1), np.int8), ("only",), True, "one")
+    samples = LabeledImages((Path("a"),), np.ones((1, 1), np.int8), ("only",), True, "one")
     with pytest.raises(ValueError, match="needs two classes to tell apart"):
         train_classifier(SINGLE, samples)
 
 
-def test_weights_of_what_was_trained_from_scratch_are_its_own(stripes: LabelledImages, tmp_path: Path) -> None:
+def test_weights_of_what_was_trained_from_scratch_are_its_own(stripes: LabeledImages, tmp_path: Path) -> None:
     trained = train_classifier(SINGLE, stripes)
     trained.save(tmp_path / "model")
     image = [np.full((60, 50, 3), 99, np.uint8)]
@@ -164,7 +164,7 @@ def test_frozen_weights_cannot_be_random(tmp_path: Path) -> None:
 
 
 def test_a_damaged_state_is_named_and_not_used(
-    stripes: LabelledImages, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    stripes: LabeledImages, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     expected = train_classifier(SINGLE, stripes, tmp_path)
     (state,) = tmp_path.glob("training-*")
@@ -186,7 +186,7 @@ def test_it_learns_what_can_be_told_apart(exclusive: bool, tmp_path: Path) -> No
     assert right.mean() > 0.9
 
 
-def test_torch_s_generator_is_left_alone(stripes: LabelledImages) -> None:
+def test_torch_s_generator_is_left_alone(stripes: LabeledImages) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -210,13 +210,13 @@ def test_learning_rate_drops_by_ten() -> None:
     np.testing.assert_allclose([schedule.rate(epoch) for epoch in (0, 1, 2, 4, 5)], [1e-2] * 2 + [1e-3] * 2 + [1e-4])
 
 
-def test_divergence_is_an_error(stripes: LabelledImages) -> None:
+def test_divergence_is_an_error(stripes: LabeledImages) -> None:
     with pytest.raises(ValueError, match=r"training diverged: .* lower training\.learning_rate"):
         train_classifier(tiny(training={"learning_rate": 1e6}), stripes)
 
 
 def test_a_class_without_an_image_is_named() -> None:
     targets = np.array([[1, -1, 0], [1, -1, -1]], np.int8)
-    samples = LabelledImages((Path("a"), Path("b")), targets, ("cat", "dog", "cow"), False, "pets")
+    samples = LabeledImages((Path("a"), Path("b")), targets, ("cat", "dog", "cow"), False, "pets")
     with pytest.raises(ValueError, match="no image to learn from: dog, cow"):
         train_classifier(SINGLE, samples, progress=without_progress)

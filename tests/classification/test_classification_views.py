@@ -9,15 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from detector.classification.samples import (
-    ResizedImages,
-    epoch_order,
-    epoch_size,
-    training_image,
-)
+from detector.classification.samples import ResizedImages, epoch_order, epoch_size, training_image
 from detector.classification.views import (
     MULTI_SIDES,
-    corners_and_centre,
+    corners_and_center,
     cut,
     multi_sides,
     nine_crops,
@@ -25,7 +20,7 @@ from detector.classification.views import (
     view_images,
 )
 from detector.config.classifier import ImageConfig
-from detector.datasets.labelled import LabelledImages, exclusive_targets
+from detector.datasets.image_classes import LabeledImages, exclusive_targets
 from detector.images.files import write_image
 from detector.images.resizing import resize_short_side
 
@@ -35,8 +30,8 @@ def noise() -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (30, 41, 3)).astype(np.uint8)
 
 
-def test_crops_at_corners_edges_and_centre() -> None:
-    assert corners_and_centre(30, 41, 20).tolist() == [
+def test_crops_at_corners_edges_and_center() -> None:
+    assert corners_and_center(30, 41, 20).tolist() == [
         [0, 0, 20, 20],
         [21, 0, 41, 20],
         [0, 10, 20, 30],
@@ -132,7 +127,7 @@ def test_resized_images_are_kept_and_belong_to_their_image(tmp_path: Path, noise
     path = tmp_path / "noise.png"
     write_image(path, noise)
     boxes = np.array([[0, 0, 41, 30], [10, 0, 30, 20]], np.float32)
-    samples = LabelledImages((path, path), exclusive_targets(np.arange(2), 2), ("a", "b"), True, "noise", boxes)
+    samples = LabeledImages((path, path), exclusive_targets(np.arange(2), 2), ("a", "b"), True, "noise", boxes)
     kept = ResizedImages(samples, 20, tmp_path / "cache")
     for _ in range(2):
         np.testing.assert_array_equal(kept[0], resize_squeezed(noise, 20))

@@ -24,8 +24,11 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         ("features: {short_sides: [20000]}", "features.short_sides.0: input should be less than or equal to 2000"),
         ("features: {levels: [1000000000]}", "features.levels.0"),
         ("fine_tuning: {width: 1000000000}", "fine_tuning.width"),
-        ("joint_training: {last_sides: [400, 20000]}", "joint_training.last_sides.1"),
-        ("detection: {refinements: 1000000000}", "detection.refinements: input should be less than or equal to 100"),
+        ("end_to_end: {min_sizes_end: [400, 20000]}", "end_to_end.min_sizes_end.1"),
+        (
+            "detection: {box_refinements: 1000000000}",
+            "detection.box_refinements: input should be less than or equal to 100",
+        ),
         ("svm: {seed: 123456789012345678901234567890}", "svm.seed"),
         (BOMB, "unknown key 'a'"),
         (f"{BOMB}svm: *i", "svm: input should be a valid dictionary"),

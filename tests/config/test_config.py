@@ -78,7 +78,7 @@ def test_defaults_are_the_papers_constants() -> None:
     assert config.features.levels == (6, 3, 2, 1)
     assert (config.svm.C, config.svm.positive_weight, config.svm.bias_multiplier) == (1e-3, 2.0, 10.0)
     assert (config.svm.add_above, config.svm.evict_below, config.svm.max_negative_iou) == (-1.0001, -1.2, 0.3)
-    assert (config.regression.min_iou, config.regression.regularisation) == (0.5, 4000.0)
+    assert (config.regression.min_iou, config.regression.regularization) == (0.5, 4000.0)
     assert (config.detection.nms_iou, config.detection.max_detections) == (0.3, 100)
 
 
@@ -92,8 +92,8 @@ def test_a_configuration_survives_json() -> None:
     [
         (
             {"featurs": {}},
-            "unknown key 'featurs'; allowed are proposals, features, fine_tuning, joint_training, svm, regression, "
-            "calibration, shortlist, detection",
+            "unknown key 'featurs'; allowed are proposals, features, fine_tuning, end_to_end, svm, regression, "
+            "calibration, proposal_filter, detection",
         ),
         ({"svm": {"c": 1.0}}, "unknown key 'svm.c'; allowed are solver, loss, C,"),
         ({"svm": {"C": "big"}}, "svm.C: input should be a valid number, but is 'big'"),
@@ -161,7 +161,7 @@ def test_the_recipe_to_begin_with_leaves_mirror_images_to_the_number() -> None:
         ({"svm": {"flips": True}}, True),
         ({"fine_tuning": {"flips": True}}, False),
         ({"fine_tuning": {"enabled": True, "flips": True}}, True),
-        ({"fine_tuning": {"enabled": True, "flips": True}, "joint_training": {"enabled": True}}, False),
+        ({"fine_tuning": {"enabled": True, "flips": True}, "end_to_end": {"enabled": True}}, False),
     ],
 )
 def test_maps_of_mirror_images_are_for_layers_and_svms(content: dict[str, dict[str, bool]], learns: bool) -> None:

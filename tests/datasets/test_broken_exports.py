@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from detector.commands import train
+from detector.cli import train
 from tests.datasets.exports import draw_image, write_export
 
 ROOT = Path(__file__).parents[2]
@@ -186,7 +186,7 @@ def test_faults_cost_only_themselves(
     assert output.splitlines()[-1] == "2 images, 1 objects, 1 classes"
     assert errors.count("\n") == 6
     assert f"{root}: LabelImg XML; images: all 3\n" in errors
-    assert "labelimg: 1 images without annotation are left out; see --unlabelled background\n" in errors
+    assert "labelimg: 1 images without annotation are left out; see --unlabeled background\n" in errors
     assert "1 x unreadable object, 1 x box outside of the image, 1 x image of another size than annotated" in errors
 
 
@@ -201,7 +201,7 @@ def test_faults_cost_only_themselves(
         (("--data", "labelimg", "--split", "no.txt"), "no.txt: no such list of images"),
         (("--data", "labelimg", "--hold-out", "1.5"), "--hold-out must be between 0 and 1, but is 1.5"),
         (("--data", "labelimg", "--pictures", "x"), "--pictures goes with --coco"),
-        (("--voc", "x", "--split", "y", "--hold-out", "0.2"), "--format, --hold-out and --unlabelled go with --data"),
+        (("--voc", "x", "--split", "y", "--hold-out", "0.2"), "--format, --hold-out and --unlabeled go with --data"),
         (("--data", "labelimg", "--classes", "screw"), "no object is left in"),
         (("--data", "labelimg", "--classes", "nut", "nut"), "class_names must differ"),
         ((), "a data set is needed: --data PATH"),

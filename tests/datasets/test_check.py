@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from detector.datasets.annotation import Dataset
 from detector.datasets.check import load_checked
-from detector.datasets.voc import VOC_CLASSES, load_voc
+from detector.datasets.dataset import Dataset
+from detector.datasets.readers.voc import VOC_CLASSES, load_voc
 from detector.images.files import image_size
 from tests.fakes import coco_of
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector.datasets.coco import load_coco
-from detector.datasets.faults import Fault
-from detector.datasets.voc import VOC_CLASSES, load_voc
+from detector.datasets.dataset import Fault
+from detector.datasets.readers.coco import load_coco
+from detector.datasets.readers.voc import VOC_CLASSES, load_voc
 from tests.fakes import coco_of
 
 

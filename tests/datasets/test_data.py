@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from detector.datasets.annotation import Annotation, Dataset
-from detector.datasets.voc import VOC_CLASSES, load_voc
+from detector.datasets.dataset import Annotation, Dataset
+from detector.datasets.readers.voc import VOC_CLASSES, load_voc
 
 
 def object_xml(name: str = "dog", box: tuple[str, ...] = ("48", "240", "195", "371"), extra: str = "") -> str:

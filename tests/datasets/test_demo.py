@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from detector.datasets.readers.voc import load_voc
 from detector.datasets.synthetic import SYNTHETIC_CLASSES
-from detector.datasets.voc import load_voc
 from detector.images.files import read_image
 
 DATA = Path(__file__).parents[2] / "data"

@@ -1,4 +1,4 @@
-"""Exports of every labelling tool are read as their documentation says: boxes computed by hand."""
+"""Exports of every labeling tool are read as their documentation says: boxes computed by hand."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from detector.datasets import yolo
-from detector.datasets.annotation import Dataset
-from detector.datasets.faults import raise_fault
+from detector.datasets.dataset import Dataset, raise_fault
 from detector.datasets.opening import open_dataset, open_splits
+from detector.datasets.readers import yolo
+from detector.datasets.readers.voc import load_voc
 from detector.datasets.synthetic import SYNTHETIC_CLASSES
-from detector.datasets.voc import load_voc
 from tests.datasets.exports import IMAGES, draw_image, write_export
 
 Content = dict[str, list[tuple[str, list[float]]]]
@@ -121,18 +120,18 @@ def test_splits_have_their_usual_names(split: str, tmp_path: Path) -> None:
         open_dataset(root, "extra")
 
 
-def test_images_that_nobody_labelled_are_left_out_unless_told_otherwise(tmp_path: Path) -> None:
+def test_images_that_nobody_labeled_are_left_out_unless_told_otherwise(tmp_path: Path) -> None:
     root = write_export("labelimg", tmp_path)
     said: list[str] = []
     dataset = open_dataset(root, tell=said.append)
-    assert "unlabelled" not in content(dataset)
+    assert "unlabeled" not in content(dataset)
     assert content(dataset)["empty"] == []
     assert said == [
         f"{root}: LabelImg XML; images: all 3",
-        "labelimg: 1 images without annotation are left out; see --unlabelled background",
+        "labelimg: 1 images without annotation are left out; see --unlabeled background",
     ]
-    dataset = open_dataset(root, unlabelled="background", tell=said.append)
-    assert content(dataset)["unlabelled"] == []
+    dataset = open_dataset(root, unlabeled="background", tell=said.append)
+    assert content(dataset)["unlabeled"] == []
     assert said[-1] == "labelimg: 1 images without annotation count as empty ones"
 
 

@@ -8,10 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
-from detector.datasets.annotation import Annotation, Dataset
-from detector.datasets.faults import Fault, Kind
-from detector.datasets.folders import load_checked_folders, load_folders
-from detector.datasets.labelled import LabelledImages, labelled_images, labelled_objects
+from detector.datasets.dataset import Annotation, Dataset, Fault, Kind
+from detector.datasets.image_classes import (
+    LabeledImages,
+    labeled_images,
+    labeled_objects,
+    load_checked_folders,
+    load_folders,
+)
 from detector.images.files import image_size
 
 
@@ -85,27 +89,27 @@ def dataset() -> Dataset:
 
 
 def test_difficult_objects_alone_are_not_judged(dataset: Dataset) -> None:
-    found = labelled_images(dataset)
+    found = labeled_images(dataset)
     assert found.targets.tolist() == [[0, -1], [1, 1], [-1, -1]]
     assert (found.exclusive, len(found), found.boxes) == (False, 3, None)
 
 
 def test_objects_are_samples_of_one_class(dataset: Dataset) -> None:
-    found = labelled_objects(dataset)
+    found = labeled_objects(dataset)
     assert found.boxes is not None
     assert [path.name for path in found.paths] == ["b.jpg", "b.jpg"]
     assert found.boxes.tolist() == [[0, 0, 4, 4], [2, 2, 6, 6]]
     assert found.targets.tolist() == [[1, -1], [-1, 1]]
     assert (found.exclusive, found.name) == (True, "objects of pets train")
     with pytest.raises(ValueError, match="pets train: no object is left that is not difficult"):
-        labelled_objects(Dataset((dataset[0], dataset[2]), dataset.class_names, dataset.name))
+        labeled_objects(Dataset((dataset[0], dataset[2]), dataset.class_names, dataset.name))
 
 
 def test_arrays_must_fit() -> None:
     paths, names = (Path("a"), Path("b")), ("cat", "dog", "bird")
     with pytest.raises(ValueError, match=r"targets must have shape \(2, 3\), but got \(2, 2\)"):
-        LabelledImages(paths, np.zeros((2, 2), np.int8), names, False, "pets")
+        LabeledImages(paths, np.zeros((2, 2), np.int8), names, False, "pets")
     with pytest.raises(ValueError, match="one class"):
-        LabelledImages(paths, np.ones((2, 3), np.int8), names, True, "pets")
+        LabeledImages(paths, np.ones((2, 3), np.int8), names, True, "pets")
     with pytest.raises(ValueError, match=r"boxes must have shape \(2, 4\), but got \(1, 4\)"):
-        LabelledImages(paths, np.ones((2, 3), np.int8), names, False, "pets", np.zeros((1, 4), np.float32))
+        LabeledImages(paths, np.ones((2, 3), np.int8), names, False, "pets", np.zeros((1, 4), np.float32))

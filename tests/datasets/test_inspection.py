@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector.datasets.annotation import Annotation, Dataset, Object
-from detector.datasets.faults import Fault, Kind, raise_fault
+from detector.datasets.assembling import drawn_on_stored, turned
+from detector.datasets.dataset import Annotation, Dataset, Fault, Kind, Object, raise_fault
 from detector.datasets.inspection import count_classes, near_duplicates, suspicions
-from detector.datasets.orientation import drawn_on_stored, turned
 
 Box = tuple[float, float, float, float]
 

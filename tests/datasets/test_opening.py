@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from detector.datasets.check import load_checked_splits
-from detector.datasets.faults import Fault, Kind
+from detector.datasets.dataset import Fault, Kind
 from detector.datasets.opening import open_dataset, open_splits
 from tests.datasets.exports import draw_image, write_export
 
@@ -38,9 +38,9 @@ def test_faults_labels_and_lines_go_where_they_should(way: str, tmp_path: Path) 
     faults: list[Fault] = []
     said: list[str] = []
 
-    def read(unlabelled: Any) -> set[str]:
+    def read(unlabeled: Any) -> set[str]:
         faults.clear()
-        given: Any = {"unlabelled": unlabelled, "report": faults.append, "tell": said.append}
+        given: Any = {"unlabeled": unlabeled, "report": faults.append, "tell": said.append}
         if way == "held out":
             return ids(open_dataset(root, split, hold_out=0.5, **given) for split in ("train", "val"))
         if way == "all":

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detector.datasets.annotation import Annotation, Dataset
+from detector.datasets.dataset import Annotation, Dataset
 from detector.datasets.splitting import hold_out, write_lists
 
 

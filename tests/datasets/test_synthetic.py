@@ -5,8 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from detector.datasets.readers.voc import load_voc
 from detector.datasets.synthetic import SYNTHETIC_CLASSES, write_synthetic_voc
-from detector.datasets.voc import load_voc
 
 
 def test_synthetic_boxes_fit_their_objects(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_synthetic_boxes_fit_their_objects(tmp_path: Path) -> None:
         for (x1, y1, x2, y2), label in zip(annotation.boxes.astype(int), annotation.labels, strict=True):
             assert 0 <= x1 < x2 <= image.shape[1]
             assert 0 <= y1 < y2 <= image.shape[0]
-            # Saturated pixels reach from edge to edge of the box, and their colour is the class's.
+            # Saturated pixels reach from edge to edge of the box, and their color is the class's.
             rows, columns = np.nonzero(spread[y1:y2, x1:x2] > 45)
             assert max(rows.min(), columns.min(), y2 - y1 - 1 - rows.max(), x2 - x1 - 1 - columns.max()) <= 4
             mean = image[y1:y2, x1:x2][rows, columns].mean(axis=0)

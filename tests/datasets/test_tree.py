@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from detector.datasets.tree import AmbiguousImageError, ImageFinder, files_below, images_among
+from detector.datasets.image_finder import AmbiguousImageError, ImageFinder, files_below, images_among
 
 
 def finder(*names: str) -> ImageFinder:

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detector.datasets import writing
-from detector.datasets.annotation import Annotation, Dataset
-from detector.datasets.coco import load_coco
+from detector.datasets.dataset import Annotation, Dataset
 from detector.datasets.opening import open_splits
-from detector.datasets.voc import load_voc
+from detector.datasets.readers.coco import load_coco
+from detector.datasets.readers.voc import load_voc
 from detector.datasets.writing import WRITTEN_FORMATS, write_dataset
 from tests.datasets.exports import draw_image
 
@@ -27,7 +27,7 @@ WIDTH, HEIGHT = 60, 40
 
 
 def corner(limit: int) -> st.SearchStrategy[float]:
-    """Whole pixels, and any number that a labelling tool may make of a drag, in the precision of boxes."""
+    """Whole pixels, and any number that a labeling tool may make of a drag, in the precision of boxes."""
     fractions = st.floats(2**-10, limit - 2**-10, width=32)
     return st.one_of(st.integers(0, limit).map(float), fractions)
 
@@ -206,7 +206,7 @@ def test_what_does_not_read_back_is_not_written(photos: Path, tmp_path: Path) ->
     assert not list(tmp_path.iterdir())
 
 
-def test_labelling_tools_find_yolo_s_classes(photos: Path, tmp_path: Path) -> None:
+def test_labeling_tools_find_yolo_s_classes(photos: Path, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     dataset = dataset_of(folder, {"classes.jpg": [((0, 0, 6, 4), 1, False)]}, ("nut", "a  bolt"))
     write_dataset({"train": dataset}, tmp_path / "out", "yolo")

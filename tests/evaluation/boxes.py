@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.datasets.annotation import Annotation
+from detector.datasets.dataset import Annotation
 from detector.detections import Detections
 from detector.evaluation.outcomes import Outcomes, gather_outcomes
 from detector.evaluation.voc import by_class

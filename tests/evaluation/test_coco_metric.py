@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from detector.detections import Detections
-from detector.evaluation.calibration_error import calibration_error
-from detector.evaluation.coco_metric import evaluate_coco
+from detector.evaluation.calibration import calibration_error
+from detector.evaluation.coco import evaluate_coco
 from detector.evaluation.voc import by_class
 from detector.runtime.optional import MissingPackageError
 from tests.evaluation.boxes import FAR, NAMES, A, B, found, objects, random_images

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector.datasets.annotation import Annotation, Dataset
-from detector.datasets.coco import load_coco
+from detector.datasets.dataset import Annotation, Dataset
+from detector.datasets.readers.coco import load_coco
 from detector.detections import Detections
-from detector.evaluation.coco_results import coco_ids, plain_ids, read_coco_results, to_coco_results
+from detector.evaluation.coco import coco_ids, plain_ids, read_coco_results, to_coco_results
 from detector.evaluation.error_kinds import find_error_kinds, lost_precision
 from detector.evaluation.outcomes import Outcomes
 from tests.evaluation.boxes import NAMES, A, B, found, objects, outcomes_of

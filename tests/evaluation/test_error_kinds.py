@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detector.datasets.annotation import Annotation
+from detector.datasets.dataset import Annotation
 from detector.detections import Detections
 from detector.evaluation.coverage import cover, gather_coverage, missed_reasons
 from detector.evaluation.error_kinds import FALSE_KINDS, KINDS, find_error_kinds, lost_precision

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from detector.datasets.annotation import Annotation
+from detector.datasets.dataset import Annotation
 from detector.detections import Detections
 from detector.evaluation.outcomes import gather_outcomes
 from detector.evaluation.voc import ClassDetections, Metric, average_precision, by_class, evaluate_voc

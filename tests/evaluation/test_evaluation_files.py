@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from detector.detections import Detections
-from detector.evaluation.result_files import file_names, read_detections, write_detections
 from detector.evaluation.voc import Metric, by_class, evaluate_voc
+from detector.evaluation.voc_results import file_names, read_detections, write_detections
 from tests.evaluation.boxes import NAMES, A, found, objects, random_images
 from tests.reference import slow_voc
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from detector.datasets.annotation import Dataset
+from detector.datasets.dataset import Dataset
 from detector.evaluation.held_out import measure_held_out
 from detector.evaluation.voc import by_class, evaluate_voc
 from tests.evaluation.boxes import FAR, NAMES, A, B, found, objects

@@ -7,13 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from detector.evaluation.calibration import bin_scores
 from detector.evaluation.comparison import compare
 from detector.evaluation.coverage import NUMBERS, cover, gather_coverage, missed_reasons
-from detector.evaluation.error_kinds import BACKGROUND, BOTH, CLASS, find_error_kinds
+from detector.evaluation.error_kinds import BACKGROUND, BOTH, CLASS, find_error_kinds, find_label_faults
 from detector.evaluation.groups import at_border, find_groups
-from detector.evaluation.label_faults import find_label_faults
 from detector.evaluation.outcomes import mean_of
-from detector.evaluation.scores import bin_scores
 from detector.evaluation.thresholds import find_confusion, threshold_curve
 from tests.evaluation.boxes import CAT, DOG, FAR, SHEEP, A, B, Box, found, objects, outcomes_of
 
@@ -194,7 +193,7 @@ def test_faults_of_labels_are_of_the_most_confident() -> None:
     outcomes = outcomes_of(truths, [found(*rows)])
     faults = find_label_faults(outcomes, find_error_kinds(outcomes))
     # not that on a difficult object, nor what is below the threshold; the most confident first
-    np.testing.assert_allclose(outcomes.scores[faults.unlabelled], [0.9, 0.6])
+    np.testing.assert_allclose(outcomes.scores[faults.unlabeled], [0.9, 0.6])
     against = outcomes_of(truths, [found((A, CAT, 0.5), (B, CAT, 0.9), (B, SHEEP, 0.7), (B, CAT, 0.6))])
     faults = find_label_faults(against, find_error_kinds(against))
     assert faults.contradicted.tolist() == [1]

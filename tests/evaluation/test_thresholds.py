@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from detector.evaluation.bootstrap import resample_precisions, standard_errors, weighted_precisions
+from detector.evaluation.calibration import are_probabilities, bin_scores
 from detector.evaluation.comparison import compare
-from detector.evaluation.error_kinds import find_error_kinds
+from detector.evaluation.error_kinds import find_error_kinds, find_label_faults
 from detector.evaluation.groups import at_border, find_groups
-from detector.evaluation.label_faults import find_label_faults
-from detector.evaluation.scores import are_probabilities, bin_scores
 from detector.evaluation.thresholds import find_confusion, threshold_curve
 from detector.evaluation.voc import Metric, average_precision
 from tests.evaluation.boxes import CAT, DOG, FAR, SHEEP, A, B, Box, found, objects, outcomes_of, random_images
@@ -93,7 +92,7 @@ def test_bootstrap_of_two_images_by_hand() -> None:
     assert np.array_equal(samples, resample_precisions(outcomes, "area", 4000, seed=1), equal_nan=True)
 
 
-def test_bootstrap_is_centred_on_what_was_measured() -> None:
+def test_bootstrap_is_centered_on_what_was_measured() -> None:
     truths, detections = random_images(5)
     outcomes = outcomes_of(truths, detections)
     samples = resample_precisions(outcomes, "area", 300)
@@ -138,7 +137,7 @@ def test_likely_faults_of_labels() -> None:
     detections = [found((FAR, CAT, 0.95), (A, CAT, 0.9), (B, CAT, 0.92), ((60.0, 60.0, 70.0, 70.0), CAT, 0.1))]
     outcomes = outcomes_of(truths, detections)
     faults = find_label_faults(outcomes, find_error_kinds(outcomes))
-    assert outcomes.scores[faults.unlabelled].tolist() == pytest.approx([0.95])
+    assert outcomes.scores[faults.unlabeled].tolist() == pytest.approx([0.95])
     assert faults.contradicted.tolist() == [1]
     assert outcomes.scores[faults.contradicted_by].tolist() == pytest.approx([0.92])
 

@@ -9,14 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from detector.backbones.geometry import Geometry
+from detector.backbones.tracing import Geometry
 from detector.boxes import Boxes
 from detector.config.detector import parse_config
-from detector.features.encoder import RegionEncoder
-from detector.features.normalisation import signed_power
-from detector.heads.box_regressors import BoxRegressors
+from detector.features.encoder import RegionEncoder, signed_power
 from detector.heads.fully_connected import FullyConnected, Softmax
-from detector.heads.linear_svm import LinearSVMs
+from detector.heads.linear import BoxRegressors, LinearSVMs
 from detector.pipeline import Detector
 from tests.fakes import FakeNetwork
 
@@ -29,13 +27,13 @@ KINDS: dict[str, dict[str, Any]] = {
     "fc7 next to pooled": {"widths": (12, 9), "beside": True},
     "softmax": {"widths": (12, 9), "softmax": True},
     "moved": {"move": True},
-    "refined": {"move": True, "refinements": 2},
-    "mirrored": {"move": True, "refinements": 2, "mirrored": True, "widths": (12, 9), "beside": True},
+    "refined": {"move": True, "box_refinements": 2},
+    "mirrored": {"move": True, "box_refinements": 2, "mirrored": True, "widths": (12, 9), "beside": True},
 }
 
 
-class RandomColours(FakeNetwork):
-    """A fake network: random mixtures of the mean colours of 16 x 16 pixels, in four channels of either sign."""
+class RandomColors(FakeNetwork):
+    """A fake network: random mixtures of the mean colors of 16 x 16 pixels, in four channels of either sign."""
 
     channels = 4
     geometry = Geometry(stride=16, offset=7.5, receptive_field=16)
@@ -68,8 +66,8 @@ def random_detector(
     **detection: Any,
 ) -> Detector:
     rng = np.random.default_rng(seed)
-    backbone: Any = RandomColours()
-    encoder = RegionEncoder(backbone, (96, 144), (3, 2, 1), normalise=lambda pooled: signed_power(pooled, power))
+    backbone: Any = RandomColors()
+    encoder = RegionEncoder(backbone, (96, 144), (3, 2, 1), normalize=lambda pooled: signed_power(pooled, power))
 
     def normal(*shape: int, scale: float = 1.0) -> NDArray[np.float32]:
         return rng.normal(scale=scale, size=shape).astype(np.float32)

@@ -8,18 +8,17 @@ import numpy as np
 import pytest
 
 from detector.boxes import as_boxes
-from detector.explanation.candidates import Candidates
-from detector.explanation.contest import Contest
+from detector.explanation.diagnosis import Candidates, Contest
 
 
-def candidates(boxes: Any, scores: Any) -> Candidates:
+def scored_boxes(boxes: Any, scores: Any) -> Candidates:
     made = as_boxes(boxes)
     return Candidates(made, np.stack([made, made + 1], axis=1), made, np.array(scores, np.float32))
 
 
 def test_the_nearest_score_counts_and_of_equal_ones_the_largest_overlap() -> None:
     asked = as_boxes([[0, 0, 10, 10]])[0]
-    made = candidates([[0, 0, 10, 9], [0, 0, 10, 5], [40, 40, 50, 50], [0, 0, 10, 8]], [1.0, 2.0, 1.5, 2.000001])
+    made = scored_boxes([[0, 0, 10, 9], [0, 0, 10, 5], [40, 40, 50, 50], [0, 0, 10, 8]], [1.0, 2.0, 1.5, 2.000001])
     distance, positions = made.nearest(2.0, asked)  # type: ignore[misc]
     # scores that differ by rounding are equal: the last one overlaps more than the second
     assert distance == pytest.approx(0, abs=1e-5)
@@ -29,7 +28,7 @@ def test_the_nearest_score_counts_and_of_equal_ones_the_largest_overlap() -> Non
     assert distance == pytest.approx(0.4)
     assert positions[0].tolist() == [0, 0, 10, 9]
     assert made.nearest(1.0, as_boxes([[90, 90, 99, 99]])[0]) is None
-    assert candidates(np.zeros((0, 4)), []).nearest(1.0, asked) is None
+    assert scored_boxes(np.zeros((0, 4)), []).nearest(1.0, asked) is None
 
 
 def contest(proposals: Any, boxes: Any, scores: Any, **changes: Any) -> Contest:

@@ -12,18 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from detector.backbones.geometry import Geometry
+from detector.backbones.tracing import Geometry
 from detector.boxes import as_boxes, flip
 from detector.detections import Detections
 from detector.ensemble import Ensemble, load_ensemble
-from detector.explanation.evidence import Evidence
+from detector.explanation.attribution import Evidence
 from detector.explanation.explainer import Explainer
 from detector.features.encoder import RegionEncoder
 from detector.heads.fully_connected import FullyConnected, Softmax
-from detector.heads.linear_svm import LinearSVMs
+from detector.heads.linear import LinearSVMs
 from detector.pipeline import Detector
 from tests.explanation.models import KINDS, NAMES, random_detector, random_image
-from tests.fakes import FakeNetwork, coloured, fake_detector
+from tests.fakes import FakeNetwork, colored, fake_detector
 
 
 def check(evidence: Evidence, score: float, precision: str = "float32") -> None:
@@ -166,19 +166,19 @@ def test_rounding_in_half_precision_is_told_apart() -> None:
 
 
 def test_nothing_found_has_no_evidence() -> None:
-    assert fake_detector().explain(coloured(), Detections.empty(("red",))) == []
+    assert fake_detector().explain(colored(), Detections.empty(("red",))) == []
     nothing = fake_detector(propose=lambda image: as_boxes([]))
-    assert nothing.explain(coloured(), nothing.detect(coloured())) == []
+    assert nothing.explain(colored(), nothing.detect(colored())) == []
 
 
 def test_detections_of_others_are_refused() -> None:
     detector = fake_detector()
-    found = detector.detect(coloured())
+    found = detector.detect(colored())
     wrong = replace(found, scores=found.scores + 1)
     with pytest.raises(ValueError, match=r"it finds no red of 151.000 at \[0.0, 0.0, 64.0, 64.0\]"):
-        detector.explain(coloured(), wrong)
+        detector.explain(colored(), wrong)
     with pytest.raises(ValueError, match="it finds no blue"):
-        detector.explain(coloured(), replace(found, class_names=("blue", "green")))
+        detector.explain(colored(), replace(found, class_names=("blue", "green")))
 
 
 def test_the_default_model_explains_the_cat(cat: NDArray[np.uint8]) -> None:

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detector.backbones.geometry import Geometry
-from detector.explanation.heat_map import spread
+from detector.backbones.tracing import Geometry
+from detector.explanation.attribution import spread
 
 
 def test_a_share_lies_evenly_on_the_square_of_its_cell() -> None:
-    # at zoom 2, cells of 8 pixels of the resized image are 4 of the image; the first centre is at the middle of 8
+    # at zoom 2, cells of 8 pixels of the resized image are 4 of the image; the first center is at the middle of 8
     heat = spread(np.array([[16.0, 0], [0, -32]]), 2.0, Geometry(8, 3.5, 8), (8, 9))
     expected = np.zeros((8, 9))
     expected[:4, :4], expected[4:, 4:8] = 1, -2

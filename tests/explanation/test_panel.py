@@ -10,10 +10,9 @@ import pytest
 
 from detector.boxes import as_boxes
 from detector.explanation import panel
-from detector.explanation.canvas import AGAINST, FOR, Canvas, signed, tint
-from detector.explanation.evidence import Evidence
-from detector.explanation.panel import draw_panel
-from detector.images.drawing import class_colour
+from detector.explanation.attribution import Evidence
+from detector.explanation.panel import AGAINST, FOR, Canvas, draw_panel, signed, tint
+from detector.images.drawing import class_color
 from tests.explanation.models import KINDS, random_detector, random_image
 
 
@@ -32,7 +31,7 @@ def test_a_panel_shows_every_number_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(panel.Canvas, "write", listen)
     one = evidence("mirrored")
-    drawn = draw_panel(random_image(1), one, class_colour(0), "found: a detection lies there")
+    drawn = draw_panel(random_image(1), one, class_color(0), "found: a detection lies there")
     assert drawn.shape[1:] == (1200, 3)
     assert drawn.dtype == np.uint8
     for n, grid in one.levels.items():
@@ -52,7 +51,7 @@ def test_a_panel_shows_every_number_once(monkeypatch: pytest.MonkeyPatch) -> Non
 )
 def test_any_box_has_a_panel(box: list[float]) -> None:
     one = replace(evidence("pooled"), box=as_boxes([box])[0], class_name="café 猫 / <b> " * 9)
-    assert draw_panel(random_image(1), one, class_colour(0)).ndim == 3
+    assert draw_panel(random_image(1), one, class_color(0)).ndim == 3
 
 
 def test_pixels_are_tinted_by_the_sign_of_their_share() -> None:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from detector.boxes import as_boxes, iou
+from detector.explanation.diagnosis import Place, Verdict
 from detector.explanation.explainer import Explainer
-from detector.explanation.verdict import Place, Verdict
 from tests.explanation.models import KINDS, NAMES, boxes, random_detector, random_image
-from tests.fakes import coloured, fake_detector
+from tests.fakes import colored, fake_detector
 
 
 def ask(
@@ -26,7 +26,7 @@ def ask(
 ) -> Verdict:
     """Red is at the upper left, 64 x 64, and scores 150; green at the upper right scores 100; all else scores -100."""
     detector = fake_detector(move, lambda image: as_boxes(proposals)).detecting(**detection)
-    return Explainer([detector], coloured()).explain_box(box, class_name, *limits)
+    return Explainer([detector], colored()).explain_box(box, class_name, *limits)
 
 
 def record(place: Place | None) -> Any:
@@ -67,23 +67,23 @@ def test_a_box_whose_proposals_score_low() -> None:
         assert verdict.sentence.endswith(f"IoU 1.00, score -100.00, below {least:g}")
 
 
-@pytest.mark.parametrize(("move", "refinements"), [(None, 0), (1e-6, 0), (1e-6, 1)])
-def test_a_box_whose_proposal_was_suppressed(move: float | None, refinements: int) -> None:
-    verdict = ask([32, 0, 96, 64], proposals=[RED, [32, 0, 96, 64]], move=move, refinements=refinements)
+@pytest.mark.parametrize(("move", "box_refinements"), [(None, 0), (1e-6, 0), (1e-6, 1)])
+def test_a_box_whose_proposal_was_suppressed(move: float | None, box_refinements: int) -> None:
+    verdict = ask([32, 0, 96, 64], proposals=[RED, [32, 0, 96, 64]], move=move, box_refinements=box_refinements)
     assert verdict.outcome == "suppressed"
     assert record(verdict.strongest) == {"box": [32, 0, 96, 64], "score": 150, "iou": 1}
     assert record(verdict.other) == {"box": RED, "score": 150, "iou": 0.3333}
     assert "was suppressed by a stronger one (IoU 0.33, score 150.00)" in verdict.sentence
 
 
-@pytest.mark.parametrize("refinements", [0, 1])
-def test_a_box_whose_proposal_moved_away(refinements: int) -> None:
-    verdict = ask([40, 0, 104, 64], proposals=[[40, 0, 104, 64]], move=-0.5, refinements=refinements)
+@pytest.mark.parametrize("box_refinements", [0, 1])
+def test_a_box_whose_proposal_moved_away(box_refinements: int) -> None:
+    verdict = ask([40, 0, 104, 64], proposals=[[40, 0, 104, 64]], move=-0.5, box_refinements=box_refinements)
     assert verdict.outcome == "moved away"
     assert record(verdict.strongest) == {"box": [8, 0, 72, 64], "score": 150, "iou": 0.3333}
     assert record(verdict.other) == {"box": [8, 0, 72, 64], "score": 150, "iou": 1}
     assert verdict.moved.tolist() == [8, 0, 72, 64]
-    out = ask(RED, proposals=[RED], move=-2, refinements=refinements, min_score=0.0)
+    out = ask(RED, proposals=[RED], move=-2, box_refinements=box_refinements, min_score=0.0)
     assert (out.outcome, out.other) == ("moved away", None)
 
 
@@ -101,7 +101,7 @@ def test_an_image_without_proposals() -> None:
 
 
 def test_a_record_holds_the_evidence() -> None:
-    written = fake_detector().explain_box(coloured(), as_boxes([GREEN])[0], "green").to_record()
+    written = fake_detector().explain_box(colored(), as_boxes([GREEN])[0], "green").to_record()
     assert written["label"] == "green"
     assert written["box"] == GREEN
     assert written["bias"] + np.sum(written["levels"]["1"]) == written["score"] == 100

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from detector.features.cache import FeatureCache, cache_folders
 from detector.features.encoder import FeatureMaps, RegionEncoder
-from detector.features.feature_cache import FeatureCache, cache_folders
 from detector.images.files import write_image
 from tests.fakes import MeanOfCells
 

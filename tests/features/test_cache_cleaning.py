@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from detector.features.cache_cleaning import clean_cache
-from detector.runtime.files import write_arrays, write_json
-from detector.runtime.places import cache_of, cache_root, slug
+from detector.runtime.files import cache_of, cache_root, slug, write_arrays, write_json
 from tests.scripts import script
 
 MAPS, STATE = "maps-0123456789abcdef", "training-0123456789abcdef.safetensors"

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from detector.backbones.backbone import Backbone, load_backbone
+from detector.backbones.torch_backbone import Backbone, load_backbone
 from detector.boxes import as_boxes
-from detector.features.encoder import RegionEncoder
-from detector.features.normalisation import signed_power
+from detector.features.encoder import RegionEncoder, signed_power
 from detector.images.resizing import resize_short_side
 from tests.fakes import MeanOfCells
 from tests.reference import pyramid_pool
@@ -45,7 +44,7 @@ def test_features_equal_pooling_step_by_step(cat: NDArray[np.uint8]) -> None:
     encoder = fake_encoder(short_sides=(160,), levels=(3, 1))
     resized, zoom = resize_short_side(cat, 160)
     feature_map = MeanOfCells()(resized).permute(1, 2, 0).numpy()
-    # centres 7.5 + 16 k strictly inside the box at zoom 160 / 300
+    # centers 7.5 + 16 k strictly inside the box at zoom 160 / 300
     windows = []
     for x1, y1, x2, y2 in BOXES * zoom:
         xs = [k for k in range(15) if x1 < 7.5 + 16 * k < x2]
@@ -70,9 +69,9 @@ def test_no_boxes(cat: NDArray[np.uint8]) -> None:
     assert fake_encoder(short_sides=(96,))(cat, as_boxes([])).shape == (0, 150)
 
 
-def test_normalisation_is_applied_to_pooled_values(cat: NDArray[np.uint8]) -> None:
+def test_normalization_is_applied_to_pooled_values(cat: NDArray[np.uint8]) -> None:
     plain = fake_encoder(short_sides=(96,))(cat, BOXES)
-    rooted = fake_encoder(short_sides=(96,), normalise=partial(signed_power, power=0.5))(cat, BOXES)
+    rooted = fake_encoder(short_sides=(96,), normalize=partial(signed_power, power=0.5))(cat, BOXES)
     np.testing.assert_allclose(rooted**2, plain, rtol=1e-5)
 
 

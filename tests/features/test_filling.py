@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from detector.boxes import as_boxes
-from detector.datasets.annotation import Annotation
-from detector.features.cache_filling import fill_cache
+from detector.datasets.dataset import Annotation
+from detector.features.cache import FeatureCache, fill_cache, fill_proposals
 from detector.features.encoder import RegionEncoder
-from detector.features.feature_cache import FeatureCache, fill_proposals
 from tests.training.small import NamedCells, annotation, image_of
 
 

@@ -25,7 +25,7 @@ def test_margin_of_the_release_gives_its_formula() -> None:
     for x1 in np.arange(1, 400, 0.5):
         x2 = x1 + 60
         first, last = release_cells(x1, x2)
-        # 1-based inclusive X is pixel X - 1, 1-based cell k is cell k - 1, pixel 20 is the centre of cell 0
+        # 1-based inclusive X is pixel X - 1, 1-based cell k is cell k - 1, pixel 20 is the center of cell 0
         box = as_boxes([[x1 - 1, 0, x2 - 1, 300]])
         cells = boxes_to_cells(box, 1.0, 16, 20.0, (1000, 1000), RELEASE_MARGIN)[0]
         assert (cells[0], cells[2] - 1) == (max(first - 1, 0), max(last - 1, 0))
@@ -42,9 +42,9 @@ def test_whole_standard_image_covers_all_cells() -> None:
         (
             [0, 0, 64, 48],
             [1, 1, 4, 3],
-        ),  # centres 0, 16, 32, 48, 64: strictly inside are 16 .. 48 and 16 .. 32
+        ),  # centers 0, 16, 32, 48, 64: strictly inside are 16 .. 48 and 16 .. 32
         ([1, 1, 65, 49], [1, 1, 5, 4]),
-        ([17, 17, 30, 30], [1, 1, 2, 2]),  # no centre inside: the cell in the middle
+        ([17, 17, 30, 30], [1, 1, 2, 2]),  # no center inside: the cell in the middle
         ([-500, -500, -400, -400], [0, 0, 1, 1]),  # outside: the nearest edge
         ([900, 10, 950, 900], [9, 1, 10, 8]),
     ],

@@ -11,11 +11,11 @@ import pytest
 
 from detector.boxes import as_boxes, iou
 from detector.detections import Detections
+from detector.features.cache import FeatureCache
 from detector.features.encoder import RegionEncoder
-from detector.features.feature_cache import FeatureCache
 from detector.heads.refinement import vote
 from detector.pipeline import Detector
-from tests.fakes import NAMES, PROPOSALS, coloured, fake_detector
+from tests.fakes import NAMES, PROPOSALS, colored, fake_detector
 from tests.training.small import NamedCells, annotation
 
 
@@ -26,7 +26,7 @@ def detections(*rows: tuple[Any, int, float]) -> Detections:
 
 def voting(**settings: Any) -> Detector:
     """A detector that votes, with limits at which overlaps are easily told by hand."""
-    return fake_detector(move=0.0).detecting(**{"refinements": 1, "min_score": -1.0, "vote_iou": 0.4, **settings})
+    return fake_detector(move=0.0).detecting(**{"box_refinements": 1, "min_score": -1.0, "vote_iou": 0.4, **settings})
 
 
 def test_who_overlaps_by_the_limit_itself_votes() -> None:
@@ -60,7 +60,7 @@ def test_survivors_that_a_vote_moves_onto_each_other_are_one() -> None:
     """The strong candidate between them is suppressed by the first, and draws the second, weak one to itself."""
     first, between, second = ([0.0, 0, 10, 10], 0, 2.0), ([4, 0, 14, 10], 0, 1.9), ([8, 0, 18, 10], 0, 0.0)
     candidates = detections(first, between, second)
-    left = voting().chosen(candidates)
+    left = voting().postprocess(candidates)
     assert len(left) == 1
     # weights 9 and 2.9^2 above -1
     shift = 4 * 2.9**2 / (9 + 2.9**2)
@@ -68,36 +68,36 @@ def test_survivors_that_a_vote_moves_onto_each_other_are_one() -> None:
     assert left.scores.tolist() == [2.0]
     # with an equal say of the second it comes less near, and stays; without votes both stay where they are
     stronger = detections(first, between, ([8, 0, 18, 10], 0, 1.8))
-    found = voting().chosen(stronger)
+    found = voting().postprocess(stronger)
     assert len(found) == 2
     assert iou(found.boxes[:1], found.boxes[1:])[0, 0] <= 0.5
-    alone = voting(vote_iou=1.0).chosen(candidates)
+    alone = voting(vote_iou=1.0).postprocess(candidates)
     assert alone.boxes.tolist() == [first[0], second[0]]
     # of two classes they are two objects, however near
     others = detections(first, between, ([8, 0, 18, 10], 1, 0.0), ([4, 0, 14, 10], 1, 1.9))
-    assert sorted(voting().chosen(others).labels.tolist()) == [0, 1]
+    assert sorted(voting().postprocess(others).labels.tolist()) == [0, 1]
 
 
 def test_boxes_are_suppressed_before_they_are_voted_on() -> None:
     candidates = detections(([0, 0, 10, 10], 0, 2.0), ([0, 0, 10, 8], 0, 1.0), ([50, 0, 60, 10], 0, 0.5))
-    found = voting().chosen(candidates)
+    found = voting().postprocess(candidates)
     # weights 9 and 4: the second is none of the detections, but has its say
     np.testing.assert_allclose(found.boxes, np.array([[0, 0, 10, (90 + 32) / 13], [50, 0, 60, 10]]), rtol=1e-6)
-    assert voting(max_detections=1).chosen(candidates).scores.tolist() == [2.0]
-    unrefined = voting(refinements=0).chosen(candidates)
+    assert voting(max_detections=1).postprocess(candidates).scores.tolist() == [2.0]
+    unrefined = voting(box_refinements=0).postprocess(candidates)
     assert unrefined.boxes.tolist() == [[0, 0, 10, 10], [50, 0, 60, 10]]
-    still = replace(voting(), regressors=None).chosen(candidates)
+    still = replace(voting(), regressors=None).postprocess(candidates)
     assert still.boxes.tolist() == unrefined.boxes.tolist()
 
 
-@pytest.mark.parametrize("refinements", [0, 1, 2])
-def test_a_higher_threshold_leaves_the_same_boxes_but_fewer(refinements: int) -> None:
+@pytest.mark.parametrize("box_refinements", [0, 1, 2])
+def test_a_higher_threshold_leaves_the_same_boxes_but_fewer(box_refinements: int) -> None:
     """What votes, and what is suppressed by what, is told by the settings and not by what is asked for."""
     random = np.random.default_rng(0)
     corners = random.uniform(0, 100, (60, 2))
     boxes = as_boxes(np.concatenate([corners, corners + random.uniform(16, 60, (60, 2))], axis=1))
     image = random.integers(0, 256, (160, 160, 3), np.uint8)
-    detector = fake_detector(move=-0.1).detecting(refinements=refinements, min_score=-60.0)
+    detector = fake_detector(move=-0.1).detecting(box_refinements=box_refinements, min_score=-60.0)
     found = detector.detect(image, boxes)
     assert len(found) > 6
     for least in (found.scores[3], found.scores[5]):
@@ -114,7 +114,7 @@ def test_a_higher_threshold_leaves_the_same_boxes_but_fewer(refinements: int) ->
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_detection_from_a_cache_is_detection_in_the_image(tmp_path: Path, mirrored: bool) -> None:
     """Values of whole numbers are exact in half precision; left and right differ in the image."""
-    image = coloured()
+    image = colored()
     image[80:112, 16:48] = (120, 30, 0)
     path = tmp_path / "image.png"
     from detector.images.files import write_image
@@ -124,7 +124,7 @@ def test_detection_from_a_cache_is_detection_in_the_image(tmp_path: Path, mirror
     plain = fake_detector(move=-0.25, propose=lambda image: boxes)
     boxes = as_boxes([[0, 0, 64, 64], [4, 0, 68, 64], [16, 80, 48, 112], [96, 0, 160, 64], [80, 0, 160, 64]])
     detector = replace(plain, encoder=RegionEncoder(backbone, short_sides=(160,), levels=(1,)))
-    detector = detector.detecting(refinements=2, mirrored=mirrored, min_score=0.0)
+    detector = detector.detecting(box_refinements=2, mirrored=mirrored, min_score=0.0)
     cache = FeatureCache(tmp_path / "cache", detector.encoder, detector.propose, {"boxes": "given"})
     each = annotation("image", path, [])
     found, direct = detector.detect_cached(cache, each), detector.detect(path)
@@ -143,12 +143,12 @@ def test_detection_from_a_cache_is_detection_in_the_image(tmp_path: Path, mirror
 
 
 def test_moved_boxes_are_cut_to_their_image() -> None:
-    for refinements in (0, 1):
-        detector = fake_detector(move=-0.5).detecting(refinements=refinements, min_score=0.0)
-        found = detector.detect(coloured(), as_boxes([[0, 0, 64, 64]]))
+    for box_refinements in (0, 1):
+        detector = fake_detector(move=-0.5).detecting(box_refinements=box_refinements, min_score=0.0)
+        found = detector.detect(colored(), as_boxes([[0, 0, 64, 64]]))
         assert found.boxes.tolist() == [[0, 0, 32, 64]]
-        right = fake_detector(move=0.5).detecting(refinements=refinements, min_score=0.0)
-        image = np.ascontiguousarray(coloured()[:, ::-1])
+        right = fake_detector(move=0.5).detecting(box_refinements=box_refinements, min_score=0.0)
+        image = np.ascontiguousarray(colored()[:, ::-1])
         assert right.detect(image, as_boxes([[96, 0, 160, 64]])).boxes.tolist() == [[128, 0, 160, 64]]
 
 
@@ -157,22 +157,22 @@ def test_what_is_moved_onto_another_is_suppressed_again() -> None:
     plain = fake_detector(move=-0.25)
     left, right = [0, 0, 32, 64], [32, 0, 64, 64]
     assert plain.regressors is not None
-    moved = plain.detect(coloured(), as_boxes([left, right]))
+    moved = plain.detect(colored(), as_boxes([left, right]))
     assert moved.boxes.tolist() == [[0, 0, 24, 64], [24, 0, 56, 64]]
     onto = replace(plain, regressors=replace(plain.regressors, biases=plain.regressors.biases * 4))
     # a whole width to the left: the first is out of the image, and the second in its place
-    assert onto.detect(coloured(), as_boxes([left, right])).boxes.tolist() == [[0, 0, 32, 64]]
+    assert onto.detect(colored(), as_boxes([left, right])).boxes.tolist() == [[0, 0, 32, 64]]
     near = as_boxes([[0, 0, 40, 64], [24, 0, 64, 64]])
     wide = replace(
         plain, regressors=replace(plain.regressors, biases=np.array([[0, 0, 1, 0], [0, 0, 0, 0]], np.float32))
     )
     # they overlap by 1/4 before and, 2.7 times as wide, by more than the limit of .3 afterwards
-    assert len(wide.detect(coloured(), near)) == 1
-    assert len(plain.detect(coloured(), near)) == 2
+    assert len(wide.detect(colored(), near)) == 1
+    assert len(plain.detect(colored(), near)) == 2
 
 
 def test_proposals_are_not_needed_where_boxes_are_given() -> None:
     def never(image: Any) -> Any:
         raise AssertionError("no proposals were asked for")
 
-    assert len(fake_detector(propose=never).detect(coloured(), PROPOSALS)) == 2
+    assert len(fake_detector(propose=never).detect(colored(), PROPOSALS)) == 2

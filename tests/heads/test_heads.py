@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detector.heads.box_regressors import BoxRegressors
 from detector.heads.fully_connected import FullyConnected, Softmax
 from detector.heads.heads import Heads, RegressorInput
-from detector.heads.linear_svm import LinearSVMs
+from detector.heads.linear import BoxRegressors, LinearSVMs
 
 N_POOLED, N_LAYER, N_CLASSES = 5, 4, 3
 RANDOM = np.random.default_rng(0)

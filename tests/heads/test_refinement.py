@@ -15,11 +15,11 @@ from detector.detections import Detections
 from detector.features.encoder import RegionEncoder
 from detector.heads.refinement import Refiner, vote
 from detector.pipeline import Detector
-from tests.fakes import NAMES, coloured, fake_detector
+from tests.fakes import NAMES, colored, fake_detector
 
 
 def refining(move: float, **detection: Any) -> Detector:
-    config = parse_config({"detection": {"refinements": 1, "min_score": 0.0, **detection}}, "test")
+    config = parse_config({"detection": {"box_refinements": 1, "min_score": 0.0, **detection}}, "test")
     return replace(fake_detector(move=move), settings=config.detection)
 
 
@@ -33,10 +33,10 @@ def refined(
 ) -> Detections:
     detector = fake_detector(move=move)
     assert detector.regressors is not None
-    maps = detector.encoder.maps(coloured())
+    maps = detector.encoder.maps(colored())
     scores = detector.decision_function(detector.encoder.pool(maps, detector.encoder.regions(maps, as_boxes(boxes))))
     if mirrored:
-        maps = replace(maps, mirrored=detector.encoder.maps(coloured()[:, ::-1] if mirror is None else mirror))
+        maps = replace(maps, mirrored=detector.encoder.maps(colored()[:, ::-1] if mirror is None else mirror))
     refiner = Refiner(detector.encoder, detector.heads, rounds)
     return refiner(maps, as_boxes(boxes), scores, NAMES, least)
 
@@ -71,20 +71,20 @@ def test_a_mirror_image_has_an_equal_say() -> None:
     assert found.boxes.tolist() == [[32, 0, 80, 64]]
     assert found.scores.tolist() == [150]
     # a mirror image that is black everywhere: red scores -100 in it at both positions
-    found = refined(move=0.0, rounds=1, boxes=[[32, 0, 80, 64]], mirrored=True, mirror=np.zeros_like(coloured()))
+    found = refined(move=0.0, rounds=1, boxes=[[32, 0, 80, 64]], mirrored=True, mirror=np.zeros_like(colored()))
     assert found.scores.tolist() == [(150 - 100) / 2]
 
 
-@pytest.mark.parametrize("refinements", [1, 2])
-def test_mirrored_images_give_mirrored_detections(refinements: int) -> None:
-    detector = refining(move=-0.25, mirrored=True, refinements=refinements)
-    image, boxes = coloured(), as_boxes([[0, 0, 60, 64], [100, 0, 160, 64], [32, 0, 160, 64]])
+@pytest.mark.parametrize("box_refinements", [1, 2])
+def test_mirrored_images_give_mirrored_detections(box_refinements: int) -> None:
+    detector = refining(move=-0.25, mirrored=True, box_refinements=box_refinements)
+    image, boxes = colored(), as_boxes([[0, 0, 60, 64], [100, 0, 160, 64], [32, 0, 160, 64]])
     found, mirrored = detector.detect(image, boxes), detector.detect(image[:, ::-1], flip(boxes, 160))
     assert found.labels.tolist() == mirrored.labels.tolist()
     np.testing.assert_allclose(flip(mirrored.boxes, 160), found.boxes, atol=1e-4)
     np.testing.assert_allclose(mirrored.scores, found.scores, rtol=1e-5)
-    with pytest.raises(ValueError, match="mirrored: true needs refinements"):
-        refining(move=0.0, mirrored=True, refinements=0)
+    with pytest.raises(ValueError, match="mirrored: true needs box_refinements"):
+        refining(move=0.0, mirrored=True, box_refinements=0)
 
 
 def test_votes_weigh_as_the_square_of_the_margin() -> None:
@@ -105,13 +105,13 @@ def test_votes_weigh_as_the_square_of_the_margin() -> None:
 
 
 def test_the_detector_refines_when_its_recipe_says_so() -> None:
-    found = refining(move=-0.25).detect(coloured())
+    found = refining(move=-0.25).detect(colored())
     # [0, 0, 64, 64] and [4, 0, 68, 64] end at widths 48 and 52; green stays
     assert [NAMES[label] for label in found.labels] == ["red", "green"]
     assert 48 < found.boxes[0, 2] < 52
     assert found.boxes[1].tolist() == [96, 0, 160, 64]
-    assert len(refining(move=-0.25).detect(coloured(), min_score=120)) == 1
-    assert len(refining(move=-0.25).detect(coloured(), max_detections=1)) == 1
+    assert len(refining(move=-0.25).detect(colored(), min_score=120)) == 1
+    assert len(refining(move=-0.25).detect(colored(), max_detections=1)) == 1
     assert len(refining(move=-0.25).detect(np.zeros((160, 160, 3), np.uint8))) == 0
 
 
@@ -122,14 +122,14 @@ def test_boxes_may_move_to_a_scale_that_no_proposal_needed() -> None:
     shrinking = replace(detector.regressors, biases=widths)
     assert isinstance(detector.encoder, RegionEncoder)
     encoder = replace(detector.encoder, short_sides=(160, 1600), target=160.0)
-    found = replace(detector, regressors=shrinking, encoder=encoder).detect(coloured(), as_boxes([[0, 0, 160, 160]]))
+    found = replace(detector, regressors=shrinking, encoder=encoder).detect(colored(), as_boxes([[0, 0, 160, 160]]))
     # a tenth of the box is black, where red scores -100; at 1600 it would be read from, but that was not computed
     assert [NAMES[label] for label in found.labels] == ["green", "red"]
     np.testing.assert_allclose(found.scores, [100, (150 - 100) / 2])
     np.testing.assert_allclose(found.boxes[1], [72, 72, 88, 88], atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["refinements", "vote_iou"])
+@pytest.mark.parametrize("name", ["box_refinements", "vote_iou"])
 def test_settings_are_checked(name: str) -> None:
     with pytest.raises(ValueError, match=f"detection.{name}"):
         parse_config({"detection": {name: -1}}, "test")

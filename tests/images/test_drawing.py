@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from detector.images.drawing import class_colour, draw_detections
+from detector.images.drawing import class_color, draw_detections
 
 NAMES = ["dog", "motorbike with sidecar", "café 猫"]
 
@@ -23,14 +23,14 @@ def draw(
     return draw_detections(image, np.array(boxes, np.float32), np.array(labels), np.array(scores, np.float32), NAMES)
 
 
-def grey(height: int, width: int) -> NDArray[np.uint8]:
+def gray(height: int, width: int) -> NDArray[np.uint8]:
     return np.full((height, width, 3), 128, np.uint8)
 
 
 def test_box_lines_lie_on_the_first_and_last_pixels_of_the_box() -> None:
-    drawn = draw(grey(100, 120), [[20, 40, 81, 91]], [0], [0.5])
+    drawn = draw(gray(100, 120), [[20, 40, 81, 91]], [0], [0.5])
     for row, column in ((90, 20), (90, 80), (90, 50), (70, 20), (70, 80)):
-        assert tuple(drawn[row, column].tolist()) == class_colour(0)
+        assert tuple(drawn[row, column].tolist()) == class_color(0)
     assert (drawn[91:] == 128).all()  # half-open: row 91 and column 81 are outside
     assert (drawn[60:, 81:] == 128).all()
     assert (drawn[60:, :20] == 128).all()
@@ -38,7 +38,7 @@ def test_box_lines_lie_on_the_first_and_last_pixels_of_the_box() -> None:
 
 
 def test_the_image_itself_is_left_alone() -> None:
-    image = grey(60, 60)
+    image = gray(60, 60)
     drawn = draw(image, [[5, 5, 50, 50]], [0], [1.0])
     assert (image == 128).all()
     assert drawn.shape == image.shape
@@ -46,33 +46,33 @@ def test_the_image_itself_is_left_alone() -> None:
 
 
 def test_no_boxes_draw_nothing() -> None:
-    image = grey(60, 60)
+    image = gray(60, 60)
     drawn = draw_detections(image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32), NAMES)
     np.testing.assert_array_equal(drawn, image)
     assert drawn is not image
 
 
 def test_the_label_sits_above_the_box_or_inside_at_the_top_edge() -> None:
-    colour = np.array(class_colour(0))
-    above = (draw(grey(400, 400), [[50, 200, 350, 380]], [0], [0.5]) == colour).all(axis=2)
+    color = np.array(class_color(0))
+    above = (draw(gray(400, 400), [[50, 200, 350, 380]], [0], [0.5]) == color).all(axis=2)
     assert above[188:198, 52].all()
     assert not above[210:370, 54].any()
-    inside = (draw(grey(400, 400), [[50, 0, 350, 380]], [0], [0.5]) == colour).all(axis=2)
+    inside = (draw(gray(400, 400), [[50, 0, 350, 380]], [0], [0.5]) == color).all(axis=2)
     assert inside[:12, 52].all()
 
 
 def test_the_best_score_is_on_top() -> None:
     boxes = [[10.0, 30.0, 90.0, 90.0]] * 2
     for scores, winner in (([0.9, 0.1], 0), ([0.1, 0.9], 2)):
-        drawn = draw(grey(100, 100), boxes, [0, 2], scores)
-        assert tuple(drawn[89, 50].tolist()) == class_colour(winner)
+        drawn = draw(gray(100, 100), boxes, [0, 2], scores)
+        assert tuple(drawn[89, 50].tolist()) == class_color(winner)
 
 
 def test_lines_and_letters_grow_with_the_image() -> None:
     def line_width(size: int) -> int:
-        drawn = draw(grey(size, size), [[0.1 * size, 0.4 * size, 0.9 * size, 0.9 * size]], [0], [0.5])
+        drawn = draw(gray(size, size), [[0.1 * size, 0.4 * size, 0.9 * size, 0.9 * size]], [0], [0.5])
         column = drawn[size // 2 + size // 5 :, size // 2]
-        return int((column == class_colour(0)).all(axis=1).sum())
+        return int((column == class_color(0)).all(axis=1).sum())
 
     assert line_width(100) == 1
     assert 8 <= line_width(2000) <= 13
@@ -101,7 +101,7 @@ def test_labels_never_leave_the_image(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cv2, "putText", watch)
-        draw(grey(height, width), [[x1, y1, x2, y2]], [label], [-0.5])
+        draw(gray(height, width), [[x1, y1, x2, y2]], [label], [-0.5])
     left, top, right, bottom = texts[0]
     assert left >= 0
     assert top >= 0
@@ -110,23 +110,23 @@ def test_labels_never_leave_the_image(
         assert bottom <= height + 1
 
 
-def test_letters_of_dark_and_light_colours() -> None:
+def test_letters_of_dark_and_light_colors() -> None:
     """Yellow needs black letters, dark blue white ones; both have to appear in the label."""
     names = [str(label) for label in range(20)]
     for label in range(20):
-        colour = np.array(class_colour(label))
+        color = np.array(class_color(label))
         box, labels, scores = np.array([[10, 40, 90, 90]], np.float32), np.array([label]), np.array([0.5])
-        drawn = draw_detections(grey(100, 100), box, labels, scores, names)[:39]
-        distance = np.abs(drawn.astype(int) - colour).sum(axis=2)[(drawn != 128).any(axis=2)]
+        drawn = draw_detections(gray(100, 100), box, labels, scores, names)[:39]
+        distance = np.abs(drawn.astype(int) - color).sum(axis=2)[(drawn != 128).any(axis=2)]
         assert distance.max() > 300
 
 
-def test_colours_are_stable_and_distinct() -> None:
-    colours = [class_colour(label) for label in range(100)]
-    assert colours == [class_colour(label) for label in range(100)]
-    assert len(set(colours)) == 100
-    assert all(0 <= value <= 255 for colour in colours for value in colour)
-    closest = min(np.abs(np.subtract(a, b)).sum() for a, b in itertools.combinations(colours[:20], 2))
+def test_colors_are_stable_and_distinct() -> None:
+    colors = [class_color(label) for label in range(100)]
+    assert colors == [class_color(label) for label in range(100)]
+    assert len(set(colors)) == 100
+    assert all(0 <= value <= 255 for color in colors for value in color)
+    closest = min(np.abs(np.subtract(a, b)).sum() for a, b in itertools.combinations(colors[:20], 2))
     assert closest >= 40
 
 
@@ -147,7 +147,7 @@ def test_colours_are_stable_and_distinct() -> None:
 )
 def test_bad_arrays_are_refused(boxes: list[list[float]], labels: list[int], scores: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        draw(grey(20, 20), boxes, labels, scores)
+        draw(gray(20, 20), boxes, labels, scores)
 
 
 def test_bad_images_are_refused() -> None:

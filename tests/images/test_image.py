@@ -34,11 +34,11 @@ def test_the_first_frame_of_a_gif(tmp_path: Path, interlace: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "JPEG"])
-def test_grey_becomes_three_equal_channels(tmp_path: Path, kind: str) -> None:
-    grey = np.tile(np.arange(0, 240, 3, dtype=np.uint8), (20, 1))
-    image = read_bytes(tmp_path, encode(grey, kind, **({"quality": 100} if kind == "JPEG" else {})))
+def test_gray_becomes_three_equal_channels(tmp_path: Path, kind: str) -> None:
+    gray = np.tile(np.arange(0, 240, 3, dtype=np.uint8), (20, 1))
+    image = read_bytes(tmp_path, encode(gray, kind, **({"quality": 100} if kind == "JPEG" else {})))
     assert (image == image[..., :1]).all()
-    assert np.abs(image[..., 0].astype(int) - grey).max() <= (2 if kind == "JPEG" else 0)
+    assert np.abs(image[..., 0].astype(int) - gray).max() <= (2 if kind == "JPEG" else 0)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
@@ -53,7 +53,7 @@ def test_one_bit_and_palette_images(tmp_path: Path, kind: str) -> None:
 def test_transparent_images_lie_on_white(tmp_path: Path, kind: str) -> None:
     pixels = np.zeros((4, 6, 4), np.uint8)
     pixels[:, :2] = (200, 100, 0, 255)
-    pixels[:, 2:4] = (200, 100, 0, 51)  # a fifth of the colour, four fifths of white
+    pixels[:, 2:4] = (200, 100, 0, 51)  # a fifth of the color, four fifths of white
     pixels[:, 4:] = (200, 100, 0, 0)
     options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
     image = read_bytes(tmp_path, encode(pixels, kind, **options))
@@ -73,8 +73,8 @@ def test_other_kinds_of_transparency_lie_on_white(tmp_path: Path) -> None:
         image = read_bytes(tmp_path, data)
         assert image[0, 0].tolist() == [200, 100, 0]
         assert image[0, 5].tolist() == [255, 255, 255]
-    grey_and_alpha = np.full((4, 6, 2), (100, 51), np.uint8)
-    image = read_bytes(tmp_path, encode(Image.fromarray(grey_and_alpha, "LA"), "PNG"))
+    gray_and_alpha = np.full((4, 6, 2), (100, 51), np.uint8)
+    image = read_bytes(tmp_path, encode(Image.fromarray(gray_and_alpha, "LA"), "PNG"))
     assert image[0, 0].tolist() == [224, 224, 224]
 
 
@@ -82,11 +82,11 @@ def test_other_kinds_of_transparency_lie_on_white(tmp_path: Path) -> None:
 def test_sixteen_bits_are_scaled_to_eight(tmp_path: Path, extension: str) -> None:
     values = np.array([0, 128, 129, 257, 32768, 65535 - 129, 65535 - 128, 65535], np.uint16)
     expected = [0, 0, 1, 1, 128, 254, 255, 255]  # value / 257, rounded
-    grey = np.tile(values, (3, 1))
-    image = read_bytes(tmp_path, cv2.imencode(extension, grey)[1].tobytes())
+    gray = np.tile(values, (3, 1))
+    image = read_bytes(tmp_path, cv2.imencode(extension, gray)[1].tobytes())
     assert image[0, :, 0].tolist() == expected
-    colour = np.dstack([grey, grey * 0, grey[:, ::-1]])  # blue, green, red
-    image = read_bytes(tmp_path, cv2.imencode(extension, colour)[1].tobytes())
+    color = np.dstack([gray, gray * 0, gray[:, ::-1]])  # blue, green, red
+    image = read_bytes(tmp_path, cv2.imencode(extension, color)[1].tobytes())
     assert image[0, :, 2].tolist() == expected
     assert image[0, :, 0].tolist() == expected[::-1]
     assert not image[..., 1].any()
@@ -108,8 +108,8 @@ def test_sixteen_bit_transparency(tmp_path: Path) -> None:
     ],
 )
 def test_floating_point_tiff(tmp_path: Path, values: list[float], expected: list[int]) -> None:
-    grey = np.tile(np.array(values, np.float32), (3, 1))
-    for pixels in (grey, np.dstack([grey] * 3)):
+    gray = np.tile(np.array(values, np.float32), (3, 1))
+    for pixels in (gray, np.dstack([gray] * 3)):
         image = read_bytes(tmp_path, cv2.imencode(".tif", pixels)[1].tobytes())
         assert image[0].tolist() == [[value] * 3 for value in expected]
 
@@ -120,5 +120,5 @@ def test_cmyk(tmp_path: Path) -> None:
     adobe = jpeg.index(b"Adobe") - 4  # Pillow writes the inverted values that Adobe's marker announces
     for data in (jpeg, jpeg[:adobe] + jpeg[adobe + 16 :], encode(cmyk, "TIFF")):
         image = read_bytes(tmp_path, data)
-        for row, column, colour in ((4, 4, RED), (4, 76, GREEN), (44, 4, BLUE), (44, 76, WHITE)):
-            assert np.abs(image[row, column].astype(int) - colour).max() < 12
+        for row, column, color in ((4, 4, RED), (4, 76, GREEN), (44, 4, BLUE), (44, 76, WHITE)):
+            assert np.abs(image[row, column].astype(int) - color).max() < 12

@@ -72,7 +72,7 @@ def test_resized_size_refuses(sizes: tuple[int, int, int, int | None]) -> None:
 
 
 def bilinear(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float64]:
-    """Pixel centres at half-integers, edges repeated, no antialiasing: one output pixel at a time."""
+    """Pixel centers at half-integers, edges repeated, no antialiasing: one output pixel at a time."""
     result = np.zeros((height, width, 3))
     for row in range(height):
         y = min(max((row + 0.5) * image.shape[0] / height - 0.5, 0), image.shape[0] - 1)

@@ -1,4 +1,4 @@
-"""What large and odd pixels cost, and what a transparent grey looks like."""
+"""What large and odd pixels cost, and what a transparent gray looks like."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.images import pixels
-from detector.images.decoding import decode_image
-from detector.images.pixels import to_rgb
+from detector.images import decoding as pixels
+from detector.images.decoding import decode_image, to_rgb
 
 
 def png(image: Image.Image, **settings: object) -> bytes:
@@ -56,8 +55,8 @@ def test_more_bytes_a_pixel_are_refused_before_they_are_decoded() -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
-def test_a_transparent_grey_is_laid_on_white(depth: int) -> None:
-    # by hand, since few programs write the small depths: 2 x 1 pixels, of the greys 1 and 0, and 1 is transparent
+def test_a_transparent_gray_is_laid_on_white(depth: int) -> None:
+    # by hand, since few programs write the small depths: 2 x 1 pixels, of the grays 1 and 0, and 1 is transparent
     row = {1: b"\x80", 2: b"\x40", 4: b"\x10", 8: b"\1\0", 16: b"\0\1\0\0"}[depth]
     header = struct.pack(">IIBBBBB", 2, 1, depth, 0, 0, 0, 0)
     parts = [(b"IHDR", header), (b"tRNS", b"\0\1"), (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b"")]

@@ -1,4 +1,4 @@
-"""What only single pixels show: weak slopes, rounded colours, the smallest region, ranks, memory of large images."""
+"""What only single pixels show: weak slopes, rounded colors, the smallest region, ranks, memory of large images."""
 
 from __future__ import annotations
 
@@ -10,12 +10,20 @@ import pytest
 from numpy.typing import NDArray
 
 from detector.proposals import selective_search as module
-from detector.proposals.colour import convert_colours
-from detector.proposals.ranking import large_enough, near_duplicates_last, random_order, without_duplicates
-from detector.proposals.reduction import propose_reduced
-from detector.proposals.selective_search import CTSF, MODES, TSF, F, Mode, S, selective_search
+from detector.proposals.grouping import large_enough, near_duplicates_last, random_order, without_duplicates
+from detector.proposals.regions import ONE, color_bins, texels, texture_histograms
+from detector.proposals.selective_search import (
+    CTSF,
+    MODES,
+    TSF,
+    F,
+    Mode,
+    S,
+    convert_colors,
+    propose_reduced,
+    selective_search,
+)
 from detector.proposals.sources import _selected
-from detector.proposals.texture import ONE, colour_bins, texels, texture_histograms
 from tests.proposals.photograph import PHOTOGRAPH
 
 
@@ -51,7 +59,7 @@ def test_slopes_beyond_the_last_bin_are_in_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("colour", "expected"),
+    ("color", "expected"),
     # shares of 255 rounded: 42.5, 85; 145.7, 72.9; 127.5, 127.5; 63.75, 127.5
     [
         ((1, 2, 3), (43, 85)),
@@ -62,20 +70,20 @@ def test_slopes_beyond_the_last_bin_are_in_it() -> None:
         ((0, 0, 9), (0, 0)),
     ],
 )
-def test_shares_of_colours_are_rounded(colour: tuple[int, ...], expected: tuple[int, int]) -> None:
-    found = convert_colours(np.array([[colour]], np.uint8), "rgi")
+def test_shares_of_colors_are_rounded(color: tuple[int, ...], expected: tuple[int, int]) -> None:
+    found = convert_colors(np.array([[color]], np.uint8), "rgi")
     assert tuple(found[0, 0, :2].tolist()) == expected
     assert found.dtype == np.uint8
 
 
-def test_colour_bins_are_rounded_to_the_nearest() -> None:
+def test_color_bins_are_rounded_to_the_nearest() -> None:
     """Of three bins the second begins at a quarter of the range and ends at three quarters."""
     image = np.array([[[63, 64, 191], [192, 0, 255]]], np.uint8)
-    assert colour_bins(image, 3).tolist() == [[0, 3 + 1, 6 + 1], [2, 3 + 0, 6 + 2]]
+    assert color_bins(image, 3).tolist() == [[0, 3 + 1, 6 + 1], [2, 3 + 0, 6 + 2]]
     for n_bins in (1, 86):
-        with pytest.raises(ValueError, match=f"colour bins must be 2 to 85 a channel, but got {n_bins}"):
-            colour_bins(image, n_bins)
-    assert colour_bins(image, 85).max() == 254 and colour_bins(image, 2).max() == 5
+        with pytest.raises(ValueError, match=f"color bins must be 2 to 85 a channel, but got {n_bins}"):
+            color_bins(image, n_bins)
+    assert color_bins(image, 85).max() == 254 and color_bins(image, 2).max() == 5
     for n_bins in (1, 33):
         with pytest.raises(ValueError, match=f"texture bins must be 2 to 32 a direction, but got {n_bins}"):
             texels(image[..., 0], 0.8, n_bins, 0.43)
@@ -92,11 +100,11 @@ def test_the_smallest_region_has_as_many_pixels_as_the_scale_of_observation(k: i
 
 def test_modes_are_the_papers() -> None:
     assert CTSF == (1, 1, 1, 1) and TSF == (0, 1, 1, 1) and F == (0, 0, 0, 1) and S == (0, 0, 1, 0)
-    counts = {name: len(mode.colour_spaces) * len(mode.ks) * len(mode.similarities) for name, mode in MODES.items()}
+    counts = {name: len(mode.color_spaces) * len(mode.ks) * len(mode.similarities) for name, mode in MODES.items()}
     assert counts == {"single": 1, "fast": 8, "quality": 80}
-    assert MODES["single"].colour_spaces == ("hsv",)
+    assert MODES["single"].color_spaces == ("hsv",)
     assert MODES["fast"].ks == (50, 100) and MODES["quality"].ks == (50, 100, 150, 300)
-    constants = {(m.sigma, m.colour_bins, m.texture_bins, m.texture_sigma, m.max_gradient) for m in MODES.values()}
+    constants = {(m.sigma, m.color_bins, m.texture_bins, m.texture_sigma, m.max_gradient) for m in MODES.values()}
     assert constants == {(0.8, 25, 10, 0.8, 0.43)}
 
 
@@ -104,7 +112,7 @@ def test_modes_are_the_papers() -> None:
     ("limit", "most"), [(0, 1), (PHOTOGRAPH[:60, :60].size, 1), (PHOTOGRAPH[:60, :60].size + 1, 3)]
 )
 @pytest.mark.parametrize("threads", [1, 2])
-def test_of_a_large_image_one_colour_space_is_in_memory_at_a_time(
+def test_of_a_large_image_one_color_space_is_in_memory_at_a_time(
     limit: int, most: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = np.ascontiguousarray(PHOTOGRAPH[:60, :60])
@@ -115,7 +123,7 @@ def test_of_a_large_image_one_colour_space_is_in_memory_at_a_time(
 
     def watched(*arguments: Any) -> Any:
         prepared = prepare(*arguments)
-        kept.append(weakref.ref(prepared.colours))
+        kept.append(weakref.ref(prepared.colors))
         return prepared
 
     def counted(*arguments: Any) -> Any:

@@ -10,10 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, as_boxes, iou
+from detector.build import build_proposer
 from detector.config.detector import ProposalConfig
-from detector.proposals.reduction import propose_reduced
-from detector.proposals.selective_search import selective_search
-from detector.stages import build_proposer
+from detector.proposals.selective_search import propose_reduced, selective_search
 
 
 def test_boxes_by_hand() -> None:

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage.data import astronaut
 
-from detector.proposals.pixel_graph import LEVELS_PER_UNIT, NO_EDGE, PixelGraph, pixel_graph
-from detector.proposals.segmentation import segment
+from detector.proposals.segmentation import LEVELS_PER_UNIT, NO_EDGE, PixelGraph, pixel_graph, segment
 
 DIRECTIONS = ((0, 1), (1, -1), (1, 0), (1, 1))
 
@@ -51,16 +50,16 @@ def segment_slowly(graph: PixelGraph, width: int, k: float, min_size: int) -> ND
 @given(
     height=st.integers(1, 12),
     width=st.integers(1, 12),
-    n_colours=st.sampled_from([2, 5, 40, 256]),
+    n_colors=st.sampled_from([2, 5, 40, 256]),
     k=st.sampled_from([0, 0.5, 3, 20, 100, 400]),
     min_size=st.integers(0, 15),
     sigma=st.sampled_from([0, 0.8]),
     seed=st.integers(0, 1000),
 )
 def test_equals_the_slow_twin_on_random_images(
-    height: Any, width: Any, n_colours: Any, k: Any, min_size: Any, sigma: Any, seed: Any
+    height: Any, width: Any, n_colors: Any, k: Any, min_size: Any, sigma: Any, seed: Any
 ) -> None:
-    image = np.random.default_rng(seed).integers(0, n_colours, (height, width, 3)).astype(np.uint8)
+    image = np.random.default_rng(seed).integers(0, n_colors, (height, width, 3)).astype(np.uint8)
     graph = pixel_graph(image, sigma)
     labels, n_regions = segment(graph, k, min_size)
     expected = segment_slowly(graph, width, k, min_size)
@@ -89,7 +88,7 @@ def test_large_images_are_swept_without_a_change_in_the_result(monkeypatch: Any)
     assert np.array_equal(swept, never)
 
 
-def test_levels_are_colour_distances_to_the_four_neighbours() -> None:
+def test_levels_are_color_distances_to_the_four_neighbors() -> None:
     image = np.zeros((2, 2, 3), np.uint8)
     image[0, 1] = (3, 4, 0)
     image[1, 0] = (0, 0, 2)

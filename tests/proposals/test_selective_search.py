@@ -39,11 +39,11 @@ def test_boxes_of_a_photograph(mode: Any) -> None:
 @given(
     height=st.integers(1, 50),
     width=st.integers(1, 50),
-    n_colours=st.sampled_from([1, 2, 256]),
+    n_colors=st.sampled_from([1, 2, 256]),
     seed=st.integers(0, 99),
 )
-def test_boxes_of_any_small_image(height: Any, width: Any, n_colours: Any, seed: Any) -> None:
-    image = np.random.default_rng(seed).integers(0, n_colours, (height, width, 3)).astype(np.uint8)
+def test_boxes_of_any_small_image(height: Any, width: Any, n_colors: Any, seed: Any) -> None:
+    image = np.random.default_rng(seed).integers(0, n_colors, (height, width, 3)).astype(np.uint8)
     check_boxes(selective_search(image, max_boxes=100_000, threads=1), image)
 
 
@@ -109,7 +109,7 @@ def test_many_images_equal_single_ones_in_order_and_are_read_as_needed() -> None
 
 
 def flat_rectangles(seed: int) -> NDArray[np.uint8]:
-    """Flat rectangles: no tie decides anything, for all that touch differ by colour and size."""
+    """Flat rectangles: no tie decides anything, for all that touch differ by color and size."""
     random = np.random.default_rng(seed)
     image = np.empty((120, 160, 3), np.uint8)
     image[:] = random.integers(0, 256, 3)
@@ -199,7 +199,7 @@ def test_wrong_settings_are_refused(monkeypatch: Any) -> None:
         selective_search(PHOTOGRAPH, "slow")
     with pytest.raises(ValueError, match="threads must be at least 1, but got 0"):
         selective_search(PHOTOGRAPH, threads=0)
-    with pytest.raises(ValueError, match="colour space must be one of"):
+    with pytest.raises(ValueError, match="color space must be one of"):
         selective_search(PHOTOGRAPH, Mode(("cmyk",), (50,), (CTSF,)))
     monkeypatch.setenv("DETECTOR_THREADS", "two")
     with pytest.raises(ValueError, match="DETECTOR_THREADS must be a whole number, but is 'two'"):

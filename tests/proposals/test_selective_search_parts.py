@@ -1,4 +1,4 @@
-"""Selective search's parts against slow twins: grouping, regions, histograms and colour spaces."""
+"""Selective search's parts against slow twins: grouping, regions, histograms and color spaces."""
 
 from fractions import Fraction
 from itertools import combinations
@@ -9,11 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detector.proposals.colour import COLOUR_SPACES, convert_colours
 from detector.proposals.grouping import Regions, Similarity, group
-from detector.proposals.regions import neighbour_pairs, region_extents
-from detector.proposals.selective_search import CTSF, TSF, F, S
-from detector.proposals.texture import ONE, colour_bins, colour_histograms, texels, texture_histograms
+from detector.proposals.regions import (
+    ONE,
+    color_bins,
+    color_histograms,
+    neighbor_pairs,
+    region_extents,
+    texels,
+    texture_histograms,
+)
+from detector.proposals.selective_search import COLOR_SPACES, CTSF, TSF, F, S, convert_colors
 from tests.proposals.photograph import PHOTOGRAPH
 
 
@@ -21,7 +27,7 @@ def group_slowly(regions: Regions, similarity: Similarity) -> list[list[int]]:
     """Join the most similar pair until one region is left; similarities as in the paper, exactly."""
     area = int(regions.sizes.sum())
     alive = {
-        i: (int(regions.sizes[i]), regions.boxes[i].tolist(), regions.colours[i], regions.textures[i])
+        i: (int(regions.sizes[i]), regions.boxes[i].tolist(), regions.colors[i], regions.textures[i])
         for i in range(len(regions.sizes))
     }
     touching = {frozenset(pair) for pair in regions.pairs.tolist()}
@@ -30,10 +36,10 @@ def group_slowly(regions: Regions, similarity: Similarity) -> list[list[int]]:
         return [min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])]
 
     def likeness(pair: Any) -> Any:
-        (size_a, box_a, colour_a, texture_a), (size_b, box_b, colour_b, texture_b) = (alive[i] for i in sorted(pair))
+        (size_a, box_a, color_a, texture_a), (size_b, box_b, color_b, texture_b) = (alive[i] for i in sorted(pair))
         x1, y1, x2, y2 = around(box_a, box_b)
         return (
-            int(similarity.colour) * Fraction(int(np.minimum(colour_a, colour_b).sum()), ONE)
+            int(similarity.color) * Fraction(int(np.minimum(color_a, color_b).sum()), ONE)
             + int(similarity.texture) * Fraction(int(np.minimum(texture_a, texture_b).sum()), ONE)
             + int(similarity.size) * (1 - Fraction(size_a + size_b, area))
             + int(similarity.fill) * (1 - Fraction((x2 - x1) * (y2 - y1) - size_a - size_b, area))
@@ -63,12 +69,12 @@ def random_regions(n_regions: int, side: int, seed: int) -> Regions:
         .reshape(side, side)
         .astype(np.int32)
     )
-    # Every label is one region here, whether its pixels hang together or not: more neighbours than a real one
+    # Every label is one region here, whether its pixels hang together or not: more neighbors than a real one
     # has.
     count = int(labels.max()) + 1
     sizes, boxes = region_extents(labels, count)
-    colours, textures = (np.rint(random.dirichlet(np.ones(12), count) * ONE).astype(np.uint16) for _ in range(2))
-    return Regions(sizes, boxes, neighbour_pairs(labels, count), colours, textures)
+    colors, textures = (np.rint(random.dirichlet(np.ones(12), count) * ONE).astype(np.uint16) for _ in range(2))
+    return Regions(sizes, boxes, neighbor_pairs(labels, count), colors, textures)
 
 
 @settings(max_examples=60, deadline=None)
@@ -85,7 +91,7 @@ def test_grouping_equals_brute_force(n_regions: Any, side: Any, similarity: Any,
 
 @settings(max_examples=50, deadline=None)
 @given(height=st.integers(1, 9), width=st.integers(1, 9), n_regions=st.integers(1, 60), seed=st.integers(0, 1000))
-def test_extents_and_neighbours_equal_loops_over_pixels(height: Any, width: Any, n_regions: Any, seed: Any) -> None:
+def test_extents_and_neighbors_equal_loops_over_pixels(height: Any, width: Any, n_regions: Any, seed: Any) -> None:
     drawn = np.random.default_rng(seed).integers(0, n_regions, (height, width))
     labels = np.unique(drawn, return_inverse=True)[1].reshape(height, width).astype(np.int32)
     count = int(labels.max()) + 1
@@ -100,19 +106,19 @@ def test_extents_and_neighbours_equal_loops_over_pixels(height: Any, width: Any,
         for p, q in combinations(places, 2)
         if abs(p[0] - q[0]) <= 1 and abs(p[1] - q[1]) <= 1 and labels[p] != labels[q]
     }
-    assert neighbour_pairs(labels, count).tolist() == [list(pair) for pair in sorted(touching)]
+    assert neighbor_pairs(labels, count).tolist() == [list(pair) for pair in sorted(touching)]
 
 
-def test_many_neighbours_are_all_found() -> None:
+def test_many_neighbors_are_all_found() -> None:
     labels = np.arange(90 * 90, dtype=np.int32).reshape(90, 90)
-    assert len(neighbour_pairs(labels, labels.size)) == 2 * 90 * 89 + 2 * 89 * 89
+    assert len(neighbor_pairs(labels, labels.size)) == 2 * 90 * 89 + 2 * 89 * 89
 
 
-def test_colour_histograms_count_rounded_bins() -> None:
+def test_color_histograms_count_rounded_bins() -> None:
     image = np.zeros((1, 4, 3), np.uint8)
     image[0, :, 0] = (0, 5, 6, 255)  # a bin is 255 / 24 = 10.6 wide and the first one is half of that
     labels = np.array([0, 0, 0, 1], np.int32)
-    histograms = colour_histograms(colour_bins(image, 25), 25, labels, np.array([3, 1], np.int32)) / ONE
+    histograms = color_histograms(color_bins(image, 25), 25, labels, np.array([3, 1], np.int32)) / ONE
     assert histograms[0, [0, 1, 25, 50]] == pytest.approx([2 / 9, 1 / 9, 1 / 3, 1 / 3], abs=0.5 / ONE)
     assert histograms[1, [24, 25, 50]] == pytest.approx([1 / 3, 1 / 3, 1 / 3], abs=0.5 / ONE)
     assert histograms.sum(axis=1) == pytest.approx([1, 1], abs=75 / ONE)
@@ -139,30 +145,30 @@ def test_texture_histograms_tell_directions_apart() -> None:
     assert np.array_equal(filled(step.T), rightwards[[2, 1, 0, 7, 6, 5, 4, 3]])
 
 
-def test_colour_spaces_fill_the_range_of_a_byte() -> None:
-    colours = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0]]], np.uint8)
-    assert convert_colours(colours, "hsv")[0].tolist() == [
+def test_color_spaces_fill_the_range_of_a_byte() -> None:
+    colors = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0]]], np.uint8)
+    assert convert_colors(colors, "hsv")[0].tolist() == [
         [0, 255, 255],
         [85, 255, 255],
         [171, 255, 255],
         [0, 0, 255],
         [0, 0, 0],
     ]
-    assert convert_colours(colours, "lab")[0, 3:].tolist() == [[255, 128, 128], [0, 128, 128]]
-    assert convert_colours(colours, "rgi")[0].tolist() == [
+    assert convert_colors(colors, "lab")[0, 3:].tolist() == [[255, 128, 128], [0, 128, 128]]
+    assert convert_colors(colors, "rgi")[0].tolist() == [
         [255, 0, 76],
         [0, 255, 150],
         [0, 0, 29],
         [85, 85, 255],
         [0, 0, 0],
     ]
-    assert convert_colours(colours, "hue")[0].tolist() == [[0] * 3, [85] * 3, [171] * 3, [0] * 3, [0] * 3]
-    assert convert_colours(colours, "intensity")[0].tolist() == [
+    assert convert_colors(colors, "hue")[0].tolist() == [[0] * 3, [85] * 3, [171] * 3, [0] * 3, [0] * 3]
+    assert convert_colors(colors, "intensity")[0].tolist() == [
         [76] * 3,
         [150] * 3,
         [29] * 3,
         [255] * 3,
         [0] * 3,
     ]
-    for colour_space in COLOUR_SPACES:
-        assert convert_colours(PHOTOGRAPH, colour_space).shape == PHOTOGRAPH.shape
+    for color_space in COLOR_SPACES:
+        assert convert_colors(PHOTOGRAPH, color_space).shape == PHOTOGRAPH.shape

@@ -15,9 +15,8 @@ import scipy.io
 from skimage.data import astronaut
 
 from detector.config.detector import ProposalConfig
-from detector.proposals.mat_files import _convert
 from detector.proposals.selective_search import selective_search
-from detector.proposals.sources import PrecomputedBoxes, opencv_contrib, selectivesearch_package
+from detector.proposals.sources import PrecomputedBoxes, _convert, opencv_contrib, selectivesearch_package
 
 IMAGE = np.ascontiguousarray(astronaut()[:120:2, 160:320:2])
 BOXES = {"000001": np.array([[0, 0, 10, 20], [5.5, 2, 7, 3]], np.float32), "b": np.zeros((0, 4), np.float32)}

@@ -15,18 +15,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from detector.datasets.annotation import Annotation
+from detector.datasets.dataset import Annotation
 from detector.detections import Detections
-from detector.evaluation.coco_results import CocoIds
+from detector.evaluation.calibration import bin_scores
+from detector.evaluation.coco import CocoIds
 from detector.evaluation.comparison import compare
 from detector.evaluation.coverage import cover, gather_coverage
 from detector.evaluation.outcomes import gather_outcomes
-from detector.evaluation.scores import bin_scores
 from detector.evaluation.voc import by_class
 from detector.images.files import write_image
 from detector.report import images
 from detector.report.page import to_script
-from detector.report.run import Analysis, Run, analyse
+from detector.report.run import Analysis, Run, analyze
 from detector.report.write import MOST_BYTES, write_report
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>$\\frac$ & \"' \ud800"
@@ -77,7 +77,7 @@ def analysis_of(
     coverage = gather_coverage([cover(BOXES[:1], each.boxes) for each in truths], [1] * len(truths))
     ids = CocoIds({name: number for number, name in enumerate(image_names, 1)}, (7, 9))
     paths = tuple(each.path for each in truths)
-    return analyse(Run(outcomes, "voc07", HOSTILE, paths, ids, coverage, {"command": HOSTILE}), resamples=20)
+    return analyze(Run(outcomes, "voc07", HOSTILE, paths, ids, coverage, {"command": HOSTILE}), resamples=20)
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,15 @@ import pytest
 from detector.boxes import as_boxes
 from detector.detections import Detections
 from detector.images.files import read_image
-from detector.results.files import write_class_names, write_crops, write_voc, write_yolo
-from detector.results.names import ResultFolder, fitting, folder_name
+from detector.results.files import (
+    ResultFolder,
+    fitting,
+    folder_name,
+    write_class_names,
+    write_crops,
+    write_voc,
+    write_yolo,
+)
 from detector.results.streams import coco_file, csv_table, json_lines
 
 NAMES = ("nut", "wing nut")
@@ -29,7 +36,7 @@ FOUND = Detections(
 )
 
 
-def test_yolo_has_centres_and_sides_as_parts_of_the_image(tmp_path: Path) -> None:
+def test_yolo_has_centers_and_sides_as_parts_of_the_image(tmp_path: Path) -> None:
     write_yolo(tmp_path / "a.txt", IMAGE, FOUND)
     assert (tmp_path / "a.txt").read_text().splitlines() == [
         "1 0.200000 0.250000 0.200000 0.300000",

@@ -10,8 +10,7 @@ import pytest
 import safetensors.torch as torch_file
 import torch
 
-from detector.runtime.files import read_arrays, replacing, write_arrays
-from detector.runtime.hashing import fingerprint
+from detector.runtime.files import fingerprint, read_arrays, replacing, write_arrays
 
 
 def test_a_block_that_fails_leaves_the_old_file(tmp_path: Path) -> None:

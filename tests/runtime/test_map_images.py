@@ -14,8 +14,8 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from detector.runtime.map_images import Engine, Failure, InTurn, Threads, map_images
-from detector.runtime.processes import Processes
+from detector.parallel.map_images import Engine, Failure, InTurn, Threads, map_images
+from detector.parallel.processes import Processes
 from detector.runtime.threads import thread_count
 from tests.runtime.workers import Doing, NeverReady, Raising, interrupt_me
 
@@ -81,7 +81,7 @@ def test_items_of_workers_that_die_are_done_again(tmp_path: Path) -> None:
 def test_nothing_is_lost_where_results_fill_all_the_room(
     workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("detector.runtime.processes._WINDOW", 1)
+    monkeypatch.setattr("detector.parallel.processes._WINDOW", 1)
     results = list(map_images(Doing(tmp_path), ["a", "b", "c", "d", "e"], Processes(workers)))
     assert [result for _, result in results] == ["A", "B", "C", "D", "E"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from detector.runtime.processor import has_bfloat16
+from detector.runtime.openvino import has_bfloat16
 
 
 @pytest.mark.parametrize(

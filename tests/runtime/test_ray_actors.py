@@ -13,16 +13,15 @@ from typing import Any
 
 import pytest
 
+from detector.build import build_cache
 from detector.config.detector import Config
-from detector.datasets.annotation import Dataset
-from detector.features.cache_filling import Where
-from detector.features.feature_cache import FeatureCache
-from detector.runtime.map_images import Failure, Threads, map_images
-from detector.runtime.ray_actors import RayActors
-from detector.stages import build_cache
+from detector.datasets.dataset import Dataset
+from detector.features.cache import FeatureCache, Where
+from detector.parallel.map_images import Failure, Threads, map_images
+from detector.parallel.ray_actors import RayActors
 from detector.training.train import train
-from tests.commands.fake_detecting import FakeDetecting
-from tests.commands.many_images import contents, write_images
+from tests.cli.fake_detecting import FakeDetecting
+from tests.cli.many_images import contents, write_images
 from tests.runtime.workers import Doing, NeverReady, Raising
 from tests.same_bytes import check_same_bytes
 
@@ -90,7 +89,7 @@ def test_failures_and_deaths_cost_their_items_alone(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("nodes")
 def test_nothing_is_lost_where_results_fill_all_the_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("detector.runtime.ray_actors._WINDOW", 1)
+    monkeypatch.setattr("detector.parallel.ray_actors._WINDOW", 1)
     results = list(map_images(Doing(tmp_path), ["a", "b", "c", "d"], RayActors(1)))
     assert [result for _, result in results] == ["A", "B", "C", "D"]
 
@@ -128,7 +127,8 @@ def test_a_node_that_is_removed_loses_nothing(nodes: Nodes, tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("nodes")
 def test_detection_in_parts_has_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from detector.commands import detect, detect_parts
+    from detector.cli import detect
+    from detector.cli import detect as detect_parts
 
     monkeypatch.setattr(detect_parts, "Detecting", FakeDetecting)
     images = write_images(tmp_path / "images", 30)

@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detector.runtime.map_images import Shared
-from detector.runtime.ray_parcels import Parcels, unpack
-from detector.runtime.task_queue import TaskQueue, owner_of
+from detector.parallel.map_images import Shared
+from detector.parallel.processes import TaskQueue, owner_of
+from detector.parallel.ray_actors import Parcels, unpack
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from detector.backbones.backbone import load_backbone
+from detector.backbones.torch_backbone import load_backbone
 from detector.runtime import threads as threads_module
 from detector.runtime.threads import in_threads, products_on_one_thread, thread_count, usable_cores
 

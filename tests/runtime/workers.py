@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detector.runtime.map_images import EndRun
+from detector.parallel.map_images import EndRun
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class Raising:
 
 def interrupt_me(folder: Path) -> None:
     """Map items that never end."""
-    from detector.runtime.map_images import map_images
-    from detector.runtime.processes import Processes
+    from detector.parallel.map_images import map_images
+    from detector.parallel.processes import Processes
 
     # a shell that starts the tests in the background has them ignore it
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.heads.linear_svm import LinearSVMs
+from detector.heads.linear import LinearSVMs
 
 
 @dataclass(frozen=True)

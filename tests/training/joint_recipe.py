@@ -11,21 +11,21 @@ RECIPE: dict[str, dict[str, Any]] = {
     "features": {"backbone": "zf5/0.1", "weights": "random", "short_sides": [160], "levels": [2, 1]},
     "proposals": {"max_boxes": 200, "min_side": 16},
     "fine_tuning": {"enabled": True, "width": 16, "dropout": 0.1, "flips": True, "head": "softmax"},
-    "joint_training": {
+    "end_to_end": {
         "enabled": True,
         "steps": 250,
         "images_per_step": 2,
-        "first_sides": [128, 160],
-        "last_sides": [144, 176],
-        "candidates": 64,
-        "hard": 16,
+        "min_sizes_start": [128, 160],
+        "min_sizes_end": [144, 176],
+        "rois_per_image": 64,
+        "hard_examples": 16,
         "lr": 0.003,
         "network_lr": 0.001,
-        "warm_up": 20,
-        "memory": 0.9,
+        "warmup_steps": 20,
+        "ema_decay": 0.9,
     },
     "regression": {"fit": "joint", "features": "layer"},
-    "detection": {"min_score": -3.0, "refinements": 1},
+    "detection": {"min_score": -3.0, "box_refinements": 1},
 }
 
 

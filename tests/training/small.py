@@ -1,4 +1,4 @@
-"""A training set that is made in no time: coloured squares, a fake network, boxes that are given."""
+"""A training set that is made in no time: colored squares, a fake network, boxes that are given."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, as_boxes
-from detector.datasets.annotation import Annotation
+from detector.datasets.dataset import Annotation
+from detector.features.cache import FeatureCache
 from detector.features.encoder import RegionEncoder
-from detector.features.feature_cache import FeatureCache
 from detector.images.files import write_image
 from detector.training.training_set import TrainingSet
 from tests.fakes import MeanOfCells

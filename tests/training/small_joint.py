@@ -1,4 +1,4 @@
-"""A joint training that is made in no time: coloured squares, a fake network, boxes that are given."""
+"""A joint training that is made in no time: colored squares, a fake network, boxes that are given."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from detector.training.joint_training import JointSettings, JointTraining
-from detector.training.region_network import RegionNetwork
+from detector.training.end_to_end.region_network import RegionNetwork
+from detector.training.end_to_end.training import JointSettings, JointTraining
 from tests.fakes import MeanOfCells
 from tests.training.small import small_set
 
@@ -20,19 +20,19 @@ RED = [0, 32, 64, 96]
 SETTINGS = JointSettings(
     steps=4,
     images_per_step=1,
-    first_sides=(160, 160),
-    last_sides=(160, 160),
-    candidates=8,
-    hard=4,
-    foreground=0.5,
+    min_sizes_start=(160, 160),
+    min_sizes_end=(160, 160),
+    rois_per_image=8,
+    hard_examples=4,
+    foreground_fraction=0.5,
     min_iou=0.5,
     lr=0.01,
     network_lr=0.001,
     weight_decay=0.0,
     dropout=0.0,
-    warm_up=0,
-    memory=0.9,
-    colours=0.0,
+    warmup_steps=0,
+    ema_decay=0.9,
+    color_jitter=0.0,
     flips=False,
     seed=3,
 )

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from detector.training.box_losses import box_losses, hardest
-from detector.training.labelled_boxes import LabelledBoxes, draw_boxes
+from detector.training.end_to_end.region_network import box_losses, hardest
+from detector.training.sampling import LabeledBoxes, draw_boxes
 from detector.training.training_set import TrainingSet
 
 
@@ -46,7 +46,7 @@ def test_the_hardest_are_taken_but_of_near_duplicates_one() -> None:
 
 def test_boxes_of_a_mirror_image() -> None:
     boxes = np.array([[10, 5, 30, 25]], np.float32)
-    found = LabelledBoxes(boxes, np.array([1]), np.array([[2, 3, 4, 5]], np.float32)).mirrored(100)
+    found = LabeledBoxes(boxes, np.array([1]), np.array([[2, 3, 4, 5]], np.float32)).mirrored(100)
     assert found.boxes.tolist() == [[70, 5, 90, 25]]
     assert (found.labels.tolist(), found.deltas.tolist()) == ([1], [[-2, 3, 4, 5]])
 
@@ -63,7 +63,7 @@ class _OneImage:
 
     labels = np.array([2])
 
-    def labelled_boxes(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def labeled_boxes(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         return self.boxes, np.array([[1], [0.6], [0.25], [0]], np.float32)
 
 
@@ -73,7 +73,7 @@ def test_targets_are_the_deltas_to_the_object_in_units_of_their_spread() -> None
     order = np.argsort(-found.boxes[:, 3] * (found.boxes[:, 0] == 0))
     assert sorted(found.labels.tolist()) == [2, 2, 3, 3]
     assert found.boxes[order][:2].tolist() == [[0, 0, 10, 10], [0, 0, 10, 6]]
-    # from centre (5, 3) to (5, 5): 2 / 6 of its height, in units of .1; log(10 / 6) in units of .2
+    # from center (5, 3) to (5, 5): 2 / 6 of its height, in units of .1; log(10 / 6) in units of .2
     expected = [[0, 0, 0, 0], [0, 2 / 6 / 0.1, 0, np.log(10 / 6) / 0.2]]
     np.testing.assert_allclose(found.deltas[order][:2], expected, rtol=1e-5)
     assert not found.deltas[found.labels == 3].any()

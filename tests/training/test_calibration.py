@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from detector.config.detector import CalibrationConfig, Config, parse_config
-from detector.datasets.annotation import Annotation, Dataset
+from detector.datasets.dataset import Annotation, Dataset
 from detector.detections import Detections
 from detector.pipeline import Detector
 from detector.training.calibration import (
@@ -127,7 +127,7 @@ def test_parts_hold_every_image_of_few_and_a_share_of_many(images: TrainingSet) 
     few = held_out_parts(images, CalibrationConfig())
     assert len(few) == 5
     assert sorted(np.concatenate(few).tolist()) == list(range(len(images)))
-    many = held_out_parts(images, CalibrationConfig(all_below=len(images)))
+    many = held_out_parts(images, CalibrationConfig(cross_validate_below=len(images)))
     assert [part.tolist() for part in many] == [few[0].tolist()]
     assert len(held_out_parts(images, CalibrationConfig(held_out=0.5))) == 2
     other = held_out_parts(images, CalibrationConfig(seed=4))
@@ -158,7 +158,9 @@ def test_a_training_calibrates_on_images_that_its_svms_did_not_see(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    calibrated = parse_config({**CONFIG, "calibration": {"enabled": True, "held_out": 0.5, "all_below": 0}}, "test")
+    calibrated = parse_config(
+        {**CONFIG, "calibration": {"enabled": True, "held_out": 0.5, "cross_validate_below": 0}}, "test"
+    )
     learned: list[set[str]] = []
     scored: list[str] = []
     from detector.training import train as module

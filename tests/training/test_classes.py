@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from detector.build import build_cache
 from detector.config.detector import parse_config
 from detector.datasets.synthetic import write_synthetic_voc
 from detector.heads.fully_connected import FullyConnected, Softmax
 from detector.images.files import read_image
 from detector.pipeline import Detector
-from detector.stages import build_cache
 from detector.training.class_changes import add_classes, remove_class
 from detector.training.train import train
 from tests.fakes import CONFIG

@@ -12,14 +12,7 @@ from torch import nn
 
 from detector.training import gradient_descent as module
 from detector.training.checkpoints import Checkpoint
-from detector.training.gradient_descent import (
-    Batch,
-    GradientDescent,
-    Schedule,
-    Validation,
-    parameter_groups,
-    sgd,
-)
+from detector.training.gradient_descent import Batch, GradientDescent, Schedule, Validation, parameter_groups, sgd
 
 
 class Batches:
@@ -46,10 +39,10 @@ def mean_output(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def descent(layer: nn.Linear, batches: Batches, decay: float, momentum: float, *drops: int, **more: Any) -> Any:
-    optimiser = sgd(parameter_groups(layer, decay), momentum)
+    optimizer = sgd(parameter_groups(layer, decay), momentum)
     n_rounds = more.pop("n_rounds", 1)
     schedule = Schedule(n_rounds, 0.1, drops, seed=0)
-    return GradientDescent(layer, optimiser, batches, schedule, mean_output, more.pop("checkpoint", None), **more)
+    return GradientDescent(layer, optimizer, batches, schedule, mean_output, more.pop("checkpoint", None), **more)
 
 
 def test_biases_learn_twice_as_fast_and_do_not_decay() -> None:
@@ -118,10 +111,10 @@ def test_snapshots_are_looked_at_every_so_many_rounds_and_at_the_end() -> None:
             return (outputs**2).mean()
         return 2 * outputs.mean()
 
-    optimiser = sgd(parameter_groups(layer, 0.0), 0.0)
+    optimizer = sgd(parameter_groups(layer, 0.0), 0.0)
     held_out = [Batch(torch.zeros(1, 1), torch.zeros(1), 1)]
     schedule = Schedule(5, 0.1, (), seed=0)
-    trained = GradientDescent(layer, optimiser, Batches(0.0), schedule, loss, None, Validation(lambda: held_out, 2))
+    trained = GradientDescent(layer, optimizer, Batches(0.0), schedule, loss, None, Validation(lambda: held_out, 2))
     best = trained.run()
     assert looked == [0.2, -0.6, -1.0]
     assert best["bias"].item() == pytest.approx(0.2)
@@ -172,9 +165,9 @@ def test_what_is_dropped_follows_from_the_seed_and_the_round(tmp_path: Path) -> 
     def trained(seed: int, checkpoint: Checkpoint | None = None, n_rounds: int = 4) -> list[float]:
         torch.manual_seed(seed)
         network = nn.Sequential(nn.Dropout(0.5), line())
-        optimiser = sgd(parameter_groups(network, 0.0), 0.9)
+        optimizer = sgd(parameter_groups(network, 0.0), 0.9)
         schedule = Schedule(n_rounds, 0.1, (), seed=7)
-        module.GradientDescent(network, optimiser, Batches(1.0, 2.0, 3.0), schedule, mean_output, checkpoint).run()
+        module.GradientDescent(network, optimizer, Batches(1.0, 2.0, 3.0), schedule, mean_output, checkpoint).run()
         return [float(each.item()) for each in network.parameters()]
 
     whole = trained(0)

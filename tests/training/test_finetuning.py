@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from detector.heads.fully_connected import FullyConnected, Softmax
-from detector.training.imagenet_layers import imagenet_layers
-from detector.training.layer_tuning import LayerTuning
+from detector.training.end_to_end.fc_layers import FineTuningSettings, LayerTuning, imagenet_layers
 from detector.training.sampling import sample_boxes
 from detector.training.training_set import without_ignored
-from detector.training.tuning_settings import FineTuningSettings
 from tests.fakes import stops_after
 
 Floats = NDArray[np.float32]

@@ -11,8 +11,8 @@ import pytest
 from detector.boxes import as_boxes
 from detector.config.detector import parse_config
 from detector.features.encoder import RegionEncoder
-from detector.training import forecast as module
-from detector.training.forecast import Forecast, forecast
+from detector.runs import forecast as module
+from detector.runs.forecast import Forecast, forecast
 from detector.training.one_call import recorded
 from tests.fakes import MeanOfCells, fake_detector
 from tests.training.small import image_of

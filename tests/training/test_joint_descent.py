@@ -12,21 +12,21 @@ from torch import nn
 
 from detector.config.detector import Config, parse_config
 from detector.runtime.files import read_arrays
-from detector.training.joint import joint_settings
-from detector.training.joint_layers import joint_tensors, read_joint_layers
-from detector.training.joint_training import JointTraining, vary_colours
-from detector.training.labelled_boxes import DELTA_SPREAD
-from detector.training.region_network import RegionNetwork
+from detector.training.end_to_end.layers import joint_tensors, read_joint_layers
+from detector.training.end_to_end.region_network import RegionNetwork
+from detector.training.end_to_end.train import joint_settings
+from detector.training.end_to_end.training import JointTraining, vary_colors
+from detector.training.sampling import DELTA_SPREAD
 from tests.training.small_joint import RED, TWO, noting, training
 
 
 def rates(made: JointTraining) -> dict[str, float]:
-    return {name: group["lr"] for name, group in zip(made.names, made.optimiser.param_groups, strict=True)}
+    return {name: group["lr"] for name, group in zip(made.names, made.optimizer.param_groups, strict=True)}
 
 
 def test_rates_and_decay_are_those_of_the_layers(tmp_path: Path) -> None:
-    made = training(tmp_path, warm_up=2, weight_decay=0.25)
-    decays = {name: group["weight_decay"] for name, group in zip(made.names, made.optimiser.param_groups, strict=True)}
+    made = training(tmp_path, warmup_steps=2, weight_decay=0.25)
+    decays = {name: group["weight_decay"] for name, group in zip(made.names, made.optimizer.param_groups, strict=True)}
     assert set(made.names) == {
         f"{layer}.{kind}" for layer in ("last", "fc6", "fc7", "classes", "moves") for kind in ("weight", "bias")
     }
@@ -54,7 +54,7 @@ def test_gradients_of_images_are_averaged_and_bounded(tmp_path: Path) -> None:
 
 
 def test_sides_are_drawn_by_the_step_between_those_of_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = training(tmp_path, first_sides=(100, 120), last_sides=(200, 240), steps=100)
+    made = training(tmp_path, min_sizes_start=(100, 120), min_sizes_end=(200, 240), steps=100)
     sides: list[int] = []
     monkeypatch.setattr(made, "_gradients", noting(sides, lambda _, side, __: side, lambda *_: (0.0, ())))
     for step in (*range(5), *range(95, 100)):
@@ -66,7 +66,7 @@ def test_sides_are_drawn_by_the_step_between_those_of_its_time(tmp_path: Path, m
 def test_images_of_a_step_and_the_warm_up_are_told_by_its_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = training(tmp_path, images_per_step=3, warm_up=2)
+    made = training(tmp_path, images_per_step=3, warmup_steps=2)
     seen: list[tuple[int, bool]] = []
     monkeypatch.setattr(made, "_gradients", noting(seen, lambda number, _, warm: (number, warm), lambda *_: (0.0, ())))
     made._step(1)
@@ -77,11 +77,11 @@ def test_images_of_a_step_and_the_warm_up_are_told_by_its_number(
 def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = training(tmp_path)
     monkeypatch.setattr(made, "_gradients", lambda *_: (float("nan"), ()))
-    with pytest.raises(ValueError, match=r"diverged: its loss is no number; lower joint_training\.lr and network_lr"):
+    with pytest.raises(ValueError, match=r"diverged: its loss is no number; lower end_to_end\.lr and network_lr"):
         made._step(0)
 
 
-def test_features_are_centred_before_the_first_step(tmp_path: Path) -> None:
+def test_features_are_centered_before_the_first_step(tmp_path: Path) -> None:
     made = training(tmp_path, TWO, boxes=[[96, 32, 160, 96]], steps=1)
     made.run()
     # of objects alone: their norm around the mean is that of .4 and .4, and becomes the root of three
@@ -97,14 +97,14 @@ def test_features_are_centred_before_the_first_step(tmp_path: Path) -> None:
 
 
 def test_a_training_goes_on_from_its_state_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("detector.training.joint_training._STEPS_PER_ROUND", 2)
+    monkeypatch.setattr("detector.training.end_to_end.training._STEPS_PER_ROUND", 2)
     objects = TWO | {"c": [(RED, 2)]}
-    whole = training(tmp_path, objects, steps=5, flips=True, dropout=0.3, colours=0.1, weight_decay=0.1)
+    whole = training(tmp_path, objects, steps=5, flips=True, dropout=0.3, color_jitter=0.1, weight_decay=0.1)
     whole.run()
     content = whole.checkpoint.read_bytes()
     assert read_arrays(whole.checkpoint)[1]["step"] == 5
     whole.checkpoint.unlink()
-    killed = training(tmp_path, objects, steps=5, flips=True, dropout=0.3, colours=0.1, weight_decay=0.1)
+    killed = training(tmp_path, objects, steps=5, flips=True, dropout=0.3, color_jitter=0.1, weight_decay=0.1)
 
     def progress(rounds: Any, title: str) -> Any:
         assert "steps x 2" in title
@@ -116,7 +116,7 @@ def test_a_training_goes_on_from_its_state_to_the_same_bits(tmp_path: Path, monk
     with pytest.raises(KeyboardInterrupt):
         killed.run(progress)
     assert read_arrays(whole.checkpoint)[1]["step"] == 2
-    resumed = training(tmp_path, objects, steps=5, flips=True, dropout=0.3, colours=0.1, weight_decay=0.1)
+    resumed = training(tmp_path, objects, steps=5, flips=True, dropout=0.3, color_jitter=0.1, weight_decay=0.1)
     seen: list[Any] = []
     resumed.run(noting(seen, lambda rounds, title: list(rounds), lambda rounds, title: rounds))
     assert seen == [[1, 2]]
@@ -126,7 +126,7 @@ def test_a_training_goes_on_from_its_state_to_the_same_bits(tmp_path: Path, monk
 
 
 def test_the_mean_of_the_weights_is_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = training(tmp_path, TWO, steps=2, memory=0.5)
+    made = training(tmp_path, TWO, steps=2, ema_decay=0.5)
     begun = {name: each.detach().clone() for name, each in made.network.named_parameters()}
     after = []
     plain = made._step
@@ -145,12 +145,12 @@ def test_the_mean_of_the_weights_is_what_is_left(tmp_path: Path, monkeypatch: py
         torch.testing.assert_close(each.detach(), mean)
 
 
-def test_colours_are_steeper_and_brighter_by_at_most_their_share() -> None:
+def test_colors_are_steeper_and_brighter_by_at_most_their_share() -> None:
     """All values of a channel go through one line, cut to a byte."""
     image = np.tile(np.arange(256, dtype=np.uint8)[None, :, None], (1, 1, 3))
     slopes, shifts = [], []
     for seed in range(200):
-        found = vary_colours(image, 0.2, np.random.default_rng(seed)).astype(float)[0]
+        found = vary_colors(image, 0.2, np.random.default_rng(seed)).astype(float)[0]
         assert (np.diff(found, axis=0) >= 0).all()
         inner = slice(40, 160)
         slope = (found[inner][-1] - found[inner][0]) / 119
@@ -162,15 +162,22 @@ def test_colours_are_steeper_and_brighter_by_at_most_their_share() -> None:
 
 
 def test_constants_of_a_recipe_reach_the_training_by_their_names() -> None:
-    joint = {"enabled": True, "steps": 7, "images_per_step": 2, "first_sides": [3, 4], "last_sides": [5, 6]}
-    joint |= {"candidates": 20, "hard": 10, "lr": 0.5, "network_lr": 0.25, "weight_decay": 0.125, "warm_up": 9}
-    joint |= {"memory": 0.75, "colours": 0.375}
-    tuning = {"enabled": True, "foreground": 0.3, "min_iou": 0.6, "dropout": 0.7, "flips": True, "seed": 11}
-    settings = vars(joint_settings(parse_config({"joint_training": joint, "fine_tuning": tuning}, "test")))
+    joint = {"enabled": True, "steps": 7, "images_per_step": 2, "min_sizes_start": [3, 4], "min_sizes_end": [5, 6]}
+    joint |= {
+        "rois_per_image": 20,
+        "hard_examples": 10,
+        "lr": 0.5,
+        "network_lr": 0.25,
+        "weight_decay": 0.125,
+        "warmup_steps": 9,
+    }
+    joint |= {"ema_decay": 0.75, "color_jitter": 0.375}
+    tuning = {"enabled": True, "foreground_fraction": 0.3, "min_iou": 0.6, "dropout": 0.7, "flips": True, "seed": 11}
+    settings = vars(joint_settings(parse_config({"end_to_end": joint, "fine_tuning": tuning}, "test")))
     expected: dict[str, Any] = {**joint, **tuning}
     expected.pop("enabled")
-    assert settings == expected | {"first_sides": (3, 4), "last_sides": (5, 6)}
-    assert set(settings) - set(tuning) == set(type(Config().joint_training).model_fields) - {"enabled"}
+    assert settings == expected | {"min_sizes_start": (3, 4), "min_sizes_end": (5, 6)}
+    assert set(settings) - set(tuning) == set(type(Config().end_to_end).model_fields) - {"enabled"}
 
 
 def test_what_was_learned_is_read_back_as_layers_for_plain_features(tmp_path: Path) -> None:
@@ -179,7 +186,7 @@ def test_what_was_learned_is_read_back_as_layers_for_plain_features(tmp_path: Pa
     network = RegionNetwork(nn.Identity(), (1,), 3, 4, 2, seed=0)
     with torch.no_grad():
         network.moves.bias.copy_(torch.arange(8.0))
-    network.centre(torch.rand(20, 3, generator=torch.Generator().manual_seed(0)) * 5)
+    network.center(torch.rand(20, 3, generator=torch.Generator().manual_seed(0)) * 5)
     save_file(joint_tensors({"conv.weight": torch.ones(2)}, network.layers()), tmp_path / "layers")
     layers = read_joint_layers(tmp_path / "layers")
     features = np.random.default_rng(0).uniform(0, 5, (6, 3)).astype(np.float32)

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from safetensors.torch import save_file
 
+from detector.build import build_cache
 from detector.config.detector import Config
-from detector.datasets.annotation import Dataset
+from detector.datasets.dataset import Dataset
 from detector.pipeline import Detector
-from detector.stages import build_cache
-from detector.training.joint_training import JointTraining
-from detector.training.network_tuning import tune_network
+from detector.training.end_to_end.network_tuning import tune_network
+from detector.training.end_to_end.training import JointTraining
+from detector.training.proposal_filter import proposal_filter_images
 from detector.training.sampling import validation_split
-from detector.training.shortlist_training import shortlist_images
 from detector.training.train import train
 from detector.training.training_set import TrainingSet
 from tests.training.joint_recipe import recipe
@@ -43,19 +43,19 @@ def trained(
 
 
 def test_nothing_is_computed_where_all_was_learned_before(train_set: Dataset, tmp_path: Path) -> None:
-    detector, asked = trained(recipe(joint_training=STEPS, calibration={"enabled": False}), train_set, tmp_path)
+    detector, asked = trained(recipe(end_to_end=STEPS, calibration={"enabled": False}), train_set, tmp_path)
     assert asked == set()
-    assert detector.shortlist is None
+    assert detector.proposal_filter is None
 
 
-def test_a_shortlist_asks_for_its_images_alone(train_set: Dataset, tmp_path: Path) -> None:
-    shortlist = {"enabled": True, "images": 5, "levels": [1], "boxes": 20}
-    config = recipe(joint_training=STEPS, calibration={"enabled": False}, shortlist=shortlist)
+def test_a_proposal_filter_asks_for_its_images_alone(train_set: Dataset, tmp_path: Path) -> None:
+    proposal_filter = {"enabled": True, "images": 5, "levels": [1], "boxes": 20}
+    config = recipe(end_to_end=STEPS, calibration={"enabled": False}, proposal_filter=proposal_filter)
     detector, asked = trained(config, train_set, tmp_path)
-    rows = shortlist_images(len(train_set), config.shortlist)
+    rows = proposal_filter_images(len(train_set), config.proposal_filter)
     assert len(rows) == 5
     assert asked == {train_set[row].image_id for row in rows}
-    assert detector.shortlist is not None
+    assert detector.proposal_filter is not None
 
 
 def test_images_that_tell_probabilities_were_not_learned_from(
@@ -69,7 +69,7 @@ def test_images_that_tell_probabilities_were_not_learned_from(
         run(self, *arguments)
 
     monkeypatch.setattr(JointTraining, "run", watched)
-    config = recipe(joint_training=STEPS, fine_tuning={"held_out": 0.25}, calibration={"enabled": True})
+    config = recipe(end_to_end=STEPS, fine_tuning={"held_out": 0.25}, calibration={"enabled": True})
     detector, asked = trained(config, train_set, tmp_path)
     images = TrainingSet(train_set.annotations, 3, build_cache(config, tmp_path / "cache"), difficult=True)
     held_out = validation_split(images, config.fine_tuning)[1].indices
@@ -84,7 +84,7 @@ def test_images_that_tell_probabilities_were_not_learned_from(
 
 
 def test_a_held_out_image_that_cannot_be_read_any_more_tells_nothing(train_set: Dataset, tmp_path: Path) -> None:
-    config = recipe(joint_training=STEPS, fine_tuning={"held_out": 0.25}, calibration={"enabled": True})
+    config = recipe(end_to_end=STEPS, fine_tuning={"held_out": 0.25}, calibration={"enabled": True})
     images = TrainingSet(train_set.annotations, 3, build_cache(config, tmp_path / "cache"), difficult=True)
     row = int(validation_split(images, config.fine_tuning)[1].indices[0])
     path = tmp_path / "held out.png"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from detector.training.box_losses import box_losses
-from detector.training.labelled_boxes import DELTA_SPREAD
+from detector.training.end_to_end.region_network import box_losses
+from detector.training.sampling import DELTA_SPREAD
 from tests.training.small_joint import RED, judged, noting, training
 
 
@@ -27,7 +27,7 @@ def test_boxes_are_read_where_they_are_in_an_image_and_its_mirror_image(
         lost.append((labels.clone(), targets.clone()))
         return box_losses(scores, deltas, labels, targets)
 
-    monkeypatch.setattr("detector.training.joint_training.box_losses", losses)
+    monkeypatch.setattr("detector.training.end_to_end.training.box_losses", losses)
     read: list[Any] = []
     resize = made._maps
     monkeypatch.setattr(made, "_maps", noting(read, lambda image, *_: image.copy(), resize))
@@ -49,14 +49,16 @@ def test_boxes_are_read_where_they_are_in_an_image_and_its_mirror_image(
 
 
 def test_moves_to_the_side_turn_with_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = training(tmp_path, boxes=[[16, 32, 80, 96]], flips=True, foreground=1.0, candidates=2, hard=2)
+    made = training(
+        tmp_path, boxes=[[16, 32, 80, 96]], flips=True, foreground_fraction=1.0, rois_per_image=2, hard_examples=2
+    )
     found = set()
 
     def losses(scores: Any, deltas: Any, labels: Any, targets: Any) -> Any:
         found.update(np.round(targets[:, 0].numpy(), 3).tolist())
         return box_losses(scores, deltas, labels, targets)
 
-    monkeypatch.setattr("detector.training.joint_training.box_losses", losses)
+    monkeypatch.setattr("detector.training.end_to_end.training.box_losses", losses)
     for number in range(12):
         made._gradients(number, 160, warming_up=True)
     # a quarter of a side too far to the right, in units of .1, and to the left in the mirror image
@@ -84,7 +86,7 @@ def test_the_loss_is_a_share_of_the_boxes_learned_from_and_its_gradient_is_torch
 
 
 def test_only_the_hardest_are_learned_from_after_the_warm_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = training(tmp_path, hard=1, dropout=0.25)
+    made = training(tmp_path, hard_examples=1, dropout=0.25)
     seen = judged(made, monkeypatch)
     made._gradients(0, 160, warming_up=False)
     (everything, without, none), (hard, dropped, generator) = seen
@@ -107,9 +109,9 @@ def test_an_image_without_boxes_teaches_nothing(tmp_path: Path) -> None:
 def test_images_are_taken_in_turns_each_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = training(tmp_path, objects={name: [(RED, 0)] for name in "abcde"})
     seen: list[int] = []
-    plain = made.images.labelled_boxes
+    plain = made.images.labeled_boxes
     monkeypatch.setattr(
-        type(made.images), "labelled_boxes", noting(seen, lambda _, index: index, lambda _, index: plain(index))
+        type(made.images), "labeled_boxes", noting(seen, lambda _, index: index, lambda _, index: plain(index))
     )
     for number in range(15):
         made._gradients(number, 160, warming_up=True)

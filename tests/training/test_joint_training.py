@@ -11,15 +11,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from detector.backbones.loading import load_network
-from detector.datasets.annotation import Dataset
+from detector.build import build_cache
+from detector.datasets.dataset import Dataset
 from detector.pipeline import Detector
 from detector.runtime.files import read_arrays
-from detector.stages import build_cache
-from detector.training.box_losses import hardest
-from detector.training.joint_layers import read_joint_layers
-from detector.training.joint_training import vary_colours
-from detector.training.network_tuning import tune_network
-from detector.training.region_network import RegionNetwork
+from detector.training.end_to_end.layers import read_joint_layers
+from detector.training.end_to_end.network_tuning import tune_network
+from detector.training.end_to_end.region_network import RegionNetwork, hardest
+from detector.training.end_to_end.training import vary_colors
 from detector.training.train import train
 from tests.fakes import stops_after
 from tests.scripts import script
@@ -34,13 +33,13 @@ def features_and_judgements(network: RegionNetwork, features: torch.Tensor) -> t
     return tuple(values @ state[f"{name}.weight"].T + state[f"{name}.bias"] for name in ("classes", "moves"))  # type: ignore[return-value]
 
 
-def test_layers_for_plain_features_judge_as_those_of_centred_ones() -> None:
+def test_layers_for_plain_features_judge_as_those_of_centered_ones() -> None:
     network = RegionNetwork(torch.nn.Identity(), (2, 1), 4, 8, 3, seed=0)
     features = 3 + 2 * torch.randn(30, 20, generator=torch.Generator().manual_seed(0))
-    network.centre(features)
-    centred = (features - network.get_buffer("mean")) * network.get_buffer("scale")
-    assert float(centred.mean(0).abs().max()) < 1e-5
-    assert float(centred.norm(dim=1).mean()) == pytest.approx(20**0.5, rel=1e-4)
+    network.center(features)
+    centered = (features - network.get_buffer("mean")) * network.get_buffer("scale")
+    assert float(centered.mean(0).abs().max()) < 1e-5
+    assert float(centered.norm(dim=1).mean()) == pytest.approx(20**0.5, rel=1e-4)
     scores, deltas = network.judge(features)
     assert (scores.shape, deltas.shape) == ((30, 4), (30, 3, 4))
     plain_scores, plain_deltas = features_and_judgements(network, features)
@@ -52,16 +51,16 @@ def test_layers_for_plain_features_judge_as_those_of_centred_ones() -> None:
     assert not torch.allclose(dropped, scores)
 
 
-def test_colours_vary_by_channel_within_their_bounds() -> None:
+def test_colors_vary_by_channel_within_their_bounds() -> None:
     image = np.full((2, 3, 3), 100, np.uint8)
-    found = vary_colours(image, 0.15, np.random.default_rng(0))
+    found = vary_colors(image, 0.15, np.random.default_rng(0))
     assert found.shape == image.shape
     assert len(np.unique(found)) > 1
     # 100 * (1 -+ .15) -+ .15 * 128
     assert (found >= 65).all()
     assert (found <= 135).all()
     every = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
-    assert np.array_equal(vary_colours(every, 0.0, np.random.default_rng(0)), every)
+    assert np.array_equal(vary_colors(every, 0.0, np.random.default_rng(0)), every)
 
 
 @pytest.mark.all
@@ -125,7 +124,7 @@ def test_what_was_learned_finds_objects(train_set: Dataset, test_set: Dataset, t
 
 
 def test_svms_learn_from_what_was_learned(train_set: Dataset, tmp_path: Path) -> None:
-    layers = tune_network(recipe(joint_training={"steps": 2}), train_set, 3, "conv5", tmp_path / "cache")
+    layers = tune_network(recipe(end_to_end={"steps": 2}), train_set, 3, "conv5", tmp_path / "cache")
     save_file(layers, tmp_path / "layers")
     config = recipe(
         features={"tuned": str(tmp_path / "layers")},
@@ -142,8 +141,8 @@ def test_svms_learn_from_what_was_learned(train_set: Dataset, tmp_path: Path) ->
 
 
 def test_what_is_kept_is_the_mean_of_the_weights(train_set: Dataset, tmp_path: Path) -> None:
-    joint = {"steps": 1, "memory": 0.5, "warm_up": 0, "images_per_step": 1}
-    layers = tune_network(recipe(joint_training=joint), train_set, 3, "conv5", tmp_path)
+    joint = {"steps": 1, "ema_decay": 0.5, "warmup_steps": 0, "images_per_step": 1}
+    layers = tune_network(recipe(end_to_end=joint), train_set, 3, "conv5", tmp_path)
     before = load_network("zf5/0.1", None, "random").module.network.state_dict()["conv5.weight"]
     # after one step the mean is nine tenths of the new weights, whose entries moved by the learning rate at most
     moved = (layers["conv5.weight"] - before).abs()
@@ -151,8 +150,8 @@ def test_what_is_kept_is_the_mean_of_the_weights(train_set: Dataset, tmp_path: P
 
 
 def test_the_new_layers_learn_at_a_rate_of_their_own(train_set: Dataset, tmp_path: Path) -> None:
-    joint = {"steps": 1, "warm_up": 0, "images_per_step": 1}
-    layers = tune_network(recipe(joint_training=joint), train_set, 3, "conv5", tmp_path)
+    joint = {"steps": 1, "warmup_steps": 0, "images_per_step": 1}
+    layers = tune_network(recipe(end_to_end=joint), train_set, 3, "conv5", tmp_path)
     # nine tenths of a first step of Adam, from zero, without decay
     assert float(layers["head.classes.bias"].abs().max()) == pytest.approx(0.9 * 0.003, rel=0.01)
 
@@ -168,9 +167,9 @@ def test_the_hardest_boxes_are_learned_from_once_the_rate_has_risen(
         assert losses.max() in losses[rows]
         return rows
 
-    monkeypatch.setattr("detector.training.joint_training.hardest", watched)
-    joint = {"steps": 3, "warm_up": 1, "images_per_step": 2}
-    tune_network(recipe(joint_training=joint), train_set, 3, "conv5", tmp_path)
+    monkeypatch.setattr("detector.training.end_to_end.training.hardest", watched)
+    joint = {"steps": 3, "warmup_steps": 1, "images_per_step": 2}
+    tune_network(recipe(end_to_end=joint), train_set, 3, "conv5", tmp_path)
     assert len(seen) == 2 * 2
     assert all(n <= 64 and kept <= count == 16 for n, kept, count in seen)
 
@@ -189,11 +188,11 @@ def test_files_that_do_not_fit(train_set: Dataset, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"fine_tuning": {"enabled": False}}, "joint_training: enabled: true needs fine_tuning"),
+        ({"fine_tuning": {"enabled": False}}, "end_to_end: enabled: true needs fine_tuning"),
         ({"regression": {"fit": "joint", "features": "pooled"}}, "fit: joint needs features: layer"),
-        ({"joint_training": {"enabled": False}}, "regression.fit: joint needs joint_training"),
-        ({"joint_training": {"hard": 65}}, "hard must be at most candidates 64, but is 65"),
-        ({"joint_training": {"last_sides": [20, 10]}}, "must ascend, but are 20, 10"),
+        ({"end_to_end": {"enabled": False}}, "regression.fit: joint needs end_to_end"),
+        ({"end_to_end": {"hard_examples": 65}}, "hard_examples must be at most rois_per_image 64, but is 65"),
+        ({"end_to_end": {"min_sizes_end": [20, 10]}}, "must ascend, but are 20, 10"),
     ],
 )
 def test_recipes_that_do_not_go_together(sections: dict[str, Any], message: str) -> None:
@@ -202,7 +201,7 @@ def test_recipes_that_do_not_go_together(sections: dict[str, Any], message: str)
 
 
 def test_the_script_trains_jointly(root: Path, tmp_path: Path) -> None:
-    (tmp_path / "recipe.yaml").write_text(recipe(joint_training={"steps": 4}).model_dump_json())
+    (tmp_path / "recipe.yaml").write_text(recipe(end_to_end={"steps": 4}).model_dump_json())
     data = ("--voc", root, "--split", "train", "--cache", "cache")
     done = script("tune_network.py", "recipe.yaml", "--from", "conv2", *data, "--output", "layers", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from detector.build import build_cache
 from detector.config.detector import parse_config
+from detector.datasets.readers.voc import load_voc
 from detector.datasets.synthetic import SYNTHETIC_CLASSES, write_synthetic_voc
-from detector.datasets.voc import load_voc
-from detector.stages import build_cache
 from detector.training.train import train
 from tests.scripts import forking
 
@@ -20,7 +20,7 @@ CONFIG = {
     "features": {"short_sides": [160], "levels": [2, 1]},
     "proposals": {"max_boxes": 50, "min_side": 16},
     # few new samples make the bank grow by half again and again: many fits, many checkpoints
-    "svm": {"loss": "squared_hinge", "C": 0.01, "max_per_picture": 4, "centre": True},
+    "svm": {"loss": "squared_hinge", "C": 0.01, "max_negatives_per_image": 4, "center": True},
     "calibration": {"enabled": False},
 }
 N_IMAGES, N_KILLS = 20, 20

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from detector.training.checkpoints import Checkpoint
+from detector.training.end_to_end.fc_layers import VALIDATION_BOXES, FineTuningSettings, LayerTuning, build_layers
 from detector.training.gradient_descent import softmax_loss
-from detector.training.layer_tuning import LayerTuning, build_layers
-from detector.training.tuning_settings import VALIDATION_BOXES, FineTuningSettings
 from tests.training.small import SETTINGS
 
 
@@ -89,9 +88,9 @@ def test_snapshots_are_compared_on_the_same_boxes_of_the_images_held_out(tmp_pat
     assert max(batch.n_samples for batch in few) <= 1024
 
 
-def test_values_of_the_recipe_reach_the_optimiser(tmp_path: Path) -> None:
+def test_values_of_the_recipe_reach_the_optimizer(tmp_path: Path) -> None:
     made = tuning(tmp_path)
-    groups = made.descent.optimiser.param_groups
+    groups = made.descent.optimizer.param_groups
     assert [group["weight_decay"] for group in groups] == [0.25, 0.0]
     assert [group["momentum"] for group in groups] == [0.9, 0.9]
     assert made.descent.validation is not None

@@ -1,4 +1,4 @@
-"""Layers that learn: the same maps and gradients as torch's own, with frozen normalisations."""
+"""Layers that learn: the same maps and gradients as torch's own, with frozen normalizations."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import nn
 
 from detector.backbones.loading import load_network
 from detector.backbones.networks import Block
-from detector.training import learning_layers as learning
-from detector.training.depthwise import depthwise_convolution
-from detector.training.learning_layers import learning_layers
+from detector.training.end_to_end import trainable_layers as learning
+from detector.training.end_to_end.depthwise import depthwise_convolution
+from detector.training.end_to_end.trainable_layers import learning_layers
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_depthwise_convolutions_and_their_gradients_are_torchs(
 
 
 def block_of(*layers: nn.Module) -> Block:
-    """The layers with normalisations that do something, as they are after a training."""
+    """The layers with normalizations that do something, as they are after a training."""
     random = torch.Generator().manual_seed(1)
     block = Block(OrderedDict((str(number), layer) for number, layer in enumerate(layers))).eval()
     for name, tensor in block.state_dict().items():
@@ -116,7 +116,7 @@ def test_a_block_that_a_network_ends_in_is_left_as_it_is() -> None:
     assert learning_layers(block) is not block
 
 
-def test_a_normalisation_without_a_convolution_before_it_stays() -> None:
+def test_a_normalization_without_a_convolution_before_it_stays() -> None:
     layers = block_of(nn.BatchNorm2d(2), nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Conv2d(3, 3, 3, bias=False))
     maps = torch.randn(1, 2, 6, 6, generator=torch.Generator().manual_seed(0))
     assert torch.equal(learning_layers(layers)(maps), layers(maps))

@@ -6,18 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from detector.heads.linear_svm import LinearSVMs
-from detector.training.mining import (
-    MiningSettings,
-    MiningState,
-    class_overlaps,
-    mine,
-    mining_targets,
-    unique_rows,
-)
-from detector.training.sample_bank import Bank
-from detector.training.svm_dual_solver import solve_dual
-from detector.training.svm_problem import SVMProblem
+from detector.heads.linear import LinearSVMs
+from detector.training.svm.dual_solver import solve_dual
+from detector.training.svm.mining import MiningSettings, MiningState, class_overlaps, mine, mining_targets, unique_rows
+from detector.training.svm.problem import SVMProblem
+from detector.training.svm.sample_buffer import Bank
 from tests.training.fake_samples import FakeImages
 
 N_FEATURES, N_CLASSES = 12, 2

@@ -9,15 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detector.features.cache_filling import Where
-from detector.heads.linear_svm import LinearSVMs
-from detector.runtime.map_images import InTurn, Threads
-from detector.training.mining import MiningState, mine
-from detector.training.mining_crew import Crew
-from detector.training.sample_bank import Bank
-from detector.training.scouting import MiningSettings, Scout
-from detector.training.svm_dual_solver import solve_dual
-from detector.training.svm_problem import SVMProblem
+from detector.features.cache import Where
+from detector.heads.linear import LinearSVMs
+from detector.parallel.map_images import InTurn, Threads
+from detector.training.svm.dual_solver import solve_dual
+from detector.training.svm.mining import MiningSettings, MiningState, Scout, mine
+from detector.training.svm.parallel_miner import Crew
+from detector.training.svm.problem import SVMProblem
+from detector.training.svm.sample_buffer import Bank
 from detector.training.training_set import TrainingSet
 from tests.training.small import small_set
 
@@ -67,7 +66,7 @@ def test_a_crew_mines_what_one_process_does(
 
 
 def test_no_more_come_than_there_is_room_for(images: TrainingSet) -> None:
-    from detector.training.scouting import hardest_negatives
+    from detector.training.svm.mining import hardest_negatives
 
     samples = images[0]
     svms = LinearSVMs(np.zeros((images.n_features, images.n_classes), np.float32), np.zeros(3, np.float32))

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector.heads.linear_svm import LinearSVMs
-from detector.training.mining import MiningState, mine
-from detector.training.sample_bank import Bank
-from detector.training.scouting import MiningSettings
-from detector.training.svm_problem import SVMProblem
+from detector.heads.linear import LinearSVMs
+from detector.training.svm.mining import MiningSettings, MiningState, mine
+from detector.training.svm.problem import SVMProblem
+from detector.training.svm.sample_buffer import Bank
 from tests.training.fake_samples import FakeSamples
 
 KEEP_ALL = MiningSettings(start_images=0, evict_below=-1e9, growth=1e9)

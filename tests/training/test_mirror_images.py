@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 
 from detector.config.detector import parse_config
-from detector.datasets.annotation import Annotation
+from detector.datasets.dataset import Annotation
+from detector.features.cache import FeatureCache
 from detector.features.encoder import RegionEncoder
-from detector.features.feature_cache import FeatureCache
 from detector.images.files import write_image
 from detector.training.train import train
 from detector.training.training_set import TrainingSet
-from tests.fakes import MeanOfCells, coloured
+from tests.fakes import MeanOfCells, colored
 from tests.training.small import annotation, image_of, small_cache
 
 
 def test_mirror_images_come_after_the_images(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
-    write_image(path, coloured())
+    write_image(path, colored())
     backbone: Any = MeanOfCells()
     boxes = np.array([[0, 0, 48, 64], [80, 0, 128, 64]], np.float32)
     encoder = RegionEncoder(backbone, short_sides=(160,), levels=(1,), margin=0)

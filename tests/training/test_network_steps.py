@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from detector.config.detector import FineTuningConfig, parse_config
-from detector.training import network_tuning
-from detector.training.network_tuning import _RegionBatches, _ScoredRegions, tune_network
+from detector.training.end_to_end import network_tuning
+from detector.training.end_to_end.fc_layers import VALIDATION_BOXES, FineTuningSettings
+from detector.training.end_to_end.network_tuning import _RegionBatches, _ScoredRegions, tune_network
 from detector.training.sampling import RandomBoxes, validation_split
-from detector.training.tuning_settings import VALIDATION_BOXES, FineTuningSettings
 from tests.training.small import SETTINGS, small_set
 
 RED, APART = [0, 0, 64, 64], [[96, 96, 160, 160], [0, 0, 64, 48]]
@@ -26,7 +26,7 @@ def batches(folder: Path, n_images: int = 10, **changes: Any) -> _RegionBatches:
     images = small_set(
         folder, {name: [(RED, 0)] for name in names}, {name: APART for name in names}, short_sides=(80, 160)
     )
-    config = FineTuningConfig(held_out=0.2, background_iou=(0.0, 0.5), foreground=0.5)
+    config = FineTuningConfig(held_out=0.2, background_iou=(0.0, 0.5), foreground_fraction=0.5)
     learners, validation = (replace(each, one_scale=True) for each in validation_split(images, config))
     settings = FineTuningSettings(**{**SETTINGS, "images_per_round": 5, "boxes_per_image": 4, **changes})
     return _RegionBatches(learners, validation, settings)
@@ -83,7 +83,7 @@ def test_validation_is_of_other_images_and_always_the_same(tmp_path: Path) -> No
 
 def test_images_without_boxes_are_no_batch(tmp_path: Path) -> None:
     images = small_set(tmp_path, {"a": [(RED, 0)], "b": [(RED, 0)]}, {"a": [], "b": []})
-    nothing = RandomBoxes(images, np.array([0]), foreground=0.0, background_iou=(0.1, 0.5), one_scale=True)
+    nothing = RandomBoxes(images, np.array([0]), foreground_fraction=0.0, background_iou=(0.1, 0.5), one_scale=True)
     settings = FineTuningSettings(**SETTINGS)
     made = _RegionBatches(nothing, nothing, settings)
     assert list(made.round(0)) == []
@@ -116,18 +116,18 @@ def test_many_learn_and_few_choose(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             tmp_path / "cache",
             precomputed=images.cache.precomputed,
         )
-    _, optimiser, drawn, _, _, _, validation, *_ = seen
+    _, optimizer, drawn, _, _, _, validation, *_ = seen
     assert (len(drawn.images), len(drawn.validation_images)) == (8, 2)
     assert drawn.images.one_scale and drawn.validation_images.one_scale
     assert len(validation.batches()) == 2
     assert not set(drawn.images.indices.tolist()) & set(drawn.validation_images.indices.tolist())
     # new layers decay by the recipe, convolutions by their own constant, at a tenth of the rate; biases twice as fast
-    groups = [(group["factor"], group["weight_decay"]) for group in optimiser.param_groups]
+    groups = [(group["factor"], group["weight_decay"]) for group in optimizer.param_groups]
     assert groups == [(1.0, 0.25), (2.0, 0.0), (0.1, 5e-4), (0.2, 0.0)]
-    assert {group["momentum"] for group in optimiser.param_groups} == {0.7}
+    assert {group["momentum"] for group in optimizer.param_groups} == {0.7}
 
 
-def test_features_are_centred_as_first_measured_and_normalisations_stay() -> None:
+def test_features_are_centered_as_first_measured_and_normalizations_stay() -> None:
     last = nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2))
     layers = nn.Sequential(nn.Linear(10, 3), nn.Dropout(0.5))
     regions = _ScoredRegions(last, layers, (2, 1))
@@ -142,10 +142,10 @@ def test_features_are_centred_as_first_measured_and_normalisations_stay() -> Non
     cells = np.array([[0, 0, 6, 5], [1, 1, 3, 4], [2, 0, 3, 2]])
     regions.measure([[(each, cells)] for each in maps])
     pooled = torch.cat([regions._pool([(each, cells)]) for each in maps])
-    centred = (pooled - regions.get_buffer("mean")) * regions.get_buffer("scale")
-    torch.testing.assert_close(centred.mean(0), torch.zeros(10), atol=1e-5, rtol=0)
-    assert centred.norm(dim=1).mean().item() == pytest.approx(10**0.5, rel=1e-4)
+    centered = (pooled - regions.get_buffer("mean")) * regions.get_buffer("scale")
+    torch.testing.assert_close(centered.mean(0), torch.zeros(10), atol=1e-5, rtol=0)
+    assert centered.norm(dim=1).mean().item() == pytest.approx(10**0.5, rel=1e-4)
     regions.eval()
     two = regions([(maps[0], cells), (maps[1], cells[:1])])
-    torch.testing.assert_close(two, layers(centred[[0, 1, 2, 3]]))
+    torch.testing.assert_close(two, layers(centered[[0, 1, 2, 3]]))
     assert "mean" not in regions.state_dict()

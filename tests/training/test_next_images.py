@@ -1,4 +1,4 @@
-"""Which images are labelled next, computed by hand."""
+"""Which images are labeled next, computed by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from detector.detections import Detections
 from detector.features.encoder import FeatureMaps
-from detector.training.next_images import choose, doubt, look
+from detector.runs.next_images import choose, doubt, look
 
 
 def found(scores: list[float], probabilities: list[float] | None = None) -> Detections:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from detector.config.detector import Config, parse_config
-from detector.datasets.annotation import Dataset
-from detector.training.plan import Training, training_plan
+from detector.datasets.dataset import Dataset
+from detector.runs.forecast import Training, training_plan
 from detector.training.train import train
 from detector.training.training_set import TrainingSet
 
@@ -31,7 +31,7 @@ def test_a_training_goes_through_the_planned_loops(config: Config, train_set: Da
 
 @pytest.mark.parametrize(("n_images", "parts"), [(9, 5), (10, 1)])
 def test_of_many_images_one_part_calibrates(n_images: int, parts: int) -> None:
-    config = parse_config({"calibration": {"all_below": 10}}, "test")
+    config = parse_config({"calibration": {"cross_validate_below": 10}}, "test")
     plan = training_plan(config, [Training(n_images, 0, 2)], 0, 0)
     assert sum(stage.title.startswith("calibration") for stage in plan) == parts
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from detector.config.detector import FineTuningConfig, SVMConfig, parse_config
 from detector.config.recipes import Section
-from detector.datasets.annotation import Dataset
+from detector.datasets.dataset import Dataset
 from detector.training.calibration import held_out_parts
-from detector.training.svm_training import mining_settings, svm_problem
+from detector.training.end_to_end.fc_layers import fine_tuning_settings
+from detector.training.svm.training import mining_settings, svm_problem
 from detector.training.train import train
 from detector.training.training_set import TrainingSet
-from detector.training.tuning_settings import fine_tuning_settings
 from tests.fakes import CONFIG
 
 SECTIONS = ("fine_tuning", "svm", "regression", "calibration")
@@ -54,7 +54,7 @@ def test_values_reach_the_constants_of_their_names() -> None:
     assert settings == given | {"images_per_round": 64, "boxes_per_image": 64, "rounds_per_snapshot": 15}
     problem: dict[str, Any] = {"loss": "squared_hinge", "C": 0.5, "positive_weight": 3.0, "bias_multiplier": 4.0}
     assert asdict(svm_problem(SVMConfig(**problem))) == problem
-    mining = mining_settings(SVMConfig(add_above=-0.5, evict_below=-0.7, max_per_picture=17, seed=19))
+    mining = mining_settings(SVMConfig(add_above=-0.5, evict_below=-0.7, max_negatives_per_image=17, seed=19))
     assert (mining.add_above, mining.evict_below, mining.max_per_image, mining.seed) == (-0.5, -0.7, 17, 19)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detector.heads.box_regressors import BoxRegressors
-from detector.training.ridge_regression import assign_boxes, fit_regressor, ridge
+from detector.heads.linear import BoxRegressors
+from detector.training.box_regression import assign_boxes, fit_regressor, ridge
 
 
 @pytest.mark.parametrize(("n", "d"), [(30, 8), (8, 30), (12, 12)])
@@ -26,7 +26,7 @@ def test_a_linear_relation_is_recovered() -> None:
     features = rng.standard_normal((500, 10)).astype(np.float32)
     weights = rng.standard_normal((10, 4)).astype(np.float32)
     bias = np.array([0.3, -0.2, 0.1, 0.5], np.float32)
-    fitted, fitted_bias = fit_regressor(features, features @ weights + bias, regularisation=1e-3)
+    fitted, fitted_bias = fit_regressor(features, features @ weights + bias, regularization=1e-3)
     np.testing.assert_allclose(fitted, weights, atol=1e-3)
     np.testing.assert_allclose(fitted_bias, bias, atol=1e-3)
 
@@ -41,13 +41,13 @@ def test_fitted_as_in_the_release() -> None:
     transform = vectors @ np.diag((values + 0.001) ** -0.5) @ vectors.T
     inverse = vectors @ np.diag((values + 0.001) ** 0.5) @ vectors.T
     samples = np.hstack([features, np.ones((40, 1))])
-    for regularisation in (0.5, 7.0, 400.0):
-        penalty = regularisation * np.eye(6)
+    for regularization in (0.5, 7.0, 400.0):
+        penalty = regularization * np.eye(6)
         solved = np.linalg.solve(samples.T @ samples + penalty, samples.T @ ((deltas - mean) @ transform)) @ inverse
-        weights, bias = fit_regressor(features, deltas, regularisation)
+        weights, bias = fit_regressor(features, deltas, regularization)
         np.testing.assert_allclose(weights, solved[:-1], atol=1e-5)
         np.testing.assert_allclose(bias, solved[-1] + mean, atol=1e-5)
-        # the constant is penalised with the weights: nothing of the mean of centred deltas is in it
+        # the constant is penalised with the weights: nothing of the mean of centered deltas is in it
         free = np.linalg.solve(samples.T @ samples + penalty, samples.T @ deltas)
         assert abs(free[-1] - bias).max() > 1e-3
 

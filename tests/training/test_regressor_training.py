@@ -11,8 +11,8 @@ import pytest
 
 from detector.boxes import as_boxes, decode_deltas, iou
 from detector.config.detector import RegressionConfig
-from detector.training import regressor_training
-from detector.training.regressor_training import train_regressors
+from detector.training import box_regression as regressor_training
+from detector.training.box_regression import train_regressors
 from detector.training.training_set import TrainingSet
 from tests.training.small import small_set
 
@@ -33,20 +33,20 @@ def learned(images: TrainingSet, monkeypatch: pytest.MonkeyPatch, **settings: An
     """The features and deltas that each class was fitted to."""
     seen = []
 
-    def fit(features: Any, deltas: Any, regularisation: float) -> Any:
+    def fit(features: Any, deltas: Any, regularization: float) -> Any:
         seen.append((features.copy(), deltas))
-        assert regularisation == 7.0
+        assert regularization == 7.0
         return np.zeros((features.shape[1], 4), np.float32), np.zeros(4, np.float32)
 
     monkeypatch.setattr(regressor_training, "fit_regressor", fit)
-    train_regressors(images, RegressionConfig(regularisation=7.0, **settings), seed=3)
+    train_regressors(images, RegressionConfig(regularization=7.0, **settings), seed=3)
     return seen
 
 
 def test_boxes_are_moved_onto_their_objects(images: TrainingSet) -> None:
     """All boxes of class 0 lie to the right of their object, all of class 1 above or below of it: what is learned of
-    a mean alone, as with a regularisation that leaves nothing else, moves them towards it."""
-    regressors = train_regressors(images, RegressionConfig(min_iou=0.3, regularisation=1e9), seed=3)
+    a mean alone, as with a regularization that leaves nothing else, moves them towards it."""
+    regressors = train_regressors(images, RegressionConfig(min_iou=0.3, regularization=1e9), seed=3)
     # the object itself, a box a quarter and one half of a side too far: a quarter on average, to the left
     np.testing.assert_allclose(regressors.biases[0], [-0.25, 0, 0, 0], atol=1e-5)
     np.testing.assert_allclose(regressors.biases[1], [0, 0, 0, 0], atol=1e-5)
@@ -85,7 +85,7 @@ def test_at_most_so_many_boxes_a_class_are_learned_from_by_chance(
     for seed in range(20):
         shown: list[Any] = []
 
-        def fit(features: Any, deltas: Any, regularisation: float, shown: list[Any] = shown) -> Any:
+        def fit(features: Any, deltas: Any, regularization: float, shown: list[Any] = shown) -> Any:
             shown.append(deltas)
             return np.zeros((features.shape[1], 4), np.float32), np.zeros(4, np.float32)
 
@@ -99,7 +99,7 @@ def test_at_most_so_many_boxes_a_class_are_learned_from_by_chance(
 
 def test_what_was_learned_of_scaled_features_holds_for_plain_ones(images: TrainingSet) -> None:
     ready = replace(images, mean=np.array([10, 20, 30], np.float32), scale=np.array([0.5, 1, 2], np.float32))
-    plain = train_regressors(ready, RegressionConfig(min_iou=0.3, regularisation=1e-3), seed=3)
+    plain = train_regressors(ready, RegressionConfig(min_iou=0.3, regularization=1e-3), seed=3)
     features = images.features(0, as_boxes([RED]))
     scaled = ready.features(0, as_boxes([RED]))
     np.testing.assert_allclose(scaled, (features - [10, 20, 30]) * [0.5, 1, 2], rtol=1e-5)

@@ -12,12 +12,11 @@ from safetensors.numpy import save_file
 
 from detector.boxes import as_boxes
 from detector.config.detector import CalibrationConfig, FineTuningConfig
-from detector.training import layer_tuning
 from detector.training.calibration import held_out_parts
-from detector.training.feature_scaling import scaled
-from detector.training.layer_tuning import tune_layers
+from detector.training.end_to_end import fc_layers as layer_tuning
+from detector.training.end_to_end.fc_layers import tune_layers
 from detector.training.sampling import RandomBoxes, validation_split
-from detector.training.training_set import TrainingSet
+from detector.training.training_set import TrainingSet, scaled
 from tests.training.small import small_set
 
 RED, GREEN = [0, 0, 64, 64], [96, 96, 160, 160]
@@ -33,7 +32,9 @@ def images(tmp_path: Path) -> TrainingSet:
 
 
 def test_most_images_are_learned_from_and_others_held_out(images: TrainingSet) -> None:
-    config = FineTuningConfig(held_out=0.2, seed=1, foreground=0.4, min_iou=0.6, background_iou=(0.0, 0.3), flips=True)
+    config = FineTuningConfig(
+        held_out=0.2, seed=1, foreground_fraction=0.4, min_iou=0.6, background_iou=(0.0, 0.3), flips=True
+    )
     learners, held_out = validation_split(images, config)
     assert (len(learners), len(held_out)) == (8, 2)
     both = [*learners.indices.tolist(), *held_out.indices.tolist()]
@@ -41,7 +42,7 @@ def test_most_images_are_learned_from_and_others_held_out(images: TrainingSet) -
     for each in (learners, held_out):
         assert each.images is images
         assert each.indices.tolist() == sorted(each.indices.tolist())
-        assert (each.foreground, each.min_iou, each.background_iou) == (0.4, 0.6, (0.0, 0.3))
+        assert (each.foreground_fraction, each.min_iou, each.background_iou) == (0.4, 0.6, (0.0, 0.3))
         assert each.flips and not each.one_scale
     drawn = {tuple(validation_split(images, config.model_copy(update={"seed": seed}))[1].indices) for seed in range(8)}
     assert len(drawn) > 4
@@ -70,7 +71,7 @@ def test_fine_tuning_learns_from_the_many_and_chooses_by_the_few(
     assert learners.indices.tolist() == expected[0].indices.tolist()
     assert validation.indices.tolist() == expected[1].indices.tolist()
     assert (settings.width, checkpoint, precision, device, start) == (5, tmp_path / "state", "float32", "cpu", [])
-    # both see centred values of about 1
+    # both see centered values of about 1
     ready = scaled(images, 3**0.5, True, 1)
     for each in (learners, validation):
         np.testing.assert_array_equal(each.images.mean, ready.mean)
@@ -123,8 +124,8 @@ def test_layers_begin_with_what_they_say_of_plain_features(
 def test_boxes_are_read_from_all_scales_or_one_an_image(tmp_path: Path) -> None:
     images = small_set(tmp_path, {"a": [(RED, 0)]}, {"a": [[0, 0, 64, 48]] * 6}, short_sides=(80, 160))
     mixed, single = (
-        RandomBoxes(images, np.array([0]), foreground=1.0),
-        RandomBoxes(images, np.array([0]), foreground=1.0, one_scale=True),
+        RandomBoxes(images, np.array([0]), foreground_fraction=1.0),
+        RandomBoxes(images, np.array([0]), foreground_fraction=1.0, one_scale=True),
     )
     seen: set[Any] = set()
     for seed in range(20):
@@ -138,7 +139,7 @@ def test_boxes_are_read_from_all_scales_or_one_an_image(tmp_path: Path) -> None:
 
 
 def test_indices_name_the_images_and_features_are_of_their_boxes(images: TrainingSet) -> None:
-    few = RandomBoxes(images, np.array([10, 3]), foreground=0.5, background_iou=(0.0, 0.5))
+    few = RandomBoxes(images, np.array([10, 3]), foreground_fraction=0.5, background_iou=(0.0, 0.5))
     nothing = few.sample(0, 8, np.random.default_rng(0))
     assert nothing[1].tolist() == [3, 3]  # no object: two proposals, both background
     features, labels = few.sample(1, 8, np.random.default_rng(0))
@@ -188,9 +189,9 @@ def test_a_scale_is_measured_on_few_boxes_of_few_images(tmp_path: Path) -> None:
     with np.errstate(divide="ignore"):  # of proposals alone, whose features are all 0
         one = {float(np.asarray(scaled(images, 20, False, seed, max_boxes=1).scale)[0]) for seed in range(12)}
     assert 0.1 in {round(each, 3) for each in one if np.isfinite(each)}
-    centred = scaled(images, 20, True, 0)
-    np.testing.assert_allclose(centred.mean, [50, 50, 0])
-    rows = np.concatenate([centred.features(0, as_boxes([RED, GREEN])), centred.features(1, as_boxes([RED, GREEN]))])
+    centered = scaled(images, 20, True, 0)
+    np.testing.assert_allclose(centered.mean, [50, 50, 0])
+    rows = np.concatenate([centered.features(0, as_boxes([RED, GREEN])), centered.features(1, as_boxes([RED, GREEN]))])
     assert np.linalg.norm(rows, axis=1).mean() == pytest.approx(20, rel=1e-5)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from detector.training.schedule import learning_rate, mean_share, side_range
+from detector.training.end_to_end.training import learning_rate, mean_share, side_range
 
 
 def test_the_learning_rate_rises_and_falls_as_half_a_cosine() -> None:

@@ -17,12 +17,13 @@ import torch
 from safetensors.torch import save_file
 
 from detector.backbones.loading import Network, load_network
+from detector.build import build_cache
 from detector.config.detector import Config
-from detector.datasets.annotation import Annotation
-from detector.features.feature_cache import FeatureCache
+from detector.datasets.dataset import Annotation
+from detector.features.cache import FeatureCache
 from detector.heads.fully_connected import FullyConnected
-from detector.stages import build_cache
-from detector.training import joint, network_tuning
+from detector.training.end_to_end import network_tuning
+from detector.training.end_to_end import train as joint
 from detector.training.train import _Stages
 from detector.training.training_set import TrainingSet
 from tests.training.recipe_changes import CHANGES, TOGETHER, recipe
@@ -30,7 +31,7 @@ from tests.training.small import annotation, image_of
 
 # after the pooling: a map is the same, whatever is made of it
 POOLING = {"levels", "margin", "target", "scale_rule", "power"}
-JOINT_OF_TUNING = {"width", "dropout", "foreground", "min_iou", "flips", "seed", "held_out"}
+JOINT_OF_TUNING = {"width", "dropout", "foreground_fraction", "min_iou", "flips", "seed", "held_out"}
 # that of fc6 and fc7 is one for all that may be done with them
 LAYERS_STAY = {"layer", "beside_pooled", "head"}
 
@@ -52,7 +53,7 @@ def changed_names(section: str, key: str) -> set[str]:
         found |= {"fine-tuning"}
         found |= {"network"} if key != "initial" else set()
         found |= {"joint"} if key in JOINT_OF_TUNING else set()
-    if section == "joint_training" and key != "enabled":
+    if section == "end_to_end" and key != "enabled":
         found |= {"joint"}
     if (section, key) == ("calibration", "enabled"):
         found |= {"joint"}  # which then learns from all images
@@ -174,7 +175,7 @@ def test_a_key_of_a_recipe_changes_the_names_of_what_it_changes_and_no_others(
     value = filled_in(section, key, folder)
     together = TOGETHER.get(value if value == "joint" else key, {})
     if key == "enabled" and section == "fine_tuning":
-        together = {"joint_training": {"enabled": False}}
+        together = {"end_to_end": {"enabled": False}}
     config = recipe(together, {section: {key: value}})
     cache = cache_of(config, folder, BOXES)
     after = names(config, cache, four)

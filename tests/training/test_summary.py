@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detector.datasets.annotation import Annotation, Dataset
+from detector.datasets.dataset import Annotation, Dataset
 from detector.datasets.inspection import count_classes
 from detector.evaluation.held_out import HeldOutResult
-from detector.training.learning_curve import LearningCurve, parts_of
-from detector.training.summary import describe, next_steps, precision_lines, weakest
+from detector.runs.learning_curve import LearningCurve, parts_of
+from detector.runs.summary import describe, next_steps, precision_lines, weakest
 
 SMALL, LARGE = (10.0, 10.0, 41.0, 42.0), (10.0, 10.0, 42.0, 42.0)  # 31 x 32 and 32 x 32 pixels
 NAMES = ("bottle", "car")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from detector.heads.linear_svm import LinearSVMs
-from detector.training.svm_dual_solver import solve_dual
-from detector.training.svm_problem import SVMProblem, solve_liblinear
+from detector.heads.linear import LinearSVMs
+from detector.training.svm.dual_solver import solve_dual
+from detector.training.svm.problem import SVMProblem, solve_liblinear
 from tests.reference import svm_objective
 
 Samples = tuple[NDArray[np.float32], NDArray[np.int8]]

@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from detector.build import build_cache
 from detector.config.detector import Config, FineTuningConfig, parse_config
-from detector.datasets.annotation import Dataset
+from detector.datasets.dataset import Dataset
 from detector.evaluation.voc import by_class, evaluate_voc
 from detector.images.files import read_image
 from detector.pipeline import Detector
-from detector.stages import build_cache
-from detector.training.layer_tuning import tune_layers
-from detector.training.mining import MiningState
-from detector.training.mining_checkpoint import load_state, save_state
-from detector.training.sample_bank import Bank
+from detector.training.end_to_end.fc_layers import tune_layers
+from detector.training.svm.mining import MiningState, load_state, save_state
+from detector.training.svm.sample_buffer import Bank
 from detector.training.train import train
 from detector.training.training_set import TrainingSet
 from tests.fakes import CONFIG
@@ -26,7 +25,7 @@ from tests.fakes import CONFIG
 
 def test_samples_take_a_bounded_memory(train_set: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "detector.training.svm_training._SAMPLES_BYTES", 2 * 500 * (9 + 1) * 320
+        "detector.training.svm.training._SAMPLES_BYTES", 2 * 500 * (9 + 1) * 320
     )  # 3 x 3 and 1 bins of 320 channels
     config = parse_config(CONFIG, "test")
     with pytest.raises(ValueError, match=r"samples that take 2\.5 GB are 500, but these objects need at least 24\d\d"):
@@ -80,7 +79,7 @@ def test_a_killed_training_goes_on_to_the_same_model(
         if len(saved) == fit:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("detector.training.svm_training.save_state", save_and_die)
+    monkeypatch.setattr("detector.training.svm.training.save_state", save_and_die)
     with pytest.raises(KeyboardInterrupt):
         train(config, train_set, train_set.class_names, images.cache)
     monkeypatch.undo()

@@ -9,17 +9,16 @@ import numpy as np
 import pytest
 
 from detector.boxes import Boxes, flip, iou
+from detector.build import build_cache
 from detector.config.detector import Config, RegressionConfig
-from detector.datasets.annotation import Dataset
-from detector.features.cache_filling import fill_cache
+from detector.datasets.dataset import Dataset
+from detector.features.cache import fill_cache
 from detector.features.encoder import FeatureMaps
 from detector.heads.fully_connected import FullyConnected
 from detector.images.files import read_image
-from detector.stages import build_cache
-from detector.training.feature_scaling import scaled
-from detector.training.regressor_training import train_regressors
+from detector.training.box_regression import train_regressors
 from detector.training.sampling import RandomBoxes
-from detector.training.training_set import TrainingSet
+from detector.training.training_set import TrainingSet, scaled
 
 
 def test_samples_are_ground_truth_first_and_distinct_regions_after(images: TrainingSet, train_set: Dataset) -> None:
@@ -86,14 +85,14 @@ def test_difficult_objects_can_be_left_out(images: TrainingSet, train_set: Datas
     assert sum(len(without.boxes(i)[1]) for i in range(len(without))) == n_objects - n_difficult
 
 
-@pytest.mark.parametrize("centre", [False, True])
-def test_features_get_the_norm_asked_for(images: TrainingSet, centre: bool) -> None:
-    ready = scaled(images, 20.0, centre, seed=0, max_boxes=10_000)
+@pytest.mark.parametrize("center", [False, True])
+def test_features_get_the_norm_asked_for(images: TrainingSet, center: bool) -> None:
+    ready = scaled(images, 20.0, center, seed=0, max_boxes=10_000)
     everything = [ready[i].features(slice(None)) for i in range(len(ready))]
     norms = np.concatenate([np.linalg.norm(each, axis=1) for each in everything])
     assert norms.mean() == pytest.approx(20, rel=1e-4)
     means = np.mean([each.mean(0) for each in everything], axis=0)
-    assert (np.abs(means).max() < 1e-4) == centre
+    assert (np.abs(means).max() < 1e-4) == center
 
 
 def test_unscaled_weights_say_the_same_of_plain_features(images: TrainingSet, train_set: Dataset) -> None:

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from detector.config.detector import Config
-from detector.heads.box_regressors import BoxRegressors
 from detector.heads.fully_connected import FullyConnected, Softmax
-from detector.training import svm_training
+from detector.heads.linear import BoxRegressors
 from detector.training import train as module
-from detector.training.layer_tuning import TunedLayers
+from detector.training.end_to_end.fc_layers import TunedLayers
 from detector.training.sampling import validation_split
-from detector.training.scouting import MiningSettings
-from detector.training.svm_training import sample_capacity
+from detector.training.svm import training as svm_training
+from detector.training.svm.mining import MiningSettings
+from detector.training.svm.training import sample_capacity
 from detector.training.train import _Stages, _Tuned, check_training, train
 from detector.training.training_set import TrainingSet
 from tests.training.recipes import config_of
@@ -77,11 +77,11 @@ def test_svms_and_regressors_get_their_features(
             assert (np.asarray(each.scale).tolist(), np.asarray(each.mean).tolist()) == (1, 0)
 
 
-def test_features_are_centred_where_the_recipe_says_so(images: TrainingSet) -> None:
+def test_features_are_centered_where_the_recipe_says_so(images: TrainingSet) -> None:
     plain, _ = stages(recipe()).scale(images, _Tuned(None))
-    centred, _ = stages(recipe(svm={"centre": True, "mean_norm": 7.0})).scale(images, _Tuned(None))
+    centered, _ = stages(recipe(svm={"center": True, "mean_norm": 7.0})).scale(images, _Tuned(None))
     assert not np.asarray(plain.mean).any()
-    assert np.asarray(centred.mean).any()
+    assert np.asarray(centered.mean).any()
 
 
 def test_mirror_images_are_cached_for_fine_tuning_that_takes_them(images: TrainingSet) -> None:
@@ -166,7 +166,7 @@ def test_layers_of_an_earlier_training_are_not_tuned_again(
     assert list(images.cache.directory.glob("*.safetensors")) == [], "states go with the end of a training"
 
 
-def test_a_small_training_tells_its_colours_apart(images: TrainingSet) -> None:
+def test_a_small_training_tells_its_colors_apart(images: TrainingSet) -> None:
     detector = train(recipe(svm={"C": 0.01}), images.annotations, NAMES, images.cache)
     found = detector.detect(images.annotations[0].path, boxes=images.annotations[0].boxes, min_score=0.0)
     assert sorted(found.labels.tolist()) == [0, 1, 2]

@@ -10,16 +10,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from detector.backbones.backbone import load_backbone
 from detector.backbones.loading import load_network
 from detector.backbones.splitting import split_network
+from detector.backbones.torch_backbone import load_backbone
 from detector.config.detector import Config
-from detector.datasets.annotation import Dataset
+from detector.datasets.dataset import Dataset
 from detector.features.pyramid_layer import SpatialPyramidPooling, pool_regions
 from detector.pipeline import Detector
 from detector.runtime.files import read_arrays
 from detector.runtime.progress import Progress
-from detector.training.network_tuning import tune_network
+from detector.training.end_to_end.network_tuning import tune_network
 from tests.fakes import stops_after
 from tests.scripts import script
 from tests.training.recipes import config_of

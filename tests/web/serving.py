@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 _SERVE = """
 import sys
-from detector.commands.console import run
-from detector.commands.serve import address, listen
+from detector.cli.console import run
+from detector.cli.serve import address, listen
 from detector.web import server
 from detector.web.remote import RemoteSession
 from tests.web import sessions

@@ -17,7 +17,7 @@ class LightSession:
     def status(self) -> dict[str, Any]:
         return {"status": "ready", "class_names": ["red", "green"], "min_score": -0.8}
 
-    def warm_up(self) -> None:
+    def warmup_steps(self) -> None:
         pass
 
     def detect(self, body: bytes, **options: Any) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def dying() -> Session:
 
 
 def fake_session() -> Session:
-    """The session of a detector that finds a red and a green square in `tests.fakes.coloured`."""
+    """The session of a detector that finds a red and a green square in `tests.fakes.colored`."""
     from detector.ensemble import Ensemble
     from detector.web.session import Session
     from tests.fakes import fake_detector

@@ -15,11 +15,11 @@ from starlette.testclient import TestClient  # noqa: E402
 
 from detector.web.app import create_app  # noqa: E402
 from detector.web.guards import MAX_BODY_BYTES, is_loopback, trusted_hosts  # noqa: E402
-from tests.fakes import coloured  # noqa: E402
+from tests.fakes import colored  # noqa: E402
 from tests.images.encoded import FORMATS, encode  # noqa: E402
 from tests.web.sessions import fake_session, in_one_line  # noqa: E402
 
-BODY = encode(coloured(), "PNG")
+BODY = encode(colored(), "PNG")
 OWN = "http://localhost:8000"
 
 
@@ -54,7 +54,7 @@ def test_explain(client: TestClient) -> None:
 
 
 def test_render(client: TestClient) -> None:
-    response = client.post("/render", content=encode(coloured(), "TIFF"))
+    response = client.post("/render", content=encode(colored(), "TIFF"))
     assert response.headers["content-type"] == "image/png"
 
 
@@ -72,7 +72,7 @@ def test_health(client: TestClient) -> None:
         ("/detect?max_detections=²", "max_detections must be"),
         ("/detect?proposals=-1", "proposals must be a whole number of 0 to 10000"),
         ("/detect?proposals=1&proposals=2", "option 'proposals' is given more than once"),
-        ("/detect?colour=red", "unknown option 'colour': there are max_detections, min_score, name, proposals"),
+        ("/detect?color=red", "unknown option 'color': there are max_detections, min_score, name, proposals"),
         ("/explain?class=red", "option 'box' is missing"),
         ("/explain?box=1,2,3,4", "option 'class' is missing"),
         ("/explain?box=1,2,3&class=red", "box must be x1,y1,x2,y2, but is '1,2,3'"),

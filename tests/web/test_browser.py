@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
-from tests.fakes import coloured
+from tests.fakes import colored
 from tests.images.encoded import encode
 from tests.web.browsing import CONTRAST, boxes, set_slider, show
 from tests.web.serving import serving
@@ -46,9 +46,9 @@ def url() -> Iterator[str]:
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("images")
     contents = {
-        "squares.png": encode(coloured(), "PNG"),
-        "black.png": encode(coloured() * 0, "PNG"),
-        "squares.tif": encode(coloured(), "TIFF"),
+        "squares.png": encode(colored(), "PNG"),
+        "black.png": encode(colored() * 0, "PNG"),
+        "squares.tif": encode(colored(), "TIFF"),
         "<b>broken.jpg": b"\xff\xd8\xff and no more",
     }
     for name, content in contents.items():
@@ -169,8 +169,8 @@ def test_several_images_and_one_that_cannot_be_read(page: Any, files: dict[str, 
 def test_an_image_that_the_browser_does_not_know(page: Any, files: dict[str, Path]) -> None:
     show(page, files["squares.tif"])
     page.wait_for_selector(".box")
-    colour = "canvas => [...canvas.getContext('2d').getImageData(10, 10, 1, 1).data]"
-    assert page.eval_on_selector("canvas.image", colour) == [250, 0, 0, 255]
+    color = "canvas => [...canvas.getContext('2d').getImageData(10, 10, 1, 1).data]"
+    assert page.eval_on_selector("canvas.image", color) == [250, 0, 0, 255]
 
 
 def test_downloads(page: Any, files: dict[str, Path], tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ import pytest
 pytest.importorskip("starlette", reason="the page needs the extra [web]")
 pytest.importorskip("uvicorn", reason="the page needs the extra [web]")
 
-from detector.commands.serve import main
-from tests.fakes import coloured
+from detector.cli.serve import main
+from tests.fakes import colored
 from tests.images.encoded import encode
 from tests.web.serving import ENVIRONMENT, ROOT, memory, serving
 
@@ -164,7 +164,7 @@ def test_the_command(tmp_path: Path) -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
 def test_200_images_of_8_clients() -> None:
     """None is lost, none is that of another, and memory stays as it is."""
-    images = [coloured() for _ in range(8)]
+    images = [colored() for _ in range(8)]
     for number, image in enumerate(images):
         image[:64, :64, 0] = 110 + 10 * number
 

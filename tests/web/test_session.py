@@ -13,13 +13,12 @@ import pytest
 
 from detector.ensemble import Ensemble
 from detector.images.decoding import decode_image
-from detector.web.evidence_record import heat_record
-from detector.web.session import KEPT_IMAGES, Session
-from tests.fakes import coloured, fake_detector
+from detector.web.session import KEPT_IMAGES, Session, heat_record
+from tests.fakes import colored, fake_detector
 from tests.images.encoded import encode
 from tests.web.sessions import fake_session
 
-BODY = encode(coloured(), "PNG")
+BODY = encode(colored(), "PNG")
 
 
 def counting() -> tuple[Session, list[tuple[int, ...]]]:
@@ -94,7 +93,7 @@ def test_wrong_questions(box: list[float], label: str, fault: str) -> None:
 
 def test_few_images_are_kept() -> None:
     session, seen = counting()
-    bodies = [encode(np.roll(coloured(), shift, axis=0), "PNG") for shift in range(KEPT_IMAGES + 1)]
+    bodies = [encode(np.roll(colored(), shift, axis=0), "PNG") for shift in range(KEPT_IMAGES + 1)]
     for body in bodies:
         session.detect(body)
     session.explain(bodies[-1], [0, 0, 64, 64], "red")
@@ -123,10 +122,10 @@ def test_nothing_is_written_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_images_for_the_browser() -> None:
-    tiff = encode(coloured(), "TIFF")
+    tiff = encode(colored(), "TIFF")
     rendered = fake_session().render(tiff)
     assert rendered.startswith(b"\x89PNG")
-    np.testing.assert_array_equal(decode_image(rendered, max_pixels=10**6), coloured())
+    np.testing.assert_array_equal(decode_image(rendered, max_pixels=10**6), colored())
     wide = encode(np.zeros((8, 4096, 3), np.uint8), "PNG")
     assert decode_image(fake_session().render(wide), max_pixels=10**6).shape == (4, 2048, 3)
 

@@ -22,9 +22,9 @@ function fill(node, attributes, children) {
 }
 
 // A part of a bar. Styles are set here and not in attributes, which the page's security policy forbids.
-export function bar(colour, start, width, name = "i") {
+export function bar(color, start, width, name = "i") {
   const part = document.createElement(name);
-  if (colour) part.style.background = colour;
+  if (color) part.style.background = color;
   if (start !== null) part.style.left = `${100 * start}%`;
   part.style.width = `${100 * width}%`;
   return part;

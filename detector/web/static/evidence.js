@@ -1,6 +1,6 @@
 // The evidence of one box and class: its score as a sum of shares, by level and by cell, and where it was read from.
 
-import { paintHeat, shareColour } from "./colours.js";
+import { paintHeat, shareColor } from "./colors.js";
 import { byId, element, number } from "./elements.js";
 
 const sum = (rows) => rows.flat().reduce((total, share) => total + share, 0);
@@ -82,7 +82,7 @@ function grids({ levels }) {
 
 function cell(share, strongest) {
   const node = element("td", {}, number(share));
-  node.style.background = shareColour(share / strongest, 0.6);
+  node.style.background = shareColor(share / strongest, 0.6);
   return node;
 }
 

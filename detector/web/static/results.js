@@ -1,9 +1,9 @@
 // The results next to the image: threshold, classes, the list of what was found, and where the time went.
 
-import { classColour, css } from "./colours.js";
+import { classColor, css } from "./colors.js";
 import { bar, byId, element, number } from "./elements.js";
 
-const TIME_COLOURS = ["#0f8a92", "#e0b04c", "#5b8fc4", "#7d72b8", "#b5658a", "#d98252", "#8a948f", "#7cb88f"];
+const TIME_COLORS = ["#0f8a92", "#e0b04c", "#5b8fc4", "#7d72b8", "#b5658a", "#d98252", "#8a948f", "#7cb88f"];
 
 // What is shown: least score and the classes that were switched off.
 export class Filter {
@@ -61,7 +61,7 @@ export class Filter {
 
 function swatch(index) {
   const node = element("i", { class: "swatch" });
-  node.style.background = css(classColour(index));
+  node.style.background = css(classColor(index));
   return node;
 }
 
@@ -104,10 +104,10 @@ export function drawTimes(times) {
   const stages = Object.entries(times);
   const total = stages.reduce((sum, [, seconds]) => sum + seconds, 0);
   byId("time-total").textContent = `${total.toFixed(2)} s`;
-  byId("time-bar").replaceChildren(...stages.map(([, seconds], i) => bar(TIME_COLOURS[i % 8], null, seconds / total)));
+  byId("time-bar").replaceChildren(...stages.map(([, seconds], i) => bar(TIME_COLORS[i % 8], null, seconds / total)));
   const rows = stages.flatMap(([name, seconds], i) => {
     const dot = element("i", { class: "swatch" });
-    dot.style.background = TIME_COLOURS[i % 8];
+    dot.style.background = TIME_COLORS[i % 8];
     return [dot, element("dt", {}, name), element("dd", {}, `${Math.round(seconds * 1000)} ms`)];
   });
   byId("times").replaceChildren(...rows);

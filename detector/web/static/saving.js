@@ -1,6 +1,6 @@
 // Downloads: the records of detect.py as JSON, and the image with its boxes.
 
-import { classColour, contrast, css } from "./colours.js";
+import { classColor, contrast, css } from "./colors.js";
 import { number } from "./elements.js";
 
 function save(blob, name) {
@@ -37,14 +37,14 @@ export function saveImage(item, image, detections) {
 }
 
 function drawBox(context, { label, score, box: [x1, y1, x2, y2], index }, line) {
-  const colour = classColour(index);
+  const color = classColor(index);
   const inner = [x1 + line / 2, y1 + line / 2, x2 - x1 - line, y2 - y1 - line];
   context.lineJoin = "round";
   context.lineWidth = line * 1.7;
-  context.strokeStyle = contrast(colour);
+  context.strokeStyle = contrast(color);
   context.strokeRect(...inner);
   context.lineWidth = line;
-  context.strokeStyle = css(colour);
+  context.strokeStyle = css(color);
   context.strokeRect(...inner);
   const size = Math.max(12, line * 6);
   context.font = `600 ${size}px system-ui, sans-serif`;
@@ -52,8 +52,8 @@ function drawBox(context, { label, score, box: [x1, y1, x2, y2], index }, line) 
   const width = context.measureText(text).width + size;
   const left = Math.max(0, Math.min(x1, context.canvas.width - width));
   const top = Math.max(0, y1 - size * 1.5);
-  context.fillStyle = css(colour);
+  context.fillStyle = css(color);
   context.fillRect(left, top, width, size * 1.5);
-  context.fillStyle = contrast(colour);
+  context.fillStyle = contrast(color);
   context.fillText(text, left + size / 2, top + size * 1.1);
 }

@@ -1,6 +1,6 @@
 // One image with its boxes over it: an SVG in pixels of the image, so that the boxes are those of the answer.
 
-import { classColour, contrast, css, paintHeat } from "./colours.js";
+import { classColor, contrast, css, paintHeat } from "./colors.js";
 import { element, number, svg } from "./elements.js";
 
 const measure = document.createElement("canvas").getContext("2d");
@@ -86,14 +86,14 @@ export class Viewer {
 
   group(detection) {
     const [x1, y1, x2, y2] = detection.box;
-    const colour = classColour(detection.index);
+    const color = classColor(detection.index);
     const sides = { x: x1, y: y1, width: x2 - x1, height: y2 - y1 };
     const node = svg(
       "g",
       { class: "box", "data-label": detection.label, "data-score": detection.score, "data-box": detection.box.join(",") },
-      svg("rect", { ...sides, class: "rim", stroke: contrast(colour) }),
-      svg("rect", { ...sides, class: "line", stroke: css(colour) }),
-      ...this.tag(detection, colour),
+      svg("rect", { ...sides, class: "rim", stroke: contrast(color) }),
+      svg("rect", { ...sides, class: "line", stroke: css(color) }),
+      ...this.tag(detection, color),
     );
     node.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && this.events.hover(detection));
     node.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && this.events.hover(null));
@@ -101,8 +101,8 @@ export class Viewer {
     return node;
   }
 
-  // Name and score on a ground of the class's colour, above the box or, at the edge, inside of it.
-  tag({ label, score, box: [x1, y1] }, colour) {
+  // Name and score on a ground of the class's color, above the box or, at the edge, inside of it.
+  tag({ label, score, box: [x1, y1] }, color) {
     const size = 13 * this.pixel;
     measure.font = "600 13px system-ui, sans-serif";
     const text = `${label} ${number(score)}`;
@@ -111,8 +111,8 @@ export class Viewer {
     const left = Math.max(0, Math.min(x1, this.width - width));
     const top = Math.max(0, y1 - height);
     const ground = svg("rect", { class: "tag", x: left, y: top, width, height, rx: 3 * this.pixel });
-    ground.style.fill = css(colour);
-    const letters = { x: left + 6 * this.pixel, y: top + 14.5 * this.pixel, "font-size": size, fill: contrast(colour) };
+    ground.style.fill = css(color);
+    const letters = { x: left + 6 * this.pixel, y: top + 14.5 * this.pixel, "font-size": size, fill: contrast(color) };
     return [ground, svg("text", letters, text)];
   }
 

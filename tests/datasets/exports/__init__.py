@@ -1,4 +1,4 @@
-"""Exports of labelling tools, made by hand after their documentation; images are drawn when they are needed."""
+"""Exports of labeling tools, made by hand after their documentation; images are drawn when they are needed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _HERE = Path(__file__).parent
 
 # the images of each export, 60 x 40 pixels; a number is the EXIF orientation of a file whose stored pixels are so many
 IMAGES: dict[str, tuple[str | tuple[str, int], ...]] = {
-    "labelimg": ("IMG 1.jpg", "empty.png", "unlabelled.jpg", ("phone.jpg", 6)),
+    "labelimg": ("IMG 1.jpg", "empty.png", "unlabeled.jpg", ("phone.jpg", 6)),
     "roboflow-voc": (
         "train/a_jpg.rf.0a1b2c3d4e5f60718293a4b5c6d7e8f9.jpg",
         "train/b_jpg.rf.1b1b2c3d4e5f60718293a4b5c6d7e8f9.jpg",

@@ -1,0 +1,157 @@
+"""Compare settings of a recipe: train each on one part of a split and measure mAP on the rest.
+
+python tools/compare_settings.py CONFIG --voc ROOT --split train --cache DIR --results FILE \
+    --try svm.C=0.003 --try svm.C=0.003,detection.box_refinements=0
+
+Variants that differ from the one before in ``detection`` alone are not trained again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from detector.cli.console import Parser, command, progress, write_json
+from detector.cli.engines import CacheBuilding, add_engine_options, where_of
+from detector.cli.options import add_data_options, add_network_options, load_data
+from detector.cli.outputs import OutputFile, cache_folder
+from detector.config.detector import CalibrationConfig, Config, load_config, parse_config
+from detector.config.recipes import load_yaml
+from detector.datasets.dataset import Dataset
+from detector.runtime.files import digest
+
+if TYPE_CHECKING:
+    from detector.pipeline import Detector
+
+
+def parser() -> Parser:
+    parser = Parser(description="Train variants of a recipe on one part of a data set and score them on the rest.")
+    parser.add_argument(
+        "config", type=Path, metavar="CONFIG", help="the recipe to begin with, name or file; measured, too"
+    )
+    add_data_options(parser, hold_out=False)
+    add_network_options(parser)
+    parser.add_argument("--cache", type=cache_folder, required=True, metavar="DIR", help="folder of the cached files")
+    parser.add_argument(
+        "--try", dest="variants", action="append", default=[], metavar="KEY=VALUE,...", help="a variant"
+    )
+    parser.add_argument("--images", type=int, metavar="N", help="only the first N images")
+    parser.add_argument("--hold-out", type=int, default=5, metavar="N", help="score every Nth image (default: 5)")
+    parser.add_argument(
+        "--results",
+        type=OutputFile(is_results),
+        metavar="FILE",
+        help="keep the numbers in FILE; what is there is not redone",
+    )
+    add_engine_options(parser, caches=True)
+    return parser
+
+
+@command
+def main() -> int:
+    options = parser().parse_args()
+    if options.hold_out < 2:
+        raise ValueError(f"--hold-out must be at least 2, but is {options.hold_out}")
+    if options.images is not None and options.images < 1:
+        raise ValueError(f"--images must be at least 1, but is {options.images}")
+    base = load_config(options.config, options.weights, options.tuned, options.runtime)
+    variants = {name: changed(base, name) for name in ["", *options.variants]}
+    results = kept_results(options.results)
+    dataset = load_data(options)
+    fit, held_out = parts(dataset, options.images, options.hold_out)
+    print(f"{options.config}: trained on {len(fit)}, scored on {len(held_out)} other images of {dataset.name}")
+    data = data_digest((fit, held_out), options.proposals)
+    detector = None
+    for name, config in variants.items():
+        key = f"{config.model_dump_json()} {data} {config.files()}"
+        if key not in results:
+            detector, results[key] = measure(config, fit, held_out, options, detector)
+            if options.results is not None:
+                write_json(options.results, results)
+        result = results[key]
+        print(f"{name or 'as it is':<50} mAP {100 * result['mAP']:5.1f}   {result['seconds']:6.0f} s", flush=True)
+    return 0
+
+
+def kept_results(path: Path | None) -> dict[str, Any]:
+    """The numbers of earlier runs; none where there is no such file, or one of other content that is replaced."""
+    if path is None or not path.is_file() or not is_results(path):
+        return {}
+    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8") or "{}")
+    return results
+
+
+def is_results(path: Path) -> bool:
+    """Whether a file is empty, or holds results as this command keeps them."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8") or "{}")
+    except (ValueError, RecursionError):
+        return False
+    rows = content.values() if isinstance(content, dict) else [None]
+    return all(isinstance(each, dict) and {*each} == {"mAP", "seconds"} for each in rows)
+
+
+def changed(base: Config, changes: str) -> Config:
+    """The recipe with changes such as "svm.C=0.003,features.power=0.5"; values are YAML."""
+    content = base.model_dump(mode="json")
+    try:
+        # as YAML, a comma inside brackets belongs to a list
+        parsed = load_yaml(f"{{{changes.replace('=', ': ')}}}")
+    except yaml.YAMLError:
+        raise ValueError(f"--try {changes}: must be KEY=VALUE,...") from None
+    for key, value in parsed.items():
+        section, _, name = str(key).partition(".")
+        if section not in content or name not in content[section]:
+            raise ValueError(f"--try {changes}: there is no key {key!r} in a recipe")
+        content[section][name] = value
+    return parse_config(content, f"--try {changes}")
+
+
+def parts(dataset: Dataset, limit: int | None, every: int) -> tuple[Dataset, Dataset]:
+    """The images to train on, and every so many-th to score."""
+    annotations = dataset.annotations[:limit]
+    held_out = annotations[every - 1 :: every]
+    if not held_out:
+        raise ValueError(f"there are {len(annotations)} images: none is left to score with --hold-out {every}")
+    fit = tuple(each for index, each in enumerate(annotations) if (index + 1) % every)
+    return replace(dataset, annotations=fit), replace(dataset, annotations=held_out)
+
+
+def data_digest(parts: Iterable[Dataset], proposals: Path | None) -> str:
+    """Of all that results depend on next to the recipe: classes, images, objects, and boxes computed elsewhere."""
+    contents = [b"" if proposals is None else proposals.read_bytes()]
+    for part in parts:
+        contents += [repr(part.class_names).encode(), *(each.to_bytes() for each in part)]
+    return digest(contents)[:16]
+
+
+def measure(
+    config: Config, fit: Dataset, held_out: Dataset, options: Any, last: Detector | None
+) -> tuple[Detector, dict[str, float]]:
+    """A detector, uncalibrated, and its mAP.
+
+    ``last`` is used again, in no time, where only its steps of detection differ.
+    """
+    from detector.evaluation.voc import by_class, evaluate_voc
+    from detector.features.cache import fill_cache
+    from detector.training.train import train
+
+    config = config.model_copy(update={"calibration": CalibrationConfig(enabled=False)})
+    build = CacheBuilding(config, options.cache, options.device, options.proposals)
+    cache, where = build(), where_of(options, build)
+    start = time.monotonic()
+    if last is not None and config == last.config.model_copy(update={"detection": config.detection}):
+        detector = replace(last, settings=config.detection)
+    else:
+        detector = train(config, fit, fit.class_names, cache, progress, where=where)
+    seconds = time.monotonic() - start
+    readable = fill_cache(cache, held_out, progress, where=where)
+    found = [detector.detect_cached(cache, each) for each in progress(readable, "detect")]
+    detections = by_class([each.image_id for each in readable], found)
+    return detector, {"mAP": evaluate_voc(detections, readable, held_out.class_names).mAP, "seconds": seconds}

@@ -1,0 +1,107 @@
+"""Show why boxes of photographs score what they do: python tools/explain.py IMAGE..."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from detector.cli.console import Handler, Parser, command, for_each_image, printable
+from detector.cli.options import add_model_options
+from detector.cli.outputs import check_outputs, output_folder, output_records, result_folder
+from detector.cli.thresholds import number
+
+if TYPE_CHECKING:
+    from detector.ensemble import Ensemble
+    from detector.explanation.attribution import Evidence
+    from detector.results.files import ResultFolder
+
+
+def parser() -> Parser:
+    parser = Parser(description="Show why boxes of photographs score what they do.")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="images, folders of images, or quoted globs")
+    add_model_options(parser)
+    parser.add_argument("--min-score", type=number, default=0.0, metavar="S", help="least SVM margin (default: 0)")
+    parser.add_argument("--max-detections", type=int, metavar="N", help="most detections an image (default: 100)")
+    parser.add_argument("--box", type=corners, metavar="X1,Y1,X2,Y2", help="ask about this box, too, found or not")
+    parser.add_argument("--class", dest="class_name", metavar="NAME", help="of --box: as an object of this class")
+    parser.add_argument("--json", type=output_records, metavar="FILE", help="write all evidence to FILE; - is stdout")
+    parser.add_argument(
+        "--output",
+        type=output_folder,
+        default="explanations",
+        metavar="DIR",
+        help="folder of the panels, one a detection",
+    )
+    return parser
+
+
+def corners(text: str) -> list[float]:
+    """Type of an option that names a box: four numbers with commas between."""
+    try:
+        values = [float(value) for value in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != 4 or not all(map(math.isfinite, values)):
+        raise argparse.ArgumentTypeError(f"must be four numbers x1,y1,x2,y2, but is {text!r}")
+    return values
+
+
+@command
+def main() -> int:
+    options = parser().parse_args()
+    if options.max_detections is not None and options.max_detections < 1:
+        raise ValueError(f"--max-detections must be at least 1, but is {options.max_detections}")
+    if (options.box is None) != (options.class_name is None):
+        raise ValueError("--box and --class go together: --box 10,20,110,220 --class dog")
+    from detector.images.files import find_images
+
+    paths = find_images(options.images)
+    check_outputs(options, paths)
+    folder = result_folder(options, "output", paths)
+
+    def prepare() -> Handler:
+        from detector.ensemble import load_ensemble
+
+        ensemble = load_ensemble(options.model, options.device, options.weights, options.mirror, options.runtime)
+        return partial(explain_one, ensemble, folder, options)
+
+    return for_each_image(paths, prepare, options.json)
+
+
+def explain_one(
+    ensemble: Ensemble, folder: ResultFolder, options: argparse.Namespace, path: Path, image: Any, lines: TextIO
+) -> dict[str, Any]:
+    """Explain what is found in one image, and the box that was asked for; return it for the JSON."""
+    from detector.explanation.explainer import Explainer
+
+    explainer = Explainer(ensemble.detectors, image)
+    record: dict[str, Any] = {}
+    panels: list[tuple[str, Evidence, str]] = []
+    if options.box is not None:
+        verdict = explainer.explain_box(options.box, options.class_name, options.min_score, options.max_detections)
+        panels.append(("asked", verdict.evidence, verdict.sentence))
+        record["asked"] = verdict.to_record()
+    found = explainer.detect(options.min_score, options.max_detections)
+    evidence = explainer.explain(found)
+    record["detections"] = [item | each.to_record() for item, each in zip(found.to_records(), evidence, strict=True)]
+    panels += [(str(number), each, "") for number, each in enumerate(evidence, start=1)]
+    for name, each, sentence in panels:
+        (panel,) = folder.numbered(f"{path.stem}-{name}", ["*.png"])
+        write_panel(panel, image, each, ensemble.class_names.index(each.class_name), sentence)
+        box = "\t".join(f"{corner:.1f}" for corner in each.box)
+        words = [printable(path), printable(each.class_name), f"{each.score:.3f}", box, printable(panel)]
+        print(*words, *map(printable, filter(None, [sentence])), sep="\t", file=lines)
+    print(f"{printable(path)}: {len(found)} found, explained in {printable(options.output)}", file=sys.stderr)
+    return record
+
+
+def write_panel(path: Path, image: Any, evidence: Evidence, label: int, sentence: str) -> None:
+    from detector.explanation.panel import draw_panel
+    from detector.images.drawing import class_color
+    from detector.images.files import write_image
+
+    write_image(path, draw_panel(image, evidence, class_color(label), sentence))

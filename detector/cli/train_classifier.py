@@ -1,0 +1,94 @@
+"""Train a classifier of images of any size.
+
+python tools/train_classifier.py CONFIG --images ROOT --cache DIR --output MODEL
+python tools/train_classifier.py CONFIG --voc ROOT --split train [--objects] --cache DIR --output MODEL
+"""
+
+from __future__ import annotations
+
+import time
+from argparse import Namespace
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from detector.cli.console import Parser, command, progress
+from detector.cli.options import add_recipe
+from detector.cli.outputs import cache_folder, check_outputs, output_model
+from detector.datasets.check import load_checked
+from detector.datasets.image_classes import LabeledImages, labeled_images, labeled_objects, load_checked_folders
+from detector.images.files import SUFFIXES, image_size
+
+
+def parser() -> Parser:
+    parser = Parser(description="Train a classifier: convolutions, spatial pyramid, fully connected layers.")
+    add_recipe(parser, "classifier")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--images", type=Path, metavar="ROOT", help="a folder with a folder of images for each class")
+    source.add_argument("--voc", type=Path, metavar="ROOT", help="VOC folder, or a devkit above it")
+    parser.add_argument("--split", help="of --voc: a list in ImageSets/Main, such as train")
+    parser.add_argument("--objects", action="store_true", help="of --voc: learn from objects cut out of the images")
+    parser.add_argument("--classes", nargs="+", metavar="NAME", help="of --voc: the classes (default: all there are)")
+    parser.add_argument("--strict", action="store_true", help="end on any fault of the data, before any work")
+    parser.add_argument(
+        "--cache",
+        type=cache_folder,
+        required=True,
+        metavar="DIR",
+        help="folder of resized images and the training's state",
+    )
+    parser.add_argument("--output", type=output_model, required=True, metavar="MODEL", help="the model file to write")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="the backbone's weights, in place of those named")
+    parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
+    return parser
+
+
+@command
+def main() -> int:
+    options = parser().parse_args()
+    check_source(options)
+    from detector.config.classifier import load_classifier_config
+
+    config = load_classifier_config(options.config, options.weights)
+    samples = load_samples(options)
+    check_outputs(options, samples.paths)
+    from detector.classification.samples import ResizedImages
+    from detector.classification.training import train_classifier, untrained
+
+    untrained(config, samples, options.device)  # mistakes come to light before the long work
+    start = time.monotonic()
+    samples = samples.take(ResizedImages(samples, config.pictures.short_side, options.cache).fill(progress))
+    classifier = train_classifier(config, samples, options.cache, progress, options.device)
+    record = {
+        "trained_on": samples.name,
+        "samples": len(samples),
+        "date": datetime.now(UTC).date().isoformat(),
+        "seconds": round(time.monotonic() - start),
+    }
+    replace(classifier, record=record).save(options.output)
+    print(f"{options.output}: {len(samples.class_names)} classes from {len(samples)} samples of {samples.name}")
+    return 0
+
+
+def check_source(options: Namespace) -> None:
+    """Raise ValueError for options that do not go together."""
+    if options.voc is not None and options.split is None:
+        raise ValueError("--voc needs --split, the name of a list in ImageSets/Main")
+    if options.images is not None and (options.split or options.objects or options.classes):
+        raise ValueError("--split, --objects and --classes go with --voc: a folder's classes are its folders")
+
+
+def load_samples(options: Namespace) -> LabeledImages:
+    """What the options name, without what cannot be read."""
+    if options.images is not None:
+        return load_checked_folders(
+            options.images, lambda path: path.suffix.lower() in SUFFIXES, image_size, options.strict
+        )
+    dataset = load_checked(
+        voc=options.voc,
+        split=options.split,
+        class_names=options.classes,
+        strict=options.strict,
+        image_size=image_size,
+    )
+    return labeled_objects(dataset) if options.objects else labeled_images(dataset)

@@ -1,0 +1,156 @@
+"""The files below a folder, and an image among them by the name that a labeling tool wrote."""
+
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from urllib.parse import unquote
+
+from detector.images.files import SUFFIXES
+
+_MAX_FILES = 2_000_000
+_HASH_BEFORE = re.compile(r"^[0-9a-f]{8}-")  # Label Studio, on upload
+_HASH_AFTER = re.compile(r"_(?:jpe?g|png|webp|bmp|tiff?|gif)\.rf\.\w+$", re.IGNORECASE)  # Roboflow, on export
+
+
+class AmbiguousImageError(ValueError):
+    """Several images go by the same name."""
+
+
+def files_below(root: Path) -> list[Path]:
+    """All files at any depth below a folder, sorted; hidden ones, and what macOS adds to zip files, are left out.
+
+    Links to folders are followed once. Raises FileNotFoundError where there is no such folder and ValueError where it
+    holds millions of files.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such file or folder")
+    found: list[Path] = []
+    folders, seen = [root], set()
+    while folders:
+        folder = folders.pop()
+        if (real := folder.resolve()) in seen:
+            continue
+        seen.add(real)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") or entry.name == "__MACOSX":
+                    continue
+                if entry.is_dir():
+                    folders.append(Path(entry.path))
+                elif entry.is_file():
+                    found.append(Path(entry.path))
+        if len(found) > _MAX_FILES:
+            raise ValueError(f"{root}: holds more than {_MAX_FILES} files")
+    return sorted(found)
+
+
+def images_among(files: Iterable[Path]) -> list[Path]:
+    """The files that are images by their names."""
+    return [path for path in files if path.suffix.lower() in SUFFIXES]
+
+
+class ImageFinder:
+    """Finds images by what exports call them.
+
+    A name is compared by itself; with escapes such as %20 resolved and without regard to case; without suffix; and
+    without what Label Studio puts before it ("1a2b3c4d-") and Roboflow after it ("_jpg.rf.0123abcd"): the first way
+    in which there is such an image counts.
+    """
+
+    def __init__(self, images: Sequence[Path]) -> None:
+        self._tables: list[dict[str, list[Path]]] = []
+        for key in _KEYS:
+            table: dict[str, list[Path]] = defaultdict(list)
+            for path in images:
+                table[key(path.name)].append(path)
+            self._tables.append(table)
+
+    def find(self, names: Sequence[str], near: Sequence[Path]) -> Path:
+        """The image that one of ``names`` means, best directly in one of the folders ``near``.
+
+        Of several images of that name it is the one whose folders are those of the name, then the one below a folder
+        of ``near``. Raises FileNotFoundError where there is none and AmbiguousImageError where one cannot be told.
+        """
+        parts = [_parts(name) for name in names]
+        several: list[Path] = []
+        for folder in near:
+            for each in parts:
+                exact = folder.joinpath(*each)
+                if exact in self._tables[0].get(each[-1], ()):
+                    return exact
+                found = self._called(each[-1], folder) if len(each) == 1 else []
+                if len(found) == 1:
+                    return found[0]
+                several = several or found
+        if several:
+            raise _ambiguous(several)
+        for each in parts:
+            if found := self._called(each[-1]):
+                return self._only(found, each, near)
+        raise FileNotFoundError(f"there is no image {' or '.join(map(repr, dict.fromkeys(names)))}")
+
+    def _called(self, name: str, folder: Path | None = None) -> list[Path]:
+        for key, table in zip(_KEYS, self._tables, strict=True):
+            found = table.get(key(name), [])
+            if folder is not None:
+                found = [path for path in found if path.parent == folder]
+            if found:
+                return found
+        return []
+
+    def _only(self, found: list[Path], parts: Sequence[str], near: Sequence[Path]) -> Path:
+        common = [_common_tail(path, parts) for path in found]
+        found = [path for path, length in zip(found, common, strict=True) if length == max(common)]
+        for folder in near:
+            if len(found) > 1 and (below := [path for path in found if folder in path.parents]):
+                found = below
+        if len(found) > 1:
+            raise _ambiguous(found)
+        return found[0]
+
+
+def _ambiguous(found: Sequence[Path]) -> AmbiguousImageError:
+    return AmbiguousImageError(f"{len(found)} images go by the name: {', '.join(map(str, found[:3]))}")
+
+
+def _parts(name: str) -> list[str]:
+    """Folders and the name of the file in a path, or an address, of any system."""
+    name = name.replace("\\", "/")
+    if "?d=" in name:  # Label Studio's address of a local file
+        name = name.split("?d=", 1)[1]
+    elif "://" in name:
+        name = name.split("?", 1)[0]
+    parts = [part for part in name.split("/") if part not in ("", ".", "..")]
+    return parts or [""]
+
+
+def _common_tail(path: Path, parts: Sequence[str]) -> int:
+    """How many folders above the file are the same, counted from the file."""
+    count = 0
+    for one, two in zip(reversed(path.parent.parts), reversed(parts[:-1]), strict=False):
+        if _plain(one) != _plain(two):
+            break
+        count += 1
+    return count
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", unquote(name)).casefold()
+
+
+def _stem(name: str) -> str:
+    plain = _plain(name)
+    stem, dot, suffix = plain.rpartition(".")
+    return stem if stem and dot + suffix in SUFFIXES else plain
+
+
+def _bare(name: str) -> str:
+    """The stem without marks of Label Studio and Roboflow, which also change blanks and signs on upload."""
+    stem = _HASH_AFTER.sub("", _HASH_BEFORE.sub("", _stem(name)))
+    return re.sub(r"[^\w-]+", "_", stem)
+
+
+_KEYS: tuple[Callable[[str], str], ...] = (str, _plain, _stem, _bare)

@@ -1,0 +1,99 @@
+"""Open Images' CSV: a row for each box, corners in fractions of the image, classes by codes such as /m/01yrx."""
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from detector.datasets.dataset import Fault, Kind, Object, Report
+from detector.datasets.image_finder import images_among
+from detector.datasets.records import Export, Record, split_name, split_of_folder
+
+_COLUMNS = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax")
+_CODE = re.compile(r"^/[mgt]/\w+$")
+_SPLIT_IN_NAME = re.compile(r"(?:^|[-_])(train|validation|val|test)(?=[-_.]|$)", re.IGNORECASE)
+
+
+def is_boxes_csv(path: Path) -> bool:
+    """Whether the first line of a CSV file names the columns of boxes."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        return set(_COLUMNS) <= set(file.readline(10_000).strip().split(","))
+
+
+def read_open_images(root: Path, files: Sequence[Path], paths: Sequence[Path], report: Report) -> Export:
+    """The boxes of the CSV files ``paths`` in images below ``root``; rows of other images are passed over.
+
+    Groups that one box stands for (IsGroupOf) count as difficult. Classes are called as a file of descriptions says
+    (class-descriptions-boxable.csv), else by their codes.
+    """
+    images = images_among(files)
+    here = {path.stem for path in images}
+    names = _descriptions(files, paths)
+    splits: dict[str, list[Record]] = {}
+    others: set[str] = set()
+    for path in paths:
+        found: dict[str, list[Object]] = {}
+        for source, row in _rows(path):
+            image_id = (row.get("ImageID") or "").strip()
+            if image_id not in here:
+                others.add(image_id)
+                continue
+            objects = found.setdefault(image_id, [])
+            if (each := _object(source, row, names, report)) is not None:
+                objects.append(each)
+        near = (path.parent, path.parent / "data", path.parent.parent / "data")
+        splits.setdefault(_split(path, root), []).extend(
+            Record((image_id,), path, near, objects, normalized=True) for image_id, objects in found.items()
+        )
+    if not any(splits.values()):
+        raise ValueError(f"{paths[0]}: none of its images is below {root}")
+    kept = {name: records for name, records in splits.items() if records}
+    passed = f", without the boxes of {len(others)} images that are not there" if others else ""
+    return Export(f"Open Images CSV{passed}", root, images, kept)
+
+
+def _split(path: Path, root: Path) -> str:
+    found = _SPLIT_IN_NAME.search(path.stem)
+    return split_name(found.group(1)) if found else split_of_folder(path.parent, root)
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        try:
+            for number, row in enumerate(csv.DictReader(file), 1):
+                yield f"{path}: object {number}", row
+        except csv.Error as error:
+            raise ValueError(f"{path}: not a readable CSV file ({error})") from error
+
+
+def _descriptions(files: Sequence[Path], boxes: Sequence[Path]) -> dict[str, str]:
+    """Names of classes by their codes, from all files of two columns that hold codes in the first."""
+    names: dict[str, str] = {}
+    for path in files:
+        if path.suffix.lower() != ".csv" or path in boxes or "class" not in path.stem.lower():
+            continue
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            try:
+                names |= {row[0]: row[1].strip() for row in csv.reader(file) if len(row) > 1 and _CODE.match(row[0])}
+            except csv.Error as error:
+                raise ValueError(f"{path}: not a readable CSV file ({error})") from error
+    return names
+
+
+def _object(source: str, row: dict[str, str], names: dict[str, str], report: Report) -> Object | None:
+    code = (row.get("LabelName") or "").strip()
+    try:
+        x1, x2, y1, y2 = (float(row[column]) for column in ("XMin", "XMax", "YMin", "YMax"))
+    except (TypeError, ValueError):
+        report(Fault(Kind.BAD_OBJECT, f"{source}: XMin, XMax, YMin and YMax must be numbers"))
+        return None
+    if not code:
+        report(Fault(Kind.BAD_OBJECT, f"{source}: LabelName is empty"))
+    elif not all(-1 <= corner <= 2 for corner in (x1, x2, y1, y2)):
+        report(Fault(Kind.BAD_OBJECT, f"{source}: corners must be fractions of the image from 0 to 1"))
+    elif x1 >= x2 or y1 >= y2:
+        report(Fault(Kind.EMPTY_BOX, f"{source}: the box is empty: {x1:g}, {y1:g}, {x2:g}, {y2:g}"))
+    else:
+        group = (row.get("IsGroupOf") or "0").strip() == "1"
+        return Object(source, names.get(code) or code, (x1, y1, x2, y2), group)
+    return None

@@ -1,0 +1,1 @@
+"""Tools of developers: faults put into the code, and hostile input."""

@@ -1,0 +1,132 @@
+"""Which modules and lines faults are put into, and which test files are to notice."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("proposals", "features", "heads", "training", "evaluation", "datasets")
+
+# Tests that hold a module beside those of its own room that import it, where these are too few.
+TESTS = {
+    "proposals.ranking": "proposals/test_selective_search.py proposals/test_selective_search_parts.py",
+    "proposals.mat_files": "proposals/test_sources.py",
+    "features.normalization": "features/test_encoder.py test_stages.py training/test_recipe_keys.py",
+    "heads.openvino_layers": "backbones/test_openvino.py commands/test_without_torch.py",
+    "heads.torch_layers": "training/test_finetuning.py heads/test_proposal_filter.py",
+    "heads.calibration": "heads/test_calibration_map.py training/test_calibration.py",
+    "training.checkpoints": "training/test_finetuning.py training/test_training.py",
+    "training.forecast": "commands/test_training_run.py",
+    "training.gradient_descent": "training/test_finetuning.py training/test_tuning.py training/test_network_steps.py",
+    "training.joint": "training/test_joint_training.py",
+    "training.joint_state": "training/test_joint_training.py training/test_joint_descent.py",
+    "training.one_call": "commands/test_calibrate.py",
+    "training.svm_training": "test_workers.py",
+    "training.state_files": "training/test_recipe_keys.py training/test_state_names.py",
+    "evaluation.matching": "evaluation/test_evaluation.py evaluation/test_evaluation_twin.py "
+    "evaluation/test_error_kinds.py",
+    "datasets.annotation": "datasets/test_data.py datasets/test_check.py datasets/test_splitting.py",
+    "datasets.assembling": "datasets/test_exports.py datasets/test_broken_exports.py datasets/test_tree.py",
+    "datasets.coco_exports": "datasets/test_exports.py datasets/test_broken_exports.py",
+    "datasets.inspection": "datasets/test_check.py training/test_summary.py commands/test_data_command.py",
+    "datasets.layouts": "datasets/test_exports.py datasets/test_broken_exports.py",
+    "datasets.open_images": "datasets/test_exports.py datasets/test_broken_exports.py",
+    "datasets.orientation": "datasets/test_exports.py datasets/test_broken_exports.py",
+    "datasets.records": "datasets/test_exports.py datasets/test_broken_exports.py",
+    "datasets.synthetic": "datasets/test_data.py datasets/test_demo.py",
+    "datasets.voc_exports": "datasets/test_exports.py datasets/test_broken_exports.py",
+    "datasets.yolo": "datasets/test_exports.py datasets/test_broken_exports.py",
+}
+_OTHERS = ("benchmarks", "classification", "commands", "report", "web")
+
+
+def modules_of(rooms: Iterable[str]) -> list[Path]:
+    """The modules of rooms of the library, or single ones, relative to the repository."""
+    found: list[Path] = []
+    for room in rooms:
+        place = ROOT / "detector" / room
+        found += sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+    for path in found:
+        if not path.is_file():
+            raise SystemExit(f"there is no {path.relative_to(ROOT)}")
+    return [path.relative_to(ROOT) for path in found if path.name != "__init__.py"]
+
+
+def name_of(module: Path) -> str:
+    """``detector.features.mapping``, as it is imported."""
+    return ".".join(module.with_suffix("").parts)
+
+
+def changed_lines(since: str) -> dict[Path, set[int]]:
+    """Lines, counted from 1, of each file of the library that changed since it left a git revision."""
+    base = _git("merge-base", since, "HEAD").strip()
+    found = lines_of_diff(_git("diff", "--unified=0", base, "--", "detector"))
+    for name in _git("ls-files", "--others", "--exclude-standard", "--", "detector").splitlines():
+        if name.endswith(".py"):
+            found[Path(name)] = set(range(1, len((ROOT / name).read_text("utf-8").splitlines()) + 1))
+    return found
+
+
+def lines_of_diff(diff: str) -> dict[Path, set[int]]:
+    """Lines of each file that a diff without context adds or changes."""
+    found: dict[Path, set[int]] = {}
+    lines: set[int] = set()
+    for line in diff.splitlines():
+        if line.startswith("+++ b/"):
+            lines = found.setdefault(Path(line.removeprefix("+++ b/")), set())
+        elif match := re.match(r"@@ -\S+ \+(\d+)(?:,(\d+))? @@", line):
+            start = int(match[1])
+            lines.update(range(start, start + int(match[2] or 1)))
+    return found
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr.strip())
+    return done.stdout
+
+
+def files_for(module: Path) -> list[str]:
+    """The test files of a module: those that import it and are about the core, or about its room and in the table."""
+    name = name_of(module)
+    found = [path for path, names in _imports_of_tests() if name in names]
+    if named := TESTS.get(name.removeprefix("detector.")):
+        own = f"tests/{module.parts[1]}/"
+        return sorted({f"tests/{each}" for each in named.split()} | {path for path in found if path.startswith(own)})
+    return [path for path in found if path.split("/")[1] not in _OTHERS] or found
+
+
+@cache
+def _imports_of_tests() -> list[tuple[str, frozenset[str]]]:
+    paths = sorted((ROOT / "tests").rglob("test_*.py"))
+    return [(str(path.relative_to(ROOT)), imports_of(path)) for path in paths]
+
+
+@cache
+def imports_of(path: Path) -> frozenset[str]:
+    """Names of all modules that a file imports, wherever it does so."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {each.name for each in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            # what is imported may be a module itself
+            found |= {node.module, *(f"{node.module}.{each.name}" for each in node.names)}
+    return frozenset(found)
+
+
+def recompiled(module: Path) -> set[str]:
+    """Modules whose compiled kernels on disk would hide a fault in ``module``: its own, and those that import it."""
+    if "kernel" not in (ROOT / module).read_text("utf-8"):
+        return set()
+    found = {name_of(module)}
+    library = {name_of(path): path for path in (each.relative_to(ROOT) for each in (ROOT / "detector").rglob("*.py"))}
+    while more := {name for name, path in library.items() if imports_of(ROOT / path) & found} - found:
+        found |= more
+    return found

@@ -1,0 +1,33 @@
+"""A command that is called with a detector that takes no time."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from detector.cli import detect
+from detector.ensemble import Ensemble
+from detector.heads.calibration import Calibration
+from tests.cli.detecting import Call
+from tests.fakes import fake_detector
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Run the command in an empty folder; its exit code."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str | Path, calibration: Calibration | None = None, copies: int = 1) -> int:
+        model = Ensemble([replace(fake_detector(), calibration=calibration)] * copies)
+        monkeypatch.setattr("detector.ensemble.load_ensemble", lambda *_: model)
+        monkeypatch.setattr(sys, "argv", ["spp-detect", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            detect.main()
+        code = ended.value.code
+        assert isinstance(code, int)
+        return code
+
+    return run

@@ -1,0 +1,156 @@
+"""What tools/data.py says and writes, and trainings from data as tools write them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from detector.cli import data
+from detector.datasets.opening import open_splits
+from detector.datasets.synthetic import write_synthetic_voc
+from detector.datasets.writing import write_dataset
+from detector.images.files import read_image, write_image
+from tests.datasets.exports import draw_image
+from tests.scripts import script
+
+
+def outcome(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int | str | None:
+    monkeypatch.setattr("sys.argv", ["data.py", *map(str, arguments)])
+    with pytest.raises(SystemExit) as exit_:
+        data.main()
+    return exit_.value.code
+
+
+def bolt(number: int, *box: int) -> str:
+    corners = "".join(
+        f"<{tag}>{value}</{tag}>" for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
+    )
+    return f"<object><name>bolt</name><bndbox>{corners}</bndbox></object>"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A set with splits: a large object, a doubled and a tiny one, one as large as the image, and an image twice."""
+    root = tmp_path / "photos"
+    boxes = {
+        "train/a": [(11, 11, 130, 130), (10, 11, 130, 131), (150, 20, 152, 60)],
+        "train/b": [(1, 1, 200, 150)],
+        "valid/c": [(11, 11, 60, 60)],
+    }
+    for name, own in boxes.items():
+        draw_image(root / f"{name}.jpg", width=200, height=150)
+        objects = "".join(bolt(number, *box) for number, box in enumerate(own))
+        (root / f"{name}.xml").write_text(f"<annotation>{objects}</annotation>")
+    image = read_image(root / "train/a.jpg")
+    write_image(root / "valid/c.jpg", cv2.resize(image, (180, 135)))
+    return root
+
+
+def test_check_names_what_is_wrong(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "train/b.xml").write_text(f"<annotation>{bolt(1, 1, 1, 200, 150)}{bolt(2, 9, 9, 3, 3)}</annotation>")
+    assert outcome(monkeypatch, "check", photos, "--no-forecast") == 0
+    lines = capsys.readouterr().out.splitlines()
+    at = photos / "train"
+    assert lines[:10] == [
+        "faults: 1",
+        f"  {at}/b.xml: object 2: bndbox is empty: 9, 9, 3, 3 [box without area]",
+        "    remedy: draw the box again, or delete it",
+        "worth a look: 4",
+        f"  {at}/a.xml: object 3: bolt has 3 x 41 pixels [tiny box]",
+        "    remedy: delete it if it came of a stray click",
+        f"  {at}/a.xml: object 2: bolt covers object 1 of the same class [doubled box]",
+        "    remedy: delete one of the two",
+        f"  {at}/b.xml: object 1: bolt is as large as the image [box of the whole image]",
+        "    remedy: draw the object's own outline, if the box is a label of the whole image",
+    ]
+    assert f"  {at}/a.jpg (train) looks like {photos}/valid/c.jpg (val) [near-duplicate images across splits]" in lines
+    table = lines[lines.index("train: 2 images, 4 objects, 1 classes") + 2].split()
+    # images, objects, small, medium, large, difficult
+    assert table == ["bolt", "2", "4", "1", "0", "3", "0"]
+    assert lines[-1] == "3 images, 5 objects, 1 classes"
+
+
+def test_check_may_be_strict(photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert outcome(monkeypatch, "check", photos, "--no-forecast", "--strict") == 0  # what is worth a look is no fault
+    (photos / "train/b.jpg").write_bytes((photos / "train/b.jpg").read_bytes()[:400])
+    assert outcome(monkeypatch, "check", photos, "--no-forecast", "--strict") == 2
+    output, errors = capsys.readouterr()
+    assert f"{photos}/train/b.jpg: the JPEG data are damaged or cut off [unreadable image]" in output
+    assert errors.splitlines()[-1].endswith("found 1 x unreadable image, where strict allows no fault")
+
+
+def test_convert_writes_what_it_read(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "new" / "yolo"
+    assert outcome(monkeypatch, "convert", photos, target, "--format", "yolo") == 0
+    assert capfd.readouterr().out == f"{target}: 3 images, 5 objects, 1 classes\n"
+    assert {split: len(each) for split, each in open_splits(target).items()} == {"train": 2, "val": 1}
+    assert outcome(monkeypatch, "convert", photos, target, "--format", "coco") == 2
+    assert "is there already and not empty; see --overwrite" in capfd.readouterr().err
+    assert outcome(monkeypatch, "convert", photos, target, "--format", "coco", "--overwrite") == 0
+    assert not (target / "data.yaml").exists()
+    for wrong in (photos, photos / "below", tmp_path):
+        assert outcome(monkeypatch, "convert", photos, wrong, "--format", "coco", "--overwrite") == 2
+    assert outcome(monkeypatch, "convert", photos, tmp_path / "x", "--format", "voc", "--from", "yolo") == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "photos"]
+
+
+def test_show_draws_a_sheet(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "out" / "sheet.png"
+    assert outcome(monkeypatch, "show", photos, "--output", path, "--count", 2) == 0
+    assert capfd.readouterr().out == f"{path}: 2 of 3 images\n"
+    sheet = read_image(path)
+    orange = np.all(sheet == (230, 159, 0), axis=2)
+    half = sheet.shape[1] // 2
+    assert orange[:, :half].any() and orange[:, half:].any()
+    assert outcome(monkeypatch, "show", photos, "--count", 0) == 2
+
+
+def test_a_forecast_is_an_estimate(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(json.dumps({"features": {"short_sides": [160], "levels": [1]}, "proposals": {"max_boxes": 50}}))
+    assert outcome(monkeypatch, "check", photos, "--config", recipe) == 0
+    assert "training: an estimate, with this machine as busy as now: " in capsys.readouterr().out
+
+
+@pytest.mark.all
+def test_a_zip_file_trains_and_is_evaluated_on_what_was_held_out(tmp_path: Path) -> None:
+    drawn = write_synthetic_voc(tmp_path / "drawn", 8, seed=4)
+    write_dataset({"": drawn}, tmp_path / "export", "yolo")
+    shutil.make_archive(str(tmp_path / "mine"), "zip", tmp_path / "export")
+    recipe = {"features": {"short_sides": [224], "levels": [1]}, "proposals": {"max_boxes": 40, "min_side": 16}}
+    (tmp_path / "recipe.yaml").write_text(json.dumps({**recipe, "svm": {"C": 0.01}}))
+    files = {path.name for path in tmp_path.iterdir()}
+    source = ("--data", "mine.zip", "--hold-out", "0.25")
+    n_objects = sum(len(each.labels) for each in drawn)
+    done = script("train_svm.py", "recipe.yaml", *source, "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"8 images, {n_objects} objects, 3 classes"
+    assert {path.name for path in tmp_path.iterdir()} == files
+    done = script(
+        "train_svm.py", "recipe.yaml", *source, "--cache", "cache", "--output", "model.safetensors", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "3 classes from 6 images of mine train" in done.stdout
+    lists = tmp_path / "model.safetensors-lists"
+    assert len((lists / "val.txt").read_text().split()) == 2
+    found = []
+    for held_out in (("--hold-out", "0.25"), ("--split", lists / "val.txt")):
+        source = ("--data", "mine.zip", *held_out)
+        done = script("evaluate_voc.py", *source, "--model", "model.safetensors", "--json", "-", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(done.stdout))
+    assert found[0] == found[1]
+    assert found[0]["images"] == 2

@@ -1,0 +1,146 @@
+"""The command that detects: probabilities, thresholds and formats."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detector.datasets.readers.coco import load_coco
+from detector.datasets.readers.voc import load_voc
+from detector.heads.calibration import Calibration
+from detector.images.files import read_image
+from tests.cli.detecting import CALIBRATION, GREEN, RED, Call, photograph
+from tests.fakes import NAMES, colored
+
+
+def test_without_calibration_all_is_as_ever(call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = photograph(tmp_path / "a.png")
+    assert call(image, "--json", "found.json") == 0
+    out, err = capsys.readouterr()
+    assert out == f"{image}\tred\t150.000\t0.0\t0.0\t64.0\t64.0\n{image}\tgreen\t100.000\t96.0\t0.0\t160.0\t64.0\n"
+    assert err == f"{image}: 2 found, drawn in detections/a.png\n"
+    found = [{"label": "red", "score": 150.0, "box": RED}, {"label": "green", "score": 100.0, "box": GREEN}]
+    record = {"image": str(image), "width": 160, "height": 160, "detections": found}
+    assert (tmp_path / "found.json").read_text() == json.dumps([record], indent=2) + "\n"
+    assert call(image, "--json", "-") == 0
+    assert capsys.readouterr().out == json.dumps([record], indent=2) + "\n"
+
+
+def test_calibrated_models_tell_probabilities_and_know_thresholds(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = photograph(tmp_path / "a.png")
+
+    def labels(*arguments: str) -> list[str]:
+        assert call(image, "--json", "found.json", "--no-drawing", *arguments, calibration=CALIBRATION) == 0
+        (record,) = json.loads((tmp_path / "found.json").read_text())
+        for each in record["detections"]:
+            assert list(each) == ["label", "score", "probability", "box"]
+            odds = {"red": 1.5, "green": 5}[each["label"]]
+            assert each["probability"] == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-6)
+        return [each["label"] for each in record["detections"]]
+
+    # by default from the best F1 on: 120 of red, 101 of green, which scores 100
+    assert labels() == ["red"]
+    assert labels("--min-score", "0") == ["red", "green"]
+    assert labels("--min-score", "150") == ["red"]
+    assert labels("--min-probability", "0.9") == ["green"]
+    assert labels("--min-probability", "0.8") == ["red", "green"]
+    capsys.readouterr()
+    assert labels("--precision", "0.9") == ["red"]
+    err = capsys.readouterr().err
+    assert "precision 0.9 was not reached, and nothing is kept, of green\n" in err
+    # no file of a drawn copy, in any of them
+    assert f"{image}: 1 found\n" in err
+    assert not (tmp_path / "detections").exists()
+
+
+def test_nothing_found_says_what_was_nearest(call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = photograph(tmp_path / "a.png")
+
+    def words(*arguments: str | Path, calibration: Calibration | None = None) -> str:
+        assert call(*arguments, "--no-drawing", calibration=calibration) == 0
+        out, err = capsys.readouterr()
+        assert out == ""
+        return err.splitlines()[0].partition("nothing found; ")[2]
+
+    assert (
+        words(image, "--min-score", "150.5") == "the best box is 'red' with a score of 150.00, 0.50 below the threshold"
+    )
+    # nearest to the threshold of its own class
+    thresholds = replace(CALIBRATION, best_f1=np.array([160, 101]))
+    assert (
+        words(image, calibration=thresholds)
+        == "the best box is 'green' with a score of 100.00, 1.00 below the threshold"
+    )
+    black = photograph(tmp_path / "b.png", np.zeros((160, 160, 3), np.uint8))
+    assert words(black) == "no box scores -1.5 or more"
+
+
+def test_every_format_in_one_folder(call: Call, tmp_path: Path) -> None:
+    first, second = photograph(tmp_path / "x" / "a.png"), photograph(tmp_path / "y" / "a.png")
+    empty = photograph(tmp_path / "x" / "b.png", np.zeros((160, 160, 3), np.uint8))
+    formats = "json,jsonl,csv,coco,voc,yolo,crops"
+    images = (first, second, empty)
+    assert call(*images, "--format", formats, "--output", "out") == 0
+    out = tmp_path / "out"
+    files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file() and path.name[0] != "."}
+    names = ("a", "a_2", "b")
+    expected = {f"{name}.png" for name in names} | {f"voc/{name}.xml" for name in names}
+    expected |= {f"yolo/{name}.txt" for name in names} | {"yolo/classes.txt"}
+    expected |= {f"crops/{label}/{name}.png" for label in NAMES for name in ("a", "a_2")}
+    assert files == expected | {"detections.json", "detections.jsonl", "detections.csv", "coco.json"}
+
+    records = json.loads((out / "detections.json").read_text())
+    assert [each["image"] for each in records] == [str(image) for image in images]
+    assert [json.loads(line) for line in (out / "detections.jsonl").read_text().splitlines()] == records
+    rows = [*csv.DictReader(io.StringIO((out / "detections.csv").read_text()))]
+    assert len(rows) == 4
+    assert rows[0] == {
+        "image": str(first),
+        "width": "160",
+        "height": "160",
+        "label": "red",
+        "score": "150.0",
+        "probability": "",
+        "x1": "0.0",
+        "y1": "0.0",
+        "x2": "64.0",
+        "y2": "64.0",
+    }
+    dataset = load_coco(out / "coco.json", None, NAMES)
+    assert [each.boxes.tolist() for each in dataset] == [[RED, GREEN], [RED, GREEN], []]
+    assert dataset[0].labels.tolist() == [0, 1]
+    assert (out / "yolo" / "a.txt").read_text().splitlines() == [
+        "0 0.200000 0.200000 0.400000 0.400000",
+        "1 0.800000 0.200000 0.400000 0.400000",
+    ]
+    assert (out / "yolo" / "b.txt").read_text() == ""
+    assert (out / "yolo" / "classes.txt").read_text() == "red\ngreen\n"
+    assert read_image(out / "crops" / "green" / "a.png").tolist() == colored()[:64, 96:].tolist()
+
+    # the annotations in the folders of a devkit
+    root = tmp_path / "devkit"
+    (root / "ImageSets" / "Main").mkdir(parents=True)
+    (root / "ImageSets" / "Main" / "new.txt").write_text("a\nb\n")
+    (out / "voc").rename(root / "Annotations")
+    (tmp_path / "x").rename(root / "JPEGImages")
+    again = load_voc(root, "new", NAMES)
+    assert [each.boxes.tolist() for each in again] == [[RED, GREEN], []]
+
+
+def test_coco_files_are_read_by_pycocotools(call: Call, tmp_path: Path) -> None:
+    coco = pytest.importorskip("pycocotools.coco")
+    image = photograph(tmp_path / "a.png")
+    assert call(image, "--format", "coco", calibration=CALIBRATION) == 0
+    read = coco.COCO(str(tmp_path / "detections" / "coco.json"))
+    assert read.loadCats(read.getCatIds()) == [{"id": 1, "name": "red"}, {"id": 2, "name": "green"}]
+    (row,) = read.loadAnns(read.getAnnIds(imgIds=[1]))
+    assert row["bbox"] == [0, 0, 64, 64] and row["area"] == 64 * 64
+    assert (row["score"], row["probability"]) == (150, pytest.approx(1 / (1 + np.exp(-1.5)), abs=1e-6))

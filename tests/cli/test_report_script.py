@@ -1,0 +1,115 @@
+"""The scripts that report: from an evaluation, from saved detections of all forms, and of two runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detector.datasets.dataset import Dataset
+from detector.detections import Detections
+from detector.ensemble import Ensemble
+from detector.evaluation.voc_results import write_detections
+from detector.runs.coverage import Watch, coverage_of, unseen
+from tests.evaluation.boxes import objects
+from tests.fakes import PROPOSALS, coco_of, colored, fake_detector
+from tests.scripts import script
+
+FILES = {".spp-detect", "report.html", "metrics.json", "metrics.csv", "errors.csv", "detections.json"}
+
+
+@pytest.fixture(scope="module")
+def saved(test_set: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with comp4 files of detections that are right but for the first image, which has none."""
+    folder = tmp_path_factory.mktemp("saved")
+    found = [
+        Detections(
+            each.boxes, each.labels, np.linspace(0.9, 0.5, len(each.labels), dtype=np.float32), test_set.class_names
+        )
+        for each in test_set
+    ]
+    found[0] = Detections.empty(test_set.class_names)
+    ids = [each.image_id for each in test_set]
+    write_detections(folder / "a", "test", ids, found)
+    write_detections(folder / "b", "test", ids, found[:1] * 2 + found[2:])
+    return folder
+
+
+@pytest.mark.all
+def test_reports_of_saved_detections(root: Path, saved: Path, test_set: Dataset, tmp_path: Path) -> None:
+    data = ("--voc", root, "--split", "test", "--classes", *test_set.class_names)
+    done = script("report.py", saved / "a", *data, "--output", "one/two", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "one/two/report.html\n"), done.stderr
+    assert {path.name for path in (tmp_path / "one" / "two").iterdir()} == FILES
+    metrics = json.loads((tmp_path / "one" / "two" / "metrics.json").read_text())
+    assert metrics["missed_because"] == {}  # only proposals would tell
+
+    # the report's own detections.json, the folder of the report, and the evaluation itself say the same
+    options = (*data, "--metric", "area", "--output", "again")
+    done = script("report.py", tmp_path / "one" / "two" / "detections.json", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    again = json.loads((tmp_path / "again" / "metrics.json").read_text())
+    options = ("--detections", saved / "a", "--report", "evaluated", "--json", "result.json", "--metric", "area")
+    done = script("evaluate_voc.py", *data, *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    evaluated = json.loads((tmp_path / "evaluated" / "metrics.json").read_text())
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert again["AP"] == evaluated["AP"] == result["AP"]
+    assert again["mAP"] == evaluated["mAP"] == result["mAP"] < 1
+
+    done = script("report.py", saved / "a", saved / "b", *data, "--output", "both", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "both" / "report.html").read_text()
+    assert 'id="changes"' in page and str(saved / "b") in page
+
+
+def test_a_report_of_a_detector_tells_what_proposals_cover(tmp_path: Path) -> None:
+    detector = fake_detector()
+    watch = Watch.over(Ensemble([detector, detector]))
+    assert len(watch.recorders) == 1
+    image = colored()
+    expected = Ensemble([detector, detector]).detect(image)
+    assert watch.detector.detect(image).boxes.tolist() == expected.boxes.tolist()
+    seen = watch.see(objects("1", ((0, 0, 64, 64), 0, False), ((0, 96, 160, 160), 1, False)), [])
+    coverage = coverage_of([seen, unseen(objects("2", ((0, 0, 64, 64), 0, False)))])
+    assert coverage.n_proposals.tolist() == [len(PROPOSALS), 0]
+    assert coverage.best[:, [0, -1]].tolist() == [[1, 1], [0, 1], [0, 0]]
+
+
+def test_coco_ids_are_those_of_the_file(root: Path, saved: Path, test_set: Dataset, tmp_path: Path) -> None:
+    content = coco_of(test_set, extra_category="extra")
+    for each in content["images"]:  # type: ignore[attr-defined]
+        each["id"] += 500
+    for each in content["annotations"]:  # type: ignore[attr-defined]
+        each["image_id"] += 500
+    (tmp_path / "test.json").write_text(json.dumps(content))
+    data = ("--coco", "test.json", "--pictures", root / "JPEGImages", "--classes", *test_set.class_names)
+    done = script("report.py", saved / "a", *data, "--output", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert {each["category_id"] for each in found} <= {1, 2, 3}
+    assert min(each["image_id"] for each in found) == 501
+
+
+def test_mistakes_are_told_before_any_work(root: Path, saved: Path, test_set: Dataset, tmp_path: Path) -> None:
+    data = ("--voc", root, "--split", "test", "--classes", *test_set.class_names)
+    (tmp_path / "file").write_text("{}")
+    (tmp_path / "area.json").write_text('{"metric": "area", "mAP": 1, "AP": {}, "images": 10}')
+    for arguments, message in (
+        ((saved / "a", saved / "b", saved / "a"), "but there are 3"),
+        ((saved / "none",), "no such folder"),
+        ((saved / "a", "--output", "file"), "file is not a folder that may be written to"),
+        ((saved / "a", "--baseline", "file"), "not the numbers of a run"),
+        ((saved / "a", "--baseline", "area.json"), "metric must be voc07, as in this run, but is 'area'"),
+        ((saved / "a", "--baseline", "gone.json"), "gone.json: no such file"),
+        ((saved / "a", "--metric", "coco"), "invalid choice: 'coco'"),
+        (("file",), "must be a list of detections"),
+    ):
+        done = script("report.py", *arguments, *data, cwd=tmp_path)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert message in done.stderr
+    done = script("evaluate_voc.py", *data, "--detections", saved / "a", "--baseline", "file", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "error: --baseline goes with --report, which tells the difference\n")
+    assert not (tmp_path / "report").exists()

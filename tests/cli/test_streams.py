@@ -1,0 +1,124 @@
+"""Standard streams that are closed, full, or read by nobody; and being told to end while files are written."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import pytest
+
+from detector.cli.console import for_each_image
+from detector.images.files import write_image
+from tests.scripts import ROOT
+
+PROGRAM = """
+import os, signal, sys
+from pathlib import Path
+from detector.cli.console import run
+from detector.cli.streams import Lines
+from detector.images.decoding import silenced_stderr
+from detector.runtime.files import replacing
+
+# a shell that starts the tests in the background has them ignore the one, nohup the other
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+def main():
+    if sys.argv[1] == "decode":
+        with silenced_stderr():
+            os.write(2, b"what a library says")
+            print("what we say", file=sys.stderr)
+        return 0
+    if sys.argv[1] in ("print", "lines"):
+        print("line", file=Lines(sys.stdout, needed=True) if sys.argv[1] == "lines" else None)
+        return 0
+    with replacing(Path("file")) as temporary:
+        temporary.write_text("half")
+        os.kill(os.getpid(), int(sys.argv[1]))
+
+run(main)
+"""
+
+
+def start(*arguments: str, cwd: Path, unbuffered: str = "", **settings: Any) -> subprocess.CompletedProcess[str]:
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **settings}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered}
+    return subprocess.run([sys.executable, "-c", PROGRAM, *arguments], cwd=cwd, env=environment, **settings)
+
+
+def test_what_is_said_while_an_image_is_decoded_is_not_lost(tmp_path: Path) -> None:
+    done = start("decode", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "what we say\n")
+
+
+def test_streams_that_are_closed_cost_nothing(tmp_path: Path) -> None:
+    done = start("print", cwd=tmp_path, stdout=None, preexec_fn=lambda: os.closerange(0, 2))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("what", "unbuffered"), [("print", ""), ("lines", ""), ("lines", "1")])
+def test_a_stream_that_is_full_costs_one_line(tmp_path: Path, what: str, unbuffered: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = start(what, cwd=tmp_path, stdout=full, unbuffered=unbuffered)
+    assert (done.returncode, done.stderr) == (2, "error: standard output: no space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "line"),
+    [(signal.SIGTERM, 143, ""), (signal.SIGHUP, 129, ""), (signal.SIGINT, 130, "interrupted\n")],
+)
+def test_nothing_is_left_half_written_by_who_is_told_to_end(tmp_path: Path, number: int, code: int, line: str) -> None:
+    done = start(str(int(number)), cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (code, line)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_during_imports_is_one_word() -> None:
+    program = "import detector.cli; raise KeyboardInterrupt"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "interrupted\n")
+
+
+class Gone:
+    """A stream whose reader went away after a line."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def write(self, text: str) -> int:
+        if len(self.lines) > 1:
+            raise BrokenPipeError
+        self.lines.append(text)
+        return len(text)
+
+    def fileno(self) -> int:
+        return os.dup(2)
+
+
+def test_a_reader_that_went_away_costs_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for path in paths:
+        write_image(path, np.zeros((4, 4, 3), np.uint8))
+
+    def handle(path: Path, image: Any, lines: TextIO) -> dict[str, Any]:
+        print(path.name, file=lines)
+        return {}
+
+    monkeypatch.setattr("detector.cli.streams.forget_output", lambda: None)
+    monkeypatch.setattr(sys, "stdout", gone := Gone())
+    assert for_each_image(paths, lambda: handle, tmp_path / "found.json") == 0
+    assert gone.lines == ["0.png", "\n"]
+    assert [Path(each["image"]).name for each in json.loads((tmp_path / "found.json").read_text())] == [
+        "0.png",
+        "1.png",
+        "2.png",
+    ]
+    # where nothing else waits, there is no more to do
+    with pytest.raises(BrokenPipeError):
+        for_each_image(paths, lambda: handle, None)
