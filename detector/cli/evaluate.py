@@ -12,11 +12,11 @@ from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detector.cli.console import Parser, command, printable, write_json
+from detector.cli.console import Parser, printable, write_json
 from detector.cli.engines import add_engine_options, engine_of
 from detector.cli.options import add_data_options, add_model_options, data_source, load_data, split_name
 from detector.cli.outputs import cache_folder, check_writable, output_folder, output_numbers, result_folder
-from detector.cli.report import known_coverage, make_report, prepare_report, report_folder
+from detector.cli.report import ids_of, known_coverage, prepare_report, report_folder
 from detector.cli.thresholds import add_threshold_options, check_thresholds, thresholds
 from detector.datasets.dataset import Dataset
 from detector.evaluation.calibration import probability_bins
@@ -60,7 +60,6 @@ def parser() -> Parser:
     return parser
 
 
-@command
 def main() -> int:
     options = parser().parse_args()
     check_options(options)
@@ -102,11 +101,20 @@ def main() -> int:
     if options.json is not None:
         write_json(options.json, numbers)
     if folder is not None:
-        made = made_by(detector, evaluated, options)
-        coverage = evaluated.coverage or known_coverage(options.proposals, dataset)
-        outcomes = gather_outcomes(detections, dataset, dataset.class_names)
-        explain = detector.explain if detector is not None else None
-        make_report(folder, [outcomes], dataset, options, coverage, made, baseline, (), explain, chances)
+        from detector.report.write import make_report
+
+        make_report(
+            folder,
+            gather_outcomes(detections, dataset, dataset.class_names),
+            dataset,
+            options.metric,
+            ids=ids_of(options, dataset),
+            coverage=evaluated.coverage or known_coverage(options.proposals, dataset),
+            circumstances=made_by(detector, evaluated, options),
+            baseline=baseline,
+            explain=detector.explain if detector is not None else None,
+            probabilities=chances,
+        )
     return 0
 
 

@@ -1,4 +1,4 @@
-"""A report to look at, from saved detections: python tools/report.py A [B] (--voc ROOT --split val | --coco JSON).
+"""A report to look at, from saved detections: spp report A [B] (--voc ROOT --split val | --coco JSON).
 
 A and B are folders of comp4 files, ours or anybody's, COCO result files, or folders of earlier reports. Of two runs,
 the report is on the second one, and shows what changed.
@@ -6,35 +6,21 @@ the report is on the second one, and shows what changed.
 
 from __future__ import annotations
 
-import platform
-import resource
-import shlex
-import sys
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
-from detector import __version__
-from detector.cli.console import Parser, command
+from detector.cli.console import Parser
 from detector.cli.options import add_data_options, data_source, load_data, precomputed_boxes, split_name
 from detector.cli.outputs import output_folder, result_folder
 from detector.datasets.dataset import Dataset
 from detector.evaluation.coco import CocoIds, coco_ids, plain_ids, read_coco_results
 from detector.evaluation.coverage import Coverage, cover, gather_coverage
-from detector.evaluation.outcomes import Outcomes, gather_outcomes
+from detector.evaluation.outcomes import gather_outcomes
 from detector.evaluation.voc import ClassDetections, Metric
 from detector.evaluation.voc_results import read_detections
 from detector.results.files import ResultFolder
 from detector.runtime.optional import optional
-
-if TYPE_CHECKING:
-    from detector.evaluation.calibration import ScoreBins
-    from detector.report.write import Explain
-
-_PACKAGES = ("numpy", "opencv-python", "torch", "openvino", "matplotlib")
 
 
 def parser() -> Parser:
@@ -56,7 +42,6 @@ def parser() -> Parser:
     return parser
 
 
-@command
 def main() -> int:
     options = parser().parse_args()
     if len(options.runs) > 2:
@@ -71,9 +56,20 @@ def main() -> int:
     found = [
         gather_outcomes(read_run(path, split, ids, dataset), dataset, dataset.class_names) for path in options.runs
     ]
-    names = tuple(map(str, options.runs))
-    coverage = known_coverage(options.proposals, dataset)
-    path = make_report(folder, found, dataset, options, coverage, {"detections": names[-1]}, baseline, names)
+    from detector.report.write import make_report
+
+    path = make_report(
+        folder,
+        found[-1],
+        dataset,
+        options.metric,
+        ids=ids,
+        coverage=known_coverage(options.proposals, dataset),
+        circumstances={"detections": str(options.runs[-1])},
+        baseline=baseline,
+        previous=found[0] if len(found) > 1 else None,
+        names=(str(options.runs[0]), str(options.runs[-1])),
+    )
     print(path)
     return 0
 
@@ -108,52 +104,6 @@ def known_coverage(proposals: Path | None, dataset: Dataset) -> Coverage | None:
     parts = [boxes[each.image_id] for each in dataset]
     covers = [cover(part, each.boxes) for part, each in zip(parts, dataset, strict=True)]
     return gather_coverage(covers, [len(part) for part in parts])
-
-
-def make_report(
-    folder: ResultFolder,
-    runs: Sequence[Outcomes],
-    dataset: Dataset,
-    options: Namespace,
-    coverage: Coverage | None,
-    circumstances: Mapping[str, str],
-    baseline: Mapping[str, Any] | None,
-    names: tuple[str, ...] = (),
-    explain: Explain | None = None,
-    probabilities: ScoreBins | None = None,
-) -> Path:
-    """Write the report on one run, or on the second of two called ``names``; the path of its page."""
-    from detector.evaluation.comparison import compare
-    from detector.report.run import Run, analyze
-    from detector.report.write import REPORT_FILES, write_report
-
-    for name in REPORT_FILES:
-        folder.fixed(name)
-    paths = tuple(each.path for each in dataset)
-    made = {"command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), **circumstances, **machine()}
-    ids = ids_of(options, dataset)
-    analysis = analyze(Run(runs[-1], options.metric, dataset.name, paths, ids, coverage, made, probabilities))
-    if len(runs) < 2:
-        return write_report(folder.folder, analysis, explain, baseline)
-    return write_report(
-        folder.folder, analysis, explain, baseline, compare(runs[0], runs[1], options.metric), (names[0], names[1])
-    )
-
-
-def machine() -> dict[str, str]:
-    """When, with how much memory, on which versions."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    found = []
-    for name in _PACKAGES:
-        try:
-            found.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            continue
-    return {
-        "date": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        "memory": f"{peak:.1f} GB at most",
-        "versions": ", ".join([f"spp-detector {__version__}", f"Python {platform.python_version()}", *found]),
-    }
 
 
 def ids_of(options: Namespace, dataset: Dataset) -> CocoIds:

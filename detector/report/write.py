@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import csv
 import json
+import platform
+import resource
+import shlex
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detector import __version__
+from detector.datasets.dataset import Dataset
 from detector.detections import Detections
-from detector.evaluation.coco import to_coco_results
-from detector.evaluation.comparison import Comparison
+from detector.evaluation.calibration import ScoreBins
+from detector.evaluation.coco import CocoIds, plain_ids, to_coco_results
+from detector.evaluation.comparison import Comparison, compare
+from detector.evaluation.coverage import Coverage
 from detector.evaluation.error_kinds import FALSE_KINDS
+from detector.evaluation.outcomes import Outcomes
+from detector.evaluation.voc import Metric
 from detector.images.files import read_image
 from detector.report.images import Embedded, draw_heat, embed_images
 from detector.report.page import IMAGES_HERE, image_elements, render_page
-from detector.report.run import Analysis, to_metrics
+from detector.report.run import Analysis, Run, analyze, to_metrics
 from detector.report.samples import Pair, Samples, gather_samples
+from detector.results.files import ResultFolder
 from detector.runtime.files import replacing, write_json
 
 ERROR_COLUMNS = (
@@ -42,7 +55,7 @@ def write_tables(directory: Path, analysis: Analysis) -> None:
 
 
 def read_baseline(path: Path, metric: str, n_images: int) -> dict[str, Any]:
-    """The metrics.json of a report, or what ``spp-evaluate --json`` wrote, of a run by this rule on so many images.
+    """The metrics.json of a report, or what ``spp evaluate --json`` wrote, of a run by this rule on so many images.
 
     Raises OSError when it cannot be read and ValueError, naming it, when it is no such file or of another kind of run.
     """
@@ -90,6 +103,7 @@ def _error_rows(analysis: Analysis) -> Iterator[list[Any]]:
 MOST_BYTES = 10_000_000
 _RESERVE = 200_000
 REPORT_FILES = ("report.html", "metrics.json", "metrics.csv", "errors.csv", "detections.json")
+_PACKAGES = ("numpy", "opencv-python", "torch", "openvino", "matplotlib")
 EXPLAINED_IMAGES, EXPLAINED = 20, 120
 """Images, and false detections in them, whose evidence is in a report: the network has to run again on each image."""
 
@@ -109,6 +123,53 @@ class Evidence(Protocol):
 
 Explain = Callable[[NDArray[np.uint8], Detections], Sequence[Evidence]]
 """The evidence of each of the detections in an (H, W, 3) uint8 RGB image; ValueError where there is none."""
+
+
+def make_report(
+    folder: ResultFolder,
+    outcomes: Outcomes,
+    dataset: Dataset,
+    metric: Metric = "voc07",
+    *,
+    ids: CocoIds | None = None,
+    coverage: Coverage | None = None,
+    circumstances: Mapping[str, str] | None = None,
+    baseline: Mapping[str, Any] | None = None,
+    previous: Outcomes | None = None,
+    names: tuple[str, str] = ("A", "B"),
+    explain: Explain | None = None,
+    probabilities: ScoreBins | None = None,
+) -> Path:
+    """Analyze the outcomes of a data set, write `REPORT_FILES` into a folder, and return the path of the page.
+
+    ids: image and category ids for detections.json, by default `plain_ids`. circumstances: names and texts for the
+    last section, next to the command line, the date and the versions. previous: an earlier run on the same images to
+    compare with; ``names`` are those of the two. The other arguments are those of `Run` and `write_report`.
+    """
+    for name in REPORT_FILES:
+        folder.fixed(name)
+    ids = plain_ids(dataset) if ids is None else ids
+    made = {"command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), **(circumstances or {}), **environment()}
+    paths = tuple(each.path for each in dataset)
+    analysis = analyze(Run(outcomes, metric, dataset.name, paths, ids, coverage, made, probabilities))
+    comparison = None if previous is None else compare(previous, outcomes, metric)
+    return write_report(folder.folder, analysis, explain, baseline, comparison, names)
+
+
+def environment() -> dict[str, str]:
+    """Return the date, the peak memory of this process and the versions of the packages in use."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    found = []
+    for name in _PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return {
+        "date": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        "memory": f"{peak:.1f} GB at most",
+        "versions": ", ".join([f"spp-detector {__version__}", f"Python {platform.python_version()}", *found]),
+    }
 
 
 def write_report(

@@ -66,7 +66,7 @@ class Steps:
 
 
 def train_in_folder(options: Namespace, build_steps: Callable[[Namespace, Config], Steps]) -> str:
-    """Train by the options of `spp-train` into a folder; the line that says what came of it."""
+    """Train by the options of `spp train` into a folder; the line that says what came of it."""
     folder = options.output or RUNS
     check_writable(folder, folder.absolute())  # before any work; the rest is known when the data are
     with remembered() as memory:
@@ -162,7 +162,7 @@ def write_results(
         lines.append(f"weakest: {weak}")
     lines += [curve.answer()] if curve else []
     lines += [f"next: {step}" for step in next_steps(counts, result)[:3]]
-    return "\n".join([*lines, f"try it: spp-detect photo.jpg --model {run.folder}"])
+    return "\n".join([*lines, f"try it: spp detect photo.jpg --model {run.folder}"])
 
 
 def build_steps(options: Namespace, config: Config) -> Steps:
@@ -209,21 +209,13 @@ def report_on(folder: Path, images: Dataset, found: Sequence[Detections]) -> Non
 
     Where packages for it are missing, a line says so.
     """
-    from detector.cli.report import make_report
     from detector.evaluation.outcomes import gather_outcomes
     from detector.evaluation.voc import by_class
+    from detector.report.write import make_report
 
     outcomes = gather_outcomes(by_class([each.image_id for each in images], found), images, images.class_names)
-    options = Namespace(metric="voc07", coco=None, data=None)
+    report = ResultFolder(folder / "report", (), overwrite=True)
     try:
-        make_report(
-            ResultFolder(folder / "report", (), overwrite=True),
-            [outcomes],
-            images,
-            options,
-            None,
-            {"model": str(folder)},
-            None,
-        )
+        make_report(report, outcomes, images, circumstances={"model": str(folder)})
     except MissingPackageError as error:
         _log.info("no report: %s", error)
