@@ -36,7 +36,7 @@ detect: $(READY) ## name and box the objects of IMAGE=image.jpg (default: a cat 
 	@$(BIN)/python tools/detect.py $(if $(IMAGE),"$(IMAGE)","$$($(BIN)/python -c 'from importlib.resources import files; print(files("skimage") / "data" / "chelsea.png")')")
 
 web: $(READY) ## try the detector in the browser, on http://127.0.0.1:8000 (Ctrl-C ends it)
-	@$(BIN)/python tools/serve.py
+	@$(BIN)/python -m detector serve
 
 # a core for each process: threads inside of them would only wait for each other; tests of threads ask for theirs
 ONE_THREAD := OMP_NUM_THREADS=1 DETECTOR_THREADS=1

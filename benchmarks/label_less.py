@@ -1,4 +1,4 @@
-"""Objects labeled to reach a mean average precision: images as `spp-data next` chooses them against random ones.
+"""Objects labeled to reach a mean average precision: images as `spp data next` chooses them against random ones.
 
 A pool is cut out of a list, with the objects of a few classes; labels are uncovered a round at a time, and what is
 learned from them is tested on other images. What is in --results is not measured again.
@@ -69,7 +69,7 @@ class Simulation:
         return train_detector(self.config, learned, learned.class_names, self.cache, progress)
 
     def postprocess(self, left: list[int], labeled: list[int]) -> list[int]:
-        """The rows of the next round, as `spp-data next` would choose them."""
+        """The rows of the next round, as `spp data next` would choose them."""
         detector = self.learn(labeled)
         images = [self.pool[row] for row in left]
         doubts = [doubt(detector.detect_cached(self.cache, each)) for each in progress(images, "next")]

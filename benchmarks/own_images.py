@@ -1,4 +1,4 @@
-"""From a zip file of labeled images to a report: minutes of one `spp-train --data`, from nothing.
+"""From a zip file of labeled images to a report: minutes of one `spp train --data`, from nothing.
 
 A zip file of one class, in YOLO's layout, is cut out of a list. The training finds no cache and no compiled kernels.
 """

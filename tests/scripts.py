@@ -1,4 +1,4 @@
-"""Processes of their own, for the scripts of `tools/` and for what tests kill.
+"""Run `spp` and the scripts of `tools/` in processes of their own, and start processes that tests kill.
 
 A server that has imported what takes seconds forks them: they start at once, and none inherits threads.
 """
@@ -24,7 +24,6 @@ IMPORTED = [
     "detector.images.drawing",
     "detector.ensemble",
     "detector.training.train",
-    "detector.training.end_to_end.network_tuning",
     "torch._dynamo",
 ]
 
@@ -40,9 +39,18 @@ def forking() -> ForkServerContext:
     return context
 
 
+def spp(verb: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run ``spp VERB`` with ``arguments`` in the folder ``cwd``."""
+    return _in_fork(ROOT / "detector" / "__main__.py", (verb, *map(str, arguments)), cwd)
+
+
 def script(name: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run a script of `tools/` with ``arguments`` in the folder ``cwd``."""
-    command = [str(ROOT / "tools" / name), *map(str, arguments)]
+    return _in_fork(ROOT / "tools" / name, tuple(map(str, arguments)), cwd)
+
+
+def _in_fork(file: Path, arguments: tuple[str, ...], cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [str(file), *arguments]
     streams = [cwd.parent / f".{cwd.name}.{kind}" for kind in ("out", "err")]
     process = forking().Process(target=_run, args=(command, cwd, streams))
     process.start()
@@ -56,5 +64,4 @@ def _run(command: list[str], cwd: Path, streams: list[Path]) -> None:
     for number, stream in enumerate(streams, start=1):
         os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.argv = command
-    sys.path.insert(0, str(Path(command[0]).parent))
     runpy.run_path(command[0], run_name="__main__")

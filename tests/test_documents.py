@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import configparser
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -12,6 +11,8 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+from detector.cli.main import VERBS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
@@ -45,20 +46,18 @@ def command_lines(text: str) -> list[list[str]]:
     prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
     lines = [line.split("  #")[0] for line in shell.splitlines()]
     lines += [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose)]
-    ours = (re.search(r"(?:^|\s)((?:spp-[\w-]+|(?:\S*python )tools/\w+\.py)(?:\s.*|$))", line) for line in lines)
-    return [found[1].removeprefix(".venv/bin/").removeprefix("python ").split() for found in ours if found]
+    ours = (re.search(r"(?:^|\s)((?:spp [a-z][\w-]+|(?:\S*python )tools/\w+\.py)(?:\s.*|$))", line) for line in lines)
+    words = [found[1].removeprefix(".venv/bin/").removeprefix("python ").split() for found in ours if found]
+    return [[" ".join(each[:2]), *each[2:]] if each[0] == "spp" else each for each in words]
 
 
 def modules_of_commands() -> dict[str, str]:
-    """The module of each command, by the name that is installed and by the script of a checkout."""
-    settings = configparser.ConfigParser()
-    settings.read(ROOT / "setup.cfg")
-    entries = settings["options.entry_points"]["console_scripts"]
-    modules: dict[str, str] = dict(re.findall(r"^(\S+) = ([\w.]+):\w+$", entries, re.MULTILINE))
+    """Return the module of each verb, by "spp VERB" and by the script of `tools/`."""
+    modules = {f"spp {name}": f"detector.cli.{verb.module}" for name, verb in VERBS.items()}
     for script in (ROOT / "tools").glob("[!_]*.py"):
-        found = re.search(r"from (detector\.commands\.(?!console)\w+) import main", script.read_text(encoding="utf-8"))
+        found = re.search(r'run_verb\("([\w-]+)"\)', script.read_text(encoding="utf-8"))
         if found:
-            modules[f"tools/{script.name}"] = found[1]
+            modules[f"tools/{script.name}"] = modules[f"spp {found[1]}"]
     return modules
 
 
@@ -134,7 +133,7 @@ def test_options_alone_are_those_of_some_command(document: Path) -> None:
 @every_document
 def test_recipes_are_there(document: Path) -> None:
     for command, *words in command_lines(text_of(document)):
-        if command.startswith(("spp-train", "spp-tune", "spp-cache", "spp-compare")) and words:
+        if command in ("spp train", "spp cache", "spp compare") and words:
             recipe = words[0]
             if re.fullmatch(r"\w+", recipe) and recipe.islower():
                 assert (ROOT / "configs" / f"{recipe}.yaml").exists(), f"{document}: there is no recipe {recipe}"

@@ -22,7 +22,7 @@ from detector.heads.linear import LinearSVMs
 from detector.images.files import write_image
 from detector.pipeline import Detector
 from tests.fakes import NAMES, PROPOSALS, colored, fake_detector
-from tests.scripts import script
+from tests.scripts import spp
 
 
 def seeing(color: int, names: tuple[str, ...], gain: float = 1.0) -> Detector:
@@ -127,7 +127,7 @@ def test_scripts_take_two_models(detector: Detector, root: Path, test_set: Datas
     rng = np.random.default_rng(0)
     write_image(tmp_path / "narrow.png", rng.integers(0, 256, (20, 2500, 3), np.uint8))
     models = ("--model", "a", "--model", "b")
-    done = script("detect.py", "narrow.png", image, *models, "--json", "found.json", cwd=tmp_path)
+    done = spp("detect", "narrow.png", image, *models, "--json", "found.json", cwd=tmp_path)
     assert done.returncode == 2
     (error,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
     assert error.startswith("error: narrow.png: the network cannot take an image of ")
@@ -143,7 +143,7 @@ def test_scripts_take_two_models(detector: Detector, root: Path, test_set: Datas
     results = []
     for cached in ((), ("--cache", "cache")):
         data = ("--voc", root, "--split", "test", "--classes", *detector.class_names)
-        done = script("evaluate_voc.py", *data, *models, *cached, "--save-detections", "found", cwd=tmp_path)
+        done = spp("evaluate", *data, *models, *cached, "--save-detections", "found", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         results.append([path.read_bytes() for path in sorted((tmp_path / "found").iterdir())])
     assert results[0] == results[1]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from detector import __version__
+from detector.cli.main import VERBS
 
 ROOT = Path(__file__).parents[1]
 EXTRAS = (
@@ -42,13 +43,11 @@ def test_every_package_is_listed() -> None:
     assert set(settings()["options"]["packages"].split()) == packages()
 
 
-def test_every_script_but_the_benchmarks_has_a_command() -> None:
-    lines = settings()["options.entry_points"]["console_scripts"].strip().splitlines()
-    commands = dict(line.split(" = ") for line in lines)
-    scripts = [path.read_text(encoding="utf-8") for path in (ROOT / "tools").glob("*.py") if path.stem != "benchmark"]
-    modules = {module for text in scripts for module in re.findall(r"^from (\S+) import main$", text, re.MULTILINE)}
-    assert set(commands.values()) == {f"{module}:main" for module in modules}
-    assert all(name.startswith("spp-") for name in commands)
+def test_there_is_one_command_whose_verbs_have_modules() -> None:
+    assert settings()["options.entry_points"]["console_scripts"].strip() == "spp = detector.cli.main:main"
+    for verb in VERBS.values():
+        tree = ast.parse((ROOT / "detector" / "cli" / f"{verb.module}.py").read_text(encoding="utf-8"))
+        assert {"parser", "main"} <= {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +94,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def call(installed: Path, command: str, *arguments: object, cwd: Path, hide: Path | None = None) -> Done:
-    """Run a command of the installed wheel, without the checkout."""
+def call(installed: Path, *arguments: object, cwd: Path, hide: Path | None = None) -> Done:
+    """Run `spp` of the installed wheel, without the checkout."""
     path = os.pathsep.join(map(str, (hide, installed) if hide else (installed,)))
-    words = (sys.executable, str(installed / "bin" / command), *map(str, arguments))
+    words = (sys.executable, str(installed / "bin" / "spp"), *map(str, arguments))
     environment = {**os.environ, "PYTHONPATH": path}
     return subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
@@ -106,7 +105,7 @@ def call(installed: Path, command: str, *arguments: object, cwd: Path, hide: Pat
 @pytest.mark.all
 def test_detection_from_elsewhere_without_any_extra(installed: Path, small: Path, tmp_path: Path) -> None:
     image = files("skimage") / "data" / "chelsea.png"
-    done = call(installed, "spp-detect", image, "--json", "found.json", "--no-mirror", cwd=tmp_path, hide=small)
+    done = call(installed, "detect", image, "--json", "found.json", "--no-mirror", cwd=tmp_path, hide=small)
     assert done.returncode == 0, done.stderr
     (record,) = json.loads((tmp_path / "found.json").read_text())
     assert record["detections"][0]["label"] == "cat"
@@ -116,16 +115,19 @@ def test_detection_from_elsewhere_without_any_extra(installed: Path, small: Path
 @pytest.mark.all
 def test_the_installed_package_is_the_one_that_runs(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "default").mkdir()  # a folder of a recipe's name does not hide it
-    (installed / "bin" / "where").write_text("import detector; print(detector.__file__)")
-    assert Path(call(installed, "where", cwd=tmp_path).stdout.strip()).is_relative_to(installed)
-    (installed / "bin" / "where").unlink()
-    for path in (installed / "bin").glob("spp-*"):
-        assert call(installed, path.name, "--version", cwd=tmp_path).stdout == f"{path.name} {__version__}\n"
+    where = (sys.executable, "-c", "import detector; print(detector.__file__)")
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    found = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert Path(found.stdout.strip()).is_relative_to(installed)
+    assert [path.name for path in (installed / "bin").glob("spp*")] == ["spp"]
+    assert call(installed, "--version", cwd=tmp_path).stdout == f"spp {__version__}\n"
+    for verb in VERBS:
+        assert call(installed, verb, "--version", cwd=tmp_path).stdout == f"spp {verb} {__version__}\n"
     data = ("--voc", "x", "--split", "train", "--cache", "c", "--output", "m")
-    unknown = call(installed, "spp-train", "nothing", *data, cwd=tmp_path)
+    unknown = call(installed, "train", "nothing", *data, cwd=tmp_path)
     assert (unknown.returncode, unknown.stderr.count("\n")) == (2, 1)
     assert "alexnet, default, fine_tuned, joint, paper, vgg16\n" in unknown.stderr
-    assert call(installed, "spp-train", "default", *data, cwd=tmp_path).stderr == "error: x: no such folder\n"
+    assert call(installed, "train", "default", *data, cwd=tmp_path).stderr == "error: x: no such folder\n"
 
 
 @pytest.mark.all
@@ -143,5 +145,5 @@ def test_a_missing_extra_is_one_line(
     installed: Path, small: Path, tmp_path: Path, source: tuple[object, ...], message: str
 ) -> None:
     options = ("default", *source, "--cache", "c", "--output", "m")
-    done = call(installed, "spp-train", *options, cwd=tmp_path, hide=small)
+    done = call(installed, "train", *options, cwd=tmp_path, hide=small)
     assert (done.returncode, done.stderr) == (2, message)

@@ -1,6 +1,6 @@
-"""Name and box the objects of photographs: python tools/detect.py IMAGE..."""
+"""Name and box the objects of images: python tools/detect.py IMAGE..."""
 
-from detector.cli.detect import main
+from detector.cli.main import run_verb
 
 if __name__ == "__main__":
-    main()
+    run_verb("detect")

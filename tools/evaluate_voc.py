@@ -1,9 +1,6 @@
-"""Mean average precision by VOC's rules on a VOC list or a COCO file.
+"""Measure mean average precision by VOC's rules: python tools/evaluate_voc.py --data PATH --model MODEL"""
 
-python tools/evaluate_voc.py (--voc ROOT --split val | --coco JSON) [--model M | --detections DIR]
-"""
-
-from detector.cli.evaluate import main
+from detector.cli.main import run_verb
 
 if __name__ == "__main__":
-    main()
+    run_verb("evaluate")

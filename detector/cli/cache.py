@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from detector.cli.console import Parser, command, progress
+from detector.cli.console import Parser, progress
 from detector.cli.engines import CacheBuilding, add_engine_options, where_of
 from detector.cli.options import add_data_options, add_network_options, add_recipe, load_data
 from detector.cli.outputs import cache_folder
@@ -35,7 +35,6 @@ def parser() -> Parser:
     return parser
 
 
-@command
 def main() -> int:
     options = parser().parse_args()
     if options.older_than is not None and not (options.clean and options.older_than >= 0):

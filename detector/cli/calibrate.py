@@ -1,6 +1,6 @@
 """Give a trained model probabilities and thresholds, from labeled images that it did not learn from.
 
-python tools/calibrate.py MODEL (--voc ROOT --split val | --coco JSON) --output MODEL
+spp calibrate MODEL (--voc ROOT --split val | --coco JSON) --output MODEL
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import replace
 from math import isnan
 from pathlib import Path
 
-from detector.cli.console import Parser, command
+from detector.cli.console import Parser
 from detector.cli.options import add_computing_options, add_data_options, data_source, load_data
 from detector.cli.outputs import OutputFile, cache_folder, is_model
 from detector.evaluation.calibration import calibration_error
@@ -32,7 +32,6 @@ def parser() -> Parser:
     return parser
 
 
-@command
 def main() -> int:
     options = parser().parse_args()
     data_source(options)  # options that do not fit are told before a model is loaded

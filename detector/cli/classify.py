@@ -1,4 +1,4 @@
-"""Tell what photographs show: python tools/classify.py IMAGE... --model MODEL"""
+"""Tell what photographs show: spp classify IMAGE... --model MODEL"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from detector.cli.console import Parser, command, for_each_image, printable
+from detector.cli.console import Parser, for_each_image, printable
 from detector.cli.outputs import check_outputs, output_records
 from detector.images.files import find_images
 
@@ -35,7 +35,6 @@ def parser() -> Parser:
     return parser
 
 
-@command
 def main() -> int:
     options = parser().parse_args()
     if options.top < 1:

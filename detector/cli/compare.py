@@ -1,6 +1,6 @@
 """Compare settings of a recipe: train each on one part of a split and measure mAP on the rest.
 
-python tools/compare_settings.py CONFIG --voc ROOT --split train --cache DIR --results FILE \
+spp compare CONFIG --voc ROOT --split train --cache DIR --results FILE \
     --try svm.C=0.003 --try svm.C=0.003,detection.box_refinements=0
 
 Variants that differ from the one before in ``detection`` alone are not trained again.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from detector.cli.console import Parser, command, progress, write_json
+from detector.cli.console import Parser, progress, write_json
 from detector.cli.engines import CacheBuilding, add_engine_options, where_of
 from detector.cli.options import add_data_options, add_network_options, load_data
 from detector.cli.outputs import OutputFile, cache_folder
@@ -53,7 +53,6 @@ def parser() -> Parser:
     return parser
 
 
-@command
 def main() -> int:
     options = parser().parse_args()
     if options.hold_out < 2:

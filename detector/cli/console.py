@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import ExitStack, contextmanager
-from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn, TextIO, cast
 
@@ -172,7 +171,8 @@ class Parser(argparse.ArgumentParser):
     """A parser that knows ``--version``, ``-q`` and ``-v``; a wrong option costs one line and exit code 2."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
+        # explicit, because argparse names `python -m detector` otherwise
+        super().__init__(*args, **{"prog": Path(sys.argv[0]).name, **settings})
         self.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
         self.add_argument("-q", "--quiet", action=_Tell, const=logging.ERROR, help="tell nothing but errors")
         self.add_argument("-v", "--verbose", action=_Tell, const=logging.DEBUG, help="tell what takes how long, too")
@@ -240,16 +240,6 @@ def run(main: Callable[[], int]) -> NoReturn:
     except OSError:  # told already
         forget_output()
     sys.exit(code)
-
-
-def command(main: Callable[[], int]) -> Callable[[], NoReturn]:
-    """Make of ``main`` what scripts and installed commands call: `run` of it."""
-
-    @wraps(main)
-    def script() -> NoReturn:
-        run(main)
-
-    return script
 
 
 def report(error: BaseException) -> None:

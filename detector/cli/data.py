@@ -1,9 +1,9 @@
 """Look at, check and convert data sets of labeling tools; images to label next.
 
-python tools/data.py check PATH
-python tools/data.py convert PATH FOLDER --format coco
-python tools/data.py show PATH --output sheet.jpg
-python tools/data.py next UNLABELED --model MODEL --count 10
+spp data check PATH
+spp data convert PATH FOLDER --format coco
+spp data show PATH --output sheet.jpg
+spp data next UNLABELED --model MODEL --count 10
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from detector.cli import next_images
-from detector.cli.console import Parser, command, printable, progress
+from detector.cli.console import Parser, printable, progress
 from detector.cli.options import add_layout_options, layout_options
 from detector.cli.outputs import OutputFile, check_outputs, check_writable
 from detector.config.detector import Config, load_config
@@ -74,7 +74,6 @@ class OutputImage(OutputFile):
         return path
 
 
-@command
 def main() -> int:
     options = parser().parse_args()
     run = {"check": check, "convert": convert, "show": show, "next": next_images.next_images}

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from detector.cli.console import USAGE_ERROR, Parser, command, printable, progress, report, verbosity
+from detector.cli.console import USAGE_ERROR, Parser, printable, progress, report, verbosity
 from detector.cli.engines import add_engine_options, engine_of
 from detector.cli.image_names import ImageNames
 from detector.cli.options import add_model_options, model_digests
@@ -124,7 +124,6 @@ def formats(text: str) -> tuple[str, ...]:
     return names
 
 
-@command
 def main() -> int:
     options = parser().parse_args()
     check_options(options)

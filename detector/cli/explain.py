@@ -1,4 +1,4 @@
-"""Show why boxes of photographs score what they do: python tools/explain.py IMAGE..."""
+"""Show why boxes of photographs score what they do: spp explain IMAGE..."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from detector.cli.console import Handler, Parser, command, for_each_image, printable
+from detector.cli.console import Handler, Parser, for_each_image, printable
 from detector.cli.options import add_model_options
 from detector.cli.outputs import check_outputs, output_folder, output_records, result_folder
 from detector.cli.thresholds import number
@@ -50,7 +50,6 @@ def corners(text: str) -> list[float]:
     return values
 
 
-@command
 def main() -> int:
     options = parser().parse_args()
     if options.max_detections is not None and options.max_detections < 1:

@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 def add_options(parser: Parser) -> None:
-    """The options of ``spp-data next``."""
+    """The options of ``spp data next``."""
     parser.add_argument(
         "images", nargs="+", metavar="UNLABELED", help="images without labels: files, folders, or quoted globs"
     )
@@ -114,7 +114,7 @@ def see_all(model: Ensemble, paths: Sequence[Path], cache: Path | None) -> list[
     (detector,) = model.detectors
     if cache is None:
         cache = cache_root() / "unlabeled"
-        _log.info("features are kept in %s; spp-cache --clean frees the space", cache)
+        _log.info("features are kept in %s; spp cache --clean frees the space", cache)
     features = detector.cache(cache)
     nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.bool_)
     seen = []

@@ -1,4 +1,4 @@
-"""Try the detector in the browser: python tools/serve.py"""
+"""Try the detector in the browser: spp serve"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
-from detector.cli.console import Parser, command
+from detector.cli.console import Parser
 from detector.cli.options import add_model_options
 from detector.model_file import DETECTOR, check_model_file
 from detector.runtime.optional import optional
@@ -35,7 +35,6 @@ def port(text: str) -> int:
     return int(text)
 
 
-@command
 def main() -> int:
     options = parser().parse_args()
     for path in options.model or ():

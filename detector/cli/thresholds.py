@@ -65,7 +65,7 @@ def thresholds(options: Namespace, detector: Ensemble) -> NDArray[np.float32] | 
     if len(detector.detectors) > 1:
         raise ValueError(f"{named} goes with one model: scores of several have no probabilities")
     if detector.calibration is None:
-        raise ValueError(f"{named} needs a model with a calibration; spp-calibrate gives it one, from labeled images")
+        raise ValueError(f"{named} needs a model with a calibration; spp calibrate gives it one, from labeled images")
     if options.precision is None:
         return detector.calibration.reaching_probability(options.min_probability)
     least = detector.calibration.reaching_precision(options.precision)

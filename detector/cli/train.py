@@ -13,7 +13,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detector.cli.console import Parser, command, progress, verbosity
+from detector.cli.console import Parser, progress, verbosity
 from detector.cli.engines import CacheBuilding, add_engine_options, where_of
 from detector.cli.options import (
     add_data_options,
@@ -64,7 +64,6 @@ def parser() -> Parser:
     return parser
 
 
-@command
 def main() -> int:
     options = parser().parse_args()
     changes = options.add_class or options.remove_class

@@ -1,7 +1,7 @@
 """Train a classifier of images of any size.
 
-python tools/train_classifier.py CONFIG --images ROOT --cache DIR --output MODEL
-python tools/train_classifier.py CONFIG --voc ROOT --split train [--objects] --cache DIR --output MODEL
+spp train-classifier CONFIG --images ROOT --cache DIR --output MODEL
+spp train-classifier CONFIG --voc ROOT --split train [--objects] --cache DIR --output MODEL
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from detector.cli.console import Parser, command, progress
+from detector.cli.console import Parser, progress
 from detector.cli.options import add_recipe
 from detector.cli.outputs import cache_folder, check_outputs, output_model
 from detector.datasets.check import load_checked
@@ -43,7 +43,6 @@ def parser() -> Parser:
     return parser
 
 
-@command
 def main() -> int:
     options = parser().parse_args()
     check_source(options)

@@ -6,7 +6,7 @@ python tools/train_svm.py CONFIG --tuned LAYERS ...
 
 from __future__ import annotations
 
-from detector.cli.console import Parser, command, progress
+from detector.cli.console import Parser, progress
 from detector.cli.options import add_data_options, add_network_options, add_recipe, load_data, precomputed_boxes
 from detector.cli.outputs import cache_folder, output_model
 from detector.config.detector import load_config
@@ -33,7 +33,6 @@ def parser() -> Parser:
     return parser
 
 
-@command
 def main() -> int:
     options = parser().parse_args()
     config = load_config(options.config, options.weights, runtime=options.runtime)

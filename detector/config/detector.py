@@ -1,4 +1,4 @@
-"""Recipes of detectors: what a YAML file in configs/ may say."""
+"""Recipes of detectors: the sections and keys of the YAML files in configs/."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from detector.runtime.openvino import Precision, Runtime
 
 
 class ProposalConfig(Section):
-    """Where boxes come from: selective search (paper, section 4.1), ours or another implementation's."""
+    """Source of the proposals: selective search (paper, section 4.1), our own or another implementation."""
 
     source: Literal["selective_search", "selectivesearch", "opencv"] = "selective_search"
     mode: Literal["single", "fast", "quality"] = "fast"
@@ -24,7 +24,7 @@ class ProposalConfig(Section):
     max_boxes: Count = 2000
     min_side: Annotated[int, Field(ge=0)] = 20
     max_pixels: Count | None = 1_000_000
-    """Larger images are searched on a copy of so many pixels; null: at full size, as in the paper."""
+    """Larger images are scaled down to this many pixels for the search; null: full size, as in the paper."""
     seed: Seed = 0
 
 
@@ -34,11 +34,9 @@ class FeatureConfig(Section):
     backbone: str = "efficientnet_lite0"
     stage: str | None = None
     weights: str | None = None
-    tuned: str | None = None
-    """A file of tools/tune_network.py: layers that take the place of some of the backbone's."""
     precision: Precision = "auto"
     runtime: Runtime = "auto"
-    """What computes the network: torch or OpenVINO; auto takes OpenVINO where it is installed and can."""
+    """Library that runs the network; auto: OpenVINO if it is installed and supports the network, else torch."""
     short_sides: Annotated[tuple[Pixels, ...], Field(min_length=1, strict=False)] = (688,)
     levels: Annotated[tuple[Level, ...], Field(min_length=1, strict=False)] = PAPER_LEVELS
     margin: float = PAPER_MARGIN
@@ -47,12 +45,12 @@ class FeatureConfig(Section):
     power: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     def updated(self, given: Mapping[str, Any]) -> FeatureConfig:
-        """These with other values of some keys; None leaves a key as it is."""
+        """Return a copy with the ``given`` values; None keeps a key as it is."""
         return self.model_copy(update={name: value for name, value in given.items() if value is not None})
 
 
 FEW_IMAGES = 100
-"""To learn from: so many gain from their mirror images (docs/training.md)."""
+"""Up to this many training images, mirrored copies improve the SVMs (docs/training.md)."""
 
 
 class FineTuningConfig(Section):
@@ -60,13 +58,11 @@ class FineTuningConfig(Section):
 
     enabled: bool = False
     layer: Literal["fc6", "fc7"] = "fc7"
-    """Whose values, after ReLU, the SVMs learn from."""
-    beside_pooled: bool = False
-    """SVMs learn from pooled features and the layer's, side by side."""
+    """Layer whose values, after ReLU, are the features of the SVMs."""
     head: Literal["svm", "softmax"] = "svm"
-    """What scores a box: linear SVMs, or fc8 itself."""
+    """Scorer of the boxes: linear SVMs, or fc8 itself."""
     initial: str | None = None
-    """An ImageNet classifier that fc6 and fc7 begin with: a safetensors file of torchvision's AlexNet or VGG-16."""
+    """ImageNet classifier to initialize fc6 and fc7 from: a safetensors file of torchvision's AlexNet or VGG-16."""
     width: Annotated[Count, Field(le=65536)] = 512
     iterations: Count = 6000
     lr: Positive = 0.01
@@ -79,17 +75,17 @@ class FineTuningConfig(Section):
     min_iou: Fraction = 0.5
     background_iou: Annotated[tuple[Fraction, Fraction], Field(strict=False)] = (0.1, 0.5)
     flips: bool = False
-    """Learn from mirrored images, too; their maps are cached as the others are."""
+    """Also train on mirrored images, whose maps are cached like the others."""
     held_out: Annotated[float, Field(gt=0, le=0.5)] = 0.1
-    """Part of the images that the best snapshot is chosen on."""
+    """Fraction of the images to select the best snapshot on."""
     seed: Seed = 3
 
     @model_validator(mode="after")
     def _check(self) -> FineTuningConfig:
-        if self.head == "softmax" and (self.layer != "fc7" or self.beside_pooled):
-            raise ValueError("the softmax is fc8, which reads fc7 alone: say layer: fc7, beside_pooled: false")
+        if self.head == "softmax" and self.layer != "fc7":
+            raise ValueError("head: softmax needs layer: fc7, the input of fc8")
         if self.background_iou[0] >= self.background_iou[1] or self.background_iou[1] > self.min_iou:
-            raise ValueError(f"background_iou must ascend and end at min_iou {self.min_iou:g} at most")
+            raise ValueError(f"background_iou must ascend and end at or below min_iou {self.min_iou:g}")
         return self
 
 
@@ -97,13 +93,18 @@ Sides = Annotated[tuple[Pixels, Pixels], Field(strict=False)]
 
 
 class EndToEndConfig(Section):
-    """Network, fc6, fc7, classes and moves of boxes learned together (Fast R-CNN with online hard examples)."""
+    """Backbone, fc6, fc7, softmax and box regression trained together (Fast R-CNN, online hard example mining).
+
+    ``fine_tuning`` holds what the fc layers share with it: width, dropout, sampling of boxes, flips, seed.
+    """
 
     enabled: bool = False
+    first_layer: str = "blocks.2"
+    """First layer of the backbone to train; the layers before it stay frozen."""
     steps: Count = 3000
     images_per_step: Count = 4
     min_sizes_start: Sides = (256, 416)
-    """Least and largest shorter side of images at the first step, in pixels."""
+    """Range of the shorter side of images at the first step, in pixels."""
     min_sizes_end: Sides = (400, 608)
     rois_per_image: Count = 192
     hard_examples: Count = 64
@@ -112,7 +113,7 @@ class EndToEndConfig(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     warmup_steps: Annotated[int, Field(ge=0)] = 150
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
-    """Of the mean of the weights: what is left of it after a step."""
+    """Decay per step of the exponential moving average of the weights, which is the result."""
     color_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.15
 
     @model_validator(mode="after")
@@ -142,10 +143,10 @@ class SVMConfig(Section):
     evict_below: float = -1.2
     max_negatives_per_image: Count = 100
     max_samples: Count | None = None
-    """How many samples are kept for all classes together; null: as many as take 2.5 GB."""
+    """Capacity of the sample buffer, which all classes share; null: 2.5 GB."""
     difficult: bool = True
     flips: bool | None = False
-    """Learn from mirrored images, too; their maps are cached as the others are. null: from at most `FEW_IMAGES`."""
+    """Also train on mirrored images, whose maps are cached like the others; null: for up to `FEW_IMAGES` images."""
     seed: Seed = 3
 
 
@@ -153,43 +154,43 @@ class RegressionConfig(Section):
     """Bounding-box regression (paper, section 4.1; constants of the release)."""
 
     enabled: bool = True
-    fit: Literal["ridge", "joint"] = "ridge"
-    """Ridge regression, as in the paper, or what joint training learned."""
+    fit: Literal["ridge", "end_to_end"] = "ridge"
+    """Ridge regression, as in the paper, or the regressors of the end-to-end training."""
     features: Literal["pooled", "layer"] = "pooled"
-    """Pooled features, as in the paper, or those of the fine-tuned layer that the SVMs learn from."""
+    """Pooled features, as in the paper, or those of the fine-tuned layer, like the SVMs."""
     min_iou: Fraction = 0.5
     regularization: Positive = 4000.0
     max_samples: Count = 8000
 
     @model_validator(mode="after")
     def _check(self) -> RegressionConfig:
-        if self.fit == "joint" and self.features != "layer":
-            raise ValueError("what joint training learned reads fc7: fit: joint needs features: layer")
+        if self.fit == "end_to_end" and self.features != "layer":
+            raise ValueError("fit: end_to_end needs features: layer, because its regressors read fc7")
         return self
 
 
 class CalibrationConfig(Section):
-    """Probabilities and thresholds, told by images that SVMs of their own did not learn from; not in the paper."""
+    """Probabilities and thresholds, fitted on held-out images; not in the paper."""
 
     enabled: bool = True
     held_out: Annotated[float, Field(gt=0, le=0.5)] = 0.2
-    """Part of the images that is held out; after fine-tuning in the same training, it is that of fine_tuning."""
+    """Fraction of the images to hold out; with fine-tuned layers, fine_tuning.held_out counts instead."""
     cross_validate_below: Annotated[int, Field(ge=0)] = 500
-    """Of fewer images than these, all such parts are held out in turn; of more, one."""
+    """Below this many images, cross-validate over all parts; otherwise hold out one part."""
     seed: Seed = 3
 
 
 class ProposalFilterConfig(Section):
-    """A first, cheap score of boxes on coarse levels, which tells those worth the rest; not in the paper."""
+    """Cheap first scores of the proposals on coarse levels, which select those to score fully; not in the paper."""
 
     enabled: bool = False
     levels: Annotated[tuple[Count, ...], Field(min_length=1, strict=False)] = (3, 2, 1)
     images: Count = 500
-    """Random ones, to learn from."""
+    """Number of random images to train on."""
     boxes: Count = 128
-    """Of an image, to learn from."""
+    """Number of boxes to sample per image."""
     regularization: Positive = 0.01
-    """As a share of the features' mean variance."""
+    """Fraction of the mean variance of the features."""
     seed: Seed = 3
 
 
@@ -237,44 +238,42 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Config:
-        joint, tuning = self.end_to_end.enabled, self.fine_tuning
-        if joint and not tuning.enabled:
-            raise ValueError("end_to_end: enabled: true needs fine_tuning: {enabled: true}, whose layers it trains")
-        if self.regression.fit == "joint" and not (joint and tuning.layer == "fc7" and not tuning.beside_pooled):
-            raise ValueError("regression.fit: joint needs end_to_end, and fc7 alone")
+        if self.end_to_end.enabled and not self.fine_tuning.enabled:
+            raise ValueError("end_to_end: {enabled: true} needs fine_tuning: {enabled: true}, whose layers it trains")
+        if self.end_to_end.enabled and self.features.power != 1:
+            raise ValueError(f"end_to_end needs features.power 1, but it is {self.features.power:g}")
+        if self.regression.fit == "end_to_end" and not (self.end_to_end.enabled and self.fine_tuning.layer == "fc7"):
+            raise ValueError("regression.fit: end_to_end needs end_to_end: {enabled: true} and fine_tuning.layer: fc7")
         return self
 
     @property
-    def learns_from_mirrored_maps(self) -> bool:
-        """Whether a training reads feature maps of mirror images; a joint training, before it, computes its own."""
-        tunes = self.fine_tuning.enabled and not self.end_to_end.enabled
-        return (tunes and self.fine_tuning.flips) or bool(self.svm.flips)
+    def caches_mirrored_maps(self) -> bool:
+        """True if training reads cached feature maps of mirrored images (end-to-end training computes its own)."""
+        fine_tunes = self.fine_tuning.enabled and not self.end_to_end.enabled
+        return (fine_tunes and self.fine_tuning.flips) or bool(self.svm.flips)
 
     def for_images(self, n_images: int) -> Config:
-        """The recipe with what it leaves to the number of training images."""
+        """Return the recipe with the defaults that depend on the number of training images filled in."""
         if self.svm.flips is not None:
             return self
         return self.model_copy(update={"svm": self.svm.model_copy(update={"flips": n_images <= FEW_IMAGES})})
 
     def files(self) -> dict[str, str]:
-        """SHA-256, in hexadecimal, of each file that the recipe names: another one may come to lie at the same path."""
-        named = (self.features.weights, self.features.tuned, self.fine_tuning.initial)
+        """Return the SHA-256, in hexadecimal, of each file that the recipe names, by path."""
+        named = (self.features.weights, self.fine_tuning.initial)
         paths = [Path(name) for name in named if name is not None and Path(name).is_file()]
         return {str(path): digest([path.read_bytes()]) for path in paths}
 
 
 def load_config(
-    path: str | Path,
-    weights: str | Path | None = None,
-    tuned: str | Path | None = None,
-    runtime: Runtime | None = None,
+    recipe: str | Path, weights: str | Path | None = None, runtime: Runtime | None = None
 ) -> Config:
-    """`read_recipe` of a detector; ``weights``, ``tuned`` and ``runtime``, where given, take the place of its own."""
-    config = read_recipe(path, Config)
-    files = {name: None if file is None else str(file) for name, file in (("weights", weights), ("tuned", tuned))}
-    return config.model_copy(update={"features": config.features.updated(files | {"runtime": runtime})})
+    """Read a detector recipe, see `read_recipe`; ``weights`` and ``runtime``, if given, override its own."""
+    config = read_recipe(recipe, Config)
+    given = {"weights": None if weights is None else str(weights), "runtime": runtime}
+    return config.model_copy(update={"features": config.features.updated(given)})
 
 
 def parse_config(content: Any, source: str) -> Config:
-    """`parse_recipe` of a detector."""
+    """Return the checked ``content`` of a detector recipe, see `parse_recipe`."""
     return parse_recipe(content, Config, source)

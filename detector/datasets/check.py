@@ -110,7 +110,7 @@ def load_checked_splits(
 def _conclude(dataset: Dataset, faults: Sequence[Fault], strict: bool, notes: Sequence[str]) -> None:
     """Log what was found and how it goes on; raise ValueError where it does not.
 
-    notes: of data that were recognized, whose faults `spp-data check` tells: with strict, too, the error only names the
+    notes: of data that were recognized, whose faults `spp data check` tells: with strict, too, the error only names the
         first one.
     """
     n_objects = sum(len(each.labels) for each in dataset)

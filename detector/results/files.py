@@ -16,7 +16,7 @@ from detector.detections import Detections
 from detector.images.files import write_image
 from detector.results.streams import whole_text
 
-_OURS = ".spp-detect"
+_OURS = ".spp detect"
 LONGEST_NAME = 255
 """Bytes, on all common file systems."""
 _NUMBERS = 32

@@ -2,7 +2,7 @@
 
 Next to the parts lies a manifest::
 
-    {"format": "spp-detect parts 1", "settings": {...}, "images_a_part": 500, "complete": true,
+    {"format": "spp detect parts 1", "settings": {...}, "images_a_part": 500, "complete": true,
      "parts": [{"file": "part-00000.jsonl", "images": 500, "failed": 1, "detections": 1730, "crc32": "0c24b7a1"}, ...]}
 
 A part holds a record for every image, in their order: that of other forms, or ``{"image": name, "error": line}``.
@@ -71,7 +71,7 @@ class Part(BaseModel):
 class Manifest(BaseModel):
     """What is in a folder of parts. settings: what the records depend on."""
 
-    format: Literal["spp-detect parts 1"] = "spp-detect parts 1"
+    format: Literal["spp detect parts 1"] = "spp detect parts 1"
     settings: dict[str, Any]
     images_a_part: int
     complete: bool = False

@@ -205,7 +205,7 @@ def cache_directory(options: Namespace) -> Path:
     """Where a training keeps its features; a place that the user did not name is said in a line."""
     if options.cache is None:
         options.cache = cache_of(data_path(options))
-        _log.info("features are kept in %s; spp-cache --clean frees the space", options.cache)
+        _log.info("features are kept in %s; spp cache --clean frees the space", options.cache)
     directory: Path = options.cache
     return directory
 

@@ -54,7 +54,7 @@ class Card:
 def recipe_text(config: Config) -> str:
     """The whole recipe as YAML that `read_recipe` reads to the same one."""
     content = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    return f"# The whole recipe of this training, defaults included; spp-train takes the file again.\n{content}"
+    return f"# The whole recipe of this training, defaults included; spp train takes the file again.\n{content}"
 
 
 def command_line() -> str:
@@ -102,7 +102,7 @@ def write_card(card: Card) -> None:
         f"{plain(str(record['trained_on']))}, in {record['seconds']} s.",
         "## Use",
         f"```sh\nspp-detect photo.jpg --model {model}\nspp-evaluate --voc ROOT --split val --model {model}\n```\n\n"
-        "`config.yaml` is the recipe, for `spp-train`; `metrics.json` holds the numbers, `log.txt` what happened, "
+        "`config.yaml` is the recipe, for `spp train`; `metrics.json` holds the numbers, `log.txt` what happened, "
         "`environment.json` the versions and the command.",
         "## Data",
         "\n".join(f"- {plain(describe(*each))}" for each in card.counts.items()),

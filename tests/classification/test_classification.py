@@ -178,7 +178,7 @@ def test_recipes_are_valid_and_open_with_their_command(name: str, tmp_path: Path
     path = ROOT / "configs" / f"{name}.yaml"
     config = load_classifier_config(path)
     assert parse_classifier_config(config.model_dump(mode="json"), "json") == config
-    assert path.read_text(encoding="utf-8").startswith(f"# spp-train-classifier {name} ")
+    assert path.read_text(encoding="utf-8").startswith(f"# spp train-classifier {name} ")
     assert load_classifier_config(path, tmp_path).network.weights == str(tmp_path)
 
 

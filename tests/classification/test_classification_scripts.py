@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from detector.cli.console import run
 from detector.images.files import write_image
 from tests.fakes import tiny, write_stripes
-from tests.scripts import script
+from tests.scripts import spp
 
 
 def test_scripts_train_and_classify(tmp_path: Path) -> None:
@@ -23,14 +24,14 @@ def test_scripts_train_and_classify(tmp_path: Path) -> None:
         path.rename(folder / path.name)
     (tmp_path / "stripes/across/cut.png").write_bytes((tmp_path / "stripes/across/0.png").read_bytes()[:-400])
     (tmp_path / "recipe.yaml").write_text(json.dumps(tiny(training={"epochs": 1}).model_dump(mode="json")))
-    trained = script(
-        "train_classifier.py", "recipe.yaml", "--images", "stripes", "--cache", "cache", "--output", "m", cwd=tmp_path
+    trained = spp(
+        "train-classifier", "recipe.yaml", "--images", "stripes", "--cache", "cache", "--output", "m", cwd=tmp_path
     )
     assert (trained.returncode, trained.stdout) == (0, "m: 2 classes from 8 samples of stripes\n"), trained.stderr
     assert trained.stderr.count("cut.png") == 1 and "going on without it" in trained.stderr
     (tmp_path / "broken.jpg").write_bytes(b"no image")
-    found = script(
-        "classify.py", "stripes/down/1.png", "broken.jpg", "--model", "m", "--top", 1, "--json", "r.json", cwd=tmp_path
+    found = spp(
+        "classify", "stripes/down/1.png", "broken.jpg", "--model", "m", "--top", 1, "--json", "r.json", cwd=tmp_path
     )
     assert found.returncode == 2
     assert found.stderr.startswith("error: broken.jpg: ")
@@ -50,7 +51,7 @@ def test_scripts_take_voc_and_all_views(
     def call(tool: Any, *arguments: object) -> str:
         monkeypatch.setattr(sys, "argv", [tool.__name__, *map(str, arguments)])
         with pytest.raises(SystemExit, match=r"^0$"):
-            tool.main()
+            run(tool.main)
         return str(capsys.readouterr().out)
 
     monkeypatch.chdir(tmp_path)

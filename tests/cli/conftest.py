@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from detector.cli import detect
+from detector.cli.console import run
 from detector.ensemble import Ensemble
 from detector.heads.calibration import Calibration
 from tests.cli.detecting import Call
@@ -20,14 +21,14 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
     """Run the command in an empty folder; its exit code."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: str | Path, calibration: Calibration | None = None, copies: int = 1) -> int:
+    def call_detect(*arguments: str | Path, calibration: Calibration | None = None, copies: int = 1) -> int:
         model = Ensemble([replace(fake_detector(), calibration=calibration)] * copies)
         monkeypatch.setattr("detector.ensemble.load_ensemble", lambda *_: model)
-        monkeypatch.setattr(sys, "argv", ["spp-detect", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["spp detect", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            detect.main()
+            run(detect.main)
         code = ended.value.code
         assert isinstance(code, int)
         return code
 
-    return run
+    return call_detect

@@ -10,6 +10,7 @@ import numpy as np
 
 from detector.cli import detect
 from detector.cli import detect as detect_parts
+from detector.cli.console import run
 from detector.detections import Detections
 from detector.images.files import read_image
 from detector.runs.detect_images import Detecting, Found
@@ -38,5 +39,5 @@ def run_detect(*arguments: str | Path) -> None:
     """The command, for processes of the tests."""
     for module in (detect, detect_parts):
         module.Detecting = FakeDetecting  # type: ignore[attr-defined]
-    sys.argv = ["spp-detect", *map(str, arguments)]
-    detect.main()
+    sys.argv = ["spp detect", *map(str, arguments)]
+    run(detect.main)

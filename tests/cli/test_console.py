@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from detector import __version__
-from detector.cli.console import Parser, command, for_each_image, progress, run, write_json
+from detector.cli.console import Parser, for_each_image, progress, run, write_json
 from detector.cli.options import precomputed_boxes
 from detector.cli.outputs import output_file
 from detector.images.files import write_image
@@ -47,12 +47,11 @@ def test_exit_codes(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_command_ends_the_process(capfd: pytest.CaptureFixture[str]) -> None:
-    @command
     def main() -> int:
         raise ValueError("boxes must fit")
 
     with pytest.raises(SystemExit, match=r"^2$"):
-        main()
+        run(main)
     assert capfd.readouterr().err == "error: boxes must fit\n"
     with pytest.raises(SystemExit, match=r"^0$"):
         Parser(prog="spp-tool").parse_args(["--version"])

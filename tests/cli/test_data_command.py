@@ -1,4 +1,4 @@
-"""What tools/data.py says and writes, and trainings from data as tools write them."""
+"""What spp data says and writes, and trainings from data as tools write them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ import numpy as np
 import pytest
 
 from detector.cli import data
+from detector.cli.console import run
 from detector.datasets.opening import open_splits
 from detector.datasets.synthetic import write_synthetic_voc
 from detector.datasets.writing import write_dataset
 from detector.images.files import read_image, write_image
 from tests.datasets.exports import draw_image
-from tests.scripts import script
+from tests.scripts import spp
 
 
 def outcome(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int | str | None:
     monkeypatch.setattr("sys.argv", ["data.py", *map(str, arguments)])
     with pytest.raises(SystemExit) as exit_:
-        data.main()
+        run(data.main)
     return exit_.value.code
 
 
@@ -135,13 +136,11 @@ def test_a_zip_file_trains_and_is_evaluated_on_what_was_held_out(tmp_path: Path)
     files = {path.name for path in tmp_path.iterdir()}
     source = ("--data", "mine.zip", "--hold-out", "0.25")
     n_objects = sum(len(each.labels) for each in drawn)
-    done = script("train_svm.py", "recipe.yaml", *source, "--dry-run", cwd=tmp_path)
+    done = spp("train", "recipe.yaml", *source, "--dry-run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"8 images, {n_objects} objects, 3 classes"
     assert {path.name for path in tmp_path.iterdir()} == files
-    done = script(
-        "train_svm.py", "recipe.yaml", *source, "--cache", "cache", "--output", "model.safetensors", cwd=tmp_path
-    )
+    done = spp("train", "recipe.yaml", *source, "--cache", "cache", "--output", "model.safetensors", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "3 classes from 6 images of mine train" in done.stdout
     lists = tmp_path / "model.safetensors-lists"
@@ -149,7 +148,7 @@ def test_a_zip_file_trains_and_is_evaluated_on_what_was_held_out(tmp_path: Path)
     found = []
     for held_out in (("--hold-out", "0.25"), ("--split", lists / "val.txt")):
         source = ("--data", "mine.zip", *held_out)
-        done = script("evaluate_voc.py", *source, "--model", "model.safetensors", "--json", "-", cwd=tmp_path)
+        done = spp("evaluate", *source, "--model", "model.safetensors", "--json", "-", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         found.append(json.loads(done.stdout))
     assert found[0] == found[1]

@@ -114,7 +114,7 @@ def test_results_are_there_whole_or_not_at_all(call: Call, tmp_path: Path, monke
     images = [photograph(tmp_path / f"{number}.png") for number in range(3)]
     monkeypatch.setattr(detect.Run, "show", interrupted_after(2))
     assert call(*images, "--json", "found.json", "--format", "json,jsonl,csv,coco", "--no-drawing") == 130
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".png"] == [".spp-detect"]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".png"] == [".spp detect"]
 
 
 def interrupted_after(n: int) -> Callable[..., None]:

@@ -32,9 +32,9 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
         monkeypatch.setattr(module, "Detecting", FakeDetecting)
 
     def run(*arguments: str | Path) -> int:
-        monkeypatch.setattr(sys, "argv", ["spp-detect", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["spp detect", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            detect.main()
+            run(detect.main)
         assert isinstance(ended.value.code, int)
         return ended.value.code
 

@@ -58,9 +58,9 @@ def call(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
     monkeypatch.setattr(evaluation_state, "SIZE", 3)
 
     def run(*arguments: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["spp-evaluate", "--coco", str(data), *arguments])
+        monkeypatch.setattr(sys, "argv", ["spp evaluate", "--coco", str(data), *arguments])
         with pytest.raises(SystemExit) as ended:
-            evaluate.main()
+            run(evaluate.main)
         assert isinstance(ended.value.code, int)
         return ended.value.code
 

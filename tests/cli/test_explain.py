@@ -11,7 +11,7 @@ import pytest
 from detector.datasets.dataset import Dataset
 from detector.images.files import read_image
 from detector.pipeline import Detector
-from tests.scripts import script
+from tests.scripts import spp
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def test_panels_and_json(model: Path, test_set: Dataset, tmp_path: Path) -> None
     size = read_image(image).shape
     asked = ("--box", f"0,0,{size[1]},{size[0]}", "--class", test_set.class_names[0])
     common = ("damaged.jpg", image, "--model", model, "--json", "found.json")
-    done = script("explain.py", *common, "--output", "panels", *asked, cwd=tmp_path)
+    done = spp("explain", *common, "--output", "panels", *asked, cwd=tmp_path)
     assert done.returncode == 2
     (error,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
     assert error.startswith("error: damaged.jpg: ")
@@ -49,7 +49,7 @@ def test_panels_and_json(model: Path, test_set: Dataset, tmp_path: Path) -> None
     assert len(lines) == len(names)
     assert lines[0].endswith(record["asked"]["sentence"])
     # the detections are those of detect.py
-    script("detect.py", *common, cwd=tmp_path)
+    spp("detect", *common, cwd=tmp_path)
     (plain,) = json.loads((tmp_path / "found.json").read_text())
     kept = [{name: each[name] for name in ("label", "score", "box")} for each in record["detections"]]
     assert kept == plain["detections"]
@@ -59,13 +59,13 @@ def test_no_panel_replaces_an_image(model: Path, test_set: Dataset, tmp_path: Pa
     original = test_set[0].path.read_bytes()
     for name in ("dog.jpg", "dog-1.png"):
         (tmp_path / name).write_bytes(original)
-    done = script(
-        "explain.py", "dog.jpg", "dog-1.png", "--model", model, "--output", ".", "--max-detections", "1", cwd=tmp_path
+    done = spp(
+        "explain", "dog.jpg", "dog-1.png", "--model", model, "--output", ".", "--max-detections", "1", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "dog-1.png").read_bytes() == original
     assert {path.name for path in tmp_path.iterdir()} == {
-        *("dog.jpg", "dog-1.png", "dog-1_2.png", "dog-1-1.png", ".spp-detect")
+        *("dog.jpg", "dog-1.png", "dog-1_2.png", "dog-1-1.png", ".spp detect")
     }
 
 
@@ -80,7 +80,7 @@ def test_no_panel_replaces_an_image(model: Path, test_set: Dataset, tmp_path: Pa
     ],
 )
 def test_wrong_usage(arguments: list[str], message: str, tmp_path: Path) -> None:
-    done = script("explain.py", "image.jpg", *arguments, cwd=tmp_path)
+    done = spp("explain", "image.jpg", *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -92,7 +92,7 @@ def test_questions_that_the_model_cannot_answer(model: Path, test_set: Dataset, 
         ("0,0,50,50", "unicorn", "unknown class 'unicorn'; the model knows "),
         ("9000,0,9999,50", test_set.class_names[0], "box must have an area inside the image of "),
     ):
-        done = script("explain.py", image, "--model", model, "--box", box, "--class", name, cwd=tmp_path)
+        done = spp("explain", image, "--model", model, "--box", box, "--class", name, cwd=tmp_path)
         assert done.returncode == 2
         assert f"error: {image}: {message}" in done.stderr
         assert not (tmp_path / "explanations").exists()

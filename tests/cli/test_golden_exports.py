@@ -12,7 +12,7 @@ import pytest
 
 from detector.datasets.opening import open_splits
 from tests.datasets.exports import IMAGES, write_export
-from tests.scripts import script
+from tests.scripts import spp
 
 RECIPE = {"features": {"short_sides": [160], "levels": [2, 1]}, "proposals": {"max_boxes": 50, "min_side": 8}}
 
@@ -26,18 +26,18 @@ def test_every_tool_s_export_trains_evaluates_and_detects(name: str, tmp_path: P
     source = ("--data", shutil.make_archive(str(tmp_path / "as downloaded"), "zip", tmp_path, name))
     (tmp_path / "recipe.yaml").write_text(json.dumps(RECIPE))
     before = sorted(tmp_path.rglob("*"))
-    done = script("train_svm.py", "recipe.yaml", *source, "--dry-run", cwd=tmp_path)
+    done = spp("train", "recipe.yaml", *source, "--dry-run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     n_images = sum(map(len, datasets.values()))
     n_objects = sum(len(each.labels) for dataset in datasets.values() for each in dataset)
     assert re.fullmatch(rf"{n_images} images, {n_objects} objects, [12] classes", done.stdout.splitlines()[-1])
     assert sorted(tmp_path.rglob("*")) == before
-    done = script("train_svm.py", "recipe.yaml", *source, "--cache", "cache", "--output", "run", cwd=tmp_path)
+    done = spp("train", "recipe.yaml", *source, "--cache", "cache", "--output", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"classes from {len(train)} images of" in done.stdout
-    done = script("evaluate_voc.py", *source, "--model", "run", "--json", "-", cwd=tmp_path)
+    done = spp("evaluate", *source, "--model", "run", "--json", "-", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["images"] == len(datasets.get("val", train))
-    done = script("detect.py", train[0].path, "--model", "run", "--min-score", "-3", cwd=tmp_path)
+    done = spp("detect", train[0].path, "--model", "run", "--min-score", "-3", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout

@@ -1,4 +1,4 @@
-"""`spp-data next`: the images to label, drafts of their boxes, and what it must not do; with a fake network."""
+"""`spp data next`: the images to label, drafts of their boxes, and what it must not do; with a fake network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from detector.ensemble import Ensemble
 from detector.heads.calibration import PRECISIONS, Calibration
 from detector.images.files import write_image
 from tests.fakes import NAMES, PROPOSALS, colored, fake_detector
-from tests.scripts import ROOT, script
+from tests.scripts import ROOT, spp
 
 Call = Callable[..., int]
 
@@ -68,9 +68,9 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proposer: Proposer) ->
     def run(*arguments: str | Path) -> int:
         model = Ensemble([replace(fake_detector(propose=proposer), calibration=CALIBRATION)])
         monkeypatch.setattr("detector.ensemble.load_ensemble", lambda *_, **settings: model)
-        monkeypatch.setattr(sys, "argv", ["spp-data", "next", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["spp data", "next", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            data.main()
+            run(data.main)
         assert isinstance(ended.value.code, int)
         return ended.value.code
 
@@ -142,10 +142,10 @@ def test_from_labels_to_drafts(tmp_path: Path) -> None:
     recipe = {"features": {"short_sides": [224], "levels": [1]}, "proposals": {"max_boxes": 100, "min_side": 16}}
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
     demo = ROOT / "data" / "demo"
-    done = script("train_svm.py", "recipe.yaml", "--data", demo, "--cache", "c", "--output", "mine", cwd=tmp_path)
+    done = spp("train", "recipe.yaml", "--data", demo, "--cache", "c", "--output", "mine", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     words = ("next", demo / "JPEGImages", "--model", "mine", "--count", "3", "--cache", "c", "--format", "coco")
-    done = script("data.py", *words, cwd=tmp_path)
+    done = spp("data", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 3
     (drafts,) = open_splits(tmp_path / "to-label").values()

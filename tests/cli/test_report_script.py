@@ -15,9 +15,9 @@ from detector.evaluation.voc_results import write_detections
 from detector.runs.coverage import Watch, coverage_of, unseen
 from tests.evaluation.boxes import objects
 from tests.fakes import PROPOSALS, coco_of, colored, fake_detector
-from tests.scripts import script
+from tests.scripts import spp
 
-FILES = {".spp-detect", "report.html", "metrics.json", "metrics.csv", "errors.csv", "detections.json"}
+FILES = {".spp detect", "report.html", "metrics.json", "metrics.csv", "errors.csv", "detections.json"}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def saved(test_set: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.all
 def test_reports_of_saved_detections(root: Path, saved: Path, test_set: Dataset, tmp_path: Path) -> None:
     data = ("--voc", root, "--split", "test", "--classes", *test_set.class_names)
-    done = script("report.py", saved / "a", *data, "--output", "one/two", cwd=tmp_path)
+    done = spp("report", saved / "a", *data, "--output", "one/two", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "one/two/report.html\n"), done.stderr
     assert {path.name for path in (tmp_path / "one" / "two").iterdir()} == FILES
     metrics = json.loads((tmp_path / "one" / "two" / "metrics.json").read_text())
@@ -48,18 +48,18 @@ def test_reports_of_saved_detections(root: Path, saved: Path, test_set: Dataset,
 
     # the report's own detections.json, the folder of the report, and the evaluation itself say the same
     options = (*data, "--metric", "area", "--output", "again")
-    done = script("report.py", tmp_path / "one" / "two" / "detections.json", *options, cwd=tmp_path)
+    done = spp("report", tmp_path / "one" / "two" / "detections.json", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     again = json.loads((tmp_path / "again" / "metrics.json").read_text())
     options = ("--detections", saved / "a", "--report", "evaluated", "--json", "result.json", "--metric", "area")
-    done = script("evaluate_voc.py", *data, *options, cwd=tmp_path)
+    done = spp("evaluate", *data, *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     evaluated = json.loads((tmp_path / "evaluated" / "metrics.json").read_text())
     result = json.loads((tmp_path / "result.json").read_text())
     assert again["AP"] == evaluated["AP"] == result["AP"]
     assert again["mAP"] == evaluated["mAP"] == result["mAP"] < 1
 
-    done = script("report.py", saved / "a", saved / "b", *data, "--output", "both", cwd=tmp_path)
+    done = spp("report", saved / "a", saved / "b", *data, "--output", "both", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "both" / "report.html").read_text()
     assert 'id="changes"' in page and str(saved / "b") in page
@@ -86,7 +86,7 @@ def test_coco_ids_are_those_of_the_file(root: Path, saved: Path, test_set: Datas
         each["image_id"] += 500
     (tmp_path / "test.json").write_text(json.dumps(content))
     data = ("--coco", "test.json", "--pictures", root / "JPEGImages", "--classes", *test_set.class_names)
-    done = script("report.py", saved / "a", *data, "--output", "out", cwd=tmp_path)
+    done = spp("report", saved / "a", *data, "--output", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert {each["category_id"] for each in found} <= {1, 2, 3}
@@ -107,9 +107,9 @@ def test_mistakes_are_told_before_any_work(root: Path, saved: Path, test_set: Da
         ((saved / "a", "--metric", "coco"), "invalid choice: 'coco'"),
         (("file",), "must be a list of detections"),
     ):
-        done = script("report.py", *arguments, *data, cwd=tmp_path)
+        done = spp("report", *arguments, *data, cwd=tmp_path)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert message in done.stderr
-    done = script("evaluate_voc.py", *data, "--detections", saved / "a", "--baseline", "file", cwd=tmp_path)
+    done = spp("evaluate", *data, "--detections", saved / "a", "--baseline", "file", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (2, "error: --baseline goes with --report, which tells the difference\n")
     assert not (tmp_path / "report").exists()

@@ -1,4 +1,4 @@
-"""`spp-train` into a folder, with a training that takes no time."""
+"""`spp train` into a folder, with a training that takes no time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from detector.runs.folder import some_of
 from detector.runs.model_card import plain
 from detector.runs.training_run import train_in_folder
 from tests.cli.fake_training import Fake
-from tests.scripts import script
+from tests.scripts import spp
 
 FILES = {"model.safetensors", "config.yaml", "metrics.json", "thresholds.json", "README.md", "log.txt"} | {
     "environment.json"
@@ -82,13 +82,13 @@ def test_a_run_holds_all_that_there_is_to_know(
     card = (run / "README.md").read_text()
     for part in ("# Detector of circle, square, triangle", "| circle | 100.0 |", "Apache-2.0", "## Limits"):
         assert part in card
-    for command in ("spp-detect photo.jpg --model", "spp-evaluate --voc ROOT --split val --model"):
+    for command in ("spp detect photo.jpg --model", "spp evaluate --voc ROOT --split val --model"):
         assert f"{command} runs/{run.name}\n" in card
     summary = capsys.readouterr().err
     assert summary in re.sub(r"(?m)^\S+Z INFO: ", "", (run / "log.txt").read_text())
     assert f"features are kept in {folder}/xdg/spp-detector/features/my-shapes-" in (run / "log.txt").read_text()
     assert "average precision (voc07) and its standard error on 4 held-out images:" in summary
-    assert summary.splitlines()[-1] == f"try it: spp-detect photo.jpg --model runs/{run.name}"
+    assert summary.splitlines()[-1] == f"try it: spp detect photo.jpg --model runs/{run.name}"
 
 
 def test_without_held_out_images_nothing_is_claimed(
@@ -218,7 +218,7 @@ def test_mistakes_cost_one_line_and_nothing_is_written(
     (folder / "file").touch()
     (folder / "mine").mkdir()
     (folder / "mine" / "README.md").touch()
-    done = script("train_svm.py", "--voc", voc, "--split", "train", *words, cwd=folder)
+    done = spp("train", "--voc", voc, "--split", "train", *words, cwd=folder)
     assert (done.returncode, done.stderr.count("\n"), done.stdout) == (2, 1, "")
     assert message in done.stderr
     assert {path.name for path in folder.rglob("*")} == {"file", "mine", "README.md"}

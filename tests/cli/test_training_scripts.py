@@ -13,7 +13,7 @@ from detector.datasets.dataset import Dataset
 from detector.images.files import read_image
 from detector.pipeline import Detector
 from tests.fakes import CONFIG
-from tests.scripts import script
+from tests.scripts import spp
 
 
 def test_detect_script(detector: Detector, test_set: Dataset, tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_detect_script(detector: Detector, test_set: Dataset, tmp_path: Path) ->
     good, bad = tmp_path / "good one.png", tmp_path / "bad.jpg"
     shutil.copy(test_set[0].path, good)
     bad.write_bytes(b"no image")
-    done = script("detect.py", bad, good, "--model", model, "--json", "out/found.json", "--profile", cwd=tmp_path)
+    done = spp("detect", bad, good, "--model", model, "--json", "out/found.json", "--profile", cwd=tmp_path)
     assert done.returncode == 2
     profiled = [line for line in done.stderr.splitlines() if line.startswith(f"{good}: proposals ")]
     assert re.findall(r"(\w[\w ]*?) [\d.]+ s", profiled[0].removeprefix(f"{good}: "))[1:] == [
@@ -50,19 +50,19 @@ def test_scripts_train_and_evaluate_own_classes(root: Path, test_set: Dataset, t
     recipe.write_text(json.dumps(CONFIG))
     data = ("--voc", root, "--cache", "cache")
     classes = ("--classes", *test_set.class_names)
-    done = script("cache_features.py", recipe, *data, "--split", "train", *classes, cwd=tmp_path)
+    done = spp("cache", recipe, *data, "--split", "train", *classes, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    done = script("train_svm.py", recipe, *data, "--split", "train", *classes, "--output", "m", cwd=tmp_path)
+    done = spp("train", recipe, *data, "--split", "train", *classes, "--output", "m", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.search(r"INFO: \d+ samples of 0 images: objective \d+\.\d{3}\n", done.stderr)
     assert Detector.load(tmp_path / "m").record["images"] == 24
     assert done.stdout == f"m: 3 classes from 24 images of {root.name} train\n"
     files = ("--json", "a.json", "--save-detections", "found")
-    done = script("evaluate_voc.py", *data, "--split", "test", "--model", "m", *files, cwd=tmp_path)
+    done = spp("evaluate", *data, "--split", "test", "--model", "m", *files, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     shutil.rmtree(tmp_path / "cache")
     files = ("--json", "b.json", "--detections", "found")
-    done = script("evaluate_voc.py", *data[:2], "--split", "test", *classes, *files, cwd=tmp_path)
+    done = spp("evaluate", *data[:2], "--split", "test", *classes, *files, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "a.json").read_text())
     assert set(result) == {"metric", "mAP", "AP", "images"}
@@ -77,7 +77,7 @@ def test_settings_are_compared_on_held_out_images(root: Path, tmp_path: Path) ->
     recipe.write_text(json.dumps(CONFIG))
     variants = ("--try", "detection.nms_iou=0.9", "--try", "detection.nms_iou=0.9,svm.C=1e-6")
     arguments = (recipe, "--voc", root, "--split", "train", "--cache", "cache", "--results", "kept.json", *variants)
-    first = script("compare_settings.py", *arguments, cwd=tmp_path)
+    first = spp("compare", *arguments, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert "trained on 20, scored on 4 other images" in first.stdout
     rows = [re.fullmatch(r"(.*?) +mAP +([\d.]+) +(\d+) s", line) for line in first.stdout.splitlines()[1:]]
@@ -86,7 +86,7 @@ def test_settings_are_compared_on_held_out_images(root: Path, tmp_path: Path) ->
     assert len(set(results)) == 3  # repeated boxes are false, and a C so small learns nothing
     assert json.loads((tmp_path / "kept.json").read_text()).values()
     shutil.rmtree(tmp_path / "cache")
-    assert script("compare_settings.py", *arguments, cwd=tmp_path).stdout == first.stdout
+    assert spp("compare", *arguments, cwd=tmp_path).stdout == first.stdout
 
 
 @pytest.mark.all
@@ -98,10 +98,10 @@ def test_an_image_cut_short_is_named_and_left_out(root: Path, test_set: Dataset,
         image.write_bytes(image.read_bytes()[: image.stat().st_size // 2])
     (tmp_path / "recipe.yaml").write_text(json.dumps(CONFIG))
     data = ("--voc", "voc", "--cache", "cache")
-    done = script("train_svm.py", "recipe.yaml", *data, "--split", "train", "--output", "m", cwd=tmp_path)
+    done = spp("train", "recipe.yaml", *data, "--split", "train", "--output", "m", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "going on without it" in done.stderr
-    done = script("evaluate_voc.py", *data, "--split", "test", "--model", "m", cwd=tmp_path)
+    done = spp("evaluate", *data, "--split", "test", "--model", "m", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("error: ") == 1
 
@@ -110,19 +110,17 @@ def test_scripts_name_what_is_wrong_with_data(root: Path, tmp_path: Path) -> Non
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("featurs: {}")
     data = ("--voc", root, "--split", "train", "--cache", tmp_path / "cache", "--output", tmp_path / "model")
-    done = script("train_svm.py", recipe, *data, cwd=tmp_path)
+    done = spp("train", recipe, *data, cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "recipe.yaml: unknown key 'featurs'" in done.stderr
     recipe.write_text("")
-    done = script("train_svm.py", recipe, *data, "--classes", "circle", "square", "--strict", cwd=tmp_path)
+    done = spp("train", recipe, *data, "--classes", "circle", "square", "--strict", cwd=tmp_path)
     assert done.returncode == 2
     assert "unknown class 'triangle'" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: ")
-    done = script("evaluate_voc.py", "--voc", root, "--split", "nope", "--detections", root, cwd=tmp_path)
+    done = spp("evaluate", "--voc", root, "--split", "nope", "--detections", root, cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    done = script(
-        "evaluate_voc.py", *data[:2], "--split", "train", "--model", "m", "--record", "--no-mirror", cwd=tmp_path
-    )
+    done = spp("evaluate", *data[:2], "--split", "train", "--model", "m", "--record", "--no-mirror", cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "--record notes what the model itself reaches" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]
@@ -138,7 +136,7 @@ def test_scripts_name_what_is_wrong_with_data(root: Path, tmp_path: Path) -> Non
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
-    done = script("detect.py", *arguments, cwd=tmp_path)
+    done = spp("detect", *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -148,7 +146,7 @@ def test_mistakes_are_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[
 def test_images_too_few_to_hold_one_out_are_named(root: Path, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("")
     data = ("--voc", root, "--split", "train", "--cache", "cache", "--images", "4")
-    done = script("compare_settings.py", "recipe.yaml", *data, cwd=tmp_path)
+    done = spp("compare", "recipe.yaml", *data, cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "there are 4 images: none is left to score with --hold-out 5" in done.stderr
     assert not (tmp_path / "cache").exists()

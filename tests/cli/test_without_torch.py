@@ -22,10 +22,10 @@ from detector.runtime.files import Arrays
 
 SCRIPT = """
 import sys
-sys.argv = ["spp-detect", *sys.argv[1:]]
-from detector.cli.detect import main
+sys.argv = ["spp detect", *sys.argv[1:]]
+from detector.cli.main import run_verb
 try:
-    main()
+    run_verb("detect")
 finally:
     print("torch" if "torch" in sys.modules else "no torch", file=sys.stderr)
 """

@@ -12,7 +12,7 @@ from detector.datasets.synthetic import write_synthetic_voc
 from detector.images.files import write_image
 from detector.model_file import CLASSIFIER, ModelContents, write_model
 from tests.cli.wrong_lines import WRONG
-from tests.scripts import script
+from tests.scripts import script, spp
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_there_are_a_hundred_of_them() -> None:
 )
 def test_a_wrong_command_line_costs_one_line(place: Path, name: str, arguments: str, line: str) -> None:
     before = listing(place)
-    done = script(name, *shlex.split(arguments), cwd=place)
+    done = (script if name.endswith(".py") else spp)(name, *shlex.split(arguments), cwd=place)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
     assert line in done.stderr
     assert "Traceback" not in done.stderr

@@ -7,7 +7,7 @@ DATA = "--voc voc --split train"
 
 # of each script: its arguments, and what the line says
 WRONG: dict[str, list[tuple[str, str]]] = {
-    "detect.py": [
+    "detect": [
         ("", "give IMAGEs, or --list FILE"),
         ("a.png --nonsense", "unrecognized arguments: --nonsense"),
         ("nowhere.jpg", "nowhere.jpg: No such file"),
@@ -34,7 +34,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         ("a.png --weights text --weights text", "--weights must be given once for every --model"),
         ("a.png --device tpu9", "tpu9"),
     ],
-    "explain.py": [
+    "explain": [
         ("", "the following arguments are required: IMAGE"),
         ("nowhere.jpg", "nowhere.jpg: No such file"),
         ("a.png --box 1,2,3 --class dog", "must be four numbers x1,y1,x2,y2, but is '1,2,3'"),
@@ -47,7 +47,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         ("a.png --output text", "text cannot be written"),
         ("a.png --model text", "text: is damaged or no safetensors file"),
     ],
-    "serve.py": [
+    "serve": [
         ("--port 70000", "must be 0 to 65535, but is 70000"),
         ("--port http", "must be 0 to 65535, but is http"),
         ("--host 1.2.3.4.5 --port 0", "cannot listen on 1.2.3.4.5, port 0"),
@@ -55,7 +55,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         ("--port 0 --model text", "text: is damaged or no safetensors file"),
         ("full", "unrecognized arguments: full"),
     ],
-    "train_svm.py": [
+    "train": [
         ("", "give a CONFIG to train by, or data"),
         ("default", "a data set is needed: --data PATH"),
         (f"nowhere.yaml {DATA}", "nowhere.yaml"),
@@ -98,7 +98,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         ("--add-class circle --remove-class dog --output m.safetensors", "not allowed with argument --add-class"),
         ("--remove-class circle --output m.safetensors", "circle"),
     ],
-    "cache_features.py": [
+    "cache": [
         ("", "--cache is needed: the folder of the cached files"),
         (f"{DATA} --cache cache", "a CONFIG is needed, such as default"),
         ("default --cache cache", "a data set is needed"),
@@ -111,7 +111,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         ("--cache cache --clean --older-than nan", "--older-than goes with --clean, and takes a number of days"),
         ("--cache cache --clean --cache-info", "not allowed with argument --clean"),
     ],
-    "compare_settings.py": [
+    "compare": [
         (f"default {DATA}", "the following arguments are required: --cache"),
         (f"default {DATA} --cache cache --hold-out 1", "--hold-out must be at least 2, but is 1"),
         (f"default {DATA} --cache cache --images 3", "there are 3 images: none is left to score"),
@@ -128,7 +128,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (f"default {DATA} --cache cache --output full --from blocks.6", "full is a folder, but must be a file"),
         (f"fine_tuned {DATA} --cache text --output l.safetensors --from blocks.6", "text cannot be a folder"),
     ],
-    "evaluate_voc.py": [
+    "evaluate": [
         ("", "one of the arguments --data --voc --coco is required"),
         ("--voc voc", "--voc needs --split"),
         (f"{DATA} --metric map", "invalid choice: 'map'"),
@@ -146,7 +146,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (f"{DATA} --save-detections text", "text cannot be written"),
         (f"{DATA} --cache text", "text cannot be a folder"),
     ],
-    "report.py": [
+    "report": [
         (f"{DATA}", "the following arguments are required: RUN"),
         (f"full full full {DATA}", "one run is reported on, or two are compared, but there are 3"),
         ("full", "one of the arguments --data --voc --coco is required"),
@@ -156,7 +156,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (f"full {DATA} --baseline nowhere.json", "nowhere.json"),
         (f"full {DATA} --baseline text", "text"),
     ],
-    "calibrate.py": [
+    "calibrate": [
         (f"{DATA} --output m.safetensors", "the following arguments are required: MODEL"),
         (f"text {DATA}", "the following arguments are required: --output"),
         (f"text {DATA} --output m.safetensors", "text: is damaged or no safetensors file"),
@@ -165,7 +165,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (f"text {DATA} --output full", "full is a folder, but must be a file"),
         (f"text {DATA} --output m.safetensors --cache text", "text cannot be a folder"),
     ],
-    "data.py": [
+    "data": [
         ("", "the following arguments are required: COMMAND"),
         ("look voc", "invalid choice: 'look'"),
         ("check nowhere.zip", "nowhere.zip: no such file or folder"),
@@ -194,7 +194,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         ("next a.png --cache text", "text cannot be a folder"),
         ("next a.png --precision 2", "must be in 0..1, but is 2"),
     ],
-    "classify.py": [
+    "classify": [
         ("a.png", "the following arguments are required: --model"),
         ("a.png --model text --top 0", "--top must be at least 1, but is 0"),
         ("a.png --model text", "text: is damaged or no safetensors file"),
@@ -203,7 +203,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         ("a.png --model text --views three", "invalid choice: 'three'"),
         ("a.png --model text --json full", "full is a folder, but must be a file"),
     ],
-    "train_classifier.py": [
+    "train-classifier": [
         ("classifier --images full --output m.safetensors", "the following arguments are required: --cache"),
         ("classifier --cache cache --output m.safetensors", "one of the arguments --images --voc is required"),
         ("classifier --voc voc --cache cache --output m.safetensors", "--voc needs --split"),

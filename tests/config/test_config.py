@@ -18,7 +18,7 @@ RECIPES = sorted(path for path in CONFIGS.glob("*.yaml") if not path.name.starts
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipes_are_valid_and_open_with_their_command(path: Path) -> None:
     assert isinstance(load_config(path), Config)
-    assert path.read_text(encoding="utf-8").startswith(f"# spp-train {path.stem} --voc data/VOC2007 ")
+    assert path.read_text(encoding="utf-8").startswith(f"# spp train {path.stem} --voc data/VOC2007 ")
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

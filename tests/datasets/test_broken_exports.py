@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from detector.cli import train
+from detector.cli.console import run
 from tests.datasets.exports import draw_image, write_export
 
 ROOT = Path(__file__).parents[2]
@@ -142,7 +143,7 @@ BROKEN: list[tuple[str, Break, str]] = [
 def outcome(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int | str | None:
     monkeypatch.setattr("sys.argv", ["train_svm.py", str(ROOT / "configs/default.yaml"), *map(str, arguments)])
     with pytest.raises(SystemExit) as exit_:
-        train.main()
+        run(train.main)
     return exit_.value.code
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from detector.datasets.synthetic import SYNTHETIC_CLASSES, write_synthetic_voc
 from tests.fakes import coco_of
-from tests.scripts import script
+from tests.scripts import spp
 
 CONFIG = {
     "features": {"short_sides": [224], "levels": [1]},
@@ -27,8 +27,8 @@ def test_scripts_take_coco_files_and_name_their_faults(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(json.dumps(CONFIG))
     dataset[0].path.unlink()
     data = ("--coco", "boxes.json", "--pictures", images, "--cache", "cache")
-    training = ("train_svm.py", "recipe.yaml", *data, "--output", "model")
-    done = script(*training, "--strict", cwd=tmp_path)
+    training = ("train", "recipe.yaml", *data, "--output", "model")
+    done = spp(*training, "--strict", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         f"WARNING: {dataset[0].path}: No such file or directory",
@@ -37,14 +37,14 @@ def test_scripts_take_coco_files_and_name_their_faults(tmp_path: Path) -> None:
         "no fault",
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["boxes.json", "drawn", "recipe.yaml"]
-    done = script("cache_features.py", "recipe.yaml", *data, cwd=tmp_path)
+    done = spp("cache", "recipe.yaml", *data, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"7 images of {tmp_path.name} boxes: ")
-    done = script(*training, cwd=tmp_path)
+    done = spp(*training, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"3 classes from 7 images of {tmp_path.name} boxes" in done.stdout
-    evaluation = ("evaluate_voc.py", *data, "--model", "model", "--save-detections", "found", "--json", "-")
-    done = script(*evaluation, cwd=tmp_path)
+    evaluation = ("evaluate", *data, "--model", "model", "--save-detections", "found", "--json", "-")
+    done = spp(*evaluation, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["images"] == 7
@@ -66,7 +66,7 @@ def test_scripts_take_coco_files_and_name_their_faults(tmp_path: Path) -> None:
 def test_options_that_do_not_go_together_cost_one_line(
     tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
-    done = script("evaluate_voc.py", *arguments, "--detections", "d", cwd=tmp_path)
+    done = spp("evaluate", *arguments, "--detections", "d", cwd=tmp_path)
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1

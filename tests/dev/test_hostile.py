@@ -45,7 +45,7 @@ def test_the_table_in_the_documents_is_of_these_cases() -> None:
     ("code", "errors", "fault"),
     [
         (2, "error: a.png: is damaged\n", None),
-        (2, "spp-detect: argument --json: a.png is a folder; see --help\n", None),
+        (2, "spp detect: argument --json: a.png is a folder; see --help\n", None),
         (2, "WARNING: a.png\nerror: something\n", "no line names 'a.png'"),
         (2, "", "said no error"),
         (1, "Traceback (most recent call last):\n", "said 'Traceback'"),

@@ -11,7 +11,7 @@ import pytest
 
 from detector.features.cache_cleaning import clean_cache
 from detector.runtime.files import cache_of, cache_root, slug, write_arrays, write_json
-from tests.scripts import script
+from tests.scripts import spp
 
 MAPS, STATE = "maps-0123456789abcdef", "training-0123456789abcdef.safetensors"
 
@@ -81,12 +81,12 @@ def test_only_what_is_old_enough_goes(tmp_path: Path) -> None:
 
 def test_the_command_says_what_it_freed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path / "cache")
-    done = script("cache_features.py", "--clean", "--cache", "cache", cwd=tmp_path)
+    done = spp("cache", "--clean", "--cache", "cache", cwd=tmp_path)
     assert (done.returncode, done.stderr, len(done.stdout.splitlines())) == (0, "", 4)
     assert done.stdout.splitlines()[-1] == "cache: 0.0 MB freed"
     assert left(tmp_path / "cache") == set()
     for words in (["--older-than", "3"], ["--clean", "--older-than", "-1"], ["--clean", "--cache", "nowhere"], []):
-        done = script("cache_features.py", *words, cwd=tmp_path)
+        done = spp("cache", *words, cwd=tmp_path)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), words
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from detector.build import build_cache
+from detector.cli.console import run
 from detector.config.detector import Config
 from detector.datasets.dataset import Dataset
 from detector.features.cache import FeatureCache, Where
@@ -133,10 +134,10 @@ def test_detection_in_parts_has_the_same_bytes(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(detect_parts, "Detecting", FakeDetecting)
     images = write_images(tmp_path / "images", 30)
     for folder, more in (("one", ()), ("many", ("--engine", "ray", "--workers", "2"))):
-        arguments = ["spp-detect", images, "--parts", tmp_path / folder, "--part-size", "7", *more]
+        arguments = ["spp detect", images, "--parts", tmp_path / folder, "--part-size", "7", *more]
         monkeypatch.setattr(sys, "argv", [*map(str, arguments)])
         with pytest.raises(SystemExit, match=r"^2$"):  # every fifth is no image
-            detect.main()
+            run(detect.main)
     assert contents(tmp_path / "one") == contents(tmp_path / "many")
 
 

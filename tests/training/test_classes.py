@@ -17,7 +17,7 @@ from detector.pipeline import Detector
 from detector.training.class_changes import add_classes, remove_class
 from detector.training.train import train
 from tests.fakes import CONFIG
-from tests.scripts import script
+from tests.scripts import spp
 
 DATA = ("--voc", "voc", "--split", "train")
 
@@ -36,7 +36,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_removing_a_class_leaves_the_others_bits(root: Path) -> None:
-    done = script("train_svm.py", "--model", "three", "--remove-class", "square", "--output", "changed", cwd=root)
+    done = spp("train", "--model", "three", "--remove-class", "square", "--output", "changed", cwd=root)
     assert done.returncode == 0, done.stderr
     three, changed = Detector.load(root / "three"), Detector.load(root / "changed")
     assert changed.class_names == ("circle", "triangle")
@@ -48,8 +48,8 @@ def test_removing_a_class_leaves_the_others_bits(root: Path) -> None:
 
 
 def test_an_added_class_is_found_and_leaves_the_others_bits(root: Path) -> None:
-    done = script(
-        "train_svm.py",
+    done = spp(
+        "train",
         "--model",
         "two",
         "--add-class",
@@ -111,14 +111,14 @@ def test_what_does_not_fit_is_refused(root: Path) -> None:
     ],
 )
 def test_mistakes_cost_one_line(root: Path, arguments: tuple[str, ...], message: str) -> None:
-    done = script("train_svm.py", *arguments, cwd=root)
+    done = spp("train", *arguments, cwd=root)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert message in done.stderr
     assert not (root / "x").exists()
 
 
 def test_the_cache_tells_what_is_in_it(root: Path) -> None:
-    done = script("cache_features.py", "--cache", "cache", "--cache-info", cwd=root)
+    done = spp("cache", "--cache", "cache", "--cache-info", cwd=root)
     assert done.returncode == 0, done.stderr
     maps, proposals, total = done.stdout.splitlines()
     assert maps.startswith("maps-") and ": 24 images, " in maps and "short_sides [320]" in maps

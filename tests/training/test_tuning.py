@@ -21,7 +21,7 @@ from detector.runtime.files import read_arrays
 from detector.runtime.progress import Progress
 from detector.training.end_to_end.network_tuning import tune_network
 from tests.fakes import stops_after
-from tests.scripts import script
+from tests.scripts import script, spp
 from tests.training.recipes import config_of
 
 LEVELS = (6, 3, 2, 1)
@@ -128,7 +128,7 @@ def test_the_script_writes_layers_to_train_with_and_they_are_in_the_model(root: 
     assert done.returncode == 0, done.stderr
     layers = load_file(tmp_path / "new/layers")
     assert layers.keys() == {"conv5.weight", "conv5.bias"}
-    done = script("train_svm.py", "recipe.yaml", "--tuned", "new/layers", *data, "--output", "model", cwd=tmp_path)
+    done = spp("train", "recipe.yaml", "--tuned", "new/layers", *data, "--output", "model", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (tmp_path / "new/layers").unlink()
     detector = Detector.load(tmp_path / "model")

@@ -18,6 +18,7 @@ import pytest
 pytest.importorskip("starlette", reason="the page needs the extra [web]")
 pytest.importorskip("uvicorn", reason="the page needs the extra [web]")
 
+from detector.cli.console import run
 from detector.cli.serve import main
 from tests.fakes import colored
 from tests.images.encoded import encode
@@ -126,12 +127,12 @@ def test_mistakes_of_the_user_cost_one_line(
         port = taken.getsockname()[1]
         for arguments, line in (
             (("--port", str(port)), f"error: cannot listen on 127.0.0.1, port {port}: address already in use"),
-            (("--port", "65536"), "serve.py: argument --port: must be 0 to 65535, but is 65536; see --help"),
+            (("--port", "65536"), "spp serve: argument --port: must be 0 to 65535, but is 65536; see --help"),
             (("--host", "192.0.2.1"), "error: cannot listen on 192.0.2.1, port 8000: cannot assign requested address"),
         ):
-            monkeypatch.setattr("sys.argv", ["serve.py", *arguments])
+            monkeypatch.setattr("sys.argv", ["spp serve", *arguments])
             with pytest.raises(SystemExit) as exit_:
-                main()
+                run(main)
             assert exit_.value.code == 2
             assert capsys.readouterr().err.splitlines() == [line]
 
@@ -139,7 +140,7 @@ def test_mistakes_of_the_user_cost_one_line(
 @pytest.mark.all
 def test_the_command(tmp_path: Path) -> None:
     """The page is there before the model is; an image may be sent all the same; Ctrl-C ends both."""
-    command = [sys.executable, str(ROOT / "tools" / "serve.py"), "--port", "0", "--host", "0.0.0.0"]
+    command = [sys.executable, "-m", "detector", "serve", "--port", "0", "--host", "0.0.0.0"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=tmp_path, env=ENVIRONMENT) as process:
         assert process.stdout is not None

@@ -1,0 +1,48 @@
+"""The program `spp`: its help, its version, unknown verbs, and each verb's name in its messages."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from detector import __version__
+from detector.cli.main import VERBS
+from tests.scripts import ROOT, script, spp
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_help_lists_the_verbs_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['spp', '--help']\n"
+        "from detector.cli.main import main\n"
+        "try: main()\n"
+        "finally: print(*{'numpy', 'cv2', 'numba', 'torch', 'pydantic', 'tqdm'} & {*sys.modules}, file=sys.stderr)"
+    )
+    done = python("-c", code)
+    assert (done.returncode, done.stderr) == (0, "\n")
+    listed = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")]
+    assert listed == [*VERBS]
+    assert python("-m", "detector").stdout == done.stdout
+
+
+@pytest.mark.parametrize(
+    ("verb", "hint"), [("detct", "did you mean 'detect'?"), ("zzz", "see spp --help"), ("\t", "see spp --help")]
+)
+def test_an_unknown_verb_costs_one_line(verb: str, hint: str, tmp_path: Path) -> None:
+    done = spp(verb, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"spp: there is no verb {verb!a}; {hint}\n"
+
+
+def test_names_in_versions_and_messages(tmp_path: Path) -> None:
+    assert spp("--version", cwd=tmp_path).stdout == f"spp {__version__}\n"
+    assert spp("detect", "--version", cwd=tmp_path).stdout == f"spp detect {__version__}\n"
+    assert spp("detect", "--nothing", cwd=tmp_path).stderr.startswith("spp detect: ")
+    assert script("detect.py", "--nothing", cwd=tmp_path).stderr.startswith("detect.py: ")
+    assert python("-m", "detector", "detect", "--nothing").stderr.startswith("spp detect: ")
