@@ -1,10 +1,10 @@
-"""One seam between work on many images and where it runs: threads of this process, processes, a cluster.
+"""Map a function over many images: in this process, in threads, in processes, or on a cluster.
 
-    def factory(): return work                 # made once where it runs: loads a model, say
+    def factory(): return work                 # called once per worker: loads a model, say
     for item, result in map_images(factory, items, Processes(4)): ...
 
-Items are small (a path, an id), and results come in their order. What comes out does not depend on the engine, nor on
-which of its workers died: each item is worked on alone, on one thread.
+Items are small (a path, an id), and results come in their order. Results do not depend on the engine, nor on which of
+its workers died: each item is processed alone, on one thread.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ from detector.runtime.threads import on_one_thread_each, thread_count
 
 Item = TypeVar("Item")
 Work = Callable[[Any], Any]
-"""From an item to its result. ValueError and OSError cost this item alone; other exceptions end the run."""
+"""Maps an item to its result. ValueError and OSError cost this item alone; other exceptions end the run."""
 Factory = Callable[[], Work]
-"""Makes the work where it runs. What it raises ends the run. For processes and clusters it can be pickled."""
+"""Makes the work in a worker; its exceptions end the run. For processes and clusters it must be picklable."""
 
-MOST_LANES = 8
-"""Threads that work on images at once: each holds the feature maps of its own. More cores: more processes."""
+MAX_LANES = 8
+"""Maximum images in progress in one process: each holds its own feature maps. Use processes for more cores."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """In place of a result: why there is none, in one line."""
+    """The result of an item that failed; the message is one line."""
 
     message: str
 
 
 @dataclass(frozen=True, eq=False)
 class Shared:
-    """A large value that many items have, as their field ``shared``: an engine may send it less often than them."""
+    """A large value of many items, in their field ``shared``: an engine may send it less often than the items."""
 
     value: Any
 
 
 class Engine(Protocol):
-    """Where work runs. Closing the generator ends all that it started."""
+    """A place where work runs. Closing the generator ends all that it started."""
 
     def __call__(self, factory: Factory, items: Iterable[Item]) -> Generator[tuple[Item, Any], None, None]:
-        """Each item with its result or `Failure`, in order. Only so many items are taken ahead as are worked on."""
+        """Yield each item with its result or `Failure`, in order; items are taken only as workers need them."""
         ...
 
 
 class EndRun(Exception):  # noqa: N818 (no error of its own)
-    """What work raises to end the run with an error that would else cost its item alone, such as of a full disk."""
+    """Raised by work to end the run with an error that would otherwise cost its item alone, such as a full disk."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(error)
@@ -59,9 +59,9 @@ class EndRun(Exception):  # noqa: N818 (no error of its own)
 
 
 def map_images(factory: Factory, items: Iterable[Item], engine: Engine) -> Generator[tuple[Item, Any], None, None]:
-    """Each item with its result, or with a `Failure` where it raised ValueError or OSError or its workers died.
+    """Yield each item with its result, or with a `Failure` where it raised ValueError or OSError or its workers died.
 
-    However the loop over it ends, all workers end. Raises what the factory raises, and ChildProcessError where workers
+    All workers end with the loop, however it ends. Raises what the factory raises, and ChildProcessError where workers
     die before they are ready.
     """
     results = engine(factory, items)
@@ -74,8 +74,8 @@ def map_images(factory: Factory, items: Iterable[Item], engine: Engine) -> Gener
 
 
 @dataclass(frozen=True)
-class InTurn:
-    """This process, one item after the other, each by all threads: a single one is done soonest."""
+class Sequential:
+    """An `Engine` in this process: one item after the other, each on all threads, which is best for a single one."""
 
     def __call__(self, factory: Factory, items: Iterable[Item]) -> Generator[tuple[Item, Any], None, None]:
         work: Work | None = None
@@ -86,9 +86,9 @@ class InTurn:
 
 @dataclass(frozen=True)
 class Threads:
-    """This process, with as many items under way as ``lanes`` (`thread_count` where None), each on one thread.
+    """An `Engine` in this process, with ``lanes`` items in progress (default: `thread_count`), each on one thread.
 
-    The factory is called when there is an item.
+    The factory is called with the first item.
     """
 
     lanes: int | None = None
@@ -98,7 +98,7 @@ class Threads:
         if not (first := [*islice(iterator, 1)]):
             return
         work = factory()
-        lanes = min(thread_count(), MOST_LANES) if self.lanes is None else self.lanes
+        lanes = min(thread_count(), MAX_LANES) if self.lanes is None else self.lanes
         waiting: deque[tuple[Item, Future[Any]]] = deque()
         with on_one_thread_each() as begin, ThreadPoolExecutor(lanes, initializer=begin) as pool:
             try:
@@ -115,7 +115,7 @@ class Threads:
 
 
 def attempt(work: Work, item: Any) -> Any:
-    """``work(item)``, or the `Failure` that its ValueError or OSError is."""
+    """Return ``work(item)``, or a `Failure` where it raises ValueError or OSError."""
     try:
         return work(item)
     except BrokenPipeError:  # of our own output, not of the item
@@ -124,12 +124,16 @@ def attempt(work: Work, item: Any) -> Any:
         return Failure(one_line(error))
 
 
-def one_line(error: BaseException) -> str:
-    """What an error says, in one line, with the file that it is about."""
+def one_line(error: BaseException, name: str = "") -> str:
+    """Return the message of an error on one line, with the file that it is about.
+
+    ``name`` is put in front where the message lacks it.
+    """
     message = str(error)
     if isinstance(error, OSError) and error.strerror:
         # a stream has no name
         message = ": ".join(map(str, filter(None, [error.filename, error.strerror.lower()])))
     if isinstance(error, MemoryError):
         message = "there is not enough memory"
+    message = message if name in message else f"{name}: {message}"
     return " ".join(message.split())

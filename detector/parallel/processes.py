@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 import os
-import pickle
 import signal
-import traceback
-import zlib
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from queue import SimpleQueue
+from multiprocessing import parent_process
+from multiprocessing.context import SpawnContext, SpawnProcess
 from threading import Thread, current_thread, main_thread
 from typing import Any
 
-from detector.parallel.map_images import EndRun, Factory, Failure, Item, attempt
+from detector.parallel.map_images import Factory, Item, Work, attempt
+from detector.parallel.task_queue import ATTEMPTS, Task, TaskQueue
 from detector.runtime.threads import one_thread_environment
 
 _AHEAD = 2
-"""Items that a worker has got and not answered, so that it need not wait for the next one."""
+"""Items in a worker at a time, so that it need not wait for the next one."""
 _WINDOW = 8
-"""Items a worker that are under way, or done while an earlier one is not."""
-_END_SECONDS = 2.0
+"""Items per worker that are in progress, or done while an earlier one is not."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """So many ``workers``, processes of one thread each. One that dies is started again, and its items done again.
+    """An `Engine` of ``workers`` processes with one thread each.
 
-    An item of which three workers died is a `Failure`.
+    A process that dies is started again, and its items are done again. The result of an item that three processes died
+    of is a `Failure`.
     """
 
     workers: int
@@ -42,114 +40,117 @@ class Processes:
             raise ValueError(f"workers must be at least 1, but got {self.workers}")
 
     def __call__(self, factory: Factory, items: Iterable[Item]) -> Generator[tuple[Item, Any], None, None]:
-        crew = [_Worker(factory) for _ in range(self.workers)]
+        workers = [_Worker(factory) for _ in range(self.workers)]
         queue = TaskQueue(items, self.workers * _WINDOW)
         try:
             while True:
-                _hand_out(crew, queue)
+                _assign_tasks(workers, queue)
                 yield from queue.in_order()
                 if queue.is_done:
                     return
-                # none where all was done that there was room for, and now there is more
-                busy = [worker for worker in crew if worker.assigned]
-                ready = wait([worker.connection for worker in busy]) if busy else []
-                for worker in busy:
-                    if worker.connection in ready:
+                # none are busy where the window was full of results, which are taken now
+                if busy := [worker for worker in workers if worker.calls]:
+                    wait([worker.calls[0].future for worker in busy], return_when=FIRST_COMPLETED)
+                    for worker in busy:
                         worker.receive(queue)
         finally:
-            for worker in crew:
-                worker.close()
-            for worker in crew:
+            for worker in workers:
                 worker.end()
 
 
-def _hand_out(crew: list[_Worker], queue: TaskQueue) -> None:
+def _assign_tasks(workers: list[_Worker], queue: TaskQueue) -> None:
     for load in range(_AHEAD):
-        for worker in crew:
-            if len(worker.assigned) == load:
+        for worker in workers:
+            if len(worker.calls) == load:
                 for task in queue.take():
                     worker.assign(task)
 
 
 @dataclass
-class _Worker:
-    """A process, started when there is work for it.
+class _Call:
+    """A future of a worker and its task; None for the call that makes the work."""
 
-    assigned: what it has got and not answered, in that order. starts: how often it was started and was not ready.
+    future: Future[Any]
+    task: Task | None
+
+
+@dataclass
+class _Worker:
+    """A pool of one process, which is started when there is a task for it: so it is known of which item it died.
+
+    calls: those in progress, in their order. starts: how often it was started since it was last ready.
     """
 
     factory: Factory
-    assigned: deque[Task] = field(default_factory=deque)
+    calls: deque[_Call] = field(default_factory=deque)
     starts: int = 0
-    _process: BaseProcess | None = None
-    _connection: Connection | None = None
-
-    @property
-    def connection(self) -> Connection:
-        assert self._connection is not None
-        return self._connection
+    _context: _Context | None = None
+    _pool: ProcessPoolExecutor | None = None
 
     def assign(self, task: Task) -> None:
-        if self._process is None:
-            self._start()
-        self.assigned.append(task)
-        # where it has died, reading its connection tells it
-        with suppress(OSError):
-            self.connection.send(task.item)
+        """Send a task to the process."""
+        if self._pool is None:
+            self._context = _Context()
+            self._pool = ProcessPoolExecutor(1, self._context, _begin)
+            self.starts += 1
+            with _environment(one_thread_environment()), _blocked_interrupts():
+                self.calls.append(_Call(self._pool.submit(_make_work, self.factory), None))
+        try:
+            future = self._pool.submit(_do, task.item)
+        except BrokenProcessPool as error:
+            future = Future()
+            future.set_exception(error)
+        self.calls.append(_Call(future, task))
 
     def receive(self, queue: TaskQueue) -> None:
-        """Take in one message, or the end of the process."""
-        try:
-            kind, content = self.connection.recv()
-        except (EOFError, OSError):
-            self._bury(queue)
-            return
-        if kind == "done":
-            queue.finish(self.assigned.popleft(), content)
-        elif kind == "ready":
-            self.starts = 0
-        else:
-            raise content
-
-    def close(self) -> None:
-        """Tell the process to end, whatever it does."""
-        if self._connection is not None:
-            self._connection.close()
+        """Take the results that are there, or the end of the process."""
+        while self.calls and self.calls[0].future.done():
+            try:
+                result = self.calls[0].future.result()
+            except BrokenProcessPool:
+                self._retry(queue)
+                return
+            task = self.calls.popleft().task
+            if task is None:
+                self.starts = 0
+            else:
+                queue.finish(task, result)
 
     def end(self) -> str:
-        """Wait until it has ended, and tell how."""
-        if self._process is None:
+        """End the process, whatever it does, and return how it ended."""
+        if self._pool is None or self._context is None:
             return ""
-        self._process.join(_END_SECONDS)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-        code = self._process.exitcode or 0
-        self._process = None
+        process = self._context.process
+        if process is not None and process.exitcode is None:
+            process.kill()
+        self._pool.shutdown(cancel_futures=True)
+        self._pool = None
+        code = (process.exitcode if process is not None else None) or 0
         return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
 
-    def _start(self) -> None:
-        context = get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, self.factory), daemon=True)
-        with _environment(one_thread_environment()), _without_interrupts():
-            self._process.start()
-        theirs.close()
-        self.starts += 1
-
-    def _bury(self, queue: TaskQueue) -> None:
-        self.close()
-        how = self.end()
+    def _retry(self, queue: TaskQueue) -> None:
+        reason = self.end()
         if self.starts == ATTEMPTS:
-            raise ChildProcessError(f"{ATTEMPTS} workers ended before they were ready ({how})")
-        tasks, self.assigned = self.assigned, deque()
-        # it does one after the other
-        queue.bury(tasks, None if self.starts else tasks[0], how)
+            raise ChildProcessError(f"{ATTEMPTS} workers ended before they were ready ({reason})")
+        tasks = [call.task for call in self.calls if call.task is not None]
+        self.calls.clear()
+        # a process does one task after the other
+        queue.retry(tasks, None if self.starts else tasks[0], reason)
+
+
+class _Context(SpawnContext):
+    """The context of a pool of one process, which keeps that process: pools do not say how a process ended."""
+
+    process: SpawnProcess | None = None
+
+    def Process(self, *args: Any, **settings: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: N802
+        self.process = SpawnProcess(*args, **settings)
+        return self.process
 
 
 @contextmanager
 def _environment(changes: Mapping[str, str]) -> Iterator[None]:
-    """What processes that are started inside inherit: libraries read it before any code of ours runs."""
+    """Set variables for the processes that are started inside: libraries read them before any code of ours runs."""
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     try:
@@ -163,8 +164,8 @@ def _environment(changes: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Processes that are started inside do not know Ctrl-C: it is for the one that started them, which ends them."""
+def _blocked_interrupts() -> Iterator[None]:
+    """Block Ctrl-C in the processes that are started inside: the process that started them ends them."""
     if not hasattr(signal, "pthread_sigmask") or current_thread() is not main_thread():
         yield
         return
@@ -175,123 +176,28 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(connection: Connection, factory: Factory) -> None:
-    """What a worker does."""
-    items: SimpleQueue[Any] = SimpleQueue()
-    Thread(target=_receive, args=(connection, items), daemon=True).start()
-    try:
-        work = factory()
-        connection.send(("ready", None))
-        while True:
-            connection.send(("done", attempt(work, items.get())))
-    except BaseException as error:
-        connection.send(("raised", _sendable(error)))
+# ---- in the process
+
+_work: Work | None = None
 
 
-def _receive(connection: Connection, items: SimpleQueue[Any]) -> None:
-    """Take items, also while one is under way; end with whoever sent them, even where it was killed."""
-    try:
-        while True:
-            items.put(connection.recv())
-    except (EOFError, OSError):
-        os._exit(0)
+def _begin() -> None:
+    Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _sendable(error: BaseException) -> BaseException:
-    """An error that can be sent; that of a fault in the program tells where it came from."""
-    if isinstance(error, ValueError | OSError | ImportError | EndRun):
-        try:
-            pickle.loads(pickle.dumps(error))
-            return error
-        except Exception:
-            return ChildProcessError(str(error))
-    return RuntimeError("".join(traceback.format_exception(error)))
+def _end_with_parent() -> None:
+    """End this process with the one that started it, even where that was killed."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(0)
 
 
-ATTEMPTS = 3
-"""How often a worker may die of an item, or before it is ready."""
+def _make_work(factory: Factory) -> None:
+    global _work
+    _work = factory()
 
 
-@dataclass
-class Task:
-    """An item by its place in the order; owner: who is to do it; deaths: how many workers died of it.
-
-    again: it is done again, because a worker died that had it.
-    """
-
-    index: int
-    item: Any
-    owner: int = 0
-    deaths: int = 0
-    again: bool = False
-
-
-class TaskQueue:
-    """Items to be done, in their order, and results that wait for those of earlier items; at most ``window`` of both.
-
-    Tasks that are to be done again come first. With several ``owners``, all items of an image go to the same one.
-    """
-
-    def __init__(self, items: Iterable[Any], window: int, owners: int = 1) -> None:
-        self._source = enumerate(items)
-        self._window = window
-        self._waiting: list[deque[Task]] = [deque() for _ in range(owners)]
-        self._again: list[deque[Task]] = [deque() for _ in range(owners)]
-        self._done: dict[int, tuple[Any, Any]] = {}
-        self._next = self._taken = 0
-        self._ended = False
-
-    def take(self, most: int = 1, owner: int = 0, again: bool = True) -> list[Task]:
-        """The next tasks of an owner, if any.
-
-        One that is done ``again``, if it may be, comes alone: if a worker dies of it, that is known.
-        """
-        if again and self._again[owner]:
-            return [self._again[owner].popleft()]
-        waiting = self._waiting[owner]
-        while len(waiting) < most and not self._ended and self._taken - self._next < self._window:
-            self._draw()
-        return [waiting.popleft() for _ in range(min(most, len(waiting)))]
-
-    def _draw(self) -> None:
-        """Have the next item of all wait for its owner."""
-        index, item = next(self._source, (-1, None))
-        if index < 0:
-            self._ended = True
-            return
-        self._taken += 1
-        owner = owner_of(item, len(self._waiting))
-        self._waiting[owner].append(Task(index, item, owner))
-
-    @property
-    def is_done(self) -> bool:
-        """Whether all items are done and given back."""
-        return self._ended and self._next == self._taken
-
-    def finish(self, task: Task, result: Any) -> None:
-        """A task is done."""
-        self._done[task.index] = task.item, result
-
-    def bury(self, tasks: Iterable[Task], culprit: Task | None, how: str) -> None:
-        """The worker that had these ``tasks`` has died, of the ``culprit``, where it is known: they are done again.
-
-        The culprit is a `Failure` where it was the last death that it is allowed.
-        """
-        for task in tasks:
-            task.deaths, task.again = task.deaths + (task is culprit), True
-            if task.deaths < ATTEMPTS:
-                self._again[task.owner].append(task)
-            else:
-                name = getattr(task.item, "path", task.item)
-                self.finish(task, Failure(f"{name}: {ATTEMPTS} workers died of it ({how})"))
-
-    def in_order(self) -> Iterator[tuple[Any, Any]]:
-        """Items and results that are next in the order."""
-        while self._next in self._done:
-            self._next += 1
-            yield self._done.pop(self._next - 1)
-
-
-def owner_of(item: Any, owners: int) -> int:
-    """Which of so many owners has an item, by the path of its image or else its text: always the same one."""
-    return zlib.crc32(os.fsencode(str(getattr(item, "path", item)))) % owners
+def _do(item: Any) -> Any:
+    assert _work is not None
+    return attempt(_work, item)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from detector.parallel.map_images import EndRun, Factory, Item, Shared, Work, attempt
-from detector.parallel.processes import ATTEMPTS, Task, TaskQueue
+from detector.parallel.task_queue import ATTEMPTS, Task, TaskQueue
 from detector.runtime.files import program_digest
 from detector.runtime.optional import optional
 from detector.runtime.threads import one_thread_environment
@@ -211,7 +211,7 @@ class _Crewman:
     @property
     def does_again(self) -> bool:
         """Whether a task that is done again is under way."""
-        return any(task.again for call in self.calls for task in call.tasks)
+        return any(task.retried for call in self.calls for task in call.tasks)
 
     def end(self) -> None:
         """End the actor, whatever it does."""
@@ -225,7 +225,7 @@ class _Crewman:
             raise ChildProcessError(f"{ATTEMPTS} actors ended before they were ready ({how})")
         first = self.calls[0].tasks
         culprit = first[0] if len(first) == 1 else None
-        queue.bury([task for call in self.calls for task in call.tasks], culprit, how)
+        queue.retry([task for call in self.calls for task in call.tasks], culprit, how)
         self.calls.clear()
         self.is_ready, self.batch = False, 1
 
@@ -240,7 +240,7 @@ def _hand_out(crew: Sequence[_Crewman], queue: TaskQueue) -> None:
             if not each.is_ready or len(each.calls) != load or each.does_again:
                 continue
             # what is done again has an actor for itself: with it, results of calls before may be lost
-            if tasks := queue.take(each.batch, each.owner, again=load == 0):
+            if tasks := queue.take(each.batch, each.owner, retry=load == 0):
                 each.assign(tasks)
 
 

@@ -1,29 +1,37 @@
-"""How long work tells that it goes on: a callable around whatever it loops over, and an estimate of what is left."""
+"""Progress of loops, and wall time of the steps inside of them."""
 
 from __future__ import annotations
 
+import logging
+import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from time import monotonic
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
 
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
-"""Takes items and a title, and gives the items back one by one."""
+"""Yields the items that it is called with; the second argument is a title to show."""
+
+FIRST_SECONDS = 10.0
+SECONDS = 30.0
+_PRIOR = 5.0
+"""Seconds of planned work that measurements must outweigh."""
+_log = logging.getLogger(__name__)
 
 
-def without_progress(items: Iterable[Any], title: str) -> Iterable[Any]:
-    """Tell nothing."""
+def no_progress(items: Iterable[Any], title: str) -> Iterable[Any]:
+    """Return ``items`` unchanged and show nothing."""
     return items
 
 
-_TRUST = 5.0  # seconds of work as planned that measurements must outweigh
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A loop that is ahead: its title, how many items it goes over, and about how many seconds an item takes."""
+class Task(NamedTuple):
+    """A planned loop: its title, its number of items, and the estimated seconds of an item."""
 
     title: str
     n_items: int
@@ -32,116 +40,115 @@ class Stage:
 
 @dataclass
 class _Loop:
-    """The loop that runs. n_items: None where nobody knows. seconds: an item, as planned; None where it was not.
-
-    first: seconds of its first item, which often takes longer: kernels are compiled, files are opened. spent: those of
-    the others.
-    """
+    """The running loop; ``planned`` is the estimated seconds of an item, ``first`` those that the first item took."""
 
     title: str
     n_items: int | None
-    seconds: float | None
-    last: float
+    planned: float | None
+    start: float
     done: int = 0
     first: float = 0.0
-    spent: float = 0.0
 
 
-class Estimate:
-    """What is done, and how long the rest takes, judged by how long its parts took so far.
+class ProgressBars:
+    """Show the progress of loops that run one after another: a bar each, or log lines.
 
-    plan: the loops ahead, in their order; those that are skipped count no longer, others may come between. Their
-    seconds were measured once, somewhere: they only say how much longer one loop takes than another. clock: seconds.
+    A line is logged after 10 seconds and then every 30. As a context manager, it is logged on time even while a single
+    item takes longer. ``plan`` holds the loops ahead, in order, for the time left in all: skipped ones are dropped,
+    unplanned ones may come between. Only the proportions of their seconds count.
     """
 
-    def __init__(self, plan: Sequence[Stage] = (), clock: Callable[[], float] = time.monotonic) -> None:
-        self._ahead = list(plan)
-        self._clock = clock
+    def __init__(self, plan: Sequence[Task] = (), bars: bool = False) -> None:
+        self._ahead, self._bars = list(plan), bars
         self._loop: _Loop | None = None
-        # seconds of the plan for what is done of it, without first items, and seconds that this took
-        self._planned = self._spent = _TRUST
+        self._planned = self._spent = _PRIOR  # seconds of planned work that is done
+        self._due = monotonic() + FIRST_SECONDS
+        self._lock = threading.RLock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def begin(self, title: str, n_items: int | None) -> None:
-        """A loop begins."""
-        seconds = None
-        titles = [stage.title for stage in self._ahead]
-        if title in titles:
-            seconds = self._ahead[titles.index(title)].seconds
-            del self._ahead[: titles.index(title) + 1]
-        self._loop = _Loop(title, n_items, seconds, self._clock())
+    def __call__(self, items: Iterable[Any], title: str) -> Generator[Any, None, None]:
+        """Yield ``items`` and show the progress under a title."""
+        n_items = len(items) if isinstance(items, Sized) else None
+        with self._lock:
+            loop = self._loop = _Loop(title, n_items, self._start(title), monotonic())
+        bar = tqdm(items, desc=title, file=sys.stderr, disable=not self._bars or n_items == 0)
+        try:
+            for item in bar:
+                yield item
+                with self._lock:
+                    loop.done += 1
+                    if loop.done == 1:
+                        loop.first = monotonic() - loop.start
+                bar.set_postfix_str(self._time_left().partition("; ")[2], refresh=False)
+                self._log_when_due()
+        finally:
+            with self._lock:
+                self._loop = None
+            seconds = monotonic() - loop.start
+            if loop.planned is not None and loop.done > 1:
+                self._planned += loop.planned * (loop.done - 1)
+                self._spent += seconds - loop.first
+            if n_items != 0:
+                _log.debug("%s: %d in %.1f s", title, loop.done, seconds)
 
-    def advance(self) -> None:
-        """An item of the loop is done."""
-        loop, now = self._loop, self._clock()
-        assert loop is not None
-        took, loop.last = now - loop.last, now
-        loop.done += 1
-        if loop.done == 1:
-            loop.first = took
-            return
-        loop.spent += took
-        if loop.seconds is not None:
-            self._planned += loop.seconds
-            self._spent += took
+    def __enter__(self) -> ProgressBars:
+        self._thread.start()
+        return self
 
-    def end(self) -> tuple[int, float]:
-        """The loop has ended: how many items it did, in how many seconds."""
-        assert self._loop is not None
-        loop, self._loop = self._loop, None
-        return loop.done, loop.first + loop.spent
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
 
-    @property
-    def runs(self) -> bool:
-        """Whether a loop runs."""
-        return self._loop is not None
+    def _start(self, title: str) -> float | None:
+        """Drop a planned loop, and those before it, from the plan; return its estimated seconds of an item."""
+        titles = [task.title for task in self._ahead]
+        if title not in titles:
+            return None
+        row = titles.index(title)
+        seconds = self._ahead[row].seconds
+        del self._ahead[: row + 1]
+        return seconds
 
-    def left(self) -> float | None:
-        """About how many seconds the loop still takes; None where nothing tells it."""
-        loop = self._loop
+    def _watch(self) -> None:
+        while not self._stop.wait(1.0):
+            self._log_when_due()
+
+    def _log_when_due(self) -> None:
+        with self._lock:
+            if self._bars or self._loop is None or monotonic() < self._due:
+                return
+            self._due = monotonic() + SECONDS
+            loop = self._loop
+            line = f"{loop.title}: {loop.done} done"
+            if loop.n_items:
+                share = 100 * loop.done // loop.n_items
+                line = f"{loop.title}: {share} % ({loop.done} of {loop.n_items}){self._time_left()}"
+        _log.info(line)
+
+    def _time_left(self) -> str:
+        """Return ", about 2 min left", with "; all tasks: about 5 min left" where others are planned."""
+        loop, pace = self._loop, self._spent / self._planned
         if loop is None or loop.n_items is None:
-            return None
-        under_way = self._clock() - loop.last
-        known = [] if loop.seconds is None else [loop.seconds * self._pace]
-        if loop.done > 1:
-            # the plan counts like one more item
-            seconds = (loop.spent + sum(known)) / (loop.done - 1 + len(known))
-        elif loop.done:
-            seconds = (loop.first + sum(known)) / (1 + len(known))
-        elif known:
-            # the first item takes as long as it has taken, at least
-            seconds = (max(under_way, known[0]) + known[0]) / 2
-        else:
-            return None
-        return max(seconds * (loop.n_items - loop.done) - min(under_way, seconds), 0.0)
-
-    def left_in_all(self) -> float | None:
-        """About how many seconds this loop and the planned ones still take; None where there are no others."""
-        left = self.left()
-        if left is None or not self._ahead:
-            return None
-        return left + self._pace * sum(stage.n_items * stage.seconds for stage in self._ahead)
-
-    @property
-    def _pace(self) -> float:
-        return self._spent / self._planned
-
-    def __str__(self) -> str:
-        """Title, share done and time left in a line."""
-        loop = self._loop
-        if loop is None:
             return ""
-        if not loop.n_items:
-            return f"{loop.title}: {loop.done} done"
-        line = f"{loop.title}: {100 * loop.done // loop.n_items} % ({loop.done} of {loop.n_items})"
-        if (left := self.left()) is not None:
-            line += f", {about(left)} left"
-        if (in_all := self.left_in_all()) is not None:
-            line += f"; all stages: {about(in_all)} left"
+        if loop.done > 1:  # the first item often takes longer: kernels are compiled, files are opened
+            seconds = (monotonic() - loop.start - loop.first) / (loop.done - 1)
+        elif loop.planned is not None:
+            seconds = loop.planned * pace
+        elif loop.done:
+            seconds = loop.first
+        else:
+            return ""
+        left = seconds * (loop.n_items - loop.done)
+        line = f", {duration(left)} left"
+        if self._ahead:
+            ahead = pace * sum(task.n_items * task.seconds for task in self._ahead)
+            line += f"; all tasks: {duration(left + ahead)} left"
         return line
 
 
-def about(seconds: float) -> str:
-    """A duration in words, no finer than an estimate is: "about 40 s", "about 8 min", "about 1.5 h"."""
+def duration(seconds: float) -> str:
+    """Return a rounded duration: "about 40 s", "about 8 min", "about 1.5 h"."""
     if seconds < 90:
         return f"about {max(10, 10 * round(seconds / 10))} s"
     return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
@@ -151,8 +158,8 @@ _times: ContextVar[dict[str, float] | None] = ContextVar("times", default=None)
 
 
 @contextmanager
-def stage(name: str) -> Iterator[None]:
-    """Add the wall time of the block to the stage of that name, if `stage_times` is around it."""
+def timer(name: str) -> Iterator[None]:
+    """Add the wall time of the block under a name to the `timings` that enclose it, if any."""
     times = _times.get()
     start = time.perf_counter()
     yield
@@ -161,8 +168,8 @@ def stage(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def stage_times() -> Iterator[dict[str, float]]:
-    """Collect seconds by stage, in order of their first start, of what runs inside the block on this thread."""
+def timings() -> Iterator[dict[str, float]]:
+    """Collect the seconds of each `timer` inside the block, on this thread, in order of their first start."""
     times: dict[str, float] = {}
     token = _times.set(times)
     try:

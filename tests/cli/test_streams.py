@@ -13,15 +13,14 @@ from typing import Any, TextIO
 import numpy as np
 import pytest
 
-from detector.cli.console import for_each_image
+from detector.cli.images import for_each_image
 from detector.images.files import write_image
 from tests.scripts import ROOT
 
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
-from detector.cli.console import run
-from detector.cli.streams import Lines
+from detector.cli.console import ResultLines, run
 from detector.images.decoding import silenced_stderr
 from detector.runtime.files import replacing
 
@@ -36,7 +35,7 @@ def main():
             print("what we say", file=sys.stderr)
         return 0
     if sys.argv[1] in ("print", "lines"):
-        print("line", file=Lines(sys.stdout, needed=True) if sys.argv[1] == "lines" else None)
+        print("line", file=ResultLines(sys.stdout, needed=True) if sys.argv[1] == "lines" else None)
         return 0
     with replacing(Path("file")) as temporary:
         temporary.write_text("half")
@@ -79,10 +78,21 @@ def test_nothing_is_left_half_written_by_who_is_told_to_end(tmp_path: Path, numb
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_during_imports_is_one_word() -> None:
-    program = "import detector.cli; raise KeyboardInterrupt"
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (-signal.SIGINT, "interrupted\n")
+@pytest.mark.parametrize("module", ["detector.cli.console", "detector.cli.detect"])
+def test_ctrl_c_during_imports_is_one_word(module: str) -> None:
+    program = f"""
+import sys
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["spp", "detect", "a.jpg"]
+from detector.cli.main import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
 
 
 class Gone:
@@ -110,7 +120,7 @@ def test_a_reader_that_went_away_costs_no_file(tmp_path: Path, monkeypatch: pyte
         print(path.name, file=lines)
         return {}
 
-    monkeypatch.setattr("detector.cli.streams.forget_output", lambda: None)
+    monkeypatch.setattr("detector.cli.console._discard_output", lambda: None)
     monkeypatch.setattr(sys, "stdout", gone := Gone())
     assert for_each_image(paths, lambda: handle, tmp_path / "found.json") == 0
     assert gone.lines == ["0.png", "\n"]

@@ -1,82 +1,118 @@
-"""How much is left: hand-computed with a clock that the tests set."""
+"""Lines of progress and the time that they say is left, with a clock that the tests set."""
 
 from __future__ import annotations
 
+import logging
+import re
+import threading
+
 import pytest
 
-from detector.runtime.progress import Estimate, Stage, about
+from detector.runtime.progress import ProgressBars, Task, duration, timer, timings
 from tests.fakes import Clock
 
 
-def run_items(estimate: Estimate, clock: Clock, count: int, seconds: float) -> None:
-    for _ in range(count):
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Clock:
+    caplog.set_level(logging.INFO, "detector")
+    clock = Clock()
+    monkeypatch.setattr("detector.runtime.progress.monotonic", clock)
+    return clock
+
+
+def lines(progress: ProgressBars, caplog: pytest.LogCaptureFixture, clock: Clock, title: str, *seconds: float) -> str:
+    """Run a loop whose items take these seconds, and return the last line that was logged."""
+    caplog.clear()
+    for item in progress(seconds, title):
+        clock.now += item
+    return str(caplog.messages[-1])
+
+
+def test_a_line_after_ten_seconds_and_then_every_thirty(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    progress = ProgressBars([Task("features", 100, 1.0), Task("mining", 100, 2.0)])
+    when: list[float] = []
+    for n_items, title, seconds in ((100, "features", 1.0), (20, "mining", 2.0)):
+        for _ in progress(range(n_items), title):
+            when += [clock.now] * (len(caplog.messages) - len(when))
+            clock.now += seconds
+    # the next loop has no first ten seconds of its own
+    assert when == [10, 40, 70, 100, 130]
+    assert caplog.messages[0] == "features: 10 % (10 of 100), about 2 min left; all tasks: about 5 min left"
+
+
+def test_a_long_item_is_logged_while_it_lasts(clock: Clock) -> None:
+    logged = threading.Event()
+    handler = logging.Handler()
+    handler.emit = lambda record: logged.set()  # type: ignore[method-assign]
+    logging.getLogger("detector").addHandler(handler)
+    try:
+        with ProgressBars() as progress:
+            for _ in progress(range(1), "mining"):
+                clock.now += 11.0
+                assert logged.wait(30)
+    finally:
+        logging.getLogger("detector").removeHandler(handler)
+
+
+def test_items_pass_through_and_a_loop_that_is_left_ends(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "detector")
+    progress = ProgressBars()
+    assert list(progress(iter("abc"), "letters")) == ["a", "b", "c"]
+    loop = progress([1, 2, 3], "numbers")
+    assert next(loop) == 1
+    loop.close()
+    assert list(progress([], "nothing")) == []
+    assert [message[:11] for message in caplog.messages] == ["letters: 3 ", "numbers: 0 "]
+
+
+def test_a_bar_on_a_terminal_and_no_lines(
+    clock: Clock, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = ProgressBars([Task("mining", 2, 1.0), Task("boxes", 90, 1.0)], bars=True)
+    for _ in progress([1, 2], "mining"):
+        clock.now += 100.0
+    assert caplog.messages == []
+    assert re.search(r"mining: 100%.*2/2.*, all tasks: about \d+ min left", capsys.readouterr().err)
+
+
+def test_a_loop_alone_goes_on_as_it_went_after_its_first_item(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    loop = ProgressBars()([50.0, 30.0, 30.0, 30.0, 30.0], "images")
+    seen = []
+    for seconds in loop:
+        seen += caplog.messages
+        caplog.clear()
         clock.now += seconds
-        estimate.advance()
+    assert seen[:2] == ["images: 20 % (1 of 5), about 3 min left", "images: 40 % (2 of 5), about 2 min left"]
+    assert seen[2:] == ["images: 60 % (3 of 5), about 60 s left", "images: 80 % (4 of 5), about 30 s left"]
 
 
-def test_a_loop_alone_goes_on_as_it_went_after_its_first_item() -> None:
-    clock = Clock()
-    estimate = Estimate(clock=clock)
-    estimate.begin("images", 5)
-    assert estimate.left() is None and str(estimate) == "images: 0 % (0 of 5)"
-    run_items(estimate, clock, 1, 50.0)
-    assert estimate.left() == 4 * 50
-    run_items(estimate, clock, 1, 30.0)
-    assert estimate.left() == 3 * 30
-    clock.now += 10  # of the third one
-    assert estimate.left() == 80
-    clock.now += 1000  # which takes longer than the others, but leaves them to be done
-    assert estimate.left() == 2 * 30
-    assert estimate.left_in_all() is None
-    assert str(estimate) == "images: 40 % (2 of 5), about 60 s left"
-    assert estimate.end() == (2, 80)
+def test_tasks_ahead_take_as_much_longer_as_those_before(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    progress = ProgressBars([Task("features", 12, 1.0), Task("mining", 20, 0.5), Task("boxes", 2, 3.0)])
+    # before anything is measured, the plan is all there is: 1 + 10 + 6 seconds
+    next(loop := progress(range(12), "features"))
+    clock.now += 20
+    progress._log_when_due()
+    assert caplog.messages == ["features: 0 % (0 of 12), about 10 s left; all tasks: about 30 s left"]
+    for _ in loop:
+        clock.now += 6.0
+    # the prior, and eleven seconds of the plan that took eleven times six
+    pace = (5 + 66) / (5 + 11)
+    clock.now += 100
+    next(loop := progress(range(20), "mining"))
+    caplog.clear()
+    progress._log_when_due()
+    left = duration(20 * 0.5 * pace), duration(20 * 0.5 * pace + 6 * pace)
+    assert caplog.messages == [f"mining: 0 % (0 of 20), {left[0]} left; all tasks: {left[1]} left"]
 
 
-def test_stages_ahead_take_as_much_longer_as_those_before() -> None:
-    clock = Clock()
-    estimate = Estimate([Stage("features", 12, 1.0), Stage("mining", 20, 0.5), Stage("boxes", 2, 3.0)], clock)
-    estimate.begin("features", 12)
-    # before anything is measured, the plan is all there is
-    assert (estimate.left(), estimate.left_in_all()) == (12, 12 + 10 + 6)
-    run_items(estimate, clock, 1, 9.0)
-    assert (estimate.left(), estimate.left_in_all()) == (11 * (9 + 1) / 2, 55 + 16)
-    run_items(estimate, clock, 5, 3.0)
-    # five seconds of the plan, and five that took fifteen
-    pace = (5 + 15) / (5 + 5)
-    assert estimate.left() == pytest.approx(6 * (15 + pace * 1) / 6)
-    assert estimate.left_in_all() == pytest.approx(17 + pace * (10 + 6))
-    run_items(estimate, clock, 6, 2.0)
-    estimate.end()
-    estimate.begin("mining", 20)
-    pace = (5 + 15 + 12) / (5 + 11)
-    assert pace == 2 and estimate.left() == pytest.approx(20.0)
-    assert str(estimate) == "mining: 0 % (0 of 20), about 20 s left; all stages: about 30 s left"
-
-
-def test_a_long_first_item_counts_as_it_lasts() -> None:
-    clock = Clock()
-    estimate = Estimate([Stage("features", 8, 1.0)], clock)
-    estimate.begin("features", 8)
-    clock.now += 0.5
-    assert estimate.left() == 7.5
-    clock.now += 39.5
-    seconds = (40 + 1) / 2
-    assert estimate.left() == pytest.approx(7 * seconds)
-
-
-def test_skipped_stages_and_other_loops_do_no_harm() -> None:
-    clock = Clock()
-    estimate = Estimate([Stage("features", 9, 1.0), Stage("positives", 9, 1.0), Stage("mining", 9, 1.0)], clock)
-    estimate.begin("scaling", None)
-    run_items(estimate, clock, 3, 9.0)
-    assert str(estimate) == "scaling: 3 done"
-    estimate.end()
-    estimate.begin("positives", 4)  # gone on with: fewer than planned, and no features
-    assert (estimate.left(), estimate.left_in_all()) == (4, 4 + 9)
-    run_items(estimate, clock, 4, 1.0)
-    estimate.end()
-    estimate.begin("mining", 9)
-    assert estimate.left_in_all() is None  # it is the last one
+def test_skipped_tasks_and_unplanned_loops_do_no_harm(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    progress = ProgressBars([Task("features", 9, 1.0), Task("positives", 9, 1.0), Task("mining", 9, 1.0)])
+    for _ in progress(iter(range(3)), "scaling"):
+        clock.now += 31.0
+    assert caplog.messages[-1] == "scaling: 3 done"
+    # resumed: fewer images than planned, and no features
+    assert "; all tasks: " in lines(progress, caplog, clock, "positives", *[31.0] * 4)
+    assert "all tasks" not in lines(progress, caplog, clock, "mining", *[31.0] * 4)  # it is the last one
 
 
 @pytest.mark.parametrize(
@@ -87,4 +123,12 @@ def test_skipped_stages_and_other_loops_do_no_harm() -> None:
     ],
 )
 def test_durations_are_no_finer_than_they_are_known(seconds: float, words: str) -> None:
-    assert about(seconds) == words
+    assert duration(seconds) == words
+
+
+def test_timers_add_up_by_name() -> None:
+    with timer("outside"), timings() as times:
+        for name in ("a", "b", "a"):
+            with timer(name):
+                pass
+    assert list(times) == ["a", "b"] and min(times.values()) >= 0

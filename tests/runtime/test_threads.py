@@ -13,7 +13,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from detector.backbones.torch_backbone import load_backbone
+from detector.backbones.torch_backbone import load_torch_backbone
 from detector.runtime import threads as threads_module
 from detector.runtime.threads import in_threads, products_on_one_thread, thread_count, usable_cores
 
@@ -84,7 +84,7 @@ def test_convolution_takes_no_more_threads_than_it_may(
     named: str, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DETECTOR_THREADS", named)
-    load_backbone("zf5/0.05", weights="random")
+    load_torch_backbone("zf5/0.05", weights="random")
     assert torch.get_num_threads() == expected
 
 

@@ -23,7 +23,7 @@ from detector.parallel.ray_actors import RayActors
 from detector.training.train import train
 from tests.cli.fake_detecting import FakeDetecting
 from tests.cli.many_images import contents, write_images
-from tests.runtime.workers import Doing, NeverReady, Raising
+from tests.parallel.workers import Doing, NeverReady, Raising
 from tests.same_bytes import check_same_bytes
 
 pytestmark = pytest.mark.all

@@ -1,4 +1,4 @@
-"""Tasks in order, of owners, done again; and what items share on their way to actors."""
+"""Tasks in order, their owners and retries; and values that items share on their way to actors."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detector.parallel.map_images import Shared
-from detector.parallel.processes import TaskQueue, owner_of
 from detector.parallel.ray_actors import Parcels, unpack
+from detector.parallel.task_queue import TaskQueue, owner_of
 
 
 @dataclass(frozen=True)
@@ -44,19 +44,19 @@ def test_owners_get_their_items_and_results_come_in_order(
         if under_way:
             task = under_way.pop(random.randrange(len(under_way)))
             if task.deaths == 0 and random.random() < 0.3:
-                queue.bury([task], task, "killed")
+                queue.retry([task], task, "killed")
             else:
                 queue.finish(task, task.item.upper())
         found += queue.in_order()
     assert found == [(each, each.upper()) for each in items]
 
 
-def test_what_is_done_again_comes_first_alone_and_only_if_it_may() -> None:
+def test_retried_tasks_come_first_alone_and_only_where_allowed() -> None:
     queue = TaskQueue("abcde", 9)
     first = queue.take(2)
-    queue.bury(first, first[0], "killed")
-    assert [(task.item, task.deaths, task.again) for task in first] == [("a", 1, True), ("b", 0, True)]
-    assert [task.item for task in queue.take(2, again=False)] == ["c", "d"]
+    queue.retry(first, first[0], "killed")
+    assert [(task.item, task.deaths, task.retried) for task in first] == [("a", 1, True), ("b", 0, True)]
+    assert [task.item for task in queue.take(2, retry=False)] == ["c", "d"]
     assert [task.item for task in queue.take(2)] == ["a"]
     assert [task.item for task in queue.take(2)] == ["b"]
     assert [task.item for task in queue.take(2)] == ["e"]
