@@ -1,6 +1,6 @@
-"""Give a trained model probabilities and thresholds, from labeled images that it did not learn from.
+"""Fit probabilities and thresholds of a trained model to labeled images that it was not trained on.
 
-spp calibrate MODEL (--voc ROOT --split val | --coco JSON) --output MODEL
+spp calibrate MODEL (--data PATH | --voc ROOT --split val | --coco JSON) --output MODEL
 """
 
 from __future__ import annotations
@@ -9,48 +9,53 @@ from dataclasses import replace
 from math import isnan
 from pathlib import Path
 
-from detector.cli.console import Parser
+from detector.cli.console import Parser, print_error, progress
 from detector.cli.options import add_computing_options, add_data_options, data_source, load_data
 from detector.cli.outputs import OutputFile, cache_folder, is_model
 from detector.evaluation.calibration import calibration_error
-from detector.runs.evaluate_images import Evaluating, detect_all
+from detector.runs.evaluate_images import EvaluatorFactory, detect_all
 
 
 def parser() -> Parser:
     parser = Parser(
-        description="Learn the probabilities and thresholds of a trained model from images that it did not learn from."
+        description="Fit probabilities and thresholds of a model to labeled images that it was not trained on."
     )
-    parser.add_argument("model", type=Path, metavar="MODEL", help="the model file")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="model file")
     add_data_options(parser)
     output = OutputFile(is_model, updates="model")
-    parser.add_argument("--output", type=output, required=True, metavar="MODEL", help="the model file to write")
+    parser.add_argument("--output", type=output, required=True, metavar="MODEL", help="model file to write")
     parser.add_argument(
-        "--cache", type=cache_folder, metavar="DIR", help="keep feature maps and proposals, as in training"
+        "--cache", type=cache_folder, metavar="DIR", help="store feature maps and proposals in DIR, as in training"
     )
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="where the backbone's weights are, if not there")
     add_computing_options(parser)
     return parser
 
 
 def main() -> int:
     options = parser().parse_args()
-    data_source(options)  # options that do not fit are told before a model is loaded
+    data_source(options)  # wrong options are reported before a model is loaded
     from detector.ensemble import Ensemble
     from detector.pipeline import Detector
     from detector.training.calibration import fit_calibration
 
-    detector = replace(Detector.load(options.model, options.device, options.weights, options.runtime), calibration=None)
+    detector = Detector.load(options.model, options.device, options.runtime)
+    detector = replace(detector, heads=replace(detector.heads, calibration=None))
     if options.classes:
-        raise ValueError("a calibration is of all classes of a model: leave out --classes")
+        raise ValueError("a calibration needs all classes of the model: leave out --classes")
     dataset = load_data(options, detector.class_names, need_objects=False, default_split="val")
-    evaluating = Evaluating(options, None, dataset.class_names)
-    found = detect_all(evaluating, Ensemble([detector]), dataset).found
+    model = Ensemble([detector])
+    factory = EvaluatorFactory(
+        lambda: model, dataset.class_names, cache=options.cache, proposals=options.proposals
+    )
+    found = detect_all(
+        factory, model, dataset, progress=progress, on_failure=lambda line: print_error(ValueError(line))
+    ).detections
     calibration = fit_calibration(found, dataset, dataset.class_names)
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    replace(detector, calibration=calibration).save(options.output)
+    replace(detector, heads=replace(detector.heads, calibration=calibration)).save(options.output)
     for name, best in zip(detector.class_names, calibration.best_f1.tolist(), strict=True):
-        print(f"{name:<12} best F1 from a score of {best:6.2f} on")
+        print(f"{name:<12} best F1 at a score of {best:6.2f}")
     error = calibration_error([calibration(each) for each in found], dataset, dataset.class_names)
-    source = f"{len(dataset)} images of {dataset.name}, which it was fitted to"
+    source = f"{len(dataset)} images of {dataset.name}, to which it was fitted"
     print(f"{options.output}: expected calibration error {'-' if isnan(error) else f'{error:.3f}'} on {source}")
     return 0

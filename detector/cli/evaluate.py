@@ -1,6 +1,6 @@
-"""Mean average precision by VOC's rules on a VOC list or a COCO file.
+"""Measure average precision on labeled images, by the rules of VOC or COCO.
 
-python tools/evaluate_voc.py (--voc ROOT --split val | --coco JSON) [--model M | --detections DIR] [--report DIR]
+spp evaluate (--data PATH | --voc ROOT --split val | --coco JSON) [--model M | --detections DIR] [--report DIR]
 """
 
 from __future__ import annotations
@@ -8,54 +8,62 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detector.cli.console import Parser, printable, write_json
+from detector.cli.console import Parser, print_error, printable, progress, write_json
 from detector.cli.engines import add_engine_options, engine_of
-from detector.cli.options import add_data_options, add_model_options, data_source, load_data, split_name
+from detector.cli.options import (
+    add_data_options,
+    add_model_options,
+    data_source,
+    load_data,
+    model_digests,
+    split_name,
+)
 from detector.cli.outputs import cache_folder, check_writable, output_folder, output_numbers, result_folder
-from detector.cli.report import ids_of, known_coverage, prepare_report, report_folder
+from detector.cli.report import coco_ids_of, coverage_of_boxes, prepare_report, report_folder
 from detector.cli.thresholds import add_threshold_options, check_thresholds, thresholds
 from detector.datasets.dataset import Dataset
 from detector.evaluation.calibration import probability_bins
-from detector.evaluation.coco import CocoResult, evaluate_coco
-from detector.evaluation.image_matching import sum_matches
+from detector.evaluation.coco import evaluate_coco
 from detector.evaluation.outcomes import gather_outcomes
-from detector.evaluation.voc import ClassDetections, VocResult, by_class, evaluate_voc
+from detector.evaluation.voc import Result, voc_result
 from detector.evaluation.voc_results import check_image_ids, file_names, read_detections, write_detections
-from detector.runs.evaluate_images import Evaluated, Evaluating, detect_all
-from detector.runs.evaluation_state import state_of
+from detector.runs.evaluate_images import Evaluated, EvaluatorFactory, detect_all
+from detector.runs.evaluation_state import open_state
+from detector.runtime.files import digest
 
 if TYPE_CHECKING:
     from detector.ensemble import Ensemble
 
 
 def parser() -> Parser:
-    parser = Parser(description="Average precision a class and its mean, as the VOC devkit or COCO counts.")
+    parser = Parser(description="Measure the average precision of each class, and mAP, by the rules of VOC or COCO.")
     add_data_options(parser)
     add_model_options(parser)
     add_threshold_options(parser, "that of the recipe")
     parser.add_argument(
-        "--detections", type=Path, metavar="DIR", help="score comp4_det_<split or JSON>_<class>.txt files"
+        "--detections", type=Path, metavar="DIR", help="score files comp4_det_<split or JSON>_<class>.txt, not a model"
     )
     parser.add_argument(
         "--metric",
         choices=("voc07", "area", "coco"),
         default="voc07",
-        help="VOC's 11 points (default) or area, or COCO's",
+        help="VOC's 11 points (default), VOC's area, or COCO",
     )
     parser.add_argument("--json", type=output_numbers, metavar="FILE", help="write the numbers to FILE; - is stdout")
     parser.add_argument("--save-detections", type=output_folder, metavar="DIR", help="write comp4_det files to DIR")
+    parser.add_argument("--report", type=output_folder, metavar="DIR", help="write an HTML report to DIR")
     parser.add_argument(
-        "--report", type=output_folder, metavar="DIR", help="write a report to look at, and its numbers, to DIR"
+        "--baseline", type=Path, metavar="FILE", help="with --report: metrics.json of another run to compare with"
     )
-    parser.add_argument("--baseline", type=Path, metavar="FILE", help="of --report: the metrics.json of another run")
     parser.add_argument(
-        "--cache", type=cache_folder, metavar="DIR", help="keep feature maps and proposals, as in training"
+        "--cache", type=cache_folder, metavar="DIR", help="store feature maps and proposals in DIR, as in training"
     )
-    parser.add_argument("--record", action="store_true", help="note the result in the file of --model")
+    parser.add_argument("--record", action="store_true", help="store the result in the file of --model")
     add_engine_options(parser)
     return parser
 
@@ -67,7 +75,7 @@ def main() -> int:
     if options.detections is None:
         from detector.ensemble import load_ensemble
 
-        detector = load_ensemble(options.model, options.device, options.weights, options.mirror, options.runtime)
+        detector = load_ensemble(options.model, options.device, options.runtime)
     # a model need not find all its classes in the data, and result files are scored without the images
     known = detector.class_names if detector else None
     checked = {"open_images": detector is not None, "need_objects": options.classes is not None}
@@ -77,43 +85,40 @@ def main() -> int:
     split = split_name(options)
     evaluated = Evaluated()
     if detector is None:
-        detections = read_detections(
-            options.detections, split, dataset.class_names, [each.image_id for each in dataset]
-        )
-        result = result_of(detections, dataset, options.metric)
+        image_ids = [each.image_id for each in dataset]
+        detections = read_detections(options.detections, split, dataset.class_names, image_ids)
+        outcomes = gather_outcomes(detections, dataset, dataset.class_names)
     else:
         evaluated = detect(detector, dataset, options, split)
-        detections = by_class([each.image_id for each in dataset], evaluated.found) if evaluated.found else {}
-        if options.metric == "coco":
-            result = evaluate_coco(detections, dataset, dataset.class_names)
-        else:
-            result = sum_matches(evaluated.matches, dataset.annotations, dataset.class_names, options.metric)
+        outcomes = evaluated.outcomes
+    result = evaluate_coco(outcomes) if options.metric == "coco" else voc_result(outcomes, options.metric)
     numbers = result.to_json()
-    chances = None
+    probabilities = None
     if detector is not None and detector.calibration is not None:
-        chances = probability_bins(evaluated.found, dataset, dataset.class_names)
-        error = chances.calibration_error
+        probabilities = probability_bins(evaluated.detections, dataset, dataset.class_names)
+        error = probabilities.calibration_error
         numbers["calibration_error"] = None if isnan(error) else error
     if str(options.json) != "-":
-        print_numbers(result, numbers, options.metric, dataset)
+        print_numbers(result, numbers, dataset)
     if options.record and detector is not None:
-        record(detector, result, dataset, options)
+        record(detector, result, dataset, options.model[0])
     if options.json is not None:
         write_json(options.json, numbers)
     if folder is not None:
+        from detector.explanation.explainer import explain
         from detector.report.write import make_report
 
         make_report(
             folder,
-            gather_outcomes(detections, dataset, dataset.class_names),
+            outcomes,
             dataset,
             options.metric,
-            ids=ids_of(options, dataset),
-            coverage=evaluated.coverage or known_coverage(options.proposals, dataset),
-            circumstances=made_by(detector, evaluated, options),
+            ids=coco_ids_of(options, dataset),
+            coverage=evaluated.coverage or coverage_of_boxes(options.proposals, dataset),
+            circumstances=circumstances(detector, evaluated, options),
             baseline=baseline,
-            explain=detector.explain if detector is not None else None,
-            probabilities=chances,
+            explain=None if detector is None else partial(explain, detector),
+            probabilities=probabilities,
         )
     return 0
 
@@ -122,63 +127,56 @@ def check_options(options: Namespace) -> None:
     """Raise ValueError for options that do not go together, before a model is loaded."""
     data_source(options)
     if options.record and len(options.model or []) != 1:
-        raise ValueError("--record needs one --model, the file to note the result in")
+        raise ValueError("--record needs exactly one --model, in whose file to store the result")
     if options.record:
         check_writable(options.model[0], options.model[0].resolve().parent)
-    if options.record and not options.mirror:
-        raise ValueError("--record notes what the model itself reaches, and goes without --no-mirror")
     if options.model and options.detections:
-        raise ValueError("--detections are scored without a --model")
+        raise ValueError("--detections and --model do not go together: give one of them")
     check_thresholds(options)
     limited = any(each is not None for each in (options.min_score, options.min_probability, options.precision))
     if limited and (options.detections or options.record):
-        raise ValueError("thresholds go without --detections, which are scored as they are, and without --record")
+        raise ValueError("thresholds do not go with --detections, which are scored as they are, nor with --record")
     if options.baseline is not None and options.report is None:
-        raise ValueError("--baseline goes with --report, which tells the difference")
+        raise ValueError("--baseline needs --report, which shows the difference")
 
 
-def print_numbers(result: VocResult | CocoResult, numbers: dict[str, object], metric: str, dataset: Dataset) -> None:
-    """A line a class, their mean, and what else there is."""
+def print_numbers(result: Result, numbers: Mapping[str, object], dataset: Dataset) -> None:
+    """Print a line per class, their mean, and the further numbers of the metric."""
     for name, value in result.AP.items():
         print(f"{printable(name):<12} {100 * value:5.1f}")
-    print(f"{'mAP':<12} {100 * result.mAP:5.1f}   ({metric}, {result.images} images of {dataset.name})")
-    for name in ("AP50", "AP75", "AP_small", "AP_medium", "AP_large"):
-        if isinstance(number := numbers.get(name), float):
-            print(f"{name:<12} {100 * number:5.1f}")
+    print(f"{'mAP':<12} {100 * result.mAP:5.1f}   ({result.metric}, {result.images} images of {dataset.name})")
+    for name, value in result.more.items():
+        if not isnan(value):
+            print(f"{name:<12} {100 * value:5.1f}")
     if isinstance(error := numbers.get("calibration_error"), float):
         print(f"expected calibration error {error:.3f}")
 
 
-def record(detector: Ensemble, result: VocResult | CocoResult, dataset: Dataset, options: Namespace) -> None:
-    """Note the result in the model's file."""
+def record(detector: Ensemble, result: Result, dataset: Dataset, path: Path) -> None:
+    """Store the result in the model's file."""
     note = {
         "mAP": result.mAP,
         "metric": result.metric,
         "evaluated_on": dataset.name,
         "evaluated_images": len(dataset),
     }
-    (only,), (path,) = detector.detectors, options.model
+    (only,) = detector.detectors
     replace(only, record={**only.record, **note}).save(path)
 
 
-def made_by(detector: Ensemble | None, evaluated: Evaluated, options: Namespace) -> dict[str, str]:
-    """Where the detections of a report are from."""
+def circumstances(detector: Ensemble | None, evaluated: Evaluated, options: Namespace) -> dict[str, str]:
+    """Return the source of the detections, for the report."""
     if detector is None:
         return {"detections": str(options.detections)}
-    spent = ", ".join(f"{name} {seconds / evaluated.n_timed:.3f}" for name, seconds in evaluated.times.items())
-    models = ", ".join(map(str, options.model or ["the one that comes with the package"]))
-    return {"model": models, "seconds an image": spent}
-
-
-def result_of(detections: Mapping[str, ClassDetections], dataset: Dataset, metric: str) -> VocResult | CocoResult:
-    """The numbers of detections that are there already."""
-    if metric == "coco":
-        return evaluate_coco(detections, dataset, dataset.class_names)
-    return evaluate_voc(detections, dataset, dataset.class_names, "voc07" if metric == "voc07" else "area")
+    times = ", ".join(f"{name} {seconds / evaluated.n_timed:.3f}" for name, seconds in evaluated.times.items())
+    models = ", ".join(map(str, options.model or ["the model of the package"]))
+    return {"model": models, "seconds per image": times}
 
 
 def detect(detector: Ensemble, dataset: Dataset, options: Namespace, split: str) -> Evaluated:
-    """What is found in every image and reaches the thresholds, kept in result files where the options say so."""
+    """Detect in every image with the thresholds of the options, and save the detections where they ask for it."""
+    from detector.ensemble import load_ensemble
+
     image_ids = [annotation.image_id for annotation in dataset]
     if options.save_detections is not None:
         check_image_ids(image_ids)
@@ -187,16 +185,39 @@ def detect(detector: Ensemble, dataset: Dataset, options: Namespace, split: str)
     if options.save_detections is not None:
         files = result_folder(options, "save_detections", [each.path for each in dataset])
         files.check(names := file_names(split, detector.class_names))
-    least = thresholds(options, detector)
-    # boxes that were computed elsewhere need no watching
-    watched = options.report is not None and options.proposals is None
-    state = state_of(options, dataset, {"least": None if least is None else least.tolist(), "watched": watched})
-    needs_boxes = bool(options.save_detections or options.report or options.metric == "coco" or detector.calibration)
-    evaluating = Evaluating(options, least, dataset.class_names, watched)
-    evaluated = detect_all(evaluating, detector, dataset, engine_of(options), state, needs_boxes)
+    factory = EvaluatorFactory(
+        partial(load_ensemble, options.model, options.device, options.runtime),
+        dataset.class_names,
+        thresholds(options, detector),
+        # the coverage of boxes that were computed elsewhere needs no detection
+        coverage=options.report is not None and options.proposals is None,
+        cache=options.cache,
+        proposals=options.proposals,
+    )
+    state = open_state(
+        dataset,
+        {
+            "models": model_digests(options),
+            "proposals": None if options.proposals is None else digest([options.proposals.read_bytes()]),
+            "device": options.device,
+            "runtime": options.runtime,
+            "thresholds": None if factory.thresholds is None else factory.thresholds.tolist(),
+            "coverage": factory.coverage,
+        },
+    )
+    evaluated = detect_all(
+        factory,
+        detector,
+        dataset,
+        engine_of(options),
+        state,
+        keep=bool(options.save_detections or options.report or detector.calibration),
+        progress=progress,
+        on_failure=lambda message: print_error(ValueError(message)),
+    )
     if options.save_detections is not None:
         for name in names:
             files.fixed(name)
-        write_detections(options.save_detections, split, image_ids, evaluated.found)
+        write_detections(options.save_detections, split, image_ids, evaluated.detections)
     state.remove()
     return evaluated

@@ -1,7 +1,9 @@
-"""A report to look at, from saved detections: spp report A [B] (--voc ROOT --split val | --coco JSON).
+"""Write an HTML report of saved detections, or of the changes between two runs.
 
-A and B are folders of comp4 files, ours or anybody's, COCO result files, or folders of earlier reports. Of two runs,
-the report is on the second one, and shows what changed.
+spp report A [B] (--data PATH | --voc ROOT --split val | --coco JSON)
+
+A and B are folders of comp4 files, ours or another program's, COCO result files, or folders of earlier reports. The
+report on two runs is on the second one, and shows what changed.
 """
 
 from __future__ import annotations
@@ -16,26 +18,28 @@ from detector.cli.outputs import output_folder, result_folder
 from detector.datasets.dataset import Dataset
 from detector.evaluation.coco import CocoIds, coco_ids, plain_ids, read_coco_results
 from detector.evaluation.coverage import Coverage, cover, gather_coverage
-from detector.evaluation.outcomes import gather_outcomes
-from detector.evaluation.voc import ClassDetections, Metric
+from detector.evaluation.outcomes import ClassDetections, gather_outcomes
+from detector.evaluation.voc import Metric
 from detector.evaluation.voc_results import read_detections
 from detector.results.files import ResultFolder
 from detector.runtime.optional import optional
 
 
 def parser() -> Parser:
-    parser = Parser(description="A report to look at, from saved detections; of two runs, with what changed.")
+    parser = Parser(description="Write an HTML report of saved detections, or of the changes between two runs.")
     parser.add_argument(
         "runs",
         nargs="+",
         type=Path,
         metavar="RUN",
-        help="a folder of comp4_det_<split or JSON>_<class>.txt files, a COCO result file, or the folder of a report; "
-        "two of them are compared",
+        help="a folder of files comp4_det_<split or JSON>_<class>.txt, a COCO result file, or the folder of a report; "
+        "two are compared",
     )
     add_data_options(parser)
-    parser.add_argument("--metric", choices=("voc07", "area"), default="voc07", help="11 points (default) or area")
-    parser.add_argument("--baseline", type=Path, metavar="FILE", help="the metrics.json of another run")
+    parser.add_argument(
+        "--metric", choices=get_args(Metric), default="voc07", help="VOC's 11 points (default) or VOC's area"
+    )
+    parser.add_argument("--baseline", type=Path, metavar="FILE", help="metrics.json of another run to compare with")
     parser.add_argument(
         "--output", type=output_folder, default="report", metavar="DIR", help="folder of the report (default: report)"
     )
@@ -45,29 +49,27 @@ def parser() -> Parser:
 def main() -> int:
     options = parser().parse_args()
     if len(options.runs) > 2:
-        raise ValueError(f"one run is reported on, or two are compared, but there are {len(options.runs)}")
+        raise ValueError(f"give one run, or two to compare, but not {len(options.runs)}")
     data_source(options)
     need_objects = options.classes is not None
     dataset = load_data(options, open_images=False, need_objects=need_objects, default_split="val")
     folder = report_folder(options, "output", dataset)
     baseline = prepare_report(options, dataset)
-    split = split_name(options)
-    ids = ids_of(options, dataset)
-    found = [
-        gather_outcomes(read_run(path, split, ids, dataset), dataset, dataset.class_names) for path in options.runs
-    ]
+    ids = coco_ids_of(options, dataset)
+    runs = [read_run(path, split_name(options), ids, dataset) for path in options.runs]
+    outcomes = [gather_outcomes(run, dataset, dataset.class_names) for run in runs]
     from detector.report.write import make_report
 
     path = make_report(
         folder,
-        found[-1],
+        outcomes[-1],
         dataset,
         options.metric,
         ids=ids,
-        coverage=known_coverage(options.proposals, dataset),
+        coverage=coverage_of_boxes(options.proposals, dataset),
         circumstances={"detections": str(options.runs[-1])},
         baseline=baseline,
-        previous=found[0] if len(found) > 1 else None,
+        previous=outcomes[0] if len(outcomes) > 1 else None,
         names=(str(options.runs[0]), str(options.runs[-1])),
     )
     print(path)
@@ -75,7 +77,7 @@ def main() -> int:
 
 
 def report_folder(options: Namespace, name: str, dataset: Dataset) -> ResultFolder:
-    """The folder of a report that an option names; ValueError where the files of a report cannot be written there."""
+    """Return the folder of a report that an option names. Raises ValueError where its files cannot be written."""
     from detector.report.write import REPORT_FILES
 
     runs: list[Path] = getattr(options, "runs", [])
@@ -86,9 +88,9 @@ def report_folder(options: Namespace, name: str, dataset: Dataset) -> ResultFold
 
 
 def prepare_report(options: Namespace, dataset: Dataset) -> dict[str, Any] | None:
-    """The content of the baseline, if given; told before any work: what is missing, or cannot be compared."""
+    """Return the content of the baseline, if given; raise, before any work, for what a report cannot do."""
     if options.metric not in get_args(Metric):
-        raise ValueError(f"--report goes with --metric {' or '.join(get_args(Metric))}, but not {options.metric}")
+        raise ValueError(f"--report needs --metric {' or '.join(get_args(Metric))}, but got {options.metric}")
     for package in ("matplotlib", "jinja2"):
         optional(package, "report")
     from detector.report.write import read_baseline
@@ -96,8 +98,8 @@ def prepare_report(options: Namespace, dataset: Dataset) -> dict[str, Any] | Non
     return options.baseline and read_baseline(options.baseline, options.metric, len(dataset))
 
 
-def known_coverage(proposals: Path | None, dataset: Dataset) -> Coverage | None:
-    """What boxes that were computed elsewhere cover, if given."""
+def coverage_of_boxes(proposals: Path | None, dataset: Dataset) -> Coverage | None:
+    """Return the coverage of the boxes in a file, if given."""
     boxes = precomputed_boxes(proposals)
     if boxes is None:
         return None
@@ -106,15 +108,15 @@ def known_coverage(proposals: Path | None, dataset: Dataset) -> Coverage | None:
     return gather_coverage(covers, [len(part) for part in parts])
 
 
-def ids_of(options: Namespace, dataset: Dataset) -> CocoIds:
-    """What COCO's files call the images and classes of the data set that was loaded."""
+def coco_ids_of(options: Namespace, dataset: Dataset) -> CocoIds:
+    """Return the ids of images and classes in COCO files: those of the data, if it is such a file."""
     is_file = options.data is not None and options.data.suffix == ".json" and options.data.is_file()
     path = options.data if is_file else options.coco
     return plain_ids(dataset) if path is None else coco_ids(path, dataset)
 
 
 def read_run(path: Path, split: str, ids: CocoIds, dataset: Dataset) -> dict[str, ClassDetections]:
-    """Saved detections of whatever form."""
+    """Read saved detections: a report's folder, a COCO result file, or a folder of comp4 files."""
     saved = path / "detections.json"
     if saved.is_file() or path.is_file():
         return read_coco_results(saved if saved.is_file() else path, ids, dataset.class_names)

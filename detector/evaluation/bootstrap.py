@@ -1,6 +1,6 @@
-"""How far average precision would be another one with other images of the same kind: the bootstrap over images.
+"""Estimate the standard error of average precision by the bootstrap over images.
 
-Efron: Bootstrap methods, another look at the jackknife (1979). Detections are matched once; a resample weighs each
+B. Efron, Bootstrap methods: another look at the jackknife (1979). Detections are matched once; a resample weighs each
 image by how often it was drawn.
 """
 
@@ -14,14 +14,14 @@ from detector.evaluation.voc import Metric
 
 Values = NDArray[np.float64]
 
-_AT_A_TIME = 50
+_CHUNK = 50  # resamples
 
 
 def resample_precisions(outcomes: Outcomes, metric: Metric, resamples: int = 1000, seed: int = 0) -> Values:
-    """Average precisions of each class in resampled images, (resamples, K); NaN where a class has no objects.
+    """Return the average precision of each class in resampled images, (resamples, K); NaN where a class has no objects.
 
-    Images are drawn with replacement, as many as there are. Equal seeds and numbers of images give equal resamples, so
-    that the differences of two runs may be taken.
+    Each resample draws all images with replacement. Equal seeds and numbers of images give equal resamples, so that
+    two runs can be compared in pairs.
     """
     n_images = len(outcomes.image_ids)
     draws = np.random.default_rng(seed).multinomial(n_images, np.full(n_images, 1 / n_images), resamples)
@@ -31,12 +31,12 @@ def resample_precisions(outcomes: Outcomes, metric: Metric, resamples: int = 100
         rows = outcomes.of_class(label)
         counted = outcomes.counted[rows]
         images, true = outcomes.images[rows][counted], outcomes.true[rows][counted]
-        # what comes after the last true one changes nothing
+        # detections after the last true one change nothing
         end = int(np.flatnonzero(true)[-1]) + 1 if true.any() else 0
         of_objects = outcomes.objects.images[wanted & (outcomes.objects.labels == label)]
         found = [
             weighted_precisions(true[:end], part[:, images[:end]], part[:, of_objects].sum(axis=1), metric)
-            for part in np.array_split(draws, max(1, -(-resamples // _AT_A_TIME)))
+            for part in np.array_split(draws, max(1, -(-resamples // _CHUNK)))
         ]
         columns.append(np.concatenate(found))
     return np.stack(columns, axis=1)
@@ -45,9 +45,9 @@ def resample_precisions(outcomes: Outcomes, metric: Metric, resamples: int = 100
 def weighted_precisions(
     true: NDArray[np.bool_], weights: NDArray[np.int64], n_objects: NDArray[np.int64], metric: Metric
 ) -> Values:
-    """Average precision where each detection stands for several of it, (B,); NaN without objects.
+    """Return the average precision with each detection repeated, (B,) float64; NaN without objects.
 
-    true: (N,) bool, best first. weights: (B, N) how many each stands for; n_objects: (B,) objects to be found.
+    true: (N,) bool, best first. weights: (B, N), repetitions of each detection. n_objects: (B,), objects to be found.
     """
     hits = np.flatnonzero(true)
     n_all = np.cumsum(weights, axis=1)[:, hits]
@@ -67,13 +67,13 @@ def weighted_precisions(
 
 
 def standard_errors(resampled: Values) -> tuple[Values, float]:
-    """Of the average precision of each class, (K,), and of their mean, from `resample_precisions`; NaN for unknown."""
+    """Return the standard errors of each class, (K,), and of mAP, from `resample_precisions`; NaN for unknown."""
     means = _mean_rows(resampled)
     return _deviation(resampled), float(_deviation(means[:, None])[0])
 
 
 def standard_error_of_difference(a: Values, b: Values) -> float:
-    """Of mAP of two runs on the same images, from their `resample_precisions` of one seed."""
+    """Return the standard error of the difference in mAP, from `resample_precisions` of two runs with one seed."""
     return float(_deviation((_mean_rows(b) - _mean_rows(a))[:, None])[0])
 
 
@@ -85,7 +85,7 @@ def _mean_rows(values: Values) -> Values:
 
 
 def _deviation(values: Values) -> Values:
-    """Standard deviation of each column, without its NaN; NaN for fewer than two values."""
+    """Return the standard deviation of each column, ignoring NaN; NaN for fewer than two values."""
     found = []
     for column in values.T:
         known = column[~np.isnan(column)]

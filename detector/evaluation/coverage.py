@@ -1,4 +1,4 @@
-"""What proposals could reach at all: how well the best of the first so many covers each object."""
+"""Measure the recall of proposals: how well the best of the first n proposals covers each object."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from detector.evaluation.outcomes import Mask, Outcomes
 from detector.evaluation.voc import Metric
 
 NUMBERS = (1, 3, 10, 30, 100, 300, 1000, 2000, 5000)
-"""Of proposals, for which recall is told."""
+"""Numbers of proposals at which recall is measured."""
 COVERED_IOU = 0.5
 
 
 class Coverage(NamedTuple):
-    """best: (M, len(NUMBERS)) float32, IoU of each object with the best of the first NUMBERS proposals of its image.
+    """Coverage of the M objects of all images.
 
+    best: (M, len(NUMBERS)) float32, IoU of each object with the best of the first NUMBERS proposals of its image.
     n_proposals: (images,) int64.
     """
 
@@ -28,17 +29,17 @@ class Coverage(NamedTuple):
     n_proposals: NDArray[np.int64]
 
     def covered(self) -> Mask:
-        """Objects, (M,), that some proposal overlaps enough to find them."""
+        """Return the objects, (M,) bool, that some proposal overlaps enough to find them."""
         return self.best[:, -1] >= COVERED_IOU
 
     def recall(self, wanted: Mask, min_iou: float) -> NDArray[np.float64]:
-        """The share of wanted objects that the first NUMBERS proposals overlap by ``min_iou``; NaN without any."""
+        """Return the fraction of wanted objects that the first NUMBERS proposals cover by ``min_iou``; NaN for none."""
         best = self.best[wanted]
         return (best >= min_iou).mean(axis=0) if len(best) else np.full(len(NUMBERS), np.nan)
 
 
 def cover(proposals: Boxes, objects: Boxes) -> NDArray[np.float32]:
-    """The rows of `Coverage.best` for the (G, 4) objects of an image with (R, 4) proposals, best first."""
+    """Return the rows of `Coverage.best` for the (G, 4) objects of an image with (R, 4) proposals, best first."""
     best = np.zeros((len(objects), len(NUMBERS)), np.float32)
     if len(proposals):
         running = np.maximum.accumulate(iou(proposals, objects.astype(np.float32)), axis=0)
@@ -49,12 +50,12 @@ def cover(proposals: Boxes, objects: Boxes) -> NDArray[np.float32]:
 
 
 def gather_coverage(parts: Sequence[NDArray[np.float32]], n_proposals: Sequence[int]) -> Coverage:
-    """The coverage of all images from that of each (`cover`), in order."""
+    """Join the coverage of each image (`cover`), in order."""
     return Coverage(np.concatenate([np.zeros((0, len(NUMBERS)), np.float32), *parts]), np.array(n_proposals, np.int64))
 
 
 class MissedReason(NamedTuple):
-    """Why objects were missed: how many, what that costs in mAP as a fraction of 1, and which they are, (M,) bool."""
+    """A reason for missed objects, (M,) bool, and the mAP that they cost, as a fraction of 1."""
 
     name: str
     lost: float
@@ -64,7 +65,7 @@ class MissedReason(NamedTuple):
 def missed_reasons(
     outcomes: Outcomes, errors: ErrorKinds, coverage: Coverage, metric: Metric
 ) -> tuple[MissedReason, MissedReason]:
-    """Missed objects that no proposal covered, and those that one covered, but that scored low."""
+    """Split missed objects into those that no proposal covered, and those covered by proposals with low scores."""
     covered = coverage.covered()
     parts = (("no proposal covered it", errors.missed & ~covered), ("covered, but scored low", errors.missed & covered))
     uncovered, low = (MissedReason(name, lost_by_missing(outcomes, rows, metric), rows) for name, rows in parts)

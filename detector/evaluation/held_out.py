@@ -1,4 +1,4 @@
-"""What a detector reaches on images that it did not learn from, with the error of that number."""
+"""Measure a detector on held-out images, with standard errors."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from detector.datasets.dataset import Dataset
 from detector.detections import Detections
 from detector.evaluation.bootstrap import resample_precisions, standard_errors
-from detector.evaluation.outcomes import gather_outcomes, mean_of
-from detector.evaluation.voc import Metric, by_class
+from detector.evaluation.outcomes import gather_outcomes
+from detector.evaluation.voc import Metric, average_precisions, mean_of, none_for_nan
 
 Values = NDArray[np.float64]
 
@@ -22,11 +22,11 @@ Values = NDArray[np.float64]
 class HeldOutResult:
     """Average precisions of K classes on held-out images.
 
-    data: what the images are called; images: how many there are.
-    objects: (K,) int64, objects to be found.
-    AP, errors: (K,) float64, fractions of 1, and their standard errors, from the bootstrap over images; NaN where a
-        class has no object, or too few images to tell.
-    resampled: (B,) float64, mAP of each resample: of equal images, those of two detectors may be compared in pairs.
+    data: name of the data set. images: number of images.
+    objects: (K,) int64, number of objects to be found.
+    AP, errors: (K,) float64, fractions of 1, and their standard errors by the bootstrap over images; NaN for a class
+        without objects, or with too few images.
+    resampled: (B,) float64, mAP of each resample; on equal images, two detectors can be compared in pairs.
     """
 
     data: str
@@ -41,29 +41,28 @@ class HeldOutResult:
     resampled: Values
 
     def to_json(self) -> dict[str, Any]:
-        """Values by name for ``json.dump``, as `VocResult.to_json` and more; None in place of NaN."""
+        """Return ``{"metric", "mAP", "AP", "images", ..}`` for ``json.dump``, None instead of NaN."""
 
         def by_name(values: Values) -> dict[str, float | None]:
-            return dict(zip(self.class_names, map(_none_for_nan, values.tolist()), strict=True))
+            return dict(zip(self.class_names, map(none_for_nan, values.tolist()), strict=True))
 
         return {
             "metric": self.metric,
-            "mAP": _none_for_nan(self.mAP),
+            "mAP": none_for_nan(self.mAP),
             "AP": by_name(self.AP),
             "images": self.images,
             "data": self.data,
             "objects": dict(zip(self.class_names, self.objects.tolist(), strict=True)),
-            "standard_error": {"mAP": _none_for_nan(self.mAP_error), "AP": by_name(self.errors)},
+            "standard_error": {"mAP": none_for_nan(self.mAP_error), "AP": by_name(self.errors)},
         }
 
 
 def measure_held_out(
     detections: Sequence[Detections], dataset: Dataset, metric: Metric = "voc07", resamples: int = 1000
 ) -> HeldOutResult:
-    """Average precisions of the detections in each image of a data set."""
-    found = by_class([each.image_id for each in dataset], detections)
-    outcomes = gather_outcomes(found, dataset, dataset.class_names)
-    precisions = outcomes.average_precisions(metric)
+    """Measure the detections in each image of a data set."""
+    outcomes = gather_outcomes(detections, dataset, dataset.class_names)
+    precisions = average_precisions(outcomes, metric)
     resampled = resample_precisions(outcomes, metric, resamples)
     errors, mean_error = standard_errors(resampled)
     return HeldOutResult(
@@ -78,7 +77,3 @@ def measure_held_out(
         mean_error,
         np.array([mean_of(row) for row in resampled]),
     )
-
-
-def _none_for_nan(value: float) -> float | None:
-    return None if np.isnan(value) else value

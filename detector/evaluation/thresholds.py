@@ -1,4 +1,4 @@
-"""What a threshold on the score does: precision, recall and F1 by class, and who is taken for whom."""
+"""Precision, recall and F1 at every score threshold, and the confusion matrix at one."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class ThresholdCurve:
-    """What is left above each threshold, from the highest one down, (T,) each; thresholds are scores that occur.
+    """Counts at each threshold, from the highest one down, (T,) each; thresholds are scores that occur.
 
-    n_true, n_false: detections that score at least the threshold. n_objects: objects to be found.
+    n_true, n_false: detections with at least that score. n_objects: objects to be found.
     """
 
     thresholds: Values
@@ -27,22 +27,22 @@ class ThresholdCurve:
 
     @property
     def precision(self) -> Values:
-        """The share of true ones."""
+        """Fraction of true detections, (T,)."""
         return self.n_true / np.maximum(self.n_true + self.n_false, 1)
 
     @property
     def recall(self) -> Values:
-        """The share of objects that are found; 0 where there are none."""
+        """Fraction of objects that are found, (T,); 0 without objects."""
         return self.n_true / max(self.n_objects, 1)
 
     @property
     def f1(self) -> Values:
-        """The harmonic mean of both."""
+        """Harmonic mean of precision and recall, (T,)."""
         return 2 * self.n_true / np.maximum(self.n_true + self.n_false + self.n_objects, 1)
 
     @property
     def best(self) -> OperatingPoint:
-        """Where F1 is highest, of equal ones the highest threshold; without detections, a threshold above all."""
+        """Point of the best F1; ties take the highest threshold, and no detections an infinite one."""
         if not len(self.thresholds):
             return OperatingPoint(float("inf"), 0, 0, self.n_objects)
         row = int(np.argmax(self.f1))
@@ -53,7 +53,7 @@ class ThresholdCurve:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """Counts at a threshold: detections that score at least as much are taken."""
+    """Counts at a threshold; detections with at least that score are kept."""
 
     threshold: float
     n_true: int
@@ -62,42 +62,48 @@ class OperatingPoint:
 
     @property
     def n_missed(self) -> int:
-        """Objects that no detection above the threshold found."""
+        """Number of objects that no detection above the threshold found."""
         return self.n_objects - self.n_true
 
     @property
     def precision(self) -> float:
-        """The share of true ones; 0 without any."""
+        """Fraction of true detections; 0 without detections."""
         return self.n_true / max(self.n_true + self.n_false, 1)
 
     @property
     def recall(self) -> float:
-        """The share of objects that are found; 0 where there are none."""
+        """Fraction of objects that are found; 0 without objects."""
         return self.n_true / max(self.n_objects, 1)
 
     @property
     def f1(self) -> float:
-        """The harmonic mean of both."""
+        """Harmonic mean of precision and recall."""
         return 2 * self.n_true / max(self.n_true + self.n_false + self.n_objects, 1)
 
 
 def threshold_curve(outcomes: Outcomes, label: int | None = None) -> ThresholdCurve:
-    """The curve of one class, or of all classes with one threshold for them all."""
+    """Compute the curve of one class, or of all classes with one common threshold."""
     rows = slice(None) if label is None else outcomes.of_class(label)
     n_wanted = outcomes.n_wanted()
     counted = outcomes.counted[rows]
     scores, true = outcomes.scores[rows][counted], outcomes.true[rows][counted]
     order = np.argsort(-scores, kind="stable")
     scores, n_true = scores[order], np.cumsum(true[order], dtype=np.int64)
-    # equal scores are taken together
+    # equal scores are kept or dropped together
     last = np.flatnonzero(np.diff(scores, append=-np.inf))
     n_objects = int(n_wanted.sum() if label is None else n_wanted[label])
     return ThresholdCurve(scores[last], n_true[last], last + 1 - n_true[last], n_objects)
 
 
+def best_thresholds(outcomes: Outcomes) -> Values:
+    """Return the threshold of the best F1 of each class, (K,) float64; infinite for classes without detections."""
+    classes = range(len(outcomes.class_names))
+    return np.array([threshold_curve(outcomes, label).best.threshold for label in classes], np.float64)
+
+
 @dataclass(frozen=True, eq=False)
 class Confusion:
-    """Pairs of an object and what it was taken for, above a threshold.
+    """Pairs of an object and its prediction, above a threshold.
 
     objects, detections: (P,) int64 rows; -1 for background: an object that was missed, a detection of nothing.
     true_labels, predicted_labels: (P,) int64; the number of classes stands for background.
@@ -113,27 +119,27 @@ class Confusion:
 
 
 def find_confusion(outcomes: Outcomes, threshold: float, min_iou: float = 0.5) -> Confusion:
-    """Who is taken for whom by the detections that score at least ``threshold``.
+    """Compute the confusion matrix of the detections with a score of at least ``threshold``.
 
-    True detections stand on the diagonal, as average precision counts them. Of the others and the objects that are
-    left, those that overlap by at least ``min_iou`` are paired, the largest IoU first; what is left over is paired
-    with background. Difficult objects, and detections on them, are left out.
+    True detections, by the rule of average precision, are on the diagonal. The other detections and the remaining
+    objects are paired where they overlap by at least ``min_iou``, the largest IoU first; the rest is paired with
+    background. Difficult objects, and detections on them, are left out.
     """
-    taken = outcomes.counted & (outcomes.scores >= threshold)
-    hits = np.flatnonzero(taken & outcomes.true)
+    kept = outcomes.counted & (outcomes.scores >= threshold)
+    hits = np.flatnonzero(kept & outcomes.true)
     left_objects = outcomes.wanted
     left_objects[outcomes.nearest[hits]] = False
-    others = np.flatnonzero(taken & ~outcomes.true)
-    candidates = np.flatnonzero(left_objects)
+    others = np.flatnonzero(kept & ~outcomes.true)
+    remaining = np.flatnonzero(left_objects)
     detection, row, iou = overlapping_pairs(
-        outcomes.images[others], outcomes.boxes[others], outcomes.objects.take(candidates)
+        outcomes.images[others], outcomes.boxes[others], outcomes.objects.take(remaining)
     )
     pairs = [(outcomes.nearest[hits], hits)]
-    left_detections = np.zeros(len(taken), np.bool_)
+    left_detections = np.zeros(len(kept), np.bool_)
     left_detections[others] = True
     overlapping = np.flatnonzero(iou >= min_iou)
     for pair in overlapping[np.argsort(-iou[overlapping], kind="stable")]:
-        d, o = others[detection[pair]], candidates[row[pair]]
+        d, o = others[detection[pair]], remaining[row[pair]]
         if left_detections[d] and left_objects[o]:
             left_detections[d] = left_objects[o] = False
             pairs.append((np.array([o]), np.array([d])))

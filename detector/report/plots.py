@@ -144,7 +144,7 @@ def plot_calibration(bins: ScoreBins) -> str:
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
         known = ~np.isnan(bins.mean_score)
-        axes.plot(bins.mean_score[known], bins.share_true[known], "o-", color=BLUE, markersize=3.5, linewidth=1.3)
+        axes.plot(bins.mean_score[known], bins.true_fraction[known], "o-", color=BLUE, markersize=3.5, linewidth=1.3)
         axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="mean probability", ylabel="share of true ones")
 
     return to_svg(draw, _WIDE)

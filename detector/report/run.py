@@ -14,11 +14,11 @@ from detector.evaluation.bootstrap import resample_precisions, standard_errors
 from detector.evaluation.calibration import ScoreBins, bin_scores
 from detector.evaluation.coco import CocoIds
 from detector.evaluation.coverage import Coverage, MissedReason, missed_reasons
-from detector.evaluation.error_kinds import ErrorKinds, LabelFaults, find_error_kinds, find_label_faults, lost_precision
+from detector.evaluation.error_kinds import ErrorKinds, LabelIssues, find_error_kinds, find_label_issues, lost_precision
 from detector.evaluation.groups import Group, find_groups
 from detector.evaluation.outcomes import Outcomes
 from detector.evaluation.thresholds import Confusion, ThresholdCurve, find_confusion, threshold_curve
-from detector.evaluation.voc import Metric
+from detector.evaluation.voc import Metric, average_precisions, mean_of
 from detector.images.files import image_size
 
 METRICS: tuple[Metric, ...] = ("voc07", "area")
@@ -67,7 +67,7 @@ class Analysis:
     confusion: Confusion
     groups: list[Group]
     bins: ScoreBins
-    faults: LabelFaults
+    label_issues: LabelIssues
 
 
 def analyze(run: Run, resamples: int = 1000) -> Analysis:
@@ -81,7 +81,7 @@ def analyze(run: Run, resamples: int = 1000) -> Analysis:
     return Analysis(
         run,
         sizes,
-        {metric: outcomes.average_precisions(metric) for metric in METRICS},
+        {metric: average_precisions(outcomes, metric) for metric in METRICS},
         {metric: errors for metric, (errors, _) in resampled.items()},
         {metric: mean for metric, (_, mean) in resampled.items()},
         kinds,
@@ -92,7 +92,7 @@ def analyze(run: Run, resamples: int = 1000) -> Analysis:
         find_confusion(outcomes, all_classes.best.threshold),
         find_groups(outcomes, run.metric, sizes if sizes.all() else None),
         bin_scores(outcomes),
-        find_label_faults(outcomes, kinds),
+        find_label_issues(outcomes, kinds),
     )
 
 
@@ -153,8 +153,7 @@ def to_metrics(analysis: Analysis) -> dict[str, Any]:
 
 def mean_precision(analysis: Analysis, metric: Metric) -> float:
     """mAP as a fraction of 1; NaN without objects."""
-    known = analysis.precisions[metric][~np.isnan(analysis.precisions[metric])]
-    return float(known.mean()) if len(known) else float("nan")
+    return mean_of(analysis.precisions[metric])
 
 
 def _class_metrics(analysis: Analysis, label: int) -> dict[str, Any]:

@@ -1,156 +1,232 @@
-"""Detection in the images of a data set, wherever it runs: what a worker does, and what a run keeps of it."""
+"""Detect in the images of a data set, on any engine, and match what is found; killed evaluations resume.
+
+    factory = EvaluatorFactory(load, dataset.class_names)
+    evaluated = detect_all(factory, detector, dataset, engine, state)
+    voc_result(evaluated.outcomes, metric)
+"""
 
 from __future__ import annotations
 
-from argparse import Namespace
-from collections.abc import Callable, Sequence
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.boxes import Boxes
-from detector.cli.console import progress, report
-from detector.cli.options import precomputed_boxes
+from detector.boxes import Boxes, as_boxes
 from detector.datasets.dataset import Annotation, Dataset
 from detector.detections import Detections
-from detector.evaluation.coverage import Coverage
-from detector.evaluation.image_matching import Matches, match_image
+from detector.evaluation.coverage import Coverage, cover, gather_coverage
+from detector.evaluation.outcomes import Outcomes, gather_outcomes, join_outcomes
 from detector.parallel.map_images import EndRun, Engine, Failure, Threads, map_images
-from detector.runs.coverage import Watch, coverage_of, unseen
-from detector.runs.evaluation_state import Seen, State
-from detector.runtime.progress import stage_times
+from detector.runs.evaluation_state import ImageCoverage, ImageResult, State
+from detector.runtime.progress import Progress, no_progress, timings
 
 if TYPE_CHECKING:
+    from detector.build import Proposer
     from detector.ensemble import Ensemble
     from detector.features.cache import FeatureCache
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
-class Evaluating:
-    """Makes what detects in the image of an annotation and matches what is found.
+class EvaluatorFactory:
+    """Load the model where the work is done, and return the function that evaluates an image.
 
-    least: ``(K,)`` thresholds of the detector's classes, if any. class_names: those to evaluate. watched: tell what
-    proposals cover. detector: one that is loaded already, where the work is done in this process.
+    load: returns the model; to run in other processes it must be picklable.
+    class_names: the classes to evaluate.
+    thresholds: ``(K,)`` minimum scores of the model's classes; by default the recipe's.
+    coverage: measure the coverage of the model's proposals.
+    cache: directory of cached features. proposals: file of boxes to score instead of the model's proposals.
     """
 
-    options: Namespace
-    least: NDArray[np.float32] | None
+    load: Callable[[], Ensemble]
     class_names: tuple[str, ...]
-    watched: bool = False
-    detector: Ensemble | None = None
+    thresholds: NDArray[np.float32] | None = None
+    coverage: bool = False
+    cache: Path | None = None
+    proposals: Path | None = None
 
-    def __call__(self) -> Callable[[Annotation], tuple[Seen, Matches]]:
-        """Load the model."""
-        from detector.ensemble import load_ensemble
+    def __call__(self) -> ImageEvaluator:
+        from detector.proposals.sources import PrecomputedBoxes
 
-        options, detector = self.options, self.detector
-        if detector is None:
-            detector = load_ensemble(options.model, options.device, options.weights, options.mirror, options.runtime)
-        boxes = precomputed_boxes(options.proposals)
-        caches = [each.cache(options.cache, boxes) for each in detector.detectors] if options.cache else []
-        watch = Watch.over(detector) if self.watched else None
-        return _Evaluate(self, detector if watch is None else watch.detector, boxes, caches, watch)
+        detector = self.load()
+        boxes = None if self.proposals is None else PrecomputedBoxes(self.proposals)
+        caches = [each.cache(self.cache, boxes) for each in detector.detectors] if self.cache else []
+        recorder = ProposalRecorder.of(detector) if self.coverage else None
+        detector = detector if recorder is None else recorder.detector
+        return ImageEvaluator(detector, self.class_names, self.thresholds, boxes, caches, recorder)
 
 
 @dataclass(frozen=True)
-class _Evaluate:
-    settings: Evaluating
+class ImageEvaluator:
+    """Detect in the image of an annotation and match what is found; the fields are those of `EvaluatorFactory`."""
+
     detector: Ensemble
-    boxes: Any
+    class_names: tuple[str, ...]
+    thresholds: NDArray[np.float32] | None
+    boxes: Mapping[str, Boxes] | None
     caches: Sequence[FeatureCache]
-    watch: Watch | None
+    recorder: ProposalRecorder | None
 
-    def __call__(self, annotation: Annotation) -> tuple[Seen, Matches]:
-        from detector.images.files import read_image
-
-        with stage_times() as times:
+    def __call__(self, annotation: Annotation) -> tuple[ImageResult, Outcomes]:
+        with timings() as times:
             try:
-                if self.caches:
-                    found = self.detector.detect_cached(self.caches, annotation)
-                else:
-                    given: Boxes | None = None if self.boxes is None else self.boxes[annotation.image_id]
-                    found = self.detector.detect(read_image(annotation.path), given)
-            except OSError as error:  # such as of a full disk: the data were checked
+                found = self._detect(annotation)
+            except OSError as error:  # such as a full disk: the images were checked before
                 raise EndRun(error) from error
             except ValueError as error:
                 path = str(annotation.path)
                 raise error if path in str(error) else ValueError(f"{path}: {error}") from error
-        if self.settings.least is not None:
-            found = found.reaching(self.settings.least)
-        cover = None if self.watch is None else self.watch.see(annotation, self.caches)
-        return Seen(found, cover, times), match_image(found, annotation, self.settings.class_names)
+        if self.thresholds is not None:
+            found = found.reaching(self.thresholds)
+        coverage = None if self.recorder is None else self.recorder.coverage(annotation, self.caches)
+        return ImageResult(found, coverage, times), gather_outcomes([found], [annotation], self.class_names)
+
+    def _detect(self, annotation: Annotation) -> Detections:
+        from detector.images.files import read_image
+        from detector.pipeline import detect_in_inputs, inputs_of
+
+        if self.caches:
+            return self.detector.detect_cached(self.caches, annotation)
+        given = None if self.boxes is None else self.boxes[annotation.image_id]
+        detectors = self.detector.detectors
+        return detect_in_inputs(detectors, inputs_of(detectors, read_image(annotation.path), given))
+
+
+class _RecordingProposer(threading.local):
+    """Propose as ``propose`` does, and keep the boxes of the last image of this thread."""
+
+    def __init__(self, propose: Proposer) -> None:
+        self.propose = propose
+        self.boxes = as_boxes([])
+
+    def __call__(self, image: NDArray[np.uint8]) -> Boxes:
+        self.boxes = self.propose(image)
+        return self.boxes
+
+
+@dataclass(frozen=True)
+class ProposalRecorder:
+    """A detector whose proposals are recorded; equal proposers of its models share one of ``proposers``."""
+
+    detector: Ensemble
+    proposers: Sequence[_RecordingProposer]
+
+    @classmethod
+    def of(cls, detector: Ensemble) -> ProposalRecorder:
+        """Wrap the proposers of a detector."""
+        from detector.build import proposer_key
+
+        by_key: dict[Any, _RecordingProposer] = {}
+        for each in detector.detectors:
+            by_key.setdefault(proposer_key(each.propose), _RecordingProposer(each.propose))
+        models = [replace(each, propose=by_key[proposer_key(each.propose)]) for each in detector.detectors]
+        return cls(replace(detector, detectors=models), [*by_key.values()])
+
+    def coverage(self, annotation: Annotation, caches: Sequence[FeatureCache] = ()) -> ImageCoverage:
+        """Return the coverage of the image in which this thread detected last, or of its proposals in caches."""
+        proposed = [cache.proposals(annotation.image_id, annotation.path) for cache in caches]
+        return image_coverage(annotation, proposed or [each.boxes for each in self.proposers])
+
+
+def image_coverage(annotation: Annotation, proposed: Sequence[Boxes]) -> ImageCoverage:
+    """Return the coverage of the objects of an image by the proposals of one or more detectors."""
+    boxes = np.concatenate([as_boxes([]), *proposed]).astype(np.float32)
+    return ImageCoverage(cover(boxes, annotation.boxes), len(boxes))
+
+
+def join_coverage(parts: Sequence[ImageCoverage]) -> Coverage:
+    """Join the coverage of each image, in order."""
+    return gather_coverage([each.best for each in parts], [each.n_proposals for each in parts])
 
 
 @dataclass
 class Evaluated:
-    """What came of all images, in their order.
+    """Results of all images, in order.
 
-    matches: of each. seen: what was found in each, and more of it, where that is asked for. times: seconds by stage, of
-    ``n_timed`` images together: those of an earlier run that was killed are not among them.
+    parts: the outcomes of each image. results: the detections of each image, where they are kept.
+    times: seconds by step, summed over ``n_timed`` images, which exclude those of an earlier run that was killed.
     """
 
-    matches: list[Matches] = field(default_factory=list)
-    seen: list[Seen] = field(default_factory=list)
+    parts: list[Outcomes] = field(default_factory=list)
+    results: list[ImageResult] = field(default_factory=list)
     times: dict[str, float] = field(default_factory=dict)
     n_timed: int = 0
 
-    def add(self, seen: Seen, matches: Matches, keep: bool) -> None:
-        """The next image."""
-        self.matches.append(matches)
+    def add(self, result: ImageResult, outcomes: Outcomes, keep: bool) -> None:
+        """Add the next image; ``keep`` its detections, too."""
+        self.parts.append(outcomes)
         if keep:
-            self.seen.append(seen)
-        self.n_timed += bool(seen.times)
-        for name, seconds in seen.times.items():
+            self.results.append(result)
+        self.n_timed += bool(result.times)
+        for name, seconds in result.times.items():
             self.times[name] = self.times.get(name, 0.0) + seconds
 
     @property
-    def found(self) -> list[Detections]:
-        """What was found in each image."""
-        return [each.detections for each in self.seen]
+    def outcomes(self) -> Outcomes:
+        """Outcomes of all images in one table."""
+        return join_outcomes(self.parts)
+
+    @property
+    def detections(self) -> list[Detections]:
+        """Detections of each image."""
+        return [each.detections for each in self.results]
 
     @property
     def coverage(self) -> Coverage | None:
-        """What proposals cover, where that was watched."""
-        covers = [each.cover for each in self.seen if each.cover is not None]
-        return coverage_of(covers) if len(covers) == len(self.seen) > 0 else None
+        """Coverage of the proposals, where it was measured."""
+        parts = [each.coverage for each in self.results if each.coverage is not None]
+        return join_coverage(parts) if len(parts) == len(self.results) > 0 else None
 
 
 def detect_all(
-    evaluating: Evaluating,
+    factory: EvaluatorFactory,
     detector: Ensemble,
     dataset: Dataset,
     engine: Engine = Threads(),  # noqa: B008 (a plain value)
     state: State | None = None,
     keep: bool = True,
+    progress: Progress = no_progress,
+    on_failure: Callable[[str], None] = _log.error,
 ) -> Evaluated:
-    """Detections in every image by the engine, and whether they are true.
+    """Detect in every image on an engine, and match what is found.
 
-    An image that cannot be read is reported, and its objects count as missed; ValueError when none could be. What is in
-    the ``state`` is not done again. Without ``keep``, nothing is kept of what was found but whether it is true.
+    detector: the model of ``factory``, already loaded; used where the engine works in this process.
+    state: results of an earlier run, which are not computed again, and the place to store new ones.
+    keep: keep detections and coverage; otherwise only outcomes.
+    on_failure: called with one line for an image that cannot be read; its objects count as missed.
+    Raises ValueError when no image can be read.
     """
-    there = state.read() if state is not None else []
+    stored = state.read() if state is not None else []
     if isinstance(engine, Threads):
-        evaluating = replace(evaluating, detector=detector)
-    results = map_images(evaluating, dataset[len(there) :], engine)
-    evaluated, n_unreadable = Evaluated(), 0
+        factory = replace(factory, load=lambda: detector)
+    new = map_images(factory, dataset[len(stored) :], engine)
+    evaluated, n_failed = Evaluated(), 0
     for row, annotation in enumerate(progress(dataset, "detect")):
-        seen, matches = (there[row], None) if row < len(there) else _taken(next(results)[1], detector, annotation)
-        if seen.failure is not None:
-            report(ValueError(seen.failure))
-            n_unreadable += 1
-        if state is not None and row >= len(there):
-            state.add(seen)
-        evaluated.add(seen, matches or match_image(seen.detections, annotation, evaluating.class_names), keep)
-    if n_unreadable == len(dataset):
+        outcomes: Outcomes | None = None
+        if row < len(stored):
+            result = stored[row]
+        else:
+            _, value = next(new)
+            if isinstance(value, Failure):
+                nothing = Detections.empty(detector.class_names)
+                result = ImageResult(nothing, image_coverage(annotation, []), failure=value.message)
+            else:
+                result, outcomes = value
+            if state is not None:
+                state.add(result)
+        if result.failure is not None:
+            on_failure(result.failure)
+            n_failed += 1
+        if outcomes is None:
+            outcomes = gather_outcomes([result.detections], [annotation], factory.class_names)
+        evaluated.add(result, outcomes, keep)
+    if n_failed == len(dataset):
         raise ValueError("none of the images could be read")
     return evaluated
-
-
-def _taken(result: Any, detector: Ensemble, annotation: Annotation) -> tuple[Seen, Matches | None]:
-    if isinstance(result, Failure):
-        none = Detections.empty(detector.class_names)
-        return Seen(none, unseen(annotation), failure=result.message), None
-    seen, matches = result
-    return seen, matches

@@ -1,93 +1,96 @@
-"""What an evaluation has done so far, on disk: one that was killed goes on where it was."""
+"""Results of an evaluation on disk, so that one that was killed resumes with the next image."""
 
 from __future__ import annotations
 
 import logging
 import shutil
-from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from detector.cli.options import model_digests
 from detector.datasets.dataset import Annotation, Dataset
 from detector.detections import Detections
-from detector.runs.coverage import Cover
 from detector.runtime.array_cache import stored_arrays
 from detector.runtime.files import Arrays, cache_root, digest, file_state, fingerprint, program_digest, write_arrays
 
 SIZE = 32
-"""Images a file: no more are done again."""
+"""Images per file; a killed run repeats at most as many."""
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What came of an image.
+class ImageCoverage(NamedTuple):
+    """Coverage of the objects of an image: ``best`` of `evaluation.coverage.cover`, and the number of proposals."""
 
-    cover: what its proposals cover, where that is watched. times: seconds by stage. failure: why nothing came of it.
+    best: NDArray[np.float32]
+    n_proposals: int
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """Detections of an image.
+
+    coverage: of its proposals, where it is measured. times: seconds by step. failure: one line, for an image that
+    could not be read.
     """
 
     detections: Detections
-    cover: Cover | None = None
+    coverage: ImageCoverage | None = None
     times: Mapping[str, float] = field(default_factory=dict)
     failure: str | None = None
 
 
 @dataclass
 class State:
-    """Files of a ``folder`` for what was seen in the images of annotations, in their order; so many images each."""
+    """Files in ``folder`` with the results of images, in the order of their annotations."""
 
     folder: Path
     annotations: Sequence[Annotation]
-    _new: list[Seen] = field(default_factory=list)
+    _new: list[ImageResult] = field(default_factory=list)
     _n_files: int = 0
 
-    def read(self) -> list[Seen]:
-        """What an earlier run has seen; what follows is added after it."""
-        seen: list[Seen] = []
+    def read(self) -> list[ImageResult]:
+        """Return the results of an earlier run; new ones are added after them."""
+        results: list[ImageResult] = []
         while (stored := stored_arrays(self._file(), "detecting again")) is not None:
-            seen += _from_arrays(*stored, self.annotations[len(seen) :])
+            results += _from_arrays(*stored, self.annotations[len(results) :])
             self._n_files += 1
-        if seen:
-            _log.info("going on after %d of %d images (%s)", len(seen), len(self.annotations), self.folder)
-        return seen
+        if results:
+            _log.info("resuming after %d of %d images (%s)", len(results), len(self.annotations), self.folder)
+        return results
 
-    def add(self, seen: Seen) -> None:
-        """What was seen in the next image; every so many are written."""
-        self._new.append(seen)
+    def add(self, result: ImageResult) -> None:
+        """Add the result of the next image; `SIZE` results are written at a time."""
+        self._new.append(result)
         if len(self._new) == SIZE:
             write_arrays(self._file(), *_to_arrays(self._new))
             self._new = []
             self._n_files += 1
 
     def remove(self) -> None:
-        """Delete all files: the evaluation is over."""
+        """Delete all files, when the evaluation is complete."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _file(self) -> Path:
         return self.folder / f"{self._n_files:06d}.safetensors"
 
 
-def state_of(options: Namespace, dataset: Dataset, settings: Mapping[str, Any]) -> State:
-    """The state of an evaluation by the options of the command, and by ``settings`` that say more of it, as JSON.
+def open_state(dataset: Dataset, settings: Mapping[str, Any]) -> State:
+    """Open the state of an evaluation, in a folder whose name is the digest of all that the results depend on.
 
-    Its name tells everything that what is seen depends on: the contents of models, images and objects, options, and the
-    program itself.
+    These are the images and their objects, the program, and ``settings``, as JSON-able values: the models, and the
+    options that change what they find.
     """
-    proposals = [digest([path.read_bytes()]) for path in filter(None, [options.proposals])]
     images = [(*_state_of_file(each.path), digest([each.to_bytes()])) for each in dataset]
     name = fingerprint(
         {
-            "files": model_digests(options) + proposals,
-            "program": program_digest(),
+            "program": [program_digest(), find_spec("openvino") is not None],
             "images": digest([repr(images).encode()]),
             "classes": dataset.class_names,
-            "options": [options.mirror, options.device, options.runtime, find_spec("openvino") is not None],
             **settings,
         }
     )
@@ -101,34 +104,37 @@ def _state_of_file(path: Path) -> tuple[Any, ...]:
         return (str(path),)
 
 
-def _to_arrays(seen: Sequence[Seen]) -> tuple[Arrays, dict[str, Any]]:
-    found = [each.detections for each in seen]
+def _to_arrays(results: Sequence[ImageResult]) -> tuple[Arrays, dict[str, Any]]:
+    found = [each.detections for each in results]
     arrays: Arrays = {"counts": np.array([len(each) for each in found], np.int64)}
-    names = ("boxes", "labels", "scores") + (("probabilities",) if _calibrated(found) else ())
-    for name in names:
+    # an image that could not be read has no probabilities
+    calibrated = any(each.probabilities is not None for each in found)
+    for name in ("boxes", "labels", "scores", *(["probabilities"] if calibrated else [])):
         columns = [getattr(each, name) for each in found]
         arrays[name] = np.concatenate([each for each in columns if each is not None])
-    if (covers := [each.cover for each in seen if each.cover is not None]) and len(covers) == len(seen):
-        arrays["best"] = np.concatenate([each.best for each in covers])
-        arrays["n_proposals"] = np.array([each.n_proposals for each in covers], np.int64)
-    return arrays, {"class_names": found[0].class_names, "failures": [each.failure for each in seen]}
+    coverage = [each.coverage for each in results if each.coverage is not None]
+    if len(coverage) == len(results):
+        arrays["best"] = np.concatenate([each.best for each in coverage])
+        arrays["n_proposals"] = np.array([each.n_proposals for each in coverage], np.int64)
+    return arrays, {"class_names": found[0].class_names, "failures": [each.failure for each in results]}
 
 
-def _calibrated(found: Sequence[Detections]) -> bool:
-    # those of an image that could not be read are none, without probabilities
-    return any(each.probabilities is not None for each in found)
-
-
-def _from_arrays(arrays: Arrays, metadata: Mapping[str, Any], annotations: Sequence[Annotation]) -> list[Seen]:
+def _from_arrays(
+    arrays: Arrays, metadata: Mapping[str, Any], annotations: Sequence[Annotation]
+) -> list[ImageResult]:
     ends = np.cumsum(arrays["counts"])[:-1]
     columns = {
         name: np.split(arrays[name], ends) for name in ("boxes", "labels", "scores", "probabilities") if name in arrays
     }
     objects = np.cumsum([len(each.boxes) for each in annotations[: len(ends) + 1]])[:-1]
     best = np.split(arrays["best"], objects) if "best" in arrays else None
-    seen = []
+    results = []
     for row, failure in enumerate(metadata["failures"]):
         values: dict[str, Any] = {name: column[row] for name, column in columns.items()}
-        cover = None if best is None else Cover(best[row].astype(np.float32), int(arrays["n_proposals"][row]))
-        seen.append(Seen(Detections(**values, class_names=metadata["class_names"]), cover, {}, failure))
-    return seen
+        coverage = (
+            None
+            if best is None
+            else ImageCoverage(best[row].astype(np.float32), int(arrays["n_proposals"][row]))
+        )
+        results.append(ImageResult(Detections(**values, class_names=metadata["class_names"]), coverage, {}, failure))
+    return results

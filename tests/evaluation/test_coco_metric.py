@@ -13,9 +13,9 @@ import pytest
 from detector.detections import Detections
 from detector.evaluation.calibration import calibration_error
 from detector.evaluation.coco import evaluate_coco
-from detector.evaluation.voc import by_class
+from detector.evaluation.outcomes import by_class, gather_outcomes
 from detector.runtime.optional import MissingPackageError
-from tests.evaluation.boxes import FAR, NAMES, A, B, found, objects, random_images
+from tests.evaluation.boxes import FAR, NAMES, A, B, found, objects, outcomes_of, random_images
 
 BIG, BIG_80 = (0.0, 0.0, 100.0, 100.0), (0.0, 0.0, 80.0, 100.0)
 
@@ -24,17 +24,17 @@ def test_an_overlap_of_eight_tenths_counts_at_seven_of_ten_thresholds(capsys: py
     pytest.importorskip("pycocotools")
     truths = [objects("1", (BIG, 0, False)), objects("2", (A, 0, False), (A, 1, True))]
     detections = [found((BIG_80, 0, 0.9)), found()]
-    result = evaluate_coco(by_class(["1", "2"], detections), truths, NAMES)
+    result = evaluate_coco(outcomes_of(truths, detections))
     # one of two objects, best first: precision 1 at the recalls 0, .01 .. .5, which are 51 of 101
     ap = 51 / 101
-    assert result.numbers["AP50"] == result.numbers["AP75"] == pytest.approx(ap)
+    assert result.more["AP50"] == result.more["AP75"] == pytest.approx(ap)
     # at IoU .5, .55 .. .8 of .5 .. .95
     assert result.mAP == result.AP["cat"] == pytest.approx(0.7 * ap)
-    assert result.numbers["AP_large"] == pytest.approx(0.7)
-    assert result.numbers["AP_small"] == 0
+    assert result.more["AP_large"] == pytest.approx(0.7)
+    assert result.more["AP_small"] == 0
     for name in ("dog", "sheep"):  # a crowd only, and nothing
         assert np.isnan(result.AP[name])
-    assert np.isnan(result.numbers["AP_medium"])
+    assert np.isnan(result.more["AP_medium"])
     written = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert written["metric"] == "coco" and written["AP"]["dog"] is None and written["images"] == 2
     assert capsys.readouterr().out == ""
@@ -63,24 +63,24 @@ def test_equals_the_files_of_pycocotools(tmp_path: Path) -> None:
     evaluator.evaluate()
     evaluator.accumulate()
     evaluator.summarize()
-    result = evaluate_coco(by_class([each.image_id for each in truths], detections), truths, NAMES)
+    result = evaluate_coco(outcomes_of(truths, detections))
     expected = np.where(evaluator.stats[:6] < 0, np.nan, evaluator.stats[:6])
-    np.testing.assert_allclose(list(result.numbers.values()), expected, atol=1e-6)
+    np.testing.assert_allclose([result.mAP, *result.more.values()], expected, atol=1e-6)
 
 
 def test_nothing_found_and_nothing_there() -> None:
     pytest.importorskip("pycocotools")
-    assert evaluate_coco({}, [objects("1", (A, 0, False))], NAMES).mAP == 0
-    assert np.isnan(evaluate_coco({}, [objects("1")], NAMES).mAP)
+    assert evaluate_coco(outcomes_of([objects("1", (A, 0, False))], [found()])).mAP == 0
+    assert np.isnan(evaluate_coco(outcomes_of([objects("1")], [found()])).mAP)
     with pytest.raises(ValueError, match="'cat' is detected in image '2', not one of the 1 evaluated"):
-        evaluate_coco(by_class(["2"], [found((A, 0, 1.0))]), [objects("1")], NAMES)
+        gather_outcomes(by_class(["2"], [found((A, 0, 1.0))]), [objects("1")], NAMES)
 
 
 def test_without_pycocotools_a_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.startswith("pycocotools")] + ["pycocotools"]:
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingPackageError, match=r"pip install 'spp-detector\[coco\]'"):
-        evaluate_coco({}, [objects("1", (A, 0, False))], NAMES)
+        evaluate_coco(outcomes_of([objects("1", (A, 0, False))], [found()]))
 
 
 def test_calibration_error_by_hand() -> None:
@@ -118,6 +118,6 @@ def test_a_class_counts_a_hundred_detections_an_image() -> None:
     rows = [(FAR, 0, 1 - number / 200) for number in range(99)]
     for n_before, ap in ((99, 1 / 100), (100, 0)):
         before = [*rows, (FAR, 0, 0.5)][:n_before]
-        result = evaluate_coco(by_class(["1"], [found(*before, (A, 0, 0.1))]), [objects("1", (A, 0, False))], NAMES)
+        result = evaluate_coco(outcomes_of([objects("1", (A, 0, False))], [found(*before, (A, 0, 0.1))]))
         assert result.AP["cat"] == pytest.approx(ap)
         assert result.mAP == pytest.approx(ap)

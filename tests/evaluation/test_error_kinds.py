@@ -9,8 +9,7 @@ from detector.datasets.dataset import Annotation
 from detector.detections import Detections
 from detector.evaluation.coverage import cover, gather_coverage, missed_reasons
 from detector.evaluation.error_kinds import FALSE_KINDS, KINDS, find_error_kinds, lost_precision
-from detector.evaluation.outcomes import mean_of
-from detector.evaluation.voc import Metric, by_class, evaluate_voc
+from detector.evaluation.voc import Metric, average_precisions, evaluate_voc, mean_of
 from tests.evaluation.boxes import CAT, DOG, FAR, NAMES, A, B, Box, found, objects, outcomes_of, random_images
 
 POOR: Box = (0.0, 0.0, 10.0, 4.0)  # IoU 0.4 with A
@@ -28,9 +27,8 @@ def errors(*rows: tuple[Box, int, float], truth: Annotation | None = None) -> tu
 @pytest.mark.parametrize("metric", ["voc07", "area"])
 def test_outcomes_score_as_the_devkit(metric: Metric) -> None:
     truths, detections = random_images(3)
-    image_ids = [truth.image_id for truth in truths]
-    result = evaluate_voc(by_class(image_ids, detections), truths, NAMES, metric)
-    precisions = outcomes_of(truths, detections).average_precisions(metric)
+    result = evaluate_voc(detections, truths, NAMES, metric)
+    precisions = average_precisions(outcomes_of(truths, detections), metric)
     assert precisions.tolist() == list(result.AP.values())
     assert mean_of(precisions) == result.mAP
 
@@ -52,7 +50,7 @@ def test_detections_equal_to_the_truth_have_no_error() -> None:
     kinds = find_error_kinds(outcomes)
     assert kinds.counts() == NONE
     assert set(lost_precision(outcomes, kinds, "voc07").values()) == {0.0}
-    assert mean_of(outcomes.average_precisions("voc07")) == 1.0
+    assert mean_of(average_precisions(outcomes, "voc07")) == 1.0
 
 
 def test_class() -> None:

@@ -8,14 +8,14 @@ import pytest
 
 from detector.datasets.dataset import Annotation
 from detector.detections import Detections
-from detector.evaluation.outcomes import gather_outcomes
-from detector.evaluation.voc import ClassDetections, Metric, average_precision, by_class, evaluate_voc
+from detector.evaluation.outcomes import ClassDetections, by_class, gather_outcomes
+from detector.evaluation.thresholds import threshold_curve
+from detector.evaluation.voc import Metric, average_precision, evaluate_voc
 from tests.evaluation.boxes import FAR, NAMES, A, B, found, objects
 
 
 def ap_of_cat(truths: Sequence[Annotation], detections: Sequence[Detections], metric: Metric = "voc07") -> float:
-    image_ids = [truth.image_id for truth in truths]
-    return evaluate_voc(by_class(image_ids, detections), truths, NAMES, metric).AP["cat"]
+    return evaluate_voc(detections, truths, NAMES, metric).AP["cat"]
 
 
 def test_true_false_true() -> None:
@@ -84,7 +84,7 @@ def test_equal_scores_stay_in_order() -> None:
 def test_classes_without_objects_are_left_out_of_the_mean() -> None:
     truths = [objects("1", (A, 0, False), (B, 1, True)), objects("2", (A, 2, False))]
     detections = [found((A, 0, 0.9), (B, 1, 0.8)), found()]
-    result = evaluate_voc(by_class(["1", "2"], detections), truths, NAMES)
+    result = evaluate_voc(detections, truths, NAMES)
     assert result.AP["cat"] == 1
     assert np.isnan(result.AP["dog"])  # difficult objects only
     assert result.AP["sheep"] == 0  # an object, but no detection
@@ -95,10 +95,9 @@ def test_classes_without_objects_are_left_out_of_the_mean() -> None:
 
 def test_curves() -> None:
     truths = [objects("1", (A, 0, False), (B, 0, False))]
-    result = evaluate_voc(by_class(["1"], [found((A, 0, 0.9), (FAR, 0, 0.8), (B, 0, 0.7))]), truths, NAMES)
-    assert list(result.curves) == ["cat"]
-    np.testing.assert_allclose(result.curves["cat"].recall, [0.5, 0.5, 1])
-    np.testing.assert_allclose(result.curves["cat"].precision, [1, 1 / 2, 2 / 3])
+    curve = threshold_curve(gather_outcomes([found((A, 0, 0.9), (FAR, 0, 0.8), (B, 0, 0.7))], truths, NAMES), 0)
+    np.testing.assert_allclose(curve.recall, [0.5, 0.5, 1])
+    np.testing.assert_allclose(curve.precision, [1, 1 / 2, 2 / 3])
 
 
 def test_nothing_to_evaluate() -> None:
@@ -118,9 +117,8 @@ def test_evaluate_rejects_bad_input() -> None:
     truths = [objects("000012", (A, 0, False))]
     with pytest.raises(ValueError, match="'cat' is detected in image '000013', not one of the 1 evaluated"):
         evaluate_voc(by_class(["000013"], [found((A, 0, 1.0))]), truths, NAMES)
-    for evaluate in (evaluate_voc, gather_outcomes):
-        with pytest.raises(ValueError, match="ground_truth must hold each image once"):
-            evaluate({}, truths * 2, NAMES)
+    with pytest.raises(ValueError, match="ground_truth must hold each image once"):
+        evaluate_voc({}, truths * 2, NAMES)
     with pytest.raises(ValueError, match=r"labels must be in 0\.\.2, but got 3"):
         evaluate_voc({}, [objects("1", (A, 3, False))], NAMES)
     with pytest.raises(ValueError, match="metric must be one of voc07, area, but got 'coco'"):
@@ -132,7 +130,7 @@ def test_evaluate_rejects_bad_input() -> None:
 
 
 def test_class_detections_check_their_arrays() -> None:
-    with pytest.raises(ValueError, match="must be as many, but got 1, 2"):
+    with pytest.raises(ValueError, match="must have the same length, but got 1, 2"):
         ClassDetections(["1"], np.zeros((2, 4), np.float32), np.zeros(2))
     with pytest.raises(ValueError, match="scores must not be NaN"):
         ClassDetections(["1"], np.zeros((1, 4), np.float32), np.array([np.nan]))

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from detector.detections import Detections
-from detector.evaluation.voc import Metric, by_class, evaluate_voc
+from detector.evaluation.outcomes import by_class, gather_outcomes
+from detector.evaluation.thresholds import threshold_curve
+from detector.evaluation.voc import Metric, evaluate_voc
 from detector.evaluation.voc_results import file_names, read_detections, write_detections
 from tests.evaluation.boxes import NAMES, A, found, objects, random_images
 from tests.reference import slow_voc
@@ -20,7 +22,7 @@ def test_files_and_memory_score_alike(tmp_path: Path, metric: Metric) -> None:
     write_detections(tmp_path / "results" / "new", "val", image_ids, detections)
     read = read_detections(tmp_path / "results" / "new", "val", NAMES)
     from_files = evaluate_voc(read, truths, NAMES, metric)
-    assert from_files.AP == evaluate_voc(by_class(image_ids, detections), truths, NAMES, metric).AP
+    assert from_files.AP == evaluate_voc(detections, truths, NAMES, metric).AP
     expected = [slow_voc(truths, detections, label, metric, Fraction(1, 2)) for label in range(3)]
     np.testing.assert_allclose(list(from_files.AP.values()), expected, rtol=0, atol=1e-6)
     assert 0.05 < from_files.mAP < 0.95
@@ -99,7 +101,7 @@ def test_missing_files(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
         read_detections(tmp_path / "nowhere", "val", NAMES)
     write_detections(tmp_path, "train", ["1"], [found()])
-    with pytest.raises(FileNotFoundError, match="holds no comp4_det_val_<class>"):
+    with pytest.raises(FileNotFoundError, match="no file comp4_det_val_<class>"):
         read_detections(tmp_path, "val", NAMES)
 
 
@@ -109,7 +111,7 @@ def test_write_rejects_what_the_files_cannot_hold(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="share their class names"):
         write_detections(tmp_path, "val", ["1", "2"], [found(), Detections.empty(["cat"])])
     for image_id in ("a b", "", "a\nb"):
-        with pytest.raises(ValueError, match="image ids must hold no blanks"):
+        with pytest.raises(ValueError, match="image ids must not contain whitespace"):
             write_detections(tmp_path, "val", [image_id], [found()])
     longest = 255 - len("comp4_det_val_.txt")
     assert file_names("val", ["x" * longest]) == [f"comp4_det_val_{'x' * longest}.txt"]
@@ -125,13 +127,13 @@ def test_boxes_that_no_object_can_have_are_false_detections(tmp_path: Path, capl
     path.write_text("1 0.9 1 1 10 10\n1 0.8 10 1 1 10\n\n1 0.7 -9 1 0 10\n")
     read = read_detections(tmp_path, "val", NAMES)
     assert read["cat"].boxes.tolist() == [[0, 0, 10, 10], [9, 0, 9, 0], [-10, 0, 0, 10]]  # no area, or outside
-    result = evaluate_voc(read, [objects("1", (A, 0, False), ((20.0, 0.0, 30.0, 10.0), 0, False))], NAMES)
-    np.testing.assert_allclose(result.curves["cat"].precision, [1, 1 / 2, 1 / 3])
-    np.testing.assert_allclose(result.curves["cat"].recall, [1 / 2, 1 / 2, 1 / 2])
+    outcomes = gather_outcomes(read, [objects("1", (A, 0, False), ((20.0, 0.0, 30.0, 10.0), 0, False))], NAMES)
+    np.testing.assert_allclose(threshold_curve(outcomes, 0).precision, [1, 1 / 2, 1 / 3])
+    np.testing.assert_allclose(threshold_curve(outcomes, 0).recall, [1 / 2, 1 / 2, 1 / 2])
     assert caplog.messages == [
-        f"{path}:2: a box must have x1 <= x2 and y1 <= y2, but got 10 1 1 10: it counts as a false detection",
-        f"{path}:4: a box must lie in its image, which begins at 1 1, but got -9 1 0 10: "
-        "it counts as a false detection",
+        f"{path}:2: a box must have x1 <= x2 and y1 <= y2, but got 10 1 1 10; counted as a false detection",
+        f"{path}:4: a box must lie in its image, which begins at 1 1, but got -9 1 0 10; "
+        "counted as a false detection",
     ]
 
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detector.detections import Detections
-from detector.evaluation.image_matching import match_image, sum_matches
-from detector.evaluation.voc import Metric, by_class, evaluate_voc
+from detector.evaluation.outcomes import by_class, gather_outcomes, join_outcomes
+from detector.evaluation.voc import Metric, evaluate_voc, voc_result
 from tests.evaluation.boxes import NAMES, Box, found, objects
 from tests.reference import slow_voc
 
@@ -35,21 +35,23 @@ def test_equals_the_slow_evaluator(
 ) -> None:
     truths = [objects(str(number), *rows) for number, (rows, _) in enumerate(drawn)]
     detections = [found(*rows) for _, rows in drawn]
-    per_class = by_class([truth.image_id for truth in truths], detections)
-    result = evaluate_voc(per_class, truths, NAMES, metric, float(min_iou))
+    result = evaluate_voc(detections, truths, NAMES, metric, float(min_iou))
     expected = [slow_voc(truths, detections, label, metric, min_iou) for label in range(len(NAMES))]
     np.testing.assert_allclose([result.AP[name] for name in NAMES], expected, rtol=0, atol=1e-6, equal_nan=True)
     with_objects = [value for value in expected if not np.isnan(value)]
     np.testing.assert_allclose(result.mAP, np.mean(with_objects) if with_objects else np.nan, rtol=0, atol=1e-6)
     assert result.images == len(drawn)
-    # matched image by image and summed by class, whatever else a detector knows and in which order
+    # matched image by image and joined, with other classes and another order of the classes in the detector
     names = ("horse", *NAMES[::-1])
     others = [Detections(each.boxes, len(NAMES) - each.labels, each.scores, names) for each in detections]
-    matches = [match_image(each, truth, NAMES, float(min_iou)) for each, truth in zip(others, truths, strict=True)]
-    summed = sum_matches(matches, truths, NAMES, metric)
-    np.testing.assert_equal(summed.to_json(), result.to_json())
-    for name, curve in result.curves.items():
-        np.testing.assert_equal(tuple(summed.curves[name]), tuple(curve))
+    pairs = zip(others, truths, strict=True)
+    joined = join_outcomes([gather_outcomes([each], [truth], NAMES, float(min_iou)) for each, truth in pairs])
+    np.testing.assert_equal(voc_result(joined, metric).to_json(), result.to_json())
+    together = gather_outcomes(detections, truths, NAMES, float(min_iou))
+    assert joined.image_ids == together.image_ids
+    np.testing.assert_equal(tuple(joined.objects), tuple(together.objects))
+    for name in ("images", "labels", "boxes", "scores", "nearest", "ious", "true", "counted", "found_by"):
+        np.testing.assert_equal(getattr(joined, name), getattr(together, name))
 
 
 @settings(deadline=None)

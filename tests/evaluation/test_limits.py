@@ -10,10 +10,10 @@ import pytest
 from detector.evaluation.calibration import bin_scores
 from detector.evaluation.comparison import compare
 from detector.evaluation.coverage import NUMBERS, cover, gather_coverage, missed_reasons
-from detector.evaluation.error_kinds import BACKGROUND, BOTH, CLASS, find_error_kinds, find_label_faults
+from detector.evaluation.error_kinds import BACKGROUND, BOTH, CLASS, find_error_kinds, find_label_issues
 from detector.evaluation.groups import at_border, find_groups
-from detector.evaluation.outcomes import mean_of
 from detector.evaluation.thresholds import find_confusion, threshold_curve
+from detector.evaluation.voc import average_precisions, mean_of
 from tests.evaluation.boxes import CAT, DOG, FAR, SHEEP, A, B, Box, found, objects, outcomes_of
 
 
@@ -85,7 +85,7 @@ def test_scores_that_are_no_probabilities_are_binned_between_their_ends() -> Non
     assert (bins.n_true.tolist(), bins.n_false.tolist()) == ([0, 0, 0, 1], [1, 0, 0, 1])
     assert sorted(bins.bins.tolist()) == [-1, 0, 3, 3]
     np.testing.assert_allclose(bins.mean_score, [-2, np.nan, np.nan, 1.6])
-    np.testing.assert_allclose(bins.share_true, [0, np.nan, np.nan, 0.5])
+    np.testing.assert_allclose(bins.true_fraction, [0, np.nan, np.nan, 0.5])
     alike = bin_scores(outcomes_of(truths, [found((A, CAT, 5.0), (FAR, CAT, 5.0))]), 2)
     assert alike.edges.tolist() == [5, 5.5, 6]
     assert alike.n_true.tolist() == [1, 0]
@@ -191,15 +191,15 @@ def test_faults_of_labels_are_of_the_most_confident() -> None:
     truths = [objects("1", (A, CAT, False), (B, DOG, False), (other, DOG, True))]
     rows = [(A, CAT, 0.5), (FAR, CAT, 0.6), (other, CAT, 0.8), ((60.0, 60.0, 70.0, 70.0), CAT, 0.9), (FAR, CAT, 0.4)]
     outcomes = outcomes_of(truths, [found(*rows)])
-    faults = find_label_faults(outcomes, find_error_kinds(outcomes))
+    faults = find_label_issues(outcomes, find_error_kinds(outcomes))
     # not that on a difficult object, nor what is below the threshold; the most confident first
     np.testing.assert_allclose(outcomes.scores[faults.unlabeled], [0.9, 0.6])
     against = outcomes_of(truths, [found((A, CAT, 0.5), (B, CAT, 0.9), (B, SHEEP, 0.7), (B, CAT, 0.6))])
-    faults = find_label_faults(against, find_error_kinds(against))
+    faults = find_label_issues(against, find_error_kinds(against))
     assert faults.contradicted.tolist() == [1]
     np.testing.assert_allclose(against.scores[faults.contradicted_by], [0.9])
     there = outcomes_of(truths, [found((A, CAT, 0.5), (B, CAT, 0.9), (B, DOG, 0.1))])
-    assert find_label_faults(there, find_error_kinds(there)).contradicted.tolist() == []
+    assert find_label_issues(there, find_error_kinds(there)).contradicted.tolist() == []
 
 
 def test_two_runs_tell_false_detections_by_image_and_what_changed_most() -> None:
@@ -220,7 +220,7 @@ def test_two_runs_tell_false_detections_by_image_and_what_changed_most() -> None
     assert (change.false_before.tolist(), change.false_after.tolist()) == ([0, 0, 0], [0, 1, 0])
     assert change.changed_images().tolist() == [1, 0]
     assert change.object_images.tolist() == [0, 0, 1, 1, 2, 2]
-    assert change.differences[CAT] == pytest.approx(mean_of(after.average_precisions("area")) - 4 / 6)
+    assert change.differences[CAT] == pytest.approx(mean_of(average_precisions(after, "area")) - 4 / 6)
     moved = replace(truths[0], boxes=truths[0].boxes + 1)
     with pytest.raises(ValueError, match="same images, classes and objects"):
         compare(before, outcomes_of([moved, *truths[1:]], [found()] * 3), "area")

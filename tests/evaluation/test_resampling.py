@@ -13,7 +13,7 @@ from detector.evaluation.bootstrap import (
     standard_errors,
     weighted_precisions,
 )
-from detector.evaluation.voc import average_precision
+from detector.evaluation.voc import average_precision, average_precisions
 from tests.evaluation.boxes import outcomes_of, random_images
 
 
@@ -44,7 +44,7 @@ def test_resamples_are_as_many_as_asked_for(resamples: int) -> None:
         again = [row for row, count in enumerate(draws[number]) for _ in range(count)]
         ids = [f"{place}" for place in range(30)]
         repeated = [replace(truths[row], image_id=name) for row, name in zip(again, ids, strict=True)]
-        expected = outcomes_of(repeated, [detections[row] for row in again]).average_precisions("voc07")
+        expected = average_precisions(outcomes_of(repeated, [detections[row] for row in again]), "voc07")
         np.testing.assert_allclose(samples[number], expected, atol=1e-9)
 
 

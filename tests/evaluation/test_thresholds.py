@@ -8,10 +8,10 @@ import pytest
 from detector.evaluation.bootstrap import resample_precisions, standard_errors, weighted_precisions
 from detector.evaluation.calibration import are_probabilities, bin_scores
 from detector.evaluation.comparison import compare
-from detector.evaluation.error_kinds import find_error_kinds, find_label_faults
+from detector.evaluation.error_kinds import find_error_kinds, find_label_issues
 from detector.evaluation.groups import at_border, find_groups
 from detector.evaluation.thresholds import find_confusion, threshold_curve
-from detector.evaluation.voc import Metric, average_precision
+from detector.evaluation.voc import Metric, average_precision, average_precisions
 from tests.evaluation.boxes import CAT, DOG, FAR, SHEEP, A, B, Box, found, objects, outcomes_of, random_images
 
 
@@ -98,7 +98,7 @@ def test_bootstrap_is_centered_on_what_was_measured() -> None:
     samples = resample_precisions(outcomes, "area", 300)
     _, error = standard_errors(samples)
     assert 0.005 < error < 0.1
-    assert samples.mean() == pytest.approx(outcomes.average_precisions("area").mean(), abs=3 * error)
+    assert samples.mean() == pytest.approx(average_precisions(outcomes, "area").mean(), abs=3 * error)
 
 
 def test_groups_by_hand() -> None:
@@ -123,7 +123,7 @@ def test_scores_and_calibration_by_hand() -> None:
     bins = bin_scores(outcomes, n_bins=2)
     assert bins.edges.tolist() == [0, 0.5, 1]
     assert (bins.n_true.tolist(), bins.n_false.tolist()) == ([0, 2], [1, 1])
-    assert bins.share_true.tolist() == pytest.approx([0, 2 / 3])
+    assert bins.true_fraction.tolist() == pytest.approx([0, 2 / 3])
     assert bins.calibration_error == pytest.approx((0.1 + 3 * (0.85 - 2 / 3)) / 4)
     assert not are_probabilities(outcomes_of(truths, [found((A, CAT, 1.1), (B, CAT, 0.5))]))
     assert not are_probabilities(outcomes_of(truths, [found((A, CAT, -0.1), (B, CAT, 0.5))]))
@@ -136,7 +136,7 @@ def test_likely_faults_of_labels() -> None:
     # a confident cat in the void, a confident cat on the dog, and one that does not reach the threshold of its class
     detections = [found((FAR, CAT, 0.95), (A, CAT, 0.9), (B, CAT, 0.92), ((60.0, 60.0, 70.0, 70.0), CAT, 0.1))]
     outcomes = outcomes_of(truths, detections)
-    faults = find_label_faults(outcomes, find_error_kinds(outcomes))
+    faults = find_label_issues(outcomes, find_error_kinds(outcomes))
     assert outcomes.scores[faults.unlabeled].tolist() == pytest.approx([0.95])
     assert faults.contradicted.tolist() == [1]
     assert outcomes.scores[faults.contradicted_by].tolist() == pytest.approx([0.92])

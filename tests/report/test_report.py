@@ -22,7 +22,6 @@ from detector.evaluation.coco import CocoIds
 from detector.evaluation.comparison import compare
 from detector.evaluation.coverage import cover, gather_coverage
 from detector.evaluation.outcomes import gather_outcomes
-from detector.evaluation.voc import by_class
 from detector.images.files import write_image
 from detector.report import images
 from detector.report.page import to_script
@@ -73,7 +72,7 @@ def analysis_of(
             np.add(BOXES, [[0, 20, 0, 20], [0, 0, 0, 0]]), np.array([0, 0]), np.array([0.3, 0.7], np.float32), NAMES
         )
         detections = [one, two, Detections(BOXES[:1], np.array([1]), np.array([0.2], np.float32), NAMES)]
-    outcomes = gather_outcomes(by_class(list(image_names), detections), truths, NAMES)
+    outcomes = gather_outcomes(detections, truths, NAMES)
     coverage = gather_coverage([cover(BOXES[:1], each.boxes) for each in truths], [1] * len(truths))
     ids = CocoIds({name: number for number, name in enumerate(image_names, 1)}, (7, 9))
     paths = tuple(each.path for each in truths)
