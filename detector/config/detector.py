@@ -195,36 +195,21 @@ class ProposalFilterConfig(Section):
 
 
 class DetectionConfig(Section):
-    """What is kept of the scored boxes of an image (release: spp_test)."""
+    """Selection of the scored boxes of an image (release: spp_test)."""
 
     min_score: float = -1.5
     max_boxes: Count | None = None
-    """Of the proposals, those that are scored: the best of the proposal_filter or, without one, the first. null: all."""
+    """Maximum number of scored proposals: the best of the proposal filter or, without one, the first; null: all."""
     nms_iou: Fraction = 0.3
     max_detections: Count = 100
     box_refinements: Annotated[int, Field(ge=0, le=100)] = 0
-    """Rounds of `refinement.Refiner`; 0 is the release's order: suppress, move once, suppress again."""
-    mirrored: bool = False
-    """Refine boxes in the mirror image, too, and take means."""
+    """Rounds of `refinement.refine`; 0 is the release's order: suppress, refine once, suppress again."""
     vote_iou: Annotated[float, Field(gt=0, le=1)] = 0.45
-    """Of `refinement.vote`, after refinements."""
-
-    @model_validator(mode="after")
-    def _check(self) -> DetectionConfig:
-        if self.mirrored and not self.box_refinements:
-            raise ValueError("mirrored: true needs box_refinements")
-        return self
-
-    def limits(self, min_score: float | None, max_detections: int | None) -> tuple[float, int]:
-        """The limits given, or the recipe's where they are None."""
-        return (
-            self.min_score if min_score is None else min_score,
-            self.max_detections if max_detections is None else max_detections,
-        )
+    """Minimum IoU of the boxes that `refinement.vote` averages."""
 
 
 class Config(Section):
-    """A whole recipe. Every section and every key has a default; unknown keys are errors."""
+    """Recipe of a detector. Every key has a default; unknown keys are errors."""
 
     proposals: ProposalConfig = ProposalConfig()
     features: FeatureConfig = FeatureConfig()
@@ -249,8 +234,10 @@ class Config(Section):
     @property
     def caches_mirrored_maps(self) -> bool:
         """True if training reads cached feature maps of mirrored images (end-to-end training computes its own)."""
-        fine_tunes = self.fine_tuning.enabled and not self.end_to_end.enabled
-        return (fine_tunes and self.fine_tuning.flips) or bool(self.svm.flips)
+        tuning = self.fine_tuning
+        trains_svms = not (tuning.enabled and tuning.head == "softmax")
+        fine_tunes = tuning.enabled and not self.end_to_end.enabled
+        return (fine_tunes and tuning.flips) or (trains_svms and bool(self.svm.flips))
 
     def for_images(self, n_images: int) -> Config:
         """Return the recipe with the defaults that depend on the number of training images filled in."""
@@ -265,9 +252,7 @@ class Config(Section):
         return {str(path): digest([path.read_bytes()]) for path in paths}
 
 
-def load_config(
-    recipe: str | Path, weights: str | Path | None = None, runtime: Runtime | None = None
-) -> Config:
+def load_config(recipe: str | Path, weights: str | Path | None = None, runtime: Runtime | None = None) -> Config:
     """Read a detector recipe, see `read_recipe`; ``weights`` and ``runtime``, if given, override its own."""
     config = read_recipe(recipe, Config)
     given = {"weights": None if weights is None else str(weights), "runtime": runtime}

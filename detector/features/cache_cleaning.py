@@ -1,4 +1,4 @@
-"""Taking caches away again: only what this program wrote, whatever else lies there."""
+"""Delete caches: only files that this program wrote, whatever else is in the folder."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import NamedTuple
 from detector.features.cache import SETTINGS
 from detector.runtime.files import TEMPORARY, read_metadata
 
-# as FeatureCache, states of trainings and `replacing` name what they write
+# names given by FeatureCache, by training states and by `replacing`
 _FOLDER = re.compile(r"(maps|proposals)-[0-9a-f]{16}")
-_STATE = re.compile(r"(training|fine-tuning|calibration|network)-[0-9a-f]{16}(-weights)?\.safetensors")
+_STATE = re.compile(r"(training|fine-tuning|calibration|end-to-end)-[0-9a-f]{16}(-weights)?\.safetensors")
 _ENTRY = re.compile(rf"[^.].*\.safetensors|{TEMPORARY.pattern}|\..+\.[0-9a-f]{{12}}\.tmp")
 _DAY = 86400
 
 
 class Freed(NamedTuple):
-    """What was deleted of one folder of a cache, or one state of a training."""
+    """Files deleted from one folder of a cache, or one training state."""
 
     path: Path
     n_files: int
@@ -28,11 +28,11 @@ class Freed(NamedTuple):
 
 
 def clean_cache(directory: Path, older_than_days: float = 0) -> list[Freed]:
-    """Delete maps, proposals and states of trainings in a cache, and in the caches that are folders of ``directory``.
+    """Delete maps, proposals and training states of the cache ``directory``, and of caches that are folders in it.
 
-    older_than_days: only folders and states of which nothing was written since then. Other files stay, and the folders
-    that they are in; links are not followed. Raises OSError where there is no such folder, and for what must not be
-    deleted.
+    older_than_days: only folders and states that were not written to since.
+    Other files and their folders stay; links are not followed. Raises OSError without such a folder, and for files
+    that cannot be deleted.
     """
     latest = time.time() - older_than_days * _DAY
     caches = [directory, *(each for each in sorted(directory.iterdir()) if _is_folder(each) and not _is_ours(each))]
@@ -40,7 +40,7 @@ def clean_cache(directory: Path, older_than_days: float = 0) -> list[Freed]:
     for cache in caches:
         for path in sorted(cache.iterdir()):
             files = [*_files(path)]
-            # without an age, what was written a moment ago by a clock that is ahead goes, too
+            # without an age, files from the future of a clock that is ahead are deleted, too
             if not files or (older_than_days and max(each.stat().st_mtime for each in files) > latest):
                 continue
             freed.append(Freed(path, len(files), sum(each.stat().st_size for each in files)))
@@ -53,7 +53,7 @@ def clean_cache(directory: Path, older_than_days: float = 0) -> list[Freed]:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """The files that are ours in a folder of ours; or the path itself, if it is the state of a training."""
+    """Yield our files in a folder of ours, or the path itself if it is a training state."""
     if _is_ours(path):
         yield from (each for each in path.iterdir() if _is_file(each) and _ENTRY.fullmatch(each.name))
         yield path / SETTINGS
@@ -62,7 +62,7 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether a folder is named as ours are and holds settings."""
+    """Return whether a folder has one of our names and holds settings."""
     if not (_is_folder(folder) and _FOLDER.fullmatch(folder.name) and _is_file(folder / SETTINGS)):
         return False
     try:

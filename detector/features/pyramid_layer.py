@@ -1,4 +1,4 @@
-"""Spatial pyramid pooling of whole feature maps as a network layer (paper, sections 2.2 and 2.3, appendix A).
+"""Pool whole feature maps into a spatial pyramid, as a network layer (paper, sections 2.2 and 2.3, appendix A).
 
 The bins are those of `detector.features.pooling`: bin ``i`` of a level of ``n`` bins over ``size`` cells spans
 ``floor(i * size / n)`` up to, not including, ``ceil((i + 1) * size / n)``, as in the paper's appendix and the
@@ -11,13 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
 
-from detector.features.pooling import PAPER_LEVELS, largest_cells, n_bins
+from detector.features.pooling import PAPER_LEVELS, n_bins
 
 Mode = Literal["max", "average"]
 
@@ -25,20 +23,20 @@ Mode = Literal["max", "average"]
 class SpatialPyramidPooling(nn.Module):
     """Pool maps of any size into the bins of a pyramid: ``(N, C, h, w)`` -> ``(N, n_bins * C)``, same dtype.
 
-    ``levels``: bins a side of each level. ``mode``: what a bin keeps of its cells, "max" or "average". The attribute
-    ``n_bins`` is the number of all bins, 50 for levels 6, 3, 2, 1.
+    levels: number of bins per side of each level. mode: "max" or "average" of the cells of a bin.
+    n_bins: number of all bins, 50 for levels 6, 3, 2, 1.
 
-    A row is that of ``spatial_pyramid_pool`` on all cells of the map, flattened: levels in the order given,
-    inside a level rows of bins before columns, inside a bin all channels. So channel ``c`` of bin ``(i, j)`` of a
-    level ``n`` is at ``(first + i * n + j) * C + c``, where ``first`` counts the bins of the levels before. Fully
+    A row equals ``spatial_pyramid_pool`` on all cells of the map, flattened: levels in the order given, inside a level
+    rows of bins before columns, inside a bin all channels. So channel ``c`` of bin ``(i, j)`` of a
+    level ``n`` is at ``(first + i * n + j) * C + c``, where ``first`` is the number of bins of the levels before. Fully
     connected weights therefore fit features of whole maps and of regions alike. (The authors' release puts channels
     before bins inside a level, and level 1 first.)
 
     Maps are of any floating point type, values of any sign, and any size from 1 x 1, so bins of a level larger than
-    the map repeat its cells. Where several cells of a bin are largest, one of them gets the whole gradient.
+    the map repeat its cells. Where maxima tie, one cell gets the whole gradient.
 
-    Compiled and exported networks (``torch.compile``, ``torch.export``, ``torch.onnx.export``) may leave N, h and w
-    dynamic. Their maxima equal the eager ones to the bit, their averages up to rounding.
+    Compiled and exported networks (``torch.compile``, ``torch.export``, ``torch.onnx.export``) may have dynamic N, h
+    and w. Their maxima equal the eager ones to the bit, their averages up to rounding.
 
     Raises ValueError for levels that are not positive, an unknown mode and maps that are not floating point, not 4-d
     or have no cells.
@@ -53,7 +51,7 @@ class SpatialPyramidPooling(nn.Module):
         self.mode: Mode = mode
 
     def forward(self, maps: Tensor) -> Tensor:
-        """``(N, C, h, w)`` -> ``(N, n_bins * C)``; one size a batch, N may be 0."""
+        """Pool ``(N, C, h, w)`` maps of one size into ``(N, n_bins * C)``; N may be 0."""
         if maps.ndim != 4 or 0 in maps.shape[1:] or not maps.is_floating_point():
             raise ValueError(
                 f"maps must be floating point (N, C, h, w) with C, h and w of 1 or more, but got {maps.dtype} "
@@ -73,21 +71,8 @@ class SpatialPyramidPooling(nn.Module):
         return f"levels={self.levels}, mode={self.mode!r}"
 
 
-def pool_regions(feature_map: Tensor, cells: NDArray[np.int64], levels: Sequence[int] = PAPER_LEVELS) -> Tensor:
-    """`SpatialPyramidPooling` of regions of one map, for training: ``(C, h, w)`` -> ``(R, n_bins * C)``.
-
-    ``cells`` are ``(R, 4)``, half-open ``x1 y1 x2 y2`` inside the map, none empty. Where several cells of a bin
-    are largest, one of them gets the whole gradient.
-    """
-    rows = feature_map.permute(1, 2, 0)
-    found = largest_cells(rows.numpy(force=True), cells, levels)
-    largest = torch.from_numpy(found).to(feature_map.device).flatten(0, 1)
-    # gathered at once, so that gradients are summed up in one map, not in one a region
-    return rows.flatten(0, 1).gather(0, largest).unflatten(0, found.shape[:2]).flatten(1)
-
-
 def bin_edges(size: int, level: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
-    """First cell of every bin of a level over ``size`` cells, and the cell after its last: two ``(level,)`` int64.
+    """Return the first cell and the cell after the last of every bin of a level, ``(level,)`` int64, over ``size`` cells.
 
     Exact for any positive ``size`` and ``level`` (paper, appendix A). ``size`` may be symbolic while a network is
     exported.
@@ -97,7 +82,7 @@ def bin_edges(size: int, level: int, device: torch.device | None = None) -> tupl
 
 
 def pool_by_cells(maps: Tensor, level: int, mode: Mode) -> Tensor:
-    """One level of a pyramid, ``(N, C, h, w)`` -> ``(N, C, level, level)``, in operations whose sizes may be symbolic.
+    """Pool ``(N, C, h, w)`` maps into one level, ``(N, C, level, level)``, by operations whose sizes may be symbolic.
 
     Maxima equal those of torch's adaptive pooling to the bit. Averages are taken in float32 at least.
     """
@@ -109,12 +94,12 @@ def pool_by_cells(maps: Tensor, level: int, mode: Mode) -> Tensor:
 
 
 def _pool_columns(maps: Tensor, level: int, mode: Mode) -> Tensor:
-    """``(N, C, h, w)`` -> ``(N, C, h, level)``."""
+    """Pool the columns of ``(N, C, h, w)`` maps into ``(N, C, h, level)``."""
     width = maps.shape[3]
     starts, ends = bin_edges(width, level, maps.device)
     longest = width // level + 2
     cells = starts[:, None] + torch.arange(longest, device=maps.device)
-    # a shorter bin repeats its last cell, which no maximum notices
+    # a shorter bin repeats its last cell, which does not change a maximum
     inside = torch.minimum(cells, ends[:, None] - 1)
     values = torch.unflatten(maps.index_select(3, inside.flatten()), 3, (level, longest))
     if mode == "max":

@@ -1,1 +1,1 @@
-"""From a data set to a detector: sampling, mining, solvers, gradient descent. Detection needs none of it."""
+"""Training: from an annotated data set to a detector. Detection needs none of it."""

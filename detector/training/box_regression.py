@@ -1,11 +1,10 @@
-"""The regression stage of a training: boxes near objects of each class, and a ridge regressor for each."""
+"""Train box regressors: one ridge regression per class, on boxes near its objects."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,91 +14,42 @@ from detector.config.detector import RegressionConfig
 from detector.features.cache import FeatureCache, Where
 from detector.features.encoder import Features
 from detector.heads.linear import BoxRegressors
-from detector.parallel.map_images import Failure, InTurn, map_images
+from detector.parallel.map_images import Failure, Sequential, map_images
 from detector.runtime.optional import optional
-from detector.runtime.progress import Progress, without_progress
+from detector.runtime.progress import Progress, no_progress
 from detector.training.training_set import TrainingSet
 
-# here, so that a training without it ends at its start
+# at the top, so that a missing package ends training before any work
 linalg = optional("scipy.linalg", "train")
-
-
-def assign_boxes(
-    overlaps: NDArray[np.float32], object_labels: NDArray[np.int64], min_iou: float = 0.5
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows ``(M,)`` of boxes that a regressor learns from and the object ``(M,)`` each belongs to, int64.
-
-    ``overlaps`` ``(R, N)`` is the IoU with all N objects of all classes; a box belongs to the one it overlaps most,
-    and only if by more than ``min_iou`` (release: strictly).
-    """
-    if overlaps.shape[1] == 0:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    objects = overlaps.argmax(1)
-    rows = np.flatnonzero(overlaps[np.arange(len(overlaps)), objects] > min_iou)
-    return rows.astype(np.int64), objects[rows].astype(np.int64)
-
-
-def fit_regressor(
-    features: Features, deltas: NDArray[np.float32], regularization: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Weights ``(D, 4)`` and bias ``(4,)``, float32, of one class's regressor.
-
-    ``features`` ``(n, D)`` and ``deltas`` ``(n, 4)`` float32, n at least 1. The deltas are centered, and four ridge
-    problems are solved on the features with a constant 1 appended, which is penalised too (release:
-    train_bbox_regressor, which also whitens the deltas and undoes it in the weights: a ridge regression is linear in
-    its targets, so that this changes nothing). Where n < D the dual gives the same answer for less.
-    """
-    mean = deltas.mean(0, dtype=np.float64)
-    samples = np.concatenate([features, np.ones((len(features), 1), np.float32)], axis=1)
-    solution = ridge(samples, (deltas - mean).astype(np.float32), regularization)
-    return solution[:-1].astype(np.float32), (solution[-1] + mean).astype(np.float32)
-
-
-def ridge(samples: Features, targets: NDArray[np.float32], regularization: float) -> NDArray[np.float64]:
-    """Solution ``(D, T)`` of ``min |samples w - targets|^2 + regularization |w|^2``, by the smaller equations."""
-    n, d = samples.shape
-    # the upper triangle alone, for half of the work; BLAS counts columns first and would copy what is not transposed
-    gram = np.asarray(linalg.blas.ssyrk(1.0, samples.T, trans=n < d), np.float64)
-    if n < d:
-        dual = _solve(gram, targets.astype(np.float64), regularization).astype(np.float32)
-        return (samples.T @ dual).astype(np.float64)
-    return _solve(gram, (samples.T @ targets).astype(np.float64), regularization)
-
-
-def _solve(gram: NDArray[np.float64], right: NDArray[np.float64], regularization: float) -> NDArray[np.float64]:
-    gram[np.diag_indices_from(gram)] += regularization
-    factor = linalg.cho_factor(gram, overwrite_a=True, check_finite=False)
-    return np.asarray(linalg.cho_solve(factor, right, check_finite=False))
 
 
 def train_regressors(
     images: TrainingSet,
     config: RegressionConfig,
     seed: int,
-    progress: Progress = without_progress,
+    progress: Progress = no_progress,
     where: Where | None = None,
 ) -> BoxRegressors:
-    """Fit one box regressor a class on boxes that overlap an object of it by more than ``config.min_iou``.
+    """Fit one box regressor per class on boxes that overlap an object of it by more than ``config.min_iou``.
 
-    At most ``config.max_samples`` boxes a class, drawn at random, so that memory is bounded by that number of
-    features. Features are pooled class by class, by ``where``, if not by this process; a class without a box moves
-    nothing. Raises ValueError where they cannot be.
+    At most ``config.max_samples`` random boxes per class bound the memory. Features are pooled class by class, in the
+    workers of ``where`` or in this process. A class without a box gets zero deltas. Raises ValueError for an image that
+    cannot be read.
     """
     examples = _regression_examples(images, config.min_iou)
     rng = np.random.default_rng(seed)
-    chosen = []
+    sampled = []
     for label in range(images.n_classes):
         rows = np.flatnonzero(examples.labels == label)
-        chosen.append(np.sort(rng.permutation(rows)[: config.max_samples]))
-    where = where or Where(InTurn(), lambda: images.cache)
-    without_cache: Any = replace(images, cache=None)  # type: ignore[arg-type]
-    pooling = Pooling(without_cache, where.build)
-    pooled = map_images(pooling, (part for rows in chosen for part in _parts(images, examples, rows)), where.engine)
+        sampled.append(np.sort(rng.permutation(rows)[: config.max_samples]))
+    where = where or Where(Sequential(), lambda: images.cache)
+    pooling = _PoolingFactory(images.without_cache(), where.build)
+    pooled = map_images(pooling, (part for rows in sampled for part in _parts(images, examples, rows)), where.engine)
     n_features = images.n_features
     weights = np.zeros((images.n_classes, n_features, 4), np.float32)
     biases = np.zeros((images.n_classes, 4), np.float32)
     for label in progress(range(images.n_classes), "box regressors"):
-        rows = chosen[label]
+        rows = sampled[label]
         if not len(rows):
             continue
         features = np.empty((len(rows), n_features), np.float32)
@@ -116,8 +66,56 @@ def train_regressors(
     return BoxRegressors(weights, biases)
 
 
+def assign_boxes(
+    overlaps: NDArray[np.float32], object_labels: NDArray[np.int64], min_iou: float = 0.5
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows ``(M,)`` of the boxes to train on and the object ``(M,)`` of each, int64.
+
+    ``overlaps`` ``(R, N)`` is the IoU with all N objects of all classes. A box is assigned to the object that it
+    overlaps most, and only if by more than ``min_iou`` (release: strictly).
+    """
+    if overlaps.shape[1] == 0:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    objects = overlaps.argmax(1)
+    rows = np.flatnonzero(overlaps[np.arange(len(overlaps)), objects] > min_iou)
+    return rows.astype(np.int64), objects[rows].astype(np.int64)
+
+
+def fit_regressor(
+    features: Features, deltas: NDArray[np.float32], regularization: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the weights ``(D, 4)`` and bias ``(4,)``, float32, of one class's regressor.
+
+    ``features`` ``(n, D)`` and ``deltas`` ``(n, 4)`` are float32, n at least 1. The deltas are centered, and four ridge
+    problems are solved on the features with a constant 1 appended, which is penalized, too (release:
+    train_bbox_regressor, which also whitens the deltas and undoes it in the weights: a ridge regression is linear in
+    its targets, so that this changes nothing). If n < D, the dual gives the same solution faster.
+    """
+    mean = deltas.mean(0, dtype=np.float64)
+    samples = np.concatenate([features, np.ones((len(features), 1), np.float32)], axis=1)
+    solution = ridge(samples, (deltas - mean).astype(np.float32), regularization)
+    return solution[:-1].astype(np.float32), (solution[-1] + mean).astype(np.float32)
+
+
+def ridge(samples: Features, targets: NDArray[np.float32], regularization: float) -> NDArray[np.float64]:
+    """Return the solution ``(D, T)`` of ``min |samples w - targets|^2 + regularization |w|^2``, primal or dual."""
+    n, d = samples.shape
+    # only the upper triangle, for half of the work; transposed, as BLAS is column-major and would copy rows
+    gram = np.asarray(linalg.blas.ssyrk(1.0, samples.T, trans=n < d), np.float64)
+    if n < d:
+        dual = _solve(gram, targets.astype(np.float64), regularization).astype(np.float32)
+        return (samples.T @ dual).astype(np.float64)
+    return _solve(gram, (samples.T @ targets).astype(np.float64), regularization)
+
+
+def _solve(gram: NDArray[np.float64], right: NDArray[np.float64], regularization: float) -> NDArray[np.float64]:
+    gram[np.diag_indices_from(gram)] += regularization
+    factor = linalg.cho_factor(gram, overwrite_a=True, check_finite=False)
+    return np.asarray(linalg.cho_solve(factor, right, check_finite=False))
+
+
 @dataclass(frozen=True)
-class Part:
+class _Part:
     """Boxes ``(n, 4)`` of an image, by its index, to pool."""
 
     index: int
@@ -126,21 +124,20 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Pooling:
-    """Makes what pools boxes, to ``(n, D)`` float32; ``images`` come without a cache."""
+class _PoolingFactory:
+    """Builds the function of a worker, from boxes to features ``(n, D)`` float32; ``images`` come without a cache."""
 
     images: TrainingSet
     build: Callable[[], FeatureCache]
 
-    def __call__(self) -> Callable[[Part], Features]:
-        """Build the cache."""
+    def __call__(self) -> Callable[[_Part], Features]:
         images = replace(self.images, cache=self.build())
         return lambda part: images.features(part.index, part.boxes)
 
 
 @dataclass(frozen=True)
 class _Examples:
-    """Boxes ``(n, 4)``, the objects ``(n, 4)`` to move them to, and the image ``(n,)`` and label ``(n,)`` of each."""
+    """Boxes ``(n, 4)``, their objects ``(n, 4)``, and the image ``(n,)`` and label ``(n,)`` of each."""
 
     boxes: Boxes
     objects: Boxes
@@ -157,8 +154,8 @@ def _regression_examples(images: TrainingSet, min_iou: float) -> _Examples:
     return _Examples(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def _parts(images: TrainingSet, examples: _Examples, rows: NDArray[np.int64]) -> Iterator[Part]:
-    """Examples by ascending rows, an image after another."""
+def _parts(images: TrainingSet, examples: _Examples, rows: NDArray[np.int64]) -> Iterator[_Part]:
+    """Yield the examples at ascending rows, one image after the other."""
     for image in np.unique(examples.images[rows]).tolist():
-        here = rows[examples.images[rows] == image]
-        yield Part(image, examples.boxes[here], images.annotations[image].path)
+        own = rows[examples.images[rows] == image]
+        yield _Part(image, examples.boxes[own], images.annotations[image].path)

@@ -1,36 +1,37 @@
-"""Stochastic gradient descent that can be killed at any time and goes on to the same bits.
+"""Stochastic gradient descent that can be killed at any time and resumes to bit-identical weights.
 
-Everything that is trained by gradients is trained here: fully connected layers, convolutions, classifiers. What
-differs comes in as values: the parameter groups of the optimizer, the batches, the schedule and the loss. All
-randomness follows from the seed and the number of the round.
+Fully connected layers and classifiers are trained with it. Parameter groups, batches, schedule and loss are arguments.
+All randomness follows from the seed and the number of the round.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from detector.runtime.array_cache import stored_arrays
 from detector.runtime.files import Arrays, write_arrays
-from detector.runtime.progress import Progress, without_progress
-from detector.training.checkpoints import Checkpoint, restore_training, to_arrays, training_arrays
+from detector.runtime.progress import Progress, no_progress
 
 StateDict = dict[str, torch.Tensor]
 
 Loss = Callable[[Any, Any], torch.Tensor]
-"""Outputs of the network and targets of a batch -> their mean loss, a scalar."""
+"""Returns the mean loss, a scalar, of the outputs of the network and the targets of a batch."""
 
 _log = logging.getLogger(__name__)
 
 
 class Batch(NamedTuple):
-    """What the network takes, what the loss compares its outputs with, and the number of samples."""
+    """Inputs of the network, targets of the loss, and the number of samples."""
 
     inputs: Any
     targets: Any
@@ -38,49 +39,59 @@ class Batch(NamedTuple):
 
 
 class Batches(Protocol):
-    """What a training learns from."""
+    """Training data."""
 
     def round(self, number: int, first: int = 0) -> Iterable[Batch]:
-        """The batches of a round from the ``first`` on.
+        """Return the batches of a round, starting with the batch ``first``.
 
-        What is random in them follows from their numbers and from torch's generator, which is seeded for each round.
+        Random choices follow from their numbers and from torch's generator, which is seeded for each round.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Rounds of a training and their learning rates: a tenth from each of the rounds ``drops`` on."""
+    """Number of rounds and their learning rates; each of the rounds ``drops`` divides the rate by ten."""
 
     n_rounds: int
-    learning_rate: float
+    lr: float
     drops: Sequence[int]
     seed: int
 
     def rate(self, number: int) -> float:
-        """The learning rate of a round, counted from 0, before the factors of the parameter groups."""
-        return self.learning_rate * 0.1 ** sum(number >= drop for drop in self.drops)
+        """Return the learning rate of a round, counted from 0, before the factors of the parameter groups."""
+        return self.lr * 0.1 ** sum(number >= drop for drop in self.drops)
 
 
 @dataclass(frozen=True)
 class Validation:
-    """How the best state is chosen: by the mean loss on ``batches()`` after every ``rounds_per_snapshot`` rounds.
+    """Selection of the best snapshot: by the mean loss on ``batches()`` after every ``rounds_per_snapshot`` rounds.
 
-    The release chose it on the test set, which this does not.
+    The release selected on the test set; here the batches are held-out training data.
     """
 
     batches: Callable[[], Sequence[Batch]]
     rounds_per_snapshot: int
 
 
-class GradientDescent:
-    """A training and its state on disk: `run` starts it or goes on with it.
+@dataclass(frozen=True)
+class Checkpoint:
+    """File of the training state, written after snapshots, at the end, and after a batch every ``seconds``.
 
-    network: gives outputs for the inputs of a batch; computed in ``precision`` on ``device``.
+    A finite number of seconds needs batches and layers whose random numbers follow from the number of the batch alone.
+    """
+
+    path: Path
+    seconds: float = float("inf")
+
+
+class GradientDescent:
+    """A training with its state on disk: `run` starts or resumes it.
+
+    network: computes the outputs of a batch in ``precision`` on ``device``.
     optimizer: its groups hold a ``factor`` of the schedule's learning rate, as those of `parameter_groups`.
-    loss: of outputs and targets.
-    checkpoint: None: nothing is kept on disk.
-    validation: None: the last state is the result.
+    checkpoint: None writes nothing.
+    validation: None makes the last state the result.
     """
 
     def __init__(
@@ -103,11 +114,11 @@ class GradientDescent:
         self.next_round, self.next_batch = 0, 0
         self._saved = 0.0
 
-    def run(self, progress: Progress = without_progress, title: str = "training") -> StateDict:
-        """Train to the end, from the checkpoint if there is one; the state dict of the network at its best.
+    def run(self, progress: Progress = no_progress, title: str = "training") -> StateDict:
+        """Train to the end, from the checkpoint if there is one, and return the best state dict of the network.
 
-        ``lowest`` is the mean loss of that on the validation batches. The last state stays for another call. Raises
-        ValueError when a training with validation diverged, or has nothing to validate on.
+        ``lowest`` is its mean loss on the validation batches. The last state stays on disk. Raises ValueError if a
+        training with validation diverged or has no boxes to validate on.
         """
         self._load()
         self._saved = time.monotonic()
@@ -124,7 +135,7 @@ class GradientDescent:
                     self.best = self.network.state_dict()
                     self._save()
         if self.validation and self.lowest == float("inf"):
-            raise ValueError("fine-tuning diverged: its loss was never a number; lower lr")
+            raise ValueError("fine-tuning diverged: its loss was never finite; lower lr")
         return self.best
 
     def _round(self, number: int) -> None:
@@ -153,7 +164,7 @@ class GradientDescent:
             return []
         batches = self.validation.batches()
         if not sum(batch.n_samples for batch in batches):
-            raise ValueError("no boxes to choose a snapshot on in the images that are held out")
+            raise ValueError("the held-out images have no boxes to select a snapshot on")
         return batches
 
     def _validate(self, batches: Sequence[Batch]) -> None:
@@ -161,7 +172,7 @@ class GradientDescent:
         with torch.inference_mode():
             total = sum(batch.n_samples * float(self._loss(batch)) for batch in batches)
         loss = total / sum(batch.n_samples for batch in batches)
-        _log.info("round %d: loss %.4f on boxes held out", self.next_round, loss)
+        _log.info("round %d: loss %.4f on held-out boxes", self.next_round, loss)
         if loss < self.lowest:
             self.lowest = loss
             self.best = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
@@ -191,25 +202,45 @@ class GradientDescent:
             restore_training(arrays, self.network, self.optimizer)
 
 
-def parameter_groups(network: nn.Module, weight_decay: float, factor: float = 1.0) -> list[dict[str, Any]]:
-    """The weights and the biases of a network that learn: biases learn twice as fast and do not decay (release).
+def to_arrays(tensors: Mapping[str, torch.Tensor]) -> Arrays:
+    """Return copies of tensors as arrays in row-major order, whatever their layout."""
+    return {name: _to_array(tensor) for name, tensor in tensors.items()}
 
-    ``factor`` is of the learning rate.
-    """
-    learning = [(name, tensor) for name, tensor in network.named_parameters() if tensor.requires_grad]
-    weights = [tensor for name, tensor in learning if name.endswith("weight")]
-    biases = [tensor for name, tensor in learning if name.endswith("bias")]
+
+def _to_array(tensor: torch.Tensor) -> NDArray[np.generic]:
+    return np.array(tensor.numpy(force=True), order="C")
+
+
+def training_arrays(network: nn.Module, optimizer: torch.optim.SGD) -> Arrays:
+    """Return the weights of a network and their momentum, by name."""
+    arrays = {f"weights.{name}": array for name, array in to_arrays(network.state_dict()).items()}
+    for name, parameter in network.named_parameters():
+        if (momentum := optimizer.state[parameter].get("momentum_buffer")) is not None:
+            arrays[f"momentum.{name}"] = _to_array(momentum)
+    return arrays
+
+
+def restore_training(arrays: Arrays, network: nn.Module, optimizer: torch.optim.SGD) -> None:
+    """Load the state of `training_arrays` into a network and its optimizer."""
+    network.load_state_dict({name: torch.from_numpy(arrays[f"weights.{name}"]) for name in network.state_dict()})
+    for name, parameter in network.named_parameters():
+        if (momentum := arrays.get(f"momentum.{name}")) is not None:
+            # in the layout of the weights: another layout may be summed in another order
+            buffer = torch.empty_like(parameter).copy_(torch.from_numpy(momentum)).detach()
+            optimizer.state[parameter]["momentum_buffer"] = buffer
+
+
+def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return the groups of weights and biases; biases learn twice as fast and do not decay (release)."""
+    named = list(network.named_parameters())
+    weights = [tensor for name, tensor in named if name.endswith("weight")]
+    biases = [tensor for name, tensor in named if name.endswith("bias")]
     return [
-        {"params": weights, "weight_decay": weight_decay, "factor": factor},
-        {"params": biases, "weight_decay": 0.0, "factor": 2.0 * factor},
+        {"params": weights, "weight_decay": weight_decay, "factor": 1.0},
+        {"params": biases, "weight_decay": 0.0, "factor": 2.0},
     ]
 
 
-def sgd(groups: Sequence[dict[str, Any]], momentum: float, device: str = "cpu") -> torch.optim.SGD:
-    """The optimizer of some `parameter_groups`, in one kernel where there is one; rates come from the schedule."""
-    return torch.optim.SGD(groups, momentum=momentum, fused=torch.device(device).type == "cpu" or None)
-
-
 def softmax_loss(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy of scores ``(n, K)`` and labels ``(n,)`` int64."""
+    """Return the mean cross-entropy of scores ``(n, K)`` and labels ``(n,)`` int64."""
     return nn.functional.cross_entropy(scores.float(), labels.to(scores.device))

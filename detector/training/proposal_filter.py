@@ -1,4 +1,4 @@
-"""The proposal_filter learned: ridge regression from coarse bins to the class of what a box overlaps, in closed form."""
+"""Train the proposal filter: ridge regression from coarse bins to the class of an overlapped object, in closed form."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from detector.config.detector import ProposalFilterConfig
 from detector.heads.proposal_filter import ProposalFilter
-from detector.runtime.progress import Progress, without_progress
+from detector.runtime.progress import Progress, no_progress
 from detector.training.sampling import sample_boxes
 from detector.training.training_set import TrainingSet
 
@@ -19,25 +19,25 @@ _IMAGES_AT_ONCE = 8
 
 
 def train_proposal_filter(
-    images: TrainingSet, config: ProposalFilterConfig, progress: Progress = without_progress
+    images: TrainingSet, config: ProposalFilterConfig, progress: Progress = no_progress
 ) -> ProposalFilter:
-    """Learn from random boxes of random images, a quarter of them objects, to tell each class from everything else.
+    """Train on random boxes of random images, a quarter of them objects, to separate each class from everything else.
 
-    Memory is that of a square of the number of features, however many images there are. Raises ValueError where no
+    Memory grows with the square of the number of features, and not with the number of images. Raises ValueError if no
     image has a box.
     """
     n_features = images.cache.encoder.with_levels(config.levels).n_features + 1
     gram = np.zeros((n_features, n_features))
     right = np.zeros((n_features, images.n_classes))
     rows = proposal_filter_images(len(images), config)
-    for start in progress(range(0, len(rows), _IMAGES_AT_ONCE), f"proposal_filter, images x {_IMAGES_AT_ONCE}"):
+    for start in progress(range(0, len(rows), _IMAGES_AT_ONCE), f"proposal filter, images x {_IMAGES_AT_ONCE}"):
         numbers = rows[start : start + _IMAGES_AT_ONCE]
         features, targets = (np.concatenate(parts) for parts in zip(*_samples(images, numbers, config), strict=True))
         gram += features.T @ features
         right += features.T @ targets
     if not (n_samples := gram[-1, -1]):
-        raise ValueError("no boxes to learn a proposal_filter from")
-    # the constant is not penalised: what is left without it are variances
+        raise ValueError("no boxes to train the proposal filter on")
+    # the constant is not penalized; eliminating it leaves covariances
     mean, mean_target = gram[:-1, -1] / n_samples, right[-1] / n_samples
     covariance = gram[:-1, :-1] / n_samples - np.outer(mean, mean)
     covariance[np.diag_indices_from(covariance)] += config.regularization * covariance.trace() / len(mean)
@@ -46,12 +46,12 @@ def train_proposal_filter(
 
 
 def proposal_filter_images(n_images: int, config: ProposalFilterConfig) -> list[int]:
-    """The numbers of those of the images that a proposal_filter learns from, ascending."""
+    """Return the ascending rows of the images that the proposal filter is trained on."""
     return sorted(np.random.default_rng(config.seed).permutation(n_images)[: config.images].tolist())
 
 
 def _samples(images: TrainingSet, numbers: Sequence[int], config: ProposalFilterConfig) -> Iterator[Samples]:
-    """Features ``(n, D + 1)`` of boxes of each image, the last one 1, and targets ``(n, K)``: 1 for a box's class."""
+    """Yield features ``(n, D + 1)`` of boxes of each image, the last one 1, and targets ``(n, K)``: 1 for its class."""
     encoder = images.cache.encoder.with_levels(config.levels)
     for number in numbers:
         annotation = images.annotations[number]
@@ -62,6 +62,6 @@ def _samples(images: TrainingSet, numbers: Sequence[int], config: ProposalFilter
         )
         maps = images.cache.maps(annotation.image_id, annotation.path)
         pooled = encoder.pool(maps, encoder.regions(maps, boxes[rows]))
-        # background is the last of K + 1 labels, which has no column
+        # background is the last of K + 1 labels and has no column
         targets = np.eye(images.n_classes + 1, dtype=np.float32)[labels, :-1]
         yield np.pad(pooled, ((0, 0), (0, 1)), constant_values=1), targets

@@ -1,4 +1,4 @@
-"""Random boxes to learn from, a share of them objects (release: spp_finetune)."""
+"""Random boxes to train on, a fraction of them objects (release: spp_finetune)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 
 from detector.boxes import Boxes, encode_deltas, flip
 from detector.config.detector import FineTuningConfig
-from detector.features.encoder import FeatureMaps
 from detector.training.training_set import TrainingSet
 
 Features = NDArray[np.float32]
+
+DELTA_SPREAD = np.array([0.1, 0.1, 0.2, 0.2], np.float32)
+"""Unit of the box deltas in training, which brings them to about 1 (Fast R-CNN's release)."""
 
 
 def sample_boxes(
@@ -25,11 +27,11 @@ def sample_boxes(
     min_iou: float = 0.5,
     background_iou: tuple[float, float] = (0.1, 0.5),
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows ``(n,)`` and labels ``(n,)``, int64, of random boxes, ``foreground_fraction`` of them objects.
+    """Return rows ``(n,)`` and labels ``(n,)``, int64, of random boxes, ``foreground_fraction`` of them objects.
 
-    ``overlaps`` ``(R, N)`` is the IoU with all N objects: a box is of the class of the one it overlaps most, if by at
-    least ``min_iou``, and background (label K) if its IoU is in ``background_iou``, half-open. Where an image has
-    too few of a kind there are fewer.
+    ``overlaps`` ``(R, N)`` is the IoU with all N objects. A box takes the class of the object that it overlaps most, if
+    by at least ``min_iou``; it is background (label K) if its IoU is in ``background_iou``, half-open. If an image has
+    too few boxes of a kind, there are fewer.
     """
     best = overlaps.max(1, initial=0)
     objects = np.flatnonzero(best >= min_iou)
@@ -45,20 +47,15 @@ def sample_boxes(
 
 @dataclass(frozen=True)
 class RandomBoxes:
-    """The images at ``indices`` of a training set as fine-tuning sees them: random boxes at random scales.
+    """Random boxes at random scales of the images at ``indices`` of a training set, for fine-tuning.
 
-    The share of ``foreground_fraction``, its ``min_iou`` and ``background_iou`` are those of `sample_boxes`. With
-    ``flips``, every other image, at random, is taken mirrored. With ``one_scale`` all boxes of an image are at the
-    same scale, so that layers which learn see one map of it.
+    They are sampled by `sample_boxes` with the constants of ``config``; with its ``flips``, every second image, at
+    random, is mirrored.
     """
 
     images: TrainingSet
     indices: NDArray[np.int64]
-    foreground_fraction: float = 0.25
-    min_iou: float = 0.5
-    background_iou: tuple[float, float] = (0.1, 0.5)
-    flips: bool = False
-    one_scale: bool = False
+    config: FineTuningConfig
 
     @property
     def n_features(self) -> int:
@@ -72,15 +69,8 @@ class RandomBoxes:
         return len(self.indices)
 
     def sample(self, index: int, n_boxes: int, random: np.random.Generator) -> tuple[Features, NDArray[np.int64]]:
-        """Scaled features ``(n, D)`` of at most ``n_boxes`` boxes and their labels ``(n,)``, background being K."""
-        maps, regions, labels = self.draw(index, n_boxes, random)
-        return self.images.cache.encoder.apply(self.images.scale_features, maps, regions), labels
-
-    def draw(
-        self, index: int, n_boxes: int, random: np.random.Generator
-    ) -> tuple[FeatureMaps, NDArray[np.int64], NDArray[np.int64]]:
-        """`sample` before pooling: the image's maps, regions ``(n, 5)`` and labels ``(n,)``."""
-        images, index = self.images, int(self.indices[index])
+        """Return scaled features ``(n, D)`` of up to ``n_boxes`` boxes and their labels ``(n,)``; background is K."""
+        images, config, index = self.images, self.config, int(self.indices[index])
         annotation = images.annotations[index]
         boxes, overlaps = images.labeled_boxes(index)
         rows, labels = sample_boxes(
@@ -89,47 +79,37 @@ class RandomBoxes:
             images.n_classes,
             n_boxes,
             random,
-            self.foreground_fraction,
-            self.min_iou,
-            self.background_iou,
+            config.foreground_fraction,
+            config.min_iou,
+            config.background_iou,
         )
-        mirrored = self.flips and bool(random.integers(2))
-        cached = images.cache.mirrored_maps if mirrored else images.cache.maps
-        maps = cached(annotation.image_id, annotation.path)
-        chosen = flip(boxes[rows], maps.image_size[1]) if mirrored else boxes[rows]
-        scales = random.integers(len(maps.zooms), size=1 if self.one_scale else len(rows))
-        regions = images.cache.encoder.regions(maps, chosen, np.broadcast_to(scales, len(rows)))
-        return maps, regions, labels
+        mirrored = config.flips and bool(random.integers(2))
+        maps = (images.cache.mirrored_maps if mirrored else images.cache.maps)(annotation.image_id, annotation.path)
+        sampled = flip(boxes[rows], maps.image_size[1]) if mirrored else boxes[rows]
+        scales = random.integers(len(maps.zooms), size=len(rows))
+        regions = images.cache.encoder.regions(maps, sampled, scales)
+        return images.cache.encoder.apply(images.scale_features, maps, regions), labels
 
 
 def validation_split(images: TrainingSet, config: FineTuningConfig) -> tuple[RandomBoxes, RandomBoxes]:
-    """The images with objects to learn from, and those to validate on, as fine-tuning sees them.
+    """Return the images with objects to fine-tune on, and those to validate on.
 
-    Raises ValueError for less than two images with objects.
+    Raises ValueError for fewer than two images with objects.
     """
     usable = np.array([index for index in range(len(images)) if images.has_objects(index)])
     if len(usable) < 2:
         raise ValueError(f"fine-tuning needs two images with objects, one to hold out, but there is {len(usable)}")
     order = np.random.default_rng(config.seed).permutation(usable)
     n_validation = max(1, round(config.held_out * len(usable)))
-
-    def boxes_of(indices: NDArray[np.int64]) -> RandomBoxes:
-        return RandomBoxes(
-            images, np.sort(indices), config.foreground_fraction, config.min_iou, config.background_iou, config.flips
-        )
-
-    return boxes_of(order[n_validation:]), boxes_of(order[:n_validation])
-
-
-DELTA_SPREAD = np.array([0.1, 0.1, 0.2, 0.2], np.float32)
-"""Deltas are learned in units of this, so that they are of about 1 (Fast R-CNN's release)."""
+    training, validation = np.sort(order[n_validation:]), np.sort(order[:n_validation])
+    return RandomBoxes(images, training, config), RandomBoxes(images, validation, config)
 
 
 @dataclass(frozen=True, eq=False)
 class LabeledBoxes:
-    """Boxes ``(n, 4)``, their labels ``(n,)`` int64, background being K, and where they should move.
+    """Boxes ``(n, 4)``, their labels ``(n,)`` int64, background being K, and the deltas to their objects.
 
-    ``deltas`` ``(n, 4)`` float32 are in units of `DELTA_SPREAD`, and zeros for background.
+    ``deltas`` ``(n, 4)`` float32 are in units of `DELTA_SPREAD`, and zero for background.
     """
 
     boxes: Boxes
@@ -137,11 +117,11 @@ class LabeledBoxes:
     deltas: NDArray[np.float32]
 
     def mirrored(self, width: int) -> LabeledBoxes:
-        """The same in the mirror image of an image ``width`` pixels wide."""
+        """Return the boxes in the mirror image of an image ``width`` pixels wide."""
         return LabeledBoxes(flip(self.boxes, width), self.labels, self.deltas * np.array([-1, 1, 1, 1], np.float32))
 
 
-def draw_boxes(
+def sample_labeled_boxes(
     images: TrainingSet,
     index: int,
     n_boxes: int,
@@ -149,10 +129,10 @@ def draw_boxes(
     min_iou: float,
     random: np.random.Generator,
 ) -> LabeledBoxes:
-    """Random boxes of an image, at most ``n_boxes``, of which objects are at most the share ``foreground_fraction``.
+    """Return up to ``n_boxes`` random boxes of an image, at most ``foreground_fraction`` of them objects.
 
-    All boxes below ``min_iou`` are background, those that no object overlaps, too: which of them are worth learning
-    from is for the network to say. A box moves onto the object that it overlaps most.
+    All boxes below ``min_iou`` are background, also those that overlap no object: hard example mining selects among
+    them. The deltas of a box lead to the object that it overlaps most.
     """
     annotation = images.annotations[index]
     boxes, overlaps = images.labeled_boxes(index)
@@ -161,8 +141,8 @@ def draw_boxes(
     rows, labels = sample_boxes(
         overlaps, annotation.labels, n_classes, n_boxes, random, foreground_fraction, min_iou, everything
     )
-    chosen, deltas = boxes[rows], np.zeros((len(rows), 4), np.float32)
+    sampled, deltas = boxes[rows], np.zeros((len(rows), 4), np.float32)
     if (objects := labels < n_classes).any():
         nearest = annotation.boxes[overlaps[rows[objects]].argmax(1)]
-        deltas[objects] = encode_deltas(chosen[objects], nearest) / DELTA_SPREAD
-    return LabeledBoxes(chosen, labels, deltas)
+        deltas[objects] = encode_deltas(sampled[objects], nearest) / DELTA_SPREAD
+    return LabeledBoxes(sampled, labels, deltas)

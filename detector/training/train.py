@@ -1,30 +1,88 @@
-"""From a data set to a detector, stage by stage; each takes what the one before it gave."""
+"""Train a detector on annotated images. Each step builds on the results of the steps before it.
+
+::
+
+    annotated images      --end-to-end training, optional-->    backbone, fc layers, softmax, box regressors
+    backbone, images      --cache-->                            feature maps and proposals on disk
+    cached features       --fine-tuning, optional-->            fc layers, softmax
+    fc layers, features   --mining, ridge regression-->         linear SVMs, box regressors, unless trained before
+    detector, images      --calibration, optional-->            probabilities and thresholds
+"""
 
 from __future__ import annotations
 
+import tempfile
+import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from detector.config.detector import Config
-from detector.datasets.dataset import Annotation
+from detector.backbones.weights import Arrays
+from detector.build import build_cache, build_encoder
+from detector.config.detector import Config, FeatureConfig, load_config
+from detector.datasets.check import DataSource, load_checked
+from detector.datasets.dataset import Annotation, Dataset
 from detector.features.cache import FeatureCache, Where, fill_cache
+from detector.features.encoder import Encoder
 from detector.heads.fully_connected import FullyConnected, Softmax
 from detector.heads.heads import Heads, Scorer
 from detector.heads.linear import BoxRegressors
 from detector.pipeline import Detector
-from detector.runtime.progress import Progress, without_progress
+from detector.runtime.progress import Progress, no_progress
 from detector.training.box_regression import train_regressors
-from detector.training.calibration import calibrate, held_out_parts, shown_to_none
-from detector.training.checkpoints import UNTOLD, data_digest, state_file
-from detector.training.end_to_end.fc_layers import initial_layers, tune_layers
-from detector.training.end_to_end.layers import read_joint_layers
+from detector.training.calibration import calibrate, held_out_ids, held_out_parts
+from detector.training.checkpoints import NOT_FINGERPRINTED, data_digest, state_file
 from detector.training.proposal_filter import proposal_filter_images, train_proposal_filter
 from detector.training.sampling import validation_split
-from detector.training.svm.mining import MiningSettings
+from detector.training.svm.mining import START_IMAGES, START_SAMPLES
 from detector.training.svm.training import sample_capacity, train_svms
 from detector.training.training_set import TrainingSet, scaled
+
+if TYPE_CHECKING:
+    from detector.training.end_to_end.fc_layers import FineTunedLayers
+
+
+def train_on(
+    data: Dataset | str | Path,
+    recipe: Config | str | Path = "default",
+    *,
+    split: str | None = None,
+    output: str | Path | None = None,
+    cache: str | Path | None = None,
+    device: str = "cpu",
+    progress: Progress = no_progress,
+) -> Detector:
+    """Train a detector on a data set, or on the ``split`` (default: train) of data in any format of labeling tools.
+
+    recipe: a `Config`, a YAML file, or the name of a recipe of the package.
+    output: file to save the model to.
+    cache: directory of features, which later trainings reuse; by default they are deleted at the end.
+    Raises the errors of `load_checked` and of `train`.
+    """
+    config = recipe if isinstance(recipe, Config) else load_config(recipe)
+    dataset = data if isinstance(data, Dataset) else load_checked(DataSource(Path(data), split))
+    start = time.monotonic()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if cache is None else cache)
+        detector = train(config, dataset, dataset.class_names, build_cache(config, folder, device), progress)
+    detector = with_record(detector, dataset, start)
+    if output is not None:
+        detector.save(output)
+    return detector
+
+
+def with_record(detector: Detector, dataset: Dataset, start: float) -> Detector:
+    """Return the detector with a record of its training data, the date, and the seconds since ``start``."""
+    record = {
+        "trained_on": dataset.name,
+        "images": len(dataset),
+        "date": datetime.now(UTC).date().isoformat(),
+        "seconds": round(time.monotonic() - start),
+    }
+    return replace(detector, record=record)
 
 
 def train(
@@ -32,53 +90,148 @@ def train(
     annotations: Sequence[Annotation],
     class_names: Sequence[str],
     cache: FeatureCache,
-    progress: Progress = without_progress,
+    progress: Progress = no_progress,
     layers: FullyConnected | None = None,
     where: Where | None = None,
 ) -> Detector:
-    """Train a detector on annotated images, from features in ``cache``; what is missing there is computed.
+    """Train a detector on annotated images, with features from ``cache``; missing ones are computed and stored.
 
-    ``layers`` that were fine-tuned before take the place of those of the recipe, with SVMs on them. ``where`` is who
-    computes features and scores images for the SVMs, if not this process; the result is the same. Killed and called
-    again, training goes on from its last fit to the same result. Raises ValueError, before any work, for a class
-    without an object to learn from, for more objects than the samples that may be kept, and for layers to begin with
-    that do not fit.
+    layers: fine-tuned before, to train SVMs on; no others are trained then.
+    where: workers that compute features and score images, by default this process; the result is the same.
+    Killed and called again, training resumes from its last checkpoint to a bit-identical result. Raises ValueError,
+    before any work, for a class without an object to train on, for more objects than samples that may be kept, for
+    initial layers that do not fit, and for a layer that end-to-end training cannot start at.
     """
     config = config.for_images(len(annotations))
     images = TrainingSet(annotations, len(class_names), cache, config.svm.max_negative_iou, config.svm.difficult)
-    stages = _Stages(config, tuple(class_names), layers, progress, where)
-    stages.check(images)
-    given, images = images, stages.cache_features(images)
-    checkpoints = stages.checkpoints(images)
-    tuned = stages.tune_layers(images, checkpoints.layers)
-    for_svms, for_regressors = stages.scale(images, tuned)
-    scorer = tuned.softmax or train_svms(for_svms, config.svm, checkpoints.svms, progress, where)
-    regressors = tuned.regressors
+    check_training(config, images, class_names, layers)
+    trained = TrainedLayers(layers)
+    if config.end_to_end.enabled and layers is None:
+        trained, images, where = _train_end_to_end(config, images, progress, where)
+    readable = cache_features(config, images, trained, progress, where)
+    if len(readable) < len(images) and not trained.replace_svms(config):
+        check_training(config, readable, class_names, layers)
+    images = readable
+    checkpoints = checkpoint_files(config, images, layers)
+    if config.fine_tuning.enabled and trained.layers is None:
+        trained = _fine_tune(config, images, checkpoints.layers, progress)
+    for_svms, for_regressors = scale_features(config, images, trained)
+    scorer: Scorer = trained.softmax or train_svms(for_svms, config.svm, checkpoints.svms, progress, where)
+    regressors = trained.regressors
     if config.regression.enabled and regressors is None:
         regressors = train_regressors(for_regressors, config.regression, config.svm.seed, progress, where)
-    proposal_filter = (
-        train_proposal_filter(images, config.proposal_filter, progress) if config.proposal_filter.enabled else None
-    )
-    heads = Heads(scorer, regressors, tuned.layers, config.regression.features, proposal_filter=proposal_filter)
-    detector = Detector.by_recipe(config, cache.propose, cache.encoder, heads, stages.class_names)
+    proposal_filter = None
+    if config.proposal_filter.enabled:
+        proposal_filter = train_proposal_filter(images, config.proposal_filter, progress)
+    heads = Heads(scorer, regressors, trained.layers, config.regression.features, proposal_filter=proposal_filter)
+    detector = Detector(cache.propose, images.cache.encoder, heads, tuple(class_names), config)
     if config.calibration.enabled:
-        # a joint training held images out before any was read
-        held_out = shown_to_none(given if stages.joint else images, config.fine_tuning) if stages.tunes else None
-        detector = stages.calibrate(detector, for_svms, held_out, tuned, checkpoints)
+        detector = _calibrated(detector, for_svms, trained, checkpoints, progress, where)
     checkpoints.svms.unlink(missing_ok=True)
     return detector
 
 
-def check_training(config: Config, images: TrainingSet, class_names: Sequence[str]) -> None:
-    """Raise the ValueErrors with which `train` would end before any work."""
-    _Stages(config.for_images(len(images)), tuple(class_names), None, without_progress).check(images)
+@dataclass(frozen=True)
+class TrainedLayers:
+    """Parts that are trained before the SVMs.
+
+    layers: fc layers between pooled features and scores.
+    softmax, regressors: used instead of SVMs and of ridge regression.
+    held_out: ids of images that the layers were not trained on, for the calibration.
+    """
+
+    layers: FullyConnected | None = None
+    softmax: Softmax | None = None
+    regressors: BoxRegressors | None = None
+    held_out: set[str] | None = None
+
+    def replace_svms(self, config: Config) -> bool:
+        """Return whether neither SVMs nor regressors are left to train."""
+        return self.softmax is not None and (self.regressors is not None or not config.regression.enabled)
+
+
+def check_training(
+    config: Config, images: TrainingSet, class_names: Sequence[str], layers: FullyConnected | None = None
+) -> None:
+    """Raise the ValueErrors that `train` raises before any work."""
+    config = config.for_images(len(images))
+    counts = images.object_counts()
+    if not counts.all():
+        empty = ", ".join(name for name, count in zip(class_names, counts, strict=True) if not count)
+        raise ValueError(f"no object to learn from in {len(images)} images: {empty}")
+    n_features = images.n_features if layers is None else layers.n_features
+    if config.fine_tuning.enabled and layers is None:
+        from detector.training.end_to_end.fc_layers import initial_layers
+
+        if config.end_to_end.enabled:
+            from detector.training.end_to_end.training import load_trainable
+
+            load_trainable(config.features, config.end_to_end.first_layer, images)
+        validation_split(images, config.fine_tuning)
+        initial_layers(config.fine_tuning, images.cache.encoder)
+        if config.fine_tuning.head == "softmax":
+            return
+        n_features = config.fine_tuning.width
+    n_objects = int(counts.sum()) * (2 if config.svm.flips else 1)
+    n_first = n_objects + min(len(images), START_IMAGES) * START_SAMPLES
+    if n_first > (capacity := sample_capacity(config.svm, n_features)):
+        limit = f"svm.max_samples is {capacity}" if config.svm.max_samples else f"2.5 GB hold {capacity} samples"
+        raise ValueError(f"{limit}, but these objects need at least {n_first}")
+
+
+def _train_end_to_end(
+    config: Config, images: TrainingSet, progress: Progress, where: Where | None
+) -> tuple[TrainedLayers, TrainingSet, Where | None]:
+    """Train the backbone; return the layers, and the images and workers with the trained backbone."""
+    from detector.training.end_to_end.training import train_end_to_end
+
+    # as in the end-to-end training: among all images, also unreadable ones
+    held_out = held_out_ids(images, config.fine_tuning) if config.calibration.enabled else None
+    result = train_end_to_end(config, images, progress)
+    cache = replace(images.cache, encoder=build_encoder(config.features, tuned=result.backbone))
+    regressors = result.regressors if config.regression.fit == "end_to_end" and config.regression.enabled else None
+    trained = _trained_layers(config, result.layers, cache.encoder, regressors, held_out)
+    where = where and replace(where, build=_OpenTunedCache(where.build, config.features, result.backbone))
+    return trained, replace(images, cache=cache), where
 
 
 @dataclass(frozen=True)
-class _Checkpoints:
-    """Files of states: of the fine-tuned layers, one for all heads that use them, and of the SVMs, until the end.
+class _OpenTunedCache:
+    """Opens the cache of a worker, with ``tensors`` that replace some of the backbone's."""
 
-    calibration: the file of the SVMs that learn without a part of the images, by its number.
+    build: Callable[[], FeatureCache]
+    config: FeatureConfig
+    tensors: Arrays
+
+    def __call__(self) -> FeatureCache:
+        return replace(self.build(), encoder=build_encoder(self.config, tuned=self.tensors))
+
+
+def cache_features(
+    config: Config, images: TrainingSet, trained: TrainedLayers, progress: Progress, where: Where | None = None
+) -> TrainingSet:
+    """Fill the cache with all features that training needs; return the images without those that cannot be read."""
+    needed = images.annotations
+    if trained.replace_svms(config):
+        ids = trained.held_out or set()
+        if config.proposal_filter.enabled:
+            rows = proposal_filter_images(len(images), config.proposal_filter)
+            ids = ids | {images.annotations[row].image_id for row in rows}
+        needed = [each for each in images.annotations if each.image_id in ids]
+    if not needed:
+        return images
+    readable = fill_cache(images.cache, needed, progress, where=where)
+    if config.caches_mirrored_maps:
+        readable = fill_cache(images.cache, readable, progress, mirrored=True, where=where)
+    lost = {each.image_id for each in needed} - {each.image_id for each in readable}
+    return replace(images, annotations=[each for each in images.annotations if each.image_id not in lost])
+
+
+@dataclass(frozen=True)
+class CheckpointFiles:
+    """Checkpoints of the fc layers, which all heads on them share, and of the SVMs, which are deleted at the end.
+
+    calibration: returns the file of the SVMs that are trained without a part of the images, by its number.
     """
 
     layers: Path
@@ -86,166 +239,87 @@ class _Checkpoints:
     calibration: Callable[[int], Path]
 
 
-@dataclass(frozen=True)
-class _Tuned:
-    """The layers between pooled features and scores, if there are some, and what of theirs is used besides."""
+def checkpoint_files(config: Config, images: TrainingSet, layers: FullyConnected | None = None) -> CheckpointFiles:
+    """Return the checkpoint files of a training; their names change with everything that changes the result."""
+    data = data_digest(images.annotations, images.cache)
+    shared = {"maps": images.cache.maps_directory.name, "files": config.files()}
+    for_layers = shared | {
+        "features": config.features.model_dump(mode="json", exclude=NOT_FINGERPRINTED),
+        "fine_tuning": config.fine_tuning.model_dump(mode="json", exclude={"layer", "head"}),
+        "difficult": config.svm.difficult,
+    }
+    left_out: Any = {"calibration": True, "features": NOT_FINGERPRINTED}
+    for_svms: dict[str, Any] = shared | config.model_dump(mode="json", exclude=left_out)
+    if layers is not None:
+        for_svms["layers"] = layers.digest
+    held_out = config.calibration.model_dump()
+    return CheckpointFiles(
+        state_file("fine-tuning", for_layers, data, images.cache),
+        state_file("training", for_svms, data, images.cache),
+        lambda part: state_file("calibration", for_svms | {"held_out": held_out, "part": part}, data, images.cache),
+    )
 
-    layers: FullyConnected | None
-    softmax: Softmax | None = None
-    regressors: BoxRegressors | None = None
+
+def _fine_tune(config: Config, images: TrainingSet, checkpoint: Path, progress: Progress) -> TrainedLayers:
+    from detector.training.end_to_end.fc_layers import fine_tune_layers
+
+    held_out = held_out_ids(images, config.fine_tuning) if config.calibration.enabled else None
+    layers = fine_tune_layers(images, config.fine_tuning, checkpoint, progress)
+    return _trained_layers(config, layers, images.cache.encoder, None, held_out)
 
 
-@dataclass(frozen=True)
-class _Stages:
-    """The stages of `train` that the recipe decides on; ``layers`` are those of an earlier training."""
+def _trained_layers(
+    config: Config,
+    layers: FineTunedLayers,
+    encoder: Encoder,
+    regressors: BoxRegressors | None,
+    held_out: set[str] | None,
+) -> TrainedLayers:
+    """Return the layers up to that of the recipe, computed like the backbone, and the softmax if it scores boxes."""
+    backbone = encoder.backbone
+    computed = layers.up_to(config.fine_tuning.layer, backbone.precision, str(backbone.device), backbone.runtime)
+    return TrainedLayers(computed, layers.fc8 if config.fine_tuning.head == "softmax" else None, regressors, held_out)
 
-    config: Config
-    class_names: tuple[str, ...]
-    layers: FullyConnected | None
-    progress: Progress
-    where: Where | None = None
 
-    @property
-    def tunes(self) -> bool:
-        return self.config.fine_tuning.enabled and self.layers is None
+def scale_features(config: Config, images: TrainingSet, trained: TrainedLayers) -> tuple[TrainingSet, TrainingSet]:
+    """Return the images with the features of the scorer, and with those of the regressors.
 
-    @property
-    def joint(self) -> bool:
-        """Whether layers come from the file of a joint training, and need not be tuned."""
-        return self.tunes and self.config.end_to_end.enabled
+    Features to train on are scaled: those of the layers for SVMs, those or pooled ones for regressors.
+    """
 
-    def check(self, images: TrainingSet) -> None:
-        """Raise ValueError for what would end a training later; see `train`."""
-        config, encoder = self.config, images.cache.encoder
-        counts = images.object_counts()
-        if not counts.all():
-            empty = ", ".join(name for name, count in zip(self.class_names, counts, strict=True) if not count)
-            raise ValueError(f"no object to learn from in {len(images)} images: {empty}")
-        n_features = encoder.n_features if self.layers is None else self.layers.n_features
-        if self.joint:
-            read_joint_layers(config.features.tuned)
-        if self.tunes:
-            validation_split(images, config.fine_tuning)
-            initial_layers(config.fine_tuning, encoder)
-            if config.fine_tuning.head == "softmax":
-                return
-            n_features = config.fine_tuning.width + n_features * config.fine_tuning.beside_pooled
-        n_first = (
-            int(counts.sum()) * (2 if config.svm.flips else 1)
-            + min(len(images), MiningSettings.start_images) * MiningSettings.start_samples
-        )
-        if n_first > (capacity := sample_capacity(config.svm, n_features)):
-            named = "svm.max_samples is" if config.svm.max_samples else "samples that take 2.5 GB are"
-            raise ValueError(f"{named} {capacity}, but these objects need at least {n_first}")
+    def scale(images: TrainingSet) -> TrainingSet:
+        return scaled(images, config.svm.mean_norm, config.svm.center, config.svm.seed)
 
-    @property
-    def learned_before(self) -> bool:
-        """Whether all that scores and moves boxes comes from a joint training."""
-        config = self.config
-        moves = config.regression.fit == "joint" or not config.regression.enabled
-        return self.joint and config.fine_tuning.head == "softmax" and moves
+    layered = replace(images, layers=trained.layers)
+    for_svms = layered if trained.softmax else scale(layered)
+    if not config.regression.enabled or trained.regressors is not None:
+        return for_svms, images
+    if trained.layers is None or config.regression.features == "layer":
+        return for_svms, scale(layered) if trained.softmax else for_svms
+    return for_svms, scale(images)
 
-    def cache_features(self, images: TrainingSet) -> TrainingSet:
-        """The images that could be read, with everything in the cache that training asks for."""
-        if self.learned_before:
-            return self._cache_some(images)
-        readable = fill_cache(images.cache, images.annotations, self.progress, where=self.where)
-        if self.config.learns_from_mirrored_maps:
-            readable = fill_cache(images.cache, readable, self.progress, mirrored=True, where=self.where)
-        cached = replace(images, annotations=readable)
-        if len(cached) < len(images):
-            self.check(cached)
-        return cached
 
-    def _cache_some(self, images: TrainingSet) -> TrainingSet:
-        """`cache_features` where features are asked for by the proposal_filter and the calibration alone."""
-        config = self.config
-        rows = (
-            set(proposal_filter_images(len(images), config.proposal_filter))
-            if config.proposal_filter.enabled
-            else set()
-        )
-        if config.calibration.enabled:
-            rows |= set(images.rows_of(shown_to_none(images, config.fine_tuning)).tolist())
-        if not rows:
-            return images
-        asked = [images.annotations[row] for row in sorted(rows)]
-        readable = {each.image_id for each in fill_cache(images.cache, asked, self.progress, where=self.where)}
-        lost = {each.image_id for each in asked} - readable
-        return replace(images, annotations=[each for each in images.annotations if each.image_id not in lost])
+def _calibrated(
+    detector: Detector,
+    images: TrainingSet,
+    trained: TrainedLayers,
+    checkpoints: CheckpointFiles,
+    progress: Progress,
+    where: Where | None,
+) -> Detector:
+    """Return the detector with the calibration of its scores, on images that its layers were not trained on."""
+    config = detector.config
+    if trained.held_out is None:
+        parts = held_out_parts(images, config.calibration)
+    else:
+        parts = [images.rows_of(trained.held_out)]
+    files = [checkpoints.calibration(part) for part in range(len(parts))]
 
-    def checkpoints(self, images: TrainingSet) -> _Checkpoints:
-        """Files whose names tell all that changes the result."""
-        data = data_digest(images.annotations, images.cache)
-        files = self.config.files()
-        of_layers = {
-            "features": self.config.features.model_dump(mode="json", exclude=UNTOLD),
-            "fine_tuning": self.config.fine_tuning.model_dump(mode="json", exclude={"layer", "beside_pooled", "head"}),
-            "difficult": self.config.svm.difficult,
-            "files": files,
-        }
-        left_out: Any = {"calibration": True, "features": UNTOLD}
-        of_svms: dict[str, Any] = self.config.model_dump(mode="json", exclude=left_out) | {"files": files}
-        if self.layers is not None:
-            of_svms["layers"] = self.layers.digest
-        held_out = self.config.calibration.model_dump()
-        return _Checkpoints(
-            state_file("fine-tuning", of_layers, data, images.cache),
-            state_file("training", of_svms, data, images.cache),
-            lambda part: state_file("calibration", of_svms | {"held_out": held_out, "part": part}, data, images.cache),
-        )
+    def train_scorer(annotations: Sequence[Annotation], part: int) -> Scorer:
+        others = replace(images, annotations=annotations)
+        return trained.softmax or train_svms(others, config.svm, files[part], progress, where)
 
-    def tune_layers(self, images: TrainingSet, checkpoint: Path) -> _Tuned:
-        """The layers given, or those fine-tuned where the recipe says so."""
-        if not self.tunes:
-            return _Tuned(self.layers)
-        config, backbone = self.config.fine_tuning, images.cache.encoder.backbone
-        joint = read_joint_layers(self.config.features.tuned) if self.joint else None
-        tuned = joint.tuned if joint else tune_layers(images, config, checkpoint, self.progress)
-        computed = backbone.precision, str(backbone.device), config.beside_pooled, backbone.runtime
-        layers = tuned.up_to(config.layer, *computed)
-        learned = self.config.regression.fit == "joint" and self.config.regression.enabled
-        moves = joint.regressors if joint and learned else None
-        return _Tuned(layers, tuned.fc8 if config.head == "softmax" else None, moves)
-
-    def scale(self, images: TrainingSet, tuned: _Tuned) -> tuple[TrainingSet, TrainingSet]:
-        """The images with the features of the SVMs, and with those of the regressors, both scaled where they are used.
-
-        Regressors learn from pooled features, or from the SVMs' own.
-        """
-
-        def scale(images: TrainingSet) -> TrainingSet:
-            return scaled(images, self.config.svm.mean_norm, self.config.svm.center, self.config.svm.seed)
-
-        layered = replace(images, layers=tuned.layers)
-        if tuned.softmax and tuned.regressors:
-            return layered, layered
-        if tuned.layers is None or self.config.regression.features == "layer":
-            layered = scale(layered)
-            return layered, layered
-        pooled = scale(images) if self.config.regression.enabled else images
-        return layered if tuned.softmax else scale(layered), pooled
-
-    def calibrate(
-        self,
-        detector: Detector,
-        for_svms: TrainingSet,
-        held_out: set[str] | None,
-        tuned: _Tuned,
-        checkpoints: _Checkpoints,
-    ) -> Detector:
-        """The detector with the calibration of its scores.
-
-        Fine-tuned layers know the images that they learned from: ``held_out`` are the ids of those they were not shown.
-        """
-        parts = held_out_parts(for_svms, self.config.calibration) if held_out is None else [for_svms.rows_of(held_out)]
-        files = [checkpoints.calibration(part) for part in range(len(parts))]
-
-        def train(annotations: Sequence[Annotation], part: int) -> Scorer:
-            learners = replace(for_svms, annotations=annotations)
-            return tuned.softmax or train_svms(learners, self.config.svm, files[part], self.progress, self.where)
-
-        calibration = calibrate(detector, for_svms, parts, train, self.progress)
-        for file in files:
-            file.unlink(missing_ok=True)
-        return replace(detector, calibration=calibration)
+    calibration = calibrate(detector, images, parts, train_scorer, progress)
+    for file in files:
+        file.unlink(missing_ok=True)
+    return replace(detector, heads=replace(detector.heads, calibration=calibration))

@@ -112,14 +112,12 @@ CHANGES: dict[str, dict[str, Any]] = {
         "nms_iou": 0.7,
         "max_detections": 7,
         "box_refinements": 1,
-        "mirrored": True,
         "vote_iou": 0.7,
     },
 }
 """By section and key; FILE is filled in with that of some tensors."""
 TOGETHER: dict[str, dict[str, dict[str, Any]]] = {
     "joint": {"regression": {"features": "layer"}},
-    "mirrored": {"detection": {"box_refinements": 1}},
 }
 """What else has to change, by the key or the value."""
 

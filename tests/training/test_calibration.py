@@ -23,7 +23,7 @@ from detector.training.class_changes import add_classes, remove_class
 from detector.training.train import train
 from detector.training.training_set import TrainingSet
 from tests.evaluation.boxes import FAR, NAMES, A, B, found, objects
-from tests.fakes import CONFIG
+from tests.fakes import CONFIG, with_heads
 from tests.training.small import small_set
 
 
@@ -184,27 +184,27 @@ def test_a_training_calibrates_on_images_that_its_svms_did_not_see(
     assert set(scored) == everything - learned[1]
     assert not list(images.cache.directory.glob("calibration-*"))
     # what was learned does not change by it
-    np.testing.assert_array_equal(made.scorer.weights, detector.scorer.weights)
+    np.testing.assert_array_equal(made.heads.scorer.weights, detector.heads.scorer.weights)
     monkeypatch.undo()
 
     made.save(tmp_path / "model.safetensors")
     again = Detector.load(tmp_path / "model.safetensors")
-    assert made.calibration is not None and again.calibration is not None
-    for name, array in made.calibration.to_arrays().items():
-        np.testing.assert_array_equal(array, again.calibration.to_arrays()[name])
+    assert made.heads.calibration is not None and again.heads.calibration is not None
+    for name, array in made.heads.calibration.to_arrays().items():
+        np.testing.assert_array_equal(array, again.heads.calibration.to_arrays()[name])
     there = again.detect(train_set[0].path, min_score=-0.9)
     assert there.probabilities is not None and len(there)
     for each, label in zip(there, there.labels, strict=True):
-        odds = made.calibration.slopes[label] * each.score + made.calibration.offsets[label]
+        odds = made.heads.calibration.slopes[label] * each.score + made.heads.calibration.offsets[label]
         assert each.probability == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-6)
     assert detector.detect(train_set[0].path).probabilities is None
 
     # classes come and go with what is known of them
     less = remove_class(made, made.class_names[1])
-    assert less.calibration is not None
-    np.testing.assert_array_equal(less.calibration.best_f1, made.calibration.best_f1[[0, 2]])
+    assert less.heads.calibration is not None
+    np.testing.assert_array_equal(less.heads.calibration.best_f1, made.heads.calibration.best_f1[[0, 2]])
     only = remove_class(remove_class(made, made.class_names[0]), made.class_names[2])
     more = add_classes(less, only)
-    assert more.calibration is not None
-    np.testing.assert_array_equal(more.calibration.at_precision, made.calibration.at_precision[:, [0, 2, 1]])
-    assert add_classes(less, replace(only, calibration=None)).calibration is None
+    assert more.heads.calibration is not None
+    np.testing.assert_array_equal(more.heads.calibration.at_precision, made.heads.calibration.at_precision[:, [0, 2, 1]])
+    assert add_classes(less, with_heads(only, calibration=None)).heads.calibration is None

@@ -13,7 +13,7 @@ from detector.config.detector import parse_config
 from detector.features.encoder import RegionEncoder
 from detector.runs import forecast as module
 from detector.runs.forecast import Forecast, forecast
-from detector.training.one_call import recorded
+from detector.training.train import with_record
 from tests.fakes import MeanOfCells, fake_detector
 from tests.training.small import image_of
 
@@ -90,8 +90,8 @@ def test_a_model_tells_what_it_was_trained_on(monkeypatch: pytest.MonkeyPatch) -
     class Data(list[int]):
         name = "mine train"
 
-    monkeypatch.setattr("detector.training.one_call.time.monotonic", lambda: 12.6)
+    monkeypatch.setattr("detector.training.train.time.monotonic", lambda: 12.6)
     data: Any = Data([1, 2, 3])
-    record = recorded(fake_detector(), data, 2.0).record
+    record = with_record(fake_detector(), data, 2.0).record
     assert (record["trained_on"], record["images"], record["seconds"]) == ("mine train", 3, 11)
     assert len(record["date"].split("-")) == 3

@@ -11,10 +11,10 @@ import pytest
 
 from detector.build import build_cache
 from detector.config.detector import parse_config
-from detector.datasets.readers.voc import load_voc
-from detector.datasets.synthetic import SYNTHETIC_CLASSES, write_synthetic_voc
+from detector.datasets.loading import load_voc
 from detector.training.train import train
 from tests.scripts import forking
+from tests.synthetic import SYNTHETIC_CLASSES, write_synthetic_voc
 
 CONFIG = {
     "features": {"short_sides": [160], "levels": [2, 1]},

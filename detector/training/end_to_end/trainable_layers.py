@@ -1,8 +1,8 @@
-"""Layers of a network as they learn from few images: normalizations frozen, and fast backwards on a processor.
+"""Layers of a backbone for training on few images: frozen batch statistics, and fast gradients on the CPU.
 
-Statistics of batch normalization stay those of ImageNet, since one image has none; its weights and biases learn. So a
-normalization is a factor and a shift a channel, which are multiplied into the convolution before it, at every step
-again, for gradients of all of them.
+The statistics of batch normalization stay those of ImageNet, since a single image has none; its weights and biases are
+trained. A normalization is then a factor and a shift per channel. They are folded into the convolution before it at
+every step, so that all of them get gradients.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from detector.backbones.splitting import LastLayers
 from detector.training.end_to_end.depthwise import depthwise_convolution
 
 
-def learning_layers(layers: nn.Module) -> nn.Module:
-    """Layers ``(1, C, h, w)`` -> ``(1, C', h', w')`` that compute what ``layers`` do in evaluation mode.
+def trainable_layers(layers: nn.Module) -> nn.Module:
+    """Return layers ``(1, C, h, w)`` -> ``(1, C', h', w')`` with the output of ``layers`` in evaluation mode.
 
-    They share their tensors; gradients are for one thread, and several images are learned from side by side.
+    They share their tensors. Gradients are computed on one thread, so that several images can be processed in parallel.
     """
     if isinstance(layers, Block) and not _ends_inside(layers):
         return Block(OrderedDict(_folded(list(layers.named_children()))), layers.residual)
     if isinstance(layers, nn.Sequential) and not isinstance(layers, Block):
         kind = LastLayers if isinstance(layers, LastLayers) else nn.Sequential
-        return kind(*(learning_layers(each) for each in layers))
+        return kind(*(trainable_layers(each) for each in layers))
     if getattr(layers, "inplace", False):
-        # what is written over in a view costs the backward a copy of it
+        # overwriting a view costs the backward pass a copy of it
         plain: Any = copy(layers)
         plain.inplace = False
         return plain
@@ -39,7 +39,7 @@ def learning_layers(layers: nn.Module) -> nn.Module:
 
 
 def _ends_inside(block: Block) -> bool:
-    """Whether a network ends at a layer of a block, which has a hook (see `truncation`)."""
+    """Return whether the network ends at a layer of the block, which then has a hook (see `truncation`)."""
     return any(layer._forward_hooks for layer in block.modules() if layer is not block)
 
 
@@ -50,12 +50,12 @@ def _folded(children: list[tuple[str, nn.Module]]) -> list[tuple[str, nn.Module]
         if isinstance(layer, nn.BatchNorm2d) and isinstance(before, nn.Conv2d) and before.bias is None:
             result[-1] = (result[-1][0], _Folded(before, layer))
         else:
-            result.append((name, learning_layers(layer)))
+            result.append((name, trainable_layers(layer)))
     return result
 
 
 class _Folded(nn.Module):
-    """A convolution without biases and the frozen normalization after it."""
+    """Convolution without biases, and the normalization with frozen statistics after it."""
 
     def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
         super().__init__()
@@ -68,12 +68,12 @@ class _Folded(nn.Module):
         weights, biases = layer.weight * factors[:, None, None, None], norm.bias - mean * factors
         if layer.kernel_size == (1, 1) and layer.stride == (1, 1) and layer.groups == 1:
             rows = maps.permute(0, 2, 3, 1)
-            # one product of matrices; torch's own 1 x 1 convolution turns maps over, twice a layer
+            # one matrix product; torch's own 1 x 1 convolution transposes the maps twice per layer
             product = torch.addmm(biases, rows.flatten(0, 2), weights.flatten(1).T)
             return product.unflatten(0, rows.shape[:3]).permute(0, 3, 1, 2)
         if _is_plain_depthwise(layer):
             kernels = weights.squeeze(1).permute(1, 2, 0)
-            # squeezed, not indexed: the gradient of an index is a map of zeros to be filled
+            # squeezed, not indexed: the gradient of an index fills a map of zeros
             return self._depthwise(maps.squeeze(0).permute(1, 2, 0), kernels, biases).permute(2, 0, 1).unsqueeze(0)
         if isinstance(layer, Halving):
             maps = layer.padded(maps)

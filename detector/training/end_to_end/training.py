@@ -1,248 +1,342 @@
-"""A network, fully connected layers, classes and moves of boxes, learned together from whole images.
+"""Train the last layers of a backbone together with fc6, fc7, classifier and box regressor, from whole images.
 
-After Fast R-CNN (Girshick, ICCV 2015) with online hard examples (Shrivastava et al., CVPR 2016). Each image of a step
-is learned from by a thread of its own; gradients are added up in order. All randomness follows from the seed and the
-number of the image, so that a training that was killed goes on to the same bits, whatever the number of threads.
+After Fast R-CNN (Girshick, ICCV 2015) with online hard example mining (Shrivastava et al., CVPR 2016). Each image of a
+step is processed by a thread of its own; gradients are summed in order. All randomness follows from the seed and the
+number of the image, so that a killed training resumes to bit-identical weights, whatever the number of threads.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from detector.backbones.torch_backbone import Backbone
-from detector.backbones.tracing import Geometry
+from detector.backbones.geometry import Geometry
+from detector.backbones.loading import Network, load_network
+from detector.backbones.splitting import split_network
+from detector.backbones.torch_backbone import TorchBackbone, load_torch_backbone
+from detector.backbones.truncation import network_digest
+from detector.config.detector import Config, EndToEndConfig, FeatureConfig, FineTuningConfig
+from detector.features.cache import fill_proposals
 from detector.features.mapping import boxes_to_cells
+from detector.heads.fully_connected import Softmax
+from detector.heads.linear import BoxRegressors
 from detector.images.files import read_image
 from detector.images.resizing import resize_short_side
-from detector.runtime.files import write_arrays
-from detector.runtime.progress import Progress, without_progress
+from detector.runtime.array_cache import stored_arrays
+from detector.runtime.files import Arrays, write_arrays
+from detector.runtime.progress import Progress, no_progress
 from detector.runtime.threads import in_threads, products_on_one_thread, thread_count
+from detector.training.calibration import held_out_ids
+from detector.training.checkpoints import NOT_FINGERPRINTED, data_digest, state_file
+from detector.training.end_to_end.fc_layers import FineTunedLayers
 from detector.training.end_to_end.region_network import RegionNetwork, box_losses, hardest
-from detector.training.end_to_end.state import joint_arrays, read_joint_state, restore_joint
-from detector.training.sampling import LabeledBoxes, draw_boxes
+from detector.training.end_to_end.trainable_layers import trainable_layers
+from detector.training.gradient_descent import to_arrays
+from detector.training.sampling import DELTA_SPREAD, LabeledBoxes, sample_labeled_boxes
 from detector.training.training_set import TrainingSet
 
+STEPS_PER_ROUND = 100
+"""Number of steps between checkpoints."""
 
-def learning_rate(step: int, n_steps: int, warmup_steps: int) -> float:
-    """The share of the learning rate at a step: rising to 1 in the first ``warmup_steps``, falling as half a cosine.
-
-    The step after the last would have the share 0.
-    """
-    rising = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
-    return rising * (1 + math.cos(math.pi * step / n_steps)) / 2
-
-
-def side_range(step: int, n_steps: int, first: Sequence[int], last: Sequence[int]) -> tuple[float, float]:
-    """The least and the largest shorter side of images at a step, in pixels: from ``first`` on the way to ``last``."""
-    share = step / n_steps
-    low, high = (a + share * (b - a) for a, b in zip(first, last, strict=True))
-    return low, high
-
-
-def mean_share(step: int, ema_decay: float) -> float:
-    """The share of the weights after a step in the mean of all until then.
-
-    The mean forgets a share of 1 - ``ema_decay`` a step, but more in the first steps: it is not to remember the beginning.
-    """
-    return max(1 - ema_decay, 9 / (step + 10))
-
-
-_log = logging.getLogger(__name__)
-
-_STEPS_PER_ROUND = 100
-_LARGEST_NORM = 5.0
+_MAX_GRADIENT_NORM = 5.0
 _BETAS = (0.9, 0.99)
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 _MEASURED_IMAGES, _MEASURED_BOXES = 40, 50
+_log = logging.getLogger(__name__)
 
 Gradients = tuple[torch.Tensor, ...]
 
 
-@dataclass(frozen=True)
-class JointSettings:
-    """Constants of the training.
+@dataclass(frozen=True, eq=False)
+class EndToEndResult:
+    """Result of an end-to-end training.
 
-    A step learns from ``images_per_step`` images, of one random shorter side, whose range moves from ``min_sizes_start`` to
-    ``min_sizes_end``. Of an image ``candidates`` boxes are looked at, objects being at most the share ``foreground``, and
-    ``hard`` learned from: random ones in the first ``warmup_steps`` steps, then those of the largest losses. ``lr`` is of
-    the new layers, ``network_lr`` of the network's, both at their highest. ``memory`` is that of the mean of weights.
-    ``colors`` is by how much channels are made brighter or darker, at most, as a share.
+    backbone: tensors of the trained layers of the backbone, by name.
+    layers: fc6, fc7 and the softmax.
+    regressors: box regressors on fc7.
     """
 
-    steps: int
-    images_per_step: int
-    min_sizes_start: tuple[int, int]
-    min_sizes_end: tuple[int, int]
-    rois_per_image: int
-    hard_examples: int
-    foreground_fraction: float
-    min_iou: float
-    lr: float
-    network_lr: float
-    weight_decay: float
-    dropout: float
-    warmup_steps: int
-    ema_decay: float
-    color_jitter: float
-    flips: bool
-    seed: int
+    backbone: Arrays
+    layers: FineTunedLayers
+    regressors: BoxRegressors
 
 
-class JointTraining:
-    """A training and its state on disk: `run` starts it or goes on with it.
+def train_end_to_end(config: Config, images: TrainingSet, progress: Progress = no_progress) -> EndToEndResult:
+    """Train the backbone of a recipe from ``end_to_end.first_layer`` on, with fc6, fc7, classifier and regressor.
 
-    ``before`` gives the maps that ``network`` takes, and ``geometry`` is that of the maps which it pools.
+    Images that the calibration needs, those of `held_out_ids`, are not trained on. Proposals and the training state are
+    kept in the cache directory: killed and called again, it resumes to bit-identical weights. Computed in float32,
+    except for frozen layers. Raises ValueError as `load_trainable` does and if the training diverges.
+    """
+    network, stage, last = load_trainable(config.features, config.end_to_end.first_layer, images)
+    annotations = images.annotations
+    if config.calibration.enabled:
+        # chosen among all images, also unreadable ones: which are readable may change before the calibration
+        held_out = held_out_ids(images, config.fine_tuning)
+        annotations = [each for each in annotations if each.image_id not in held_out]
+    images = replace(images, annotations=fill_proposals(images.cache, annotations, progress))
+    features = config.features
+    frozen = load_torch_backbone(features.backbone, stage, features.weights, "cpu", features.precision)
+    regions = RegionNetwork(
+        trainable_layers(last),
+        features.levels,
+        network.module.channels,
+        config.fine_tuning.width,
+        images.n_classes,
+        config.fine_tuning.seed,
+    )
+    checkpoint = checkpoint_file(config, images, network_digest(network.module.network), frozen.precision)
+    training = EndToEndTraining(
+        regions, frozen, network.module.geometry, images, config.end_to_end, config.fine_tuning, checkpoint
+    )
+    training.run(progress, f"end-to-end training from {config.end_to_end.first_layer} on")
+    trained = {id(tensor) for tensor in last.parameters()}
+    named = network.module.network.named_parameters()
+    backbone = to_arrays({name: each for name, each in named if id(each) in trained})
+    return EndToEndResult(backbone, *heads_of(regions.layers()))
+
+
+def load_trainable(features: FeatureConfig, first_layer: str, images: TrainingSet) -> tuple[Network, str, nn.Module]:
+    """Return the network of a recipe, the stage before ``first_layer``, and the layers from there on.
+
+    Raises ValueError for a layer that training cannot start at, and for images whose cache uses another device than
+    the CPU.
+    """
+    if (device := str(images.cache.encoder.backbone.device)) != "cpu":
+        raise ValueError(f"end-to-end training runs on the CPU, but the device is {device!r}")
+    network = load_network(features.backbone, features.stage, features.weights)
+    return network, *split_network(network, first_layer, features.weights)
+
+
+def checkpoint_file(config: Config, images: TrainingSet, digest: str, precision: str) -> Path:
+    """Return the file of the training state; ``digest`` is that of the network, ``precision`` of its frozen layers."""
+    shared = {"width", "foreground_fraction", "min_iou", "dropout", "flips", "seed"}
+    changes = {
+        "features": config.features.model_dump(mode="json", exclude=NOT_FINGERPRINTED),
+        "end_to_end": config.end_to_end.model_dump(exclude={"enabled"}),
+        "fine_tuning": config.fine_tuning.model_dump(include=shared),
+        "difficult": images.difficult,
+        "network": digest,
+        "precision": precision,
+    }
+    return state_file("end-to-end", changes, data_digest(images.annotations, images.cache), images.cache)
+
+
+def heads_of(layers: Mapping[str, torch.Tensor]) -> tuple[FineTunedLayers, BoxRegressors]:
+    """Return the fc layers, and the regressors of plain deltas, from the tensors of `RegionNetwork.layers`."""
+    arrays = {name: tensor.numpy() for name, tensor in layers.items()}
+    fc6, fc7 = ((arrays[f"{name}.weight"].astype(np.float16), arrays[f"{name}.bias"]) for name in ("fc6", "fc7"))
+    softmax = Softmax(np.ascontiguousarray(arrays["classifier.weight"].T), arrays["classifier.bias"])
+    weights, biases = arrays["regressor.weight"], arrays["regressor.bias"]
+    by_class = weights.reshape(-1, 4, weights.shape[1]).transpose(0, 2, 1) * DELTA_SPREAD
+    regressors = BoxRegressors(np.ascontiguousarray(by_class), biases.reshape(-1, 4) * DELTA_SPREAD)
+    return FineTunedLayers(fc6, fc7, softmax), regressors
+
+
+class EndToEndTraining:
+    """An end-to-end training with its state on disk: `run` starts or resumes it.
+
+    ``frozen`` computes the maps that ``network`` takes; ``geometry`` is that of the maps which it pools. A step trains
+    on ``images_per_step`` images at one random size. From each, ``rois_per_image`` boxes are sampled and
+    ``hard_examples`` trained on: random ones in the first ``warmup_steps`` steps, then those with the largest losses.
     """
 
     def __init__(
         self,
         network: RegionNetwork,
-        before: Backbone,
+        frozen: TorchBackbone,
         geometry: Geometry,
         images: TrainingSet,
-        settings: JointSettings,
+        config: EndToEndConfig,
+        fine_tuning: FineTuningConfig,
         checkpoint: Path,
     ) -> None:
-        self.network, self.before, self.geometry, self.images = network, before, geometry, images
-        self.settings, self.checkpoint = settings, checkpoint
-        learning = {name: each for name, each in network.named_parameters() if each.requires_grad}
-        self.parameters: list[torch.Tensor] = list(learning.values())
-        self.names = list(learning)
+        self.network, self.frozen, self.geometry, self.images = network, frozen, geometry, images
+        self.config, self.fine_tuning, self.checkpoint = config, fine_tuning, checkpoint
+        self.parameters: dict[str, torch.Tensor] = {
+            name: each for name, each in network.named_parameters() if each.requires_grad
+        }
         groups = [
             {
                 "params": [each],
-                "factor": settings.network_lr if name.startswith("last.") else settings.lr,
-                "weight_decay": settings.weight_decay * (each.ndim > 1),
+                "factor": config.network_lr if name.startswith("last.") else config.lr,
+                "weight_decay": config.weight_decay * (each.ndim > 1),
             }
-            for name, each in learning.items()
+            for name, each in self.parameters.items()
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=_BETAS, fused=True)
-        self.mean = [each.detach().clone() for each in self.parameters]
+        self.ema = {name: each.detach().clone() for name, each in self.parameters.items()}
 
-    def run(self, progress: Progress = without_progress, title: str = "joint training") -> None:
-        """Train to the end, from the checkpoint if there is one; leaves the mean of the weights in the network.
+    def run(self, progress: Progress = no_progress, title: str = "end-to-end training") -> None:
+        """Train to the end, from the checkpoint if there is one; leave the averaged weights in the network.
 
-        Raises ValueError when the training diverged.
+        Raises ValueError if the training diverges.
         """
-        step = self._load()
-        if step < 0:
+        if (step := self._load()) is None:
             step = 0
             self._measure()
-        n_steps = self.settings.steps
-        rounds = range(-(-step // _STEPS_PER_ROUND), -(-n_steps // _STEPS_PER_ROUND))
-        for number in progress(rounds, f"{title}, steps x {_STEPS_PER_ROUND}"):
-            start, end = number * _STEPS_PER_ROUND, min((number + 1) * _STEPS_PER_ROUND, n_steps)
+        n_steps = self.config.steps
+        rounds = range(-(-step // STEPS_PER_ROUND), -(-n_steps // STEPS_PER_ROUND))
+        for number in progress(rounds, f"{title}, steps x {STEPS_PER_ROUND}"):
+            start, end = number * STEPS_PER_ROUND, min((number + 1) * STEPS_PER_ROUND, n_steps)
             with products_on_one_thread():
                 losses = [self._step(step) for step in range(start, end)]
             _log.info("step %d: loss %.3f on the hardest boxes", end, np.mean(losses))
             self._save(end)
         with torch.no_grad():
-            for parameter, mean in zip(self.parameters, self.mean, strict=True):
-                parameter.copy_(mean)
+            for name, parameter in self.parameters.items():
+                parameter.copy_(self.ema[name])
 
     def _step(self, step: int) -> float:
-        settings = self.settings
-        random = np.random.default_rng((settings.seed, step))
-        short_side = round(
-            random.uniform(*side_range(step, settings.steps, settings.min_sizes_start, settings.min_sizes_end))
-        )
-        first = step * settings.images_per_step
+        config = self.config
+        random = np.random.default_rng((self.fine_tuning.seed, step))
+        low, high = side_range(step, config.steps, config.min_sizes_start, config.min_sizes_end)
+        short_side = round(random.uniform(low, high))
+        first = step * config.images_per_step
         results = in_threads(
-            lambda number: self._gradients(number, short_side, step < settings.warmup_steps),
-            range(first, first + settings.images_per_step),
-            min(settings.images_per_step, thread_count()),
+            lambda number: self._gradients(number, short_side, step < config.warmup_steps),
+            range(first, first + config.images_per_step),
+            min(config.images_per_step, thread_count()),
         )
         loss = sum(each for each, _ in results) / len(results)
         if not math.isfinite(loss):
-            raise ValueError("joint training diverged: its loss is no number; lower end_to_end.lr and network_lr")
+            raise ValueError(
+                "end-to-end training diverged: its loss is not finite; lower end_to_end.lr and end_to_end.network_lr"
+            )
         if not (found := [gradients for _, gradients in results if gradients]):
             return loss
-        for parameter, *gradients in zip(self.parameters, *found, strict=True):
+        parameters = list(self.parameters.values())
+        for parameter, *gradients in zip(parameters, *found, strict=True):
             parameter.grad = torch.stack(gradients).sum(0) / len(results)
-        torch.nn.utils.clip_grad_norm_(self.parameters, _LARGEST_NORM)
-        rate = learning_rate(step, settings.steps, settings.warmup_steps)
+        torch.nn.utils.clip_grad_norm_(parameters, _MAX_GRADIENT_NORM)
+        rate = learning_rate(step, config.steps, config.warmup_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         self.optimizer.step()
         with torch.no_grad():
-            torch._foreach_lerp_(self.mean, self.parameters, mean_share(step, settings.ema_decay))
+            torch._foreach_lerp_(list(self.ema.values()), parameters, ema_weight(step, config.ema_decay))
         return loss
 
     def _gradients(self, number: int, short_side: int, warming_up: bool) -> tuple[float, Gradients]:
-        """The loss of an image, by its number in the training, and its gradients; none for an image without boxes."""
-        settings = self.settings
-        random = np.random.default_rng((settings.seed, 0, number))
-        turn, place = divmod(number, len(self.images))
-        index = int(np.random.default_rng((settings.seed, 1, turn)).permutation(len(self.images))[place])
+        """Return loss and gradients of an image, by its number in the training; no gradients without boxes."""
+        config, fine_tuning = self.config, self.fine_tuning
+        random = np.random.default_rng((fine_tuning.seed, 0, number))
+        epoch, place = divmod(number, len(self.images))
+        index = int(np.random.default_rng((fine_tuning.seed, 1, epoch)).permutation(len(self.images))[place])
         image = read_image(self.images.annotations[index].path)
-        boxes = draw_boxes(
-            self.images, index, settings.rois_per_image, settings.foreground_fraction, settings.min_iou, random
+        boxes = sample_labeled_boxes(
+            self.images, index, config.rois_per_image, fine_tuning.foreground_fraction, fine_tuning.min_iou, random
         )
-        if settings.flips and random.integers(2):
+        if fine_tuning.flips and random.integers(2):
             image, boxes = image[:, ::-1], boxes.mirrored(image.shape[1])
         if not len(boxes.labels):
             return 0.0, ()
-        last, cells = self._maps(vary_colors(image, settings.color_jitter, random), short_side, boxes)
+        last, cells = self._maps(jitter_colors(image, config.color_jitter, random), short_side, boxes)
         largest = self.network.largest(last, cells)
         labels, targets = torch.from_numpy(boxes.labels), torch.from_numpy(boxes.deltas)
         if warming_up:
-            rows = random.permutation(len(labels))[: settings.hard_examples]
+            rows = random.permutation(len(labels))[: config.hard_examples]
         else:
             with torch.no_grad():
-                judged = self.network.judge(self.network.pool(last, largest))
-                of_class, of_place = box_losses(*judged, labels, targets)
-            rows = hardest(boxes.boxes, (of_class + of_place).numpy(), settings.hard_examples)
+                predicted = self.network.predict(self.network.pool(last, largest))
+                classification, regression = box_losses(*predicted, labels, targets)
+            rows = hardest(boxes.boxes, (classification + regression).numpy(), config.hard_examples)
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))
         features = self.network.pool(last, largest[rows])
-        scores, deltas = self.network.judge(features, settings.dropout, generator)
-        of_class, of_place = box_losses(scores, deltas, labels[rows], targets[rows])
-        loss = (of_class.sum() + of_place.sum()) / settings.hard_examples
-        return loss.item(), torch.autograd.grad(loss, self.parameters)
+        scores, deltas = self.network.predict(features, fine_tuning.dropout, generator)
+        classification, regression = box_losses(scores, deltas, labels[rows], targets[rows])
+        loss = (classification.sum() + regression.sum()) / config.hard_examples
+        return loss.item(), torch.autograd.grad(loss, list(self.parameters.values()))
 
     def _maps(
         self, image: NDArray[np.uint8], short_side: int, boxes: LabeledBoxes
     ) -> tuple[torch.Tensor, NDArray[np.int64]]:
-        """The last maps ``(1, C, h, w)`` of an image, with gradients, and the cells ``(n, 4)`` of its boxes on them."""
+        """Return the last maps ``(1, C, h, w)`` of an image, with gradients, and the cells ``(n, 4)`` of its boxes."""
         resized, zoom = resize_short_side(image, short_side)
-        # a copy: what inference gives takes no part in gradients
-        last = self.network.last(self.before.maps(resized[None]).clone())
+        # a copy: tensors of inference mode take no part in gradients
+        last = self.network.last(self.frozen.maps(resized[None]).clone())
         size = last.shape[2], last.shape[3]
         return last, boxes_to_cells(boxes.boxes, zoom, self.geometry.stride, self.geometry.offset, size)
 
     def _measure(self) -> None:
         """Center and scale the pooled features as they are before the training."""
         features = []
-        random = np.random.default_rng(self.settings.seed)
+        random = np.random.default_rng(self.fine_tuning.seed)
         with torch.no_grad(), products_on_one_thread():
             for index in random.permutation(len(self.images))[:_MEASURED_IMAGES]:
-                boxes = draw_boxes(self.images, int(index), _MEASURED_BOXES, 1.0, self.settings.min_iou, random)
+                boxes = sample_labeled_boxes(
+                    self.images, int(index), _MEASURED_BOXES, 1.0, self.fine_tuning.min_iou, random
+                )
                 image = read_image(self.images.annotations[int(index)].path)
-                last, cells = self._maps(image, self.settings.min_sizes_end[0], boxes)
+                last, cells = self._maps(image, self.config.min_sizes_end[0], boxes)
                 features.append(self.network.pool(last, self.network.largest(last, cells)))
         self.network.center(torch.cat(features))
 
     def _save(self, step: int) -> None:
-        arrays = joint_arrays(self.network, self.names, self.mean, self.optimizer, step < self.settings.steps)
+        """Write the state after ``step`` steps; at the end only the result: the moving average and the buffers."""
+        arrays: Arrays = {f"ema.{name}": each.numpy() for name, each in self.ema.items()}
+        state = to_arrays(self.network.state_dict())
+        if step == self.config.steps:
+            state = {name: state[name] for name, _ in self.network.named_buffers(recurse=False)}
+        else:
+            for name, parameter in self.parameters.items():
+                for moment in _MOMENTS:
+                    arrays[f"{moment}.{name}"] = self.optimizer.state[parameter][moment].numpy()
+        arrays |= {f"weights.{name}": array for name, array in state.items()}
         write_arrays(self.checkpoint, arrays, {"step": step})
 
-    def _load(self) -> int:
-        """The next step of the state on disk, which is taken over; -1 where there is none."""
-        if (state := read_joint_state(self.checkpoint)) is None:
-            return -1
-        arrays, step = state
-        restore_joint(arrays, self.network, self.names, self.mean, self.optimizer, step)
+    def _load(self) -> int | None:
+        """Load the state on disk and return its step; None if there is no sound file."""
+        if (state := stored_arrays(self.checkpoint, "starting over", ("step",))) is None:
+            return None
+        arrays, metadata = state
+        step = int(metadata["step"])
+        with torch.no_grad():
+            for name, tensor in self.network.state_dict(keep_vars=True).items():
+                if (array := arrays.get(f"weights.{name}")) is not None:
+                    tensor.copy_(torch.from_numpy(array))
+            for name, tensor in self.ema.items():
+                tensor.copy_(torch.from_numpy(arrays[f"ema.{name}"]))
+        for name, parameter in self.parameters.items():
+            if f"{_MOMENTS[0]}.{name}" in arrays:
+                # in the layout of the weights, like moments that were never saved
+                own = {each: torch.from_numpy(arrays[f"{each}.{name}"]) for each in _MOMENTS}
+                moments = {each: torch.empty_like(parameter.detach()).copy_(array) for each, array in own.items()}
+                self.optimizer.state[parameter] = {"step": torch.tensor(float(step)), **moments}
         return step
 
 
-def vary_colors(image: NDArray[np.uint8], share: float, random: np.random.Generator) -> NDArray[np.uint8]:
-    """An ``(H, W, 3)`` uint8 RGB image, each channel by itself a little brighter or darker, steeper or flatter."""
-    factors, shifts = random.uniform(1 - share, 1 + share, 3), random.uniform(-share, share, 3) * 128
+def learning_rate(step: int, n_steps: int, warmup_steps: int) -> float:
+    """Return the fraction of the learning rate at a step: linear to 1 in ``warmup_steps``, times half a cosine to 0."""
+    rising = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+    return rising * (1 + math.cos(math.pi * step / n_steps)) / 2
+
+
+def side_range(step: int, n_steps: int, start: Sequence[int], end: Sequence[int]) -> tuple[float, float]:
+    """Return the range of the shorter side of images at a step, in pixels, interpolated from ``start`` to ``end``."""
+    progress = step / n_steps
+    low, high = (a + progress * (b - a) for a, b in zip(start, end, strict=True))
+    return low, high
+
+
+def ema_weight(step: int, ema_decay: float) -> float:
+    """Return the weight of the parameters after a step in their moving average.
+
+    It is 1 - ``ema_decay``, and more in the first steps, to forget the random start.
+    """
+    return max(1 - ema_decay, 9 / (step + 10))
+
+
+def jitter_colors(image: NDArray[np.uint8], amount: float, random: np.random.Generator) -> NDArray[np.uint8]:
+    """Return an ``(H, W, 3)`` uint8 RGB image with brightness and contrast of each channel changed by ``amount``."""
+    factors, shifts = random.uniform(1 - amount, 1 + amount, 3), random.uniform(-amount, amount, 3) * 128
     table = np.clip(np.arange(256)[:, None] * factors + shifts, 0, 255).round().astype(np.uint8)
     return np.stack([table[:, channel][image[..., channel]] for channel in range(3)], axis=-1)

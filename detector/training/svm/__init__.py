@@ -1,1 +1,1 @@
-"""."""
+"""Linear SVMs with hard-negative mining (paper, section 4.1)."""

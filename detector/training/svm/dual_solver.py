@@ -4,9 +4,9 @@ The dual problem of each class, with the bias as the weight of one more feature 
 
     max  sum_i a_i - 1/2 |sum_i a_i y_i x_i|^2 - 1/2 sum_i d_i a_i^2,   a_i >= 0
 
-where d_i = 0 and a_i <= C p_i for the hinge, d_i = 1 / (2 C p_i) for its square. A step solves it for one a_i. The
-matrix of samples is what takes long to read, so every row serves all classes at once while it is in the processor's
-cache: here lies the gain over one class after the other.
+where d_i = 0 and a_i <= C p_i for the hinge, d_i = 1 / (2 C p_i) for its square. A step solves it for one a_i. Reading
+the matrix of samples takes most of the time, so each row serves all classes while it is in the processor's cache. This
+makes it faster than solving one class after the other.
 """
 
 from __future__ import annotations
@@ -19,23 +19,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from detector.config.detector import SVMConfig
 from detector.heads.linear import LinearSVMs
 from detector.runtime.compiling import kernel, reordering_kernel
 from detector.runtime.threads import in_threads, thread_count
-from detector.training.svm.problem import Samples, SVMProblem
+from detector.training.svm.problem import Samples, Targets, sample_costs
 
 _SWEEPS = 3
-# a tall product is faster in pieces, and float16 is widened in the processor's cache
+# a tall product is faster in blocks, and float16 is widened in the processor's cache
 _ROWS = 512
-# samples outside of the margin by more than this are passed over until the next check
+# samples outside of the margin by more than this are skipped until the next check
 _MARGIN = 0.1
 _log = logging.getLogger(__name__)
 
 
 def solve_dual(
-    problem: SVMProblem,
+    config: SVMConfig,
     features: Samples,
-    targets: NDArray[np.int8],
+    targets: Targets,
     duals: NDArray[np.float32] | None = None,
     tolerance: float = 1e-3,
     max_rounds: int = 300,
@@ -43,12 +44,13 @@ def solve_dual(
 ) -> LinearSVMs:
     """Solve all classes at once, each until its duality gap is at most ``tolerance`` of its objective.
 
-    After ``max_rounds`` that is logged as a warning, and the best weights so far are returned. A round is a check of
-    all samples and some sweeps, in random order, over those that are near a margin or inside. ``duals`` are those of
-    `Solver`. ``progress`` is called with the number of rounds and the largest relative gap. The threads share the
-    classes, so that their number changes no result.
+    duals: dual variables ``(N, K)`` float32 to start from; overwritten with those of the solution.
+    max_rounds: a round is a check of all samples and some sweeps, in random order, over those near or inside a margin.
+        Without convergence, a warning is logged and the best weights so far are returned.
+    progress: called with the number of the round and the largest relative gap.
+    The threads share the classes, so that their number does not change the result.
     """
-    iterate = _Iterate(problem, features, targets, np.zeros(targets.shape, np.float32) if duals is None else duals)
+    iterate = _Iterate(config, features, targets, np.zeros(targets.shape, np.float32) if duals is None else duals)
     random = np.random.default_rng(0)
     for number in range(max_rounds + 1):
         gaps, active = iterate.check()
@@ -67,30 +69,24 @@ def solve_dual(
 
 
 class _Iterate:
-    """Dual variables ``(N, K)`` and what they make: weights ``(K, D)``, and biases ``(K,)`` over their multiplier."""
+    """Dual variables ``(N, K)`` and their weights ``(K, D)`` and biases ``(K,)``, divided by the bias multiplier."""
 
-    def __init__(
-        self,
-        problem: SVMProblem,
-        features: Samples,
-        targets: NDArray[np.int8],
-        duals: NDArray[np.float32],
-    ) -> None:
+    def __init__(self, config: SVMConfig, features: Samples, targets: Targets, duals: NDArray[np.float32]) -> None:
         self.features, self.targets, self.duals = features, targets, duals
-        # compiled code knows no float16, but its bits
+        # numba has no float16, so that kernels read its bits
         self._halves, self._singles = np.empty((0, features.shape[1]), np.uint16), features
         if features.dtype == np.float16:
             self._halves, self._singles = features.view(np.uint16), np.empty((0, features.shape[1]), np.float32)
-        self.multiplier = np.float32(problem.bias_multiplier)
-        self.squared = problem.loss == "squared_hinge"
-        self.costs = problem.costs(targets)
+        self.multiplier = np.float32(config.bias_multiplier)
+        self.squared = config.loss == "squared_hinge"
+        self.costs = sample_costs(config, targets)
         self.curvatures = np.zeros_like(self.costs)
         if self.squared:
             np.divide(0.5, self.costs, out=self.curvatures, where=self.costs > 0)
         signed = torch.from_numpy(duals * targets)
         weights = torch.zeros(targets.shape[1], features.shape[1])
         self.squares = np.empty(len(features), np.float32)
-        for rows, values in self._pieces():
+        for rows, values in self._blocks():
             self.squares[rows] = torch.linalg.vector_norm(values, dim=1).numpy() ** 2 + self.multiplier**2
             weights.addmm_(signed[rows].T, values)
         self.weights, self.biases = weights.numpy(), self.multiplier * signed.sum(0).numpy()
@@ -99,30 +95,30 @@ class _Iterate:
         self.best_dual = np.full(n_classes, -np.inf)
         self.best_weights, self.best_biases = self.weights.copy(), self.biases.copy()
 
-    def _pieces(self) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Some rows at a time, and their features in float32; a piece is overwritten by the next."""
+    def _blocks(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Yield blocks of rows and their features in float32; the next block overwrites the last one."""
         features = torch.from_numpy(self.features)
         widened = torch.empty(_ROWS, features.shape[1])
         for start in range(0, len(features), _ROWS):
             rows = slice(start, start + _ROWS)
-            piece = features[rows]
-            yield rows, piece if piece.dtype == torch.float32 else widened[: len(piece)].copy_(piece)
+            block = features[rows]
+            yield rows, block if block.dtype == torch.float32 else widened[: len(block)].copy_(block)
 
     def _slack(self) -> NDArray[np.float32]:
-        """What samples lack to the margin ``(N, K)``; negative outside of it."""
+        """Return the slack ``(N, K)`` of the samples: 1 minus their margin, negative outside of the margin."""
         scores = torch.empty(self.targets.shape)
         weights = torch.from_numpy(self.weights.T)
-        for rows, values in self._pieces():
+        for rows, values in self._blocks():
             torch.mm(values, weights, out=scores[rows])
         slack: NDArray[np.float32] = 1 - self.targets * (scores.numpy() + self.multiplier * self.biases)
         return slack
 
     def _norms(self) -> NDArray[np.float64]:
-        """Half of the squared norm ``(K,)`` of each class's weights and bias."""
+        """Return half of the squared norm ``(K,)`` of each class's weights and bias."""
         return (np.einsum("kd,kd->k", self.weights, self.weights, dtype=np.float64) + self.biases**2) / 2
 
     def check(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Relative duality gap ``(K,)`` of each class, and which samples ``(N, K)`` the next sweeps are to look at."""
+        """Return the relative duality gap ``(K,)`` of each class, and a mask ``(N, K)`` of samples to sweep next."""
         slack = self._slack()
         active = (self.targets != 0) & ((self.duals > 0) | (slack > -_MARGIN))
         norms, hinge = self._norms(), np.maximum(slack, 0)
@@ -135,9 +131,9 @@ class _Iterate:
         return (self.lowest - self.best_dual) / np.maximum(self.lowest, 1e-12), active
 
     def sweep(self, rows: NDArray[np.int64], classes: NDArray[np.int64], active: NDArray[np.bool_]) -> None:
-        """One step for every active sample of some rows and classes."""
+        """Take one step for every active sample of the ``rows`` and ``classes``."""
         threads = min(thread_count(), len(classes))
-        # dealt out by their work
+        # the most work first, one class after the other to each thread
         busiest = classes[np.argsort(-active[:, classes].sum(0), kind="stable")]
         data = self.squares, self.targets, self.costs, self.curvatures
         iterate = self.duals, self.weights, self.biases
@@ -146,6 +142,7 @@ class _Iterate:
         in_threads(work, [busiest[first::threads] for first in range(threads)], threads)
 
     def best(self) -> LinearSVMs:
+        """Return the SVMs of the lowest primal objective so far."""
         return LinearSVMs(np.ascontiguousarray(self.best_weights.T), self.best_biases * self.multiplier)
 
 
@@ -170,9 +167,9 @@ def _sweep(  # type: ignore[no-untyped-def]
     active,
     classes,
 ):
-    """Solve for one dual variable after the other, at most ``upper`` of its cost, and keep up the weights.
+    """Solve for one dual variable after the other, up to ``upper`` times its cost, and update the weights.
 
-    Features are the float16 ``halves``, as uint16, or, where there are none, the float32 ``singles``.
+    Features are the float16 ``halves``, as uint16, or, if these are empty, the float32 ``singles``.
     """
     widened = np.empty(weights.shape[1], np.float32)
     for i in rows:
@@ -200,7 +197,7 @@ def _sweep(  # type: ignore[no-untyped-def]
 
 @kernel
 def _widen(halves, widened):  # type: ignore[no-untyped-def]
-    """Finite float16, as uint16, to float32: the exponent moved by a product, which is exact for the smallest, too."""
+    """Convert finite float16, as uint16, to float32: a product moves the exponent, exactly also for subnormals."""
     bits = widened.view(np.uint32)
     for j in range(len(halves)):
         half = np.uint32(halves[j])

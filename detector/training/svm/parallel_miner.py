@@ -1,7 +1,7 @@
-"""Mining by workers: each scores images with the SVMs of the round and gives back their hardest samples alone.
+"""Mining with workers: each scores images with the SVMs of the round and returns only their hardest samples.
 
-The order of the images and the rounds are those of one process, and so is the model, to the bit: images are scored
-ahead with the SVMs that there are, and those that come after a new fit are scored again with the new ones.
+The order of the images, the rounds and the model are bit-identical to those of one process: images are scored ahead
+with the current SVMs, and those that come after a new fit are scored again with the new ones.
 """
 
 from __future__ import annotations
@@ -14,82 +14,42 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.config.detector import SVMConfig
 from detector.features.cache import FeatureCache, Where
 from detector.heads.linear import LinearSVMs
 from detector.parallel.map_images import Failure, Shared, map_images
-from detector.training.svm.mining import MiningSettings, Picked, hardest_negatives, known_rows, positives
-from detector.training.svm.sample_buffer import Bank
+from detector.training.svm.mining import NewSamples, hardest_negatives, positives
+from detector.training.svm.sample_buffer import SampleBuffer
 from detector.training.training_set import TrainingSet
 
 
-@dataclass(frozen=True)
-class Image:
-    """An image to pick samples from: its index, the round, 0 for positives, and rows that are known already.
+class ParallelMiner:
+    """A `Sampler` whose workers read the ``images`` from caches that they open. `close` ends the workers."""
 
-    shared: the SVMs of the round.
-    """
-
-    index: int
-    round: int
-    known: NDArray[np.int64]
-    path: Path
-    shared: Shared | None
-
-
-@dataclass(frozen=True)
-class Picking:
-    """Makes what picks samples; ``images`` come without a cache."""
-
-    images: TrainingSet
-    build: Callable[[], FeatureCache]
-    settings: MiningSettings
-
-    def __call__(self) -> Callable[[Image], Picked]:
-        """Build the cache."""
-        images = replace(self.images, cache=self.build())
-
-        def pick(image: Image) -> Picked:
-            samples = images[image.index]
-            if image.shared is None:
-                return _rounded(positives(samples))
-            return _rounded(hardest_negatives(samples, image.shared.value, image.known, self.settings))
-
-        return pick
-
-
-def _rounded(picked: Picked) -> Picked:
-    # as the bank keeps them: half of the bytes that move
-    return replace(picked, features=picked.features.astype(np.float16))
-
-
-class Crew:
-    """A `Scout` whose workers read the ``images`` from caches that they build. `close` ends them."""
-
-    def __init__(self, images: TrainingSet, settings: MiningSettings, where: Where) -> None:
+    def __init__(self, images: TrainingSet, config: SVMConfig, where: Where) -> None:
         self._images = images
-        without_cache: Any = replace(images, cache=None)  # type: ignore[arg-type]
-        self._factory = Picking(without_cache, where.build, settings)
+        self._factory = _SamplerFactory(images.without_cache(), where.build, config)
         self._engine = where.engine
         self._svms: LinearSVMs | None = None
         self._shared: Shared | None = None
         self._round = self._next = 0
-        self._results: Generator[tuple[Image, Any], None, None] | None = None
+        self._results: Generator[tuple[_Task, Any], None, None] | None = None
 
-    def __call__(self, index: int, svms: LinearSVMs | None, bank: Bank) -> Picked:
-        """See `Scout`."""
+    def __call__(self, index: int, svms: LinearSVMs | None, buffer: SampleBuffer) -> NewSamples:
+        """Return new samples of an image; see `Sampler`."""
         if self._results is None or svms is not self._svms:
             self._begin_round(index, svms)
         while True:
             if self._results is None:
-                self._results = map_images(self._factory, self._ahead(bank), self._engine)
-            for image, picked in self._results:
-                if image.round != self._round:
-                    continue  # scored ahead, by SVMs of before
-                if isinstance(picked, Failure):
-                    raise ValueError(picked.message)
-                assert image.index == index
-                return picked
-            # the last images were under way when a round began: they are to be scored again
+                self._results = map_images(self._factory, self._tasks(buffer), self._engine)
+            for task, new in self._results:
+                if task.round != self._round:
+                    continue  # scored ahead with earlier SVMs
+                if isinstance(new, Failure):
+                    raise ValueError(new.message)
+                assert task.index == index
+                return new
+            # the last images were in progress when a round began: score them again
             self._results = None
 
     def close(self) -> None:
@@ -103,9 +63,46 @@ class Crew:
             self._shared = Shared(svms)
             self._round += 1
 
-    def _ahead(self, bank: Bank) -> Iterator[Image]:
+    def _tasks(self, buffer: SampleBuffer) -> Iterator[_Task]:
         while self._next < len(self._images):
             index, self._next = self._next, self._next + 1
             path = self._images.annotations[index % len(self._images.annotations)].path
-            known = np.zeros(0, np.int64) if self._shared is None else known_rows(bank, index)
-            yield Image(index, self._round, known, path, self._shared)
+            known = np.zeros(0, np.int64) if self._shared is None else buffer.rows_of(index)
+            yield _Task(index, self._round, known, path, self._shared)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """An image to sample: its index, the round (0 for positives), and the rows that are in the buffer already.
+
+    shared: the SVMs of the round.
+    """
+
+    index: int
+    round: int
+    known: NDArray[np.int64]
+    path: Path
+    shared: Shared | None
+
+
+@dataclass(frozen=True)
+class _SamplerFactory:
+    """Builds the function of a worker; ``images`` come without a cache."""
+
+    images: TrainingSet
+    build: Callable[[], FeatureCache]
+    config: SVMConfig
+
+    def __call__(self) -> Callable[[_Task], NewSamples]:
+        images = replace(self.images, cache=self.build())
+
+        def sample(task: _Task) -> NewSamples:
+            samples = images[task.index]
+            if task.shared is None:
+                new = positives(samples)
+            else:
+                new = hardest_negatives(samples, task.shared.value, task.known, self.config)
+            # as the buffer stores them: half of the bytes to send
+            return replace(new, features=new.features.astype(np.float16))
+
+        return sample

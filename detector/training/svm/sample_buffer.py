@@ -1,4 +1,4 @@
-"""The samples that mining keeps for all classes together, in a memory of fixed size."""
+"""Hard-negative buffer: the training samples of all classes, in memory of a fixed size."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-Features = NDArray[np.float32]
+Targets = NDArray[np.int8]
+Rows = NDArray[np.int64]
 
 
 @dataclass
-class Bank:
+class SampleBuffer:
     """Samples of all classes: ``features`` ``(N, D)``, ``targets`` ``(N, K)``, ``keys`` ``(N, 2)`` image and row.
 
-    Features are rounded to float16, so that twice as many fit. ``duals`` ``(N, K)`` are what the last fit left for the
-    next one to start from, 0 for samples added since.
+    Features are rounded to float16, so that twice as many fit. ``duals`` ``(N, K)`` are the dual variables of the last
+    fit, a warm start for the next one; those of samples added since are 0.
     """
 
     capacity: int
@@ -23,12 +24,12 @@ class Bank:
     n_classes: int
     size: int = 0
     _features: NDArray[np.float16] = field(init=False, repr=False)
-    _targets: NDArray[np.int8] = field(init=False, repr=False)
+    _targets: Targets = field(init=False, repr=False)
     _keys: NDArray[np.int64] = field(init=False, repr=False)
-    _duals: Features = field(init=False, repr=False)
+    _duals: NDArray[np.float32] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        # pages of an empty array cost no memory until they are written
+        # pages of an empty array take no memory until they are written
         self._features = np.empty((self.capacity, self.n_features), np.float16)
         self._targets = np.empty((self.capacity, self.n_classes), np.int8)
         self._keys = np.empty((self.capacity, 2), np.int64)
@@ -39,7 +40,7 @@ class Bank:
         return self._features[: self.size]
 
     @property
-    def targets(self) -> NDArray[np.int8]:
+    def targets(self) -> Targets:
         return self._targets[: self.size]
 
     @property
@@ -47,17 +48,22 @@ class Bank:
         return self._keys[: self.size]
 
     @property
-    def duals(self) -> Features:
+    def duals(self) -> NDArray[np.float32]:
         return self._duals[: self.size]
 
     @property
     def free(self) -> int:
+        """Number of samples that still fit."""
         return self.capacity - self.size
 
-    def add(self, features: Features, targets: NDArray[np.int8], image: int, rows: NDArray[np.int64]) -> None:
-        """Append samples of one image; ValueError when they do not fit."""
+    def rows_of(self, image: int) -> Rows:
+        """Return the rows ``(n,)`` of the samples of an image that are in the buffer."""
+        return self.keys[self.keys[:, 0] == image, 1]
+
+    def add(self, features: NDArray[np.floating], targets: Targets, image: int, rows: Rows) -> None:
+        """Append samples of one image. Raises ValueError if they do not fit."""
         if len(rows) > self.free:
-            raise ValueError(f"the bank holds {self.capacity} samples; {len(rows)} more do not fit")
+            raise ValueError(f"the sample buffer holds {self.capacity} samples; {len(rows)} more do not fit")
         end = self.size + len(rows)
         self._features[self.size : end] = features
         self._targets[self.size : end] = targets
@@ -65,8 +71,8 @@ class Bank:
         self._duals[self.size : end] = 0
         self.size = end
 
-    def keep(self, rows: NDArray[np.int64]) -> None:
-        """Drop all samples but those at the ascending indices ``rows``; moved in place, block by block."""
+    def keep(self, rows: Rows) -> None:
+        """Drop all samples but those at the ascending indices ``rows``; works in place, block by block."""
         for start in range(0, len(rows), 1024):
             block = rows[start : start + 1024]
             target = slice(start, start + len(block))

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from detector.training.end_to_end.network_tuning import tune_network
 from safetensors.torch import save_file
 
 from detector.build import build_cache
 from detector.config.detector import Config
 from detector.datasets.dataset import Dataset
 from detector.pipeline import Detector
-from detector.training.end_to_end.network_tuning import tune_network
 from detector.training.end_to_end.training import JointTraining
 from detector.training.proposal_filter import proposal_filter_images
 from detector.training.sampling import validation_split
@@ -45,7 +45,7 @@ def trained(
 def test_nothing_is_computed_where_all_was_learned_before(train_set: Dataset, tmp_path: Path) -> None:
     detector, asked = trained(recipe(end_to_end=STEPS, calibration={"enabled": False}), train_set, tmp_path)
     assert asked == set()
-    assert detector.proposal_filter is None
+    assert detector.heads.proposal_filter is None
 
 
 def test_a_proposal_filter_asks_for_its_images_alone(train_set: Dataset, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_proposal_filter_asks_for_its_images_alone(train_set: Dataset, tmp_pat
     rows = proposal_filter_images(len(train_set), config.proposal_filter)
     assert len(rows) == 5
     assert asked == {train_set[row].image_id for row in rows}
-    assert detector.proposal_filter is not None
+    assert detector.heads.proposal_filter is not None
 
 
 def test_images_that_tell_probabilities_were_not_learned_from(
@@ -77,7 +77,7 @@ def test_images_that_tell_probabilities_were_not_learned_from(
     names = {train_set[int(row)].image_id for row in held_out}
     assert set(learned) == {each.image_id for each in train_set} - names
     assert asked == names
-    assert detector.calibration is not None
+    assert detector.heads.calibration is not None
     learned.clear()
     tune_network(replace_calibration(config), train_set, 3, "conv5", tmp_path / "cache")
     assert len(learned) == len(train_set)
@@ -95,7 +95,7 @@ def test_a_held_out_image_that_cannot_be_read_any_more_tells_nothing(train_set: 
     detector, asked = trained(config, theirs, tmp_path, between=lambda: path.write_bytes(b"gone"))
     assert len(asked) == 5
     assert train_set[row].image_id not in asked
-    assert detector.calibration is not None
+    assert detector.heads.calibration is not None
 
 
 def replace_calibration(config: Config) -> Config:

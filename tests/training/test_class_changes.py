@@ -10,14 +10,14 @@ import pytest
 
 from detector.build import build_cache
 from detector.config.detector import parse_config
-from detector.datasets.synthetic import write_synthetic_voc
 from detector.heads.fully_connected import FullyConnected, Softmax
 from detector.images.files import read_image
 from detector.pipeline import Detector
 from detector.training.class_changes import add_classes, remove_class
 from detector.training.train import train
-from tests.fakes import CONFIG
+from tests.fakes import CONFIG, with_heads
 from tests.scripts import spp
+from tests.synthetic import write_synthetic_voc
 
 DATA = ("--voc", "voc", "--split", "train")
 
@@ -40,11 +40,11 @@ def test_removing_a_class_leaves_the_others_bits(root: Path) -> None:
     assert done.returncode == 0, done.stderr
     three, changed = Detector.load(root / "three"), Detector.load(root / "changed")
     assert changed.class_names == ("circle", "triangle")
-    np.testing.assert_array_equal(changed.scorer.weights, three.scorer.weights[:, [0, 2]])
-    np.testing.assert_array_equal(changed.scorer.biases, three.scorer.biases[[0, 2]])
-    assert changed.regressors is not None and three.regressors is not None
-    np.testing.assert_array_equal(changed.regressors.weights, three.regressors.weights[[0, 2]])
-    np.testing.assert_array_equal(changed.regressors.biases, three.regressors.biases[[0, 2]])
+    np.testing.assert_array_equal(changed.heads.scorer.weights, three.heads.scorer.weights[:, [0, 2]])
+    np.testing.assert_array_equal(changed.heads.scorer.biases, three.heads.scorer.biases[[0, 2]])
+    assert changed.heads.regressors is not None and three.heads.regressors is not None
+    np.testing.assert_array_equal(changed.heads.regressors.weights, three.heads.regressors.weights[[0, 2]])
+    np.testing.assert_array_equal(changed.heads.regressors.biases, three.heads.regressors.biases[[0, 2]])
 
 
 def test_an_added_class_is_found_and_leaves_the_others_bits(root: Path) -> None:
@@ -64,10 +64,10 @@ def test_an_added_class_is_found_and_leaves_the_others_bits(root: Path) -> None:
     assert done.returncode == 0, done.stderr
     two, added = Detector.load(root / "two"), Detector.load(root / "added")
     assert added.class_names == ("circle", "square", "triangle")
-    np.testing.assert_array_equal(added.scorer.weights[:, :2], two.scorer.weights)
-    np.testing.assert_array_equal(added.scorer.biases[:2], two.scorer.biases)
-    assert added.regressors is not None and two.regressors is not None
-    np.testing.assert_array_equal(added.regressors.weights[:2], two.regressors.weights)
+    np.testing.assert_array_equal(added.heads.scorer.weights[:, :2], two.heads.scorer.weights)
+    np.testing.assert_array_equal(added.heads.scorer.biases[:2], two.heads.scorer.biases)
+    assert added.heads.regressors is not None and two.heads.regressors is not None
+    np.testing.assert_array_equal(added.heads.regressors.weights[:2], two.heads.regressors.weights)
     assert added.record["added"]["triangle"]["images"] == 24
     test_set = write_synthetic_voc(root / "new", 8, seed=5, split="test")
     images = [each for each in test_set if (each.labels == 2).any()]
@@ -129,7 +129,7 @@ def test_the_cache_tells_what_is_in_it(root: Path) -> None:
 def test_the_classes_of_a_softmax_stay_together(root: Path) -> None:
     three = Detector.load(root / "three")
     weights = np.zeros((three.encoder.n_features, 4), np.float32)
-    softmax = replace(three, scorer=Softmax(weights, np.zeros(4, np.float32)))
+    softmax = with_heads(three, scorer=Softmax(weights, np.zeros(4, np.float32)))
     for change in (lambda: remove_class(softmax, "square"), lambda: add_classes(softmax, three)):
         with pytest.raises(ValueError, match="the classes of a softmax are learned together"):
             change()
@@ -145,9 +145,9 @@ def test_a_class_is_added_on_the_layers_that_are_there(root: Path) -> None:
     two, one = (
         train(config, part, part.class_names, cache, layers=layers) for part in (dataset, dataset.only("circle"))
     )
-    assert two.layers is layers is one.layers
+    assert two.heads.layers is layers is one.heads.layers
     with pytest.raises(ValueError, match="has the class 'circle' already"):
         add_classes(two, one)
     both = add_classes(remove_class(two, "circle"), one)
-    assert both.layers is layers
-    assert both.scorer.weights.shape == (layers.n_features, 3)
+    assert both.heads.layers is layers
+    assert both.heads.scorer.weights.shape == (layers.n_features, 3)

@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from detector.training.end_to_end.network_tuning import tune_network
 from safetensors.torch import load_file
 
 from detector.backbones.loading import load_network
 from detector.backbones.splitting import split_network
-from detector.backbones.torch_backbone import load_backbone
+from detector.backbones.torch_backbone import load_torch_backbone
 from detector.config.detector import Config
 from detector.datasets.dataset import Dataset
 from detector.features.pyramid_layer import SpatialPyramidPooling, pool_regions
 from detector.pipeline import Detector
 from detector.runtime.files import read_arrays
 from detector.runtime.progress import Progress
-from detector.training.end_to_end.network_tuning import tune_network
 from tests.fakes import stops_after
 from tests.scripts import script, spp
 from tests.training.recipes import config_of
@@ -134,7 +134,7 @@ def test_the_script_writes_layers_to_train_with_and_they_are_in_the_model(root: 
     detector = Detector.load(tmp_path / "model")
     for name, tensor in layers.items():
         assert torch.equal(detector.encoder.backbone.tuned[name], tensor)
-    assert detector.encoder.backbone.digest == load_backbone("zf5/0.1", None, "random", tuned=layers).digest
+    assert detector.encoder.backbone.digest == load_torch_backbone("zf5/0.1", None, "random", tuned=layers).digest
     detector.save(tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == (tmp_path / "model").read_bytes()
     done = script("tune_network.py", "recipe.yaml", "--from", "conv9", *data, "--output", "w", cwd=tmp_path)

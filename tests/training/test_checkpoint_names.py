@@ -105,7 +105,7 @@ def joint_name(
         patched.setattr(joint, "load_network", network_of)
         # what is learned by has no part in the name
         patched.setattr(joint, "split_network", lambda *_, **__: ("relu4", torch.nn.Sequential()))
-        patched.setattr(joint, "load_backbone", lambda *_: None)
+        patched.setattr(joint, "load_torch_backbone", lambda *_: None)
         patched.setattr(joint, "build_cache", lambda *_: cache)
         with pytest.raises(Named):
             joint.train_jointly(config, annotations, 3, "conv5", cache.directory)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from detector.training.end_to_end.network_tuning import tune_network
 from safetensors.torch import load_file, save_file
 
 from detector.backbones.loading import load_network
@@ -16,7 +17,6 @@ from detector.datasets.dataset import Dataset
 from detector.pipeline import Detector
 from detector.runtime.files import read_arrays
 from detector.training.end_to_end.layers import read_joint_layers
-from detector.training.end_to_end.network_tuning import tune_network
 from detector.training.end_to_end.region_network import RegionNetwork, hardest
 from detector.training.end_to_end.training import vary_colors
 from detector.training.train import train
@@ -101,21 +101,21 @@ def test_a_network_learns_with_its_layers_and_comes_back_to_the_same_bits(
 
 @pytest.mark.all
 def test_what_was_learned_finds_objects(train_set: Dataset, test_set: Dataset, tmp_path: Path) -> None:
-    from detector.evaluation.voc import by_class, evaluate_voc
+    from detector.evaluation.voc import evaluate_voc
     from detector.images.files import read_image
 
     layers = tune_network(recipe(), train_set, 3, "conv2", tmp_path / "cache")
     save_file(layers, tmp_path / "layers")
     config = recipe(features={"tuned": str(tmp_path / "layers")})
     detector = train(config, train_set, train_set.class_names, build_cache(config, tmp_path / "cache"))
-    assert detector.regressors is not None
+    assert detector.heads.regressors is not None
     joint = read_joint_layers(tmp_path / "layers")
     moves = layers["head.moves.weight"]
     # the second class moves the third coordinate in units of .2
     np.testing.assert_allclose(joint.regressors.weights[1, :, 2], 0.2 * moves[6].numpy(), rtol=1e-6)
     np.testing.assert_allclose(joint.regressors.biases[1, 0], 0.1 * layers["head.moves.bias"][4].numpy(), rtol=1e-6)
     found = [detector.detect(read_image(each.path)) for each in test_set]
-    result = evaluate_voc(by_class([each.image_id for each in test_set], found), test_set, test_set.class_names)
+    result = evaluate_voc(found, test_set, test_set.class_names)
     assert result.mAP > 0.5
     detector.save(tmp_path / "model")
     (tmp_path / "layers").unlink()
@@ -132,12 +132,12 @@ def test_svms_learn_from_what_was_learned(train_set: Dataset, tmp_path: Path) ->
         regression={"fit": "ridge"},
     )
     detector = train(config, train_set, train_set.class_names, build_cache(config, tmp_path / "cache"))
-    assert detector.layers is not None
-    (fc6,) = detector.layers.weights
+    assert detector.heads.layers is not None
+    (fc6,) = detector.heads.layers.weights
     assert np.array_equal(fc6, layers["head.fc6.weight"].numpy().astype(np.float16))
-    assert detector.scorer.weights.shape == (16, 3)
-    assert detector.regressors is not None
-    assert detector.regressors.weights.shape == (3, 16, 4)
+    assert detector.heads.scorer.weights.shape == (16, 3)
+    assert detector.heads.regressors is not None
+    assert detector.heads.regressors.weights.shape == (3, 16, 4)
 
 
 def test_what_is_kept_is_the_mean_of_the_weights(train_set: Dataset, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from detector.features.cache import Where
 from detector.heads.linear import LinearSVMs
-from detector.parallel.map_images import InTurn, Threads
+from detector.parallel.map_images import Sequential, Threads
 from detector.training.svm.dual_solver import solve_dual
 from detector.training.svm.mining import MiningSettings, MiningState, Scout, mine
 from detector.training.svm.parallel_miner import Crew
@@ -53,9 +53,9 @@ def mined(images: TrainingSet, settings: MiningSettings, capacity: int, scout: S
 
 # with room for all that is found; with less than what one image gives
 @pytest.mark.parametrize(("capacity", "most"), [(5000, 12), (180, 50)])
-@pytest.mark.parametrize("engine", [InTurn(), Threads(3)], ids=str)
+@pytest.mark.parametrize("engine", [Sequential(), Threads(3)], ids=str)
 def test_a_crew_mines_what_one_process_does(
-    images: TrainingSet, engine: InTurn | Threads, capacity: int, most: int
+    images: TrainingSet, engine: Sequential | Threads, capacity: int, most: int
 ) -> None:
     settings = replace(SETTINGS, max_per_image=most)
     crew = Crew(images, settings, Where(engine, lambda: images.cache))
@@ -84,7 +84,7 @@ def test_no_more_come_than_there_is_room_for(images: TrainingSet) -> None:
 def test_an_image_that_cannot_be_read_ends_the_mining(tmp_path: Path) -> None:
     images = small_set(tmp_path, {"gone": [((0, 0, 64, 64), 0)]}, {"gone": []})
     (tmp_path / "gone.png").unlink()
-    crew = Crew(images, SETTINGS, Where(InTurn(), lambda: images.cache))
+    crew = Crew(images, SETTINGS, Where(Sequential(), lambda: images.cache))
     with pytest.raises(ValueError, match=r"gone\.png"):
         crew(0, None, Bank(10, images.n_features, images.n_classes))
     crew.close()
@@ -94,7 +94,7 @@ def test_a_cache_that_cannot_be_built_ends_the_mining(images: TrainingSet) -> No
     def broken() -> Callable[..., object]:
         raise ValueError("no cache")
 
-    crew = Crew(images, SETTINGS, Where(InTurn(), broken))  # type: ignore[arg-type]
+    crew = Crew(images, SETTINGS, Where(Sequential(), broken))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no cache"):
         crew(0, None, Bank(10, images.n_features, images.n_classes))
     crew.close()

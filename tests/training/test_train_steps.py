@@ -145,7 +145,7 @@ def test_fine_tuned_layers_are_calibrated_on_images_that_they_were_not_shown(
     tuning = {"enabled": True, "head": "softmax", "held_out": 0.3, "width": 3}
     config = recipe(fine_tuning=tuning, calibration={"enabled": True}, regression={"enabled": False})
     detector = train(config, images.annotations, NAMES, images.cache)
-    assert detector.scorer is softmax and detector.regressors is None
+    assert detector.heads.scorer is softmax and detector.heads.regressors is None
     ((part,),) = seen
     assert part.tolist() == validation_split(images, config.fine_tuning)[1].indices.tolist()
     assert len(part) == 2
@@ -160,9 +160,9 @@ def test_layers_of_an_earlier_training_are_not_tuned_again(
     monkeypatch.setattr(module, "tune_layers", never)
     config = recipe(fine_tuning={"enabled": True}, regression={"features": "layer"})
     detector = train(config, images.annotations, NAMES, images.cache, layers=LAYERS)
-    assert detector.layers is LAYERS
-    assert detector.scorer.weights.shape == (2, 3)
-    assert detector.regressors is not None and detector.regressors.weights.shape == (3, 2, 4)
+    assert detector.heads.layers is LAYERS
+    assert detector.heads.scorer.weights.shape == (2, 3)
+    assert detector.heads.regressors is not None and detector.heads.regressors.weights.shape == (3, 2, 4)
     assert list(images.cache.directory.glob("*.safetensors")) == [], "states go with the end of a training"
 
 
