@@ -1,1 +1,1 @@
-"""Why a box scores what it does: shares of the score by cell, heat maps, and what became of a box."""
+"""Attribute the score of a box to feature-map cells, and diagnose why a box was found or missed."""

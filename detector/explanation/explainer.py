@@ -1,8 +1,12 @@
-"""One image as a detector sees it, to be asked why."""
+"""Explain the detections of an image, and boxes that were not found.
+
+attributions = explain(model, image, model.detect(image))
+diagnosis = explain_box(model, image, box, "dog")
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
@@ -11,20 +15,48 @@ from numpy.typing import ArrayLike, NDArray
 
 from detector.boxes import Boxes, area, as_boxes, clip, iou
 from detector.detections import Detections
-from detector.explanation.attribution import Evidence
-from detector.explanation.diagnosis import Verdict, hold_contest, judge, make_candidates, score_boxes
-from detector.explanation.shares import looks
+from detector.ensemble import Ensemble
+from detector.explanation.attribution import Attribution, attribute
+from detector.explanation.diagnosis import Diagnosis, SuppressionTrace, diagnose
 from detector.features.encoder import FeatureMaps, Features
-from detector.pipeline import AnyDetector, detect_in_inputs, inputs_in_image, joint_class_names
+from detector.pipeline import Detector, RefinedBoxes, Thresholds, detect_in_inputs, inputs_of
 
-_NEAR = 0.2
+_NEAR_IOU = 0.2
 _EQUAL = 1e-4
 _ROUNDED = 0.05
-"""How far scores may be apart that half precision, or another machine, has rounded otherwise."""
+"""Difference of scores that half precision, or another machine, may cause."""
 
 
-class _Trace(NamedTuple):
-    """A candidate that may have become a detection: how far its score is from that, and its positions ``(P, 4)``."""
+def explain(model: Ensemble | Detector, image: NDArray[np.uint8], detections: Detections) -> list[Attribution]:
+    """Attribute the score of each of the detections that a model made of an ``(H, W, 3)`` uint8 RGB image.
+
+    Raises ValueError for detections that the model did not make of this image.
+    """
+    return Explainer(model, image).explain(detections)
+
+
+def explain_box(
+    model: Ensemble | Detector,
+    image: NDArray[np.uint8],
+    box: ArrayLike,
+    class_name: str,
+    *,
+    min_score: float | None = None,
+    min_probability: float | None = None,
+    precision: float | None = None,
+    max_detections: int | None = None,
+) -> Diagnosis:
+    """Diagnose why a box ``x1 y1 x2 y2`` of an image was found as an object of a class, or why not.
+
+    The limits are those of `Detector.detect`. Raises ValueError for an unknown class and a box without area in the
+    image.
+    """
+    thresholds = model.thresholds(min_score, min_probability, precision)
+    return Explainer(model, image).explain_box(box, class_name, thresholds, max_detections)
+
+
+class _Candidate(NamedTuple):
+    """A refined proposal that may be a detection: the distance of their scores, and its positions ``(P, 4)``."""
 
     distance: float
     positions: Boxes
@@ -33,110 +65,133 @@ class _Trace(NamedTuple):
 
 
 class Explainer:
-    """Detects in one image and explains what it found and what not; feature maps are computed once for all of it.
+    """Detect in one image and explain the results; feature maps are computed once.
 
-    ``detectors`` are one or several that detect together. ``image`` is ``(H, W, 3)`` uint8 RGB; ``boxes`` ``(R, 4)``
-    take the place of the proposals.
+    image: ``(H, W, 3)`` uint8 RGB. boxes: ``(R, 4)`` instead of the model's proposals.
     """
 
-    def __init__(self, detectors: Sequence[AnyDetector], image: NDArray[np.uint8], boxes: Boxes | None = None) -> None:
-        self.detectors = detectors
-        self.class_names = joint_class_names(detectors)
+    def __init__(self, model: Ensemble | Detector, image: NDArray[np.uint8], boxes: Boxes | None = None) -> None:
+        self.model = model
         self.image = image
-        self.inputs = inputs_in_image(detectors, image, boxes)
-        self._detections: dict[tuple[float | None, int | None], Detections] = {}
+        self.detectors = model.detectors if isinstance(model, Ensemble) else (model,)
+        self.inputs = inputs_of(self.detectors, image, boxes)
+        self._detections: dict[tuple[bytes, int | None], Detections] = {}
 
-    def detect(self, min_score: float | None = None, max_detections: int | None = None) -> Detections:
-        """What the detectors find together, once for the same limits."""
-        limits = min_score, max_detections
-        if limits not in self._detections:
-            self._detections[limits] = detect_in_inputs(self.detectors, self.inputs, *limits)
-        return self._detections[limits]
+    def detect(self, thresholds: Thresholds | None = None, max_detections: int | None = None) -> Detections:
+        """Detect with minimum scores ``(K,)``, by default the model's; equal limits are computed once."""
+        thresholds = self.model.default_thresholds if thresholds is None else thresholds
+        key = thresholds.tobytes(), max_detections
+        if key not in self._detections:
+            self._detections[key] = detect_in_inputs(self.detectors, self.inputs, thresholds, max_detections)
+        return self._detections[key]
 
-    def explain(self, detections: Detections) -> list[Evidence]:
-        """Why each of the ``detections`` in the image scores what it does, in their order.
+    def explain(self, detections: Detections) -> list[Attribution]:
+        """Attribute the score of each of the detections in the image.
 
-        Raises ValueError for one that none of the detectors makes.
+        Raises ValueError for a detection that the model does not make.
         """
         return [
-            self._explain_one(box, detections.class_names[label], float(score))
+            self._explain(box, detections.class_names[label], float(score))
             for box, label, score in zip(detections.boxes, detections.labels, detections.scores, strict=True)
         ]
 
     def explain_box(
-        self, box: ArrayLike, class_name: str, min_score: float | None = None, max_detections: int | None = None
-    ) -> Verdict:
-        """Whether a box ``(4,)`` was found as an object of a class, and why or why not.
+        self,
+        box: ArrayLike,
+        class_name: str,
+        thresholds: Thresholds | None = None,
+        max_detections: int | None = None,
+    ) -> Diagnosis:
+        """Diagnose a box ``x1 y1 x2 y2`` in a class; the limits are those of `detect`.
 
-        ``min_score`` and ``max_detections`` are those of `detect`. Of an ensemble, the detector that scores the box
-        best gives the evidence. Raises ValueError for a class that no detector knows and a box without an area in the
-        image.
+        The attribution is that of the detector with the highest score. Raises ValueError for an unknown class and a
+        box without area in the image.
         """
         (asked,) = as_boxes(np.asarray(box, np.float32).reshape(1, -1), "box")
-        if class_name not in self.class_names:
-            raise ValueError(f"unknown class {class_name!r}; the model knows {', '.join(self.class_names)}")
+        if class_name not in self.model.class_names:
+            raise ValueError(f"unknown class {class_name!r}; the model knows {', '.join(self.model.class_names)}")
         height, width = self.image.shape[:2]
         if not area(clip(asked[None], height, width))[0]:
             raise ValueError(f"box must have an area inside the image of {width} x {height}, but is {asked.tolist()}")
         tries = []
-        for model, detector, label in self._knowing(class_name):
+        for model, detector, label in self._models_of(class_name):
             maps = self._maps(model, asked)
-            scores = score_boxes(detector, maps, asked[None])[:, label]
-            alone = make_candidates(detector, maps, asked[None], label, scores)
-            tries.append((float(alone.scores[0]), -model, alone, looks(detector, maps, alone.positions[0], label)))
-        score, negative_model, alone, found = max(tries, key=lambda each: each[:2])
-        evidence = Evidence(asked, class_name, score, found, (height, width), -negative_model)
-        detections = self.detect(min_score, max_detections)
-        least, most = self.detectors[0].settings.limits(min_score, max_detections)
-        inputs = [
-            (detector, *self.inputs[model], label, self._scores[model][:, label])
-            for model, detector, label in self._knowing(class_name)
-        ]
-        contest = hold_contest(inputs, self.detectors[0].settings.nms_iou, least)
-        return judge(evidence, alone.boxes[0], contest, detections, most)
+            scores = detector.score_boxes(maps, asked[None])[0][:, label]
+            refined = detector.refine_boxes(maps, asked[None], np.array([label]), scores)
+            positions = attribute(detector, maps, np.concatenate(refined.positions), label)
+            tries.append((float(refined.scores[0]), -model, refined.boxes[0], positions))
+        score, negative_model, refined_box, positions = max(tries, key=lambda each: each[:2])
+        attribution = Attribution(asked, class_name, score, positions, (height, width), -negative_model)
+        thresholds = self.model.default_thresholds if thresholds is None else thresholds
+        limit = self.detectors[0].config.detection.max_detections if max_detections is None else max_detections
+        trace = SuppressionTrace.of(
+            [
+                (detector, *self.inputs[model], label, self._scores[model][:, label])
+                for model, detector, label in self._models_of(class_name)
+            ],
+            float(thresholds.min()),
+            self.detectors[0].config.detection.nms_iou,
+        )
+        min_score = float(thresholds[self.model.class_names.index(class_name)])
+        return diagnose(attribution, refined_box, trace, self.detect(thresholds, max_detections), min_score, limit)
 
-    def _knowing(self, class_name: str) -> Iterator[tuple[int, AnyDetector, int]]:
-        """The detectors that know a class, with their numbers and their labels of it."""
+    def _models_of(self, class_name: str) -> Iterator[tuple[int, Detector, int]]:
+        """Yield the detectors that know a class, with their indices and their labels of it."""
         for model, detector in enumerate(self.detectors):
             if class_name in detector.class_names:
                 yield model, detector, detector.class_names.index(class_name)
 
     def _maps(self, model: int, box: Boxes) -> FeatureMaps:
-        """Maps to read a box from: where there are no proposals, none have been computed."""
+        """Return maps to pool a box from: without proposals, the inputs have none."""
         maps, proposals = self.inputs[model]
-        return maps if len(proposals) else self.detectors[model].maps(self.image, box[None])
+        return maps if len(proposals) else self.detectors[model].encoder.maps(self.image, box[None])
 
     @cached_property
     def _scores(self) -> list[Features]:
-        """Scores ``(R, K)`` of all proposals where they are, by detector."""
-        return [
-            score_boxes(detector, maps, boxes)
-            for detector, (maps, boxes) in zip(self.detectors, self.inputs, strict=True)
-        ]
+        """Scores ``(R, K)`` of all proposals by each detector."""
+        pairs = zip(self.detectors, self.inputs, strict=True)
+        return [detector.score_boxes(maps, boxes)[0] for detector, (maps, boxes) in pairs]
 
-    def _explain_one(self, box: Boxes, class_name: str, score: float) -> Evidence:
-        # as a rule it came from a proposal near it: the others are scored only where that fails
-        for least_iou, tolerance in ((_NEAR, _EQUAL), (0.0, _ROUNDED)):
-            traces = [trace for trace in self._traces(box, class_name, score, least_iou) if trace.distance <= tolerance]
-            if traces:
-                best = min(traces, key=lambda trace: trace.distance)
+    def _explain(self, box: Boxes, class_name: str, score: float) -> Attribution:
+        # a detection nearly always comes from a proposal near it; the others are scored only if none fits
+        for min_iou, tolerance in ((_NEAR_IOU, _EQUAL), (0.0, _ROUNDED)):
+            candidates = [
+                each for each in self._candidates(box, class_name, score, min_iou) if each.distance <= tolerance
+            ]
+            if candidates:
+                best = min(candidates, key=lambda each: each.distance)
                 detector, (maps, _) = self.detectors[best.model], self.inputs[best.model]
-                found = looks(detector, maps, best.positions, best.label)
-                return Evidence(box, class_name, score, found, maps.image_size, best.model)
+                positions = attribute(detector, maps, best.positions, best.label)
+                return Attribution(box, class_name, score, positions, maps.image_size, best.model)
         raise ValueError(
-            f"detections must be those of this detector in this image, but it finds no {class_name} "
+            f"detections must be those of this model in this image, but it finds no {class_name} "
             f"of {score:.3f} at {box.tolist()}"
         )
 
-    def _traces(self, box: Boxes, class_name: str, score: float, least_iou: float) -> Iterator[_Trace]:
-        """For each detector the candidate of the nearest score, of those whose proposals overlap a box ``(4,)``."""
-        for model, detector, label in self._knowing(class_name):
+    def _candidates(self, box: Boxes, class_name: str, score: float, min_iou: float) -> Iterator[_Candidate]:
+        """Yield the candidate of each detector with the nearest score, from proposals that overlap a detection."""
+        for model, detector, label in self._models_of(class_name):
             maps, proposals = self.inputs[model]
-            near = proposals[iou(proposals, box[None])[:, 0] >= least_iou]
-            scores = score_boxes(detector, maps, near)[:, label]
-            if least_iou:
-                likely = scores >= min(score, detector.settings.min_score)
+            near = proposals[iou(proposals, box[None])[:, 0] >= min_iou]
+            scores = detector.score_boxes(maps, near)[0][:, label]
+            if min_iou:
+                likely = scores >= min(score, detector.config.detection.min_score)
                 near, scores = near[likely], scores[likely]
-            nearest = make_candidates(detector, maps, near, label, scores).nearest(score, box)
-            if nearest is not None:
-                yield _Trace(*nearest, model, label)
+            refined = detector.refine_boxes(maps, near, np.full(len(near), label, np.int64), scores)
+            if (nearest := nearest_score(refined, score, box)) is not None:
+                yield _Candidate(*nearest, model, label)
+
+
+def nearest_score(refined: RefinedBoxes, score: float, box: Boxes) -> tuple[float, Boxes] | None:
+    """Find the refined box with the score nearest to one: their distance, and its positions ``(P, 4)``.
+
+    Only boxes that overlap the ``(4,)`` box count, None where there are none. Ties take the highest IoU.
+    """
+    overlaps = iou(refined.boxes, box[None])[:, 0]
+    possible = np.flatnonzero(overlaps > 0)
+    if not len(possible):
+        return None
+    # scores of equal features differ by rounding at most
+    distances = np.round(np.abs(refined.scores[possible] - score), 5)
+    best = np.lexsort((-overlaps[possible], distances))[0]
+    return float(distances[best]), np.stack([each[possible[best]] for each in refined.positions])

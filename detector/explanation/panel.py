@@ -1,4 +1,4 @@
-"""One image that shows the evidence of a box: the crop, what spoke for it and against it and where, and the numbers."""
+"""Draw the attribution of a box as one image: the crop, the cells for and against its class, and the numbers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, clip
-from detector.explanation.attribution import Evidence
+from detector.explanation.attribution import Attribution
 from detector.images.drawing import Color, contrast, to_ascii
 from detector.images.resizing import check_image
 
@@ -18,7 +18,7 @@ Image = NDArray[np.uint8]
 ZOOM = 2
 INK: Color = (32, 33, 36)
 FAINT: Color = (112, 117, 122)
-# M. Okabe and K. Ito, Color Universal Design (2008): vermilion and blue are told apart with every kind of vision
+# M. Okabe and K. Ito, Color Universal Design (2008): vermilion and blue differ with every kind of color vision
 FOR: Color = (213, 94, 0)
 AGAINST: Color = (0, 114, 178)
 
@@ -28,13 +28,13 @@ _CAPITALS = 22.0
 
 
 class Canvas:
-    """A white area of ``width`` x ``height`` pixels to draw on. Lengths and places are in these pixels."""
+    """A white area of ``width`` x ``height`` pixels to draw on. Lengths and coordinates are in these pixels."""
 
     def __init__(self, width: int, height: int) -> None:
         self._pixels: Image = np.full((height * ZOOM, width * ZOOM, 3), 255, np.uint8)
 
     def finished(self) -> Image:
-        """The drawing, ``(height, width, 3)`` uint8 RGB."""
+        """Return the drawing, ``(height, width, 3)`` uint8 RGB."""
         height, width = self._pixels.shape[:2]
         return cv2.resize(self._pixels, (width // ZOOM, height // ZOOM), interpolation=cv2.INTER_AREA)
 
@@ -48,9 +48,9 @@ class Canvas:
         align: float = 0.0,
         strokes: float = 1.1,
     ) -> float:
-        """Write a line that stands on ``y``, with capital letters so many pixels high; return where it ends.
+        """Write a line with its baseline at ``y`` and capital letters of that height; return the x of its end.
 
-        It begins at ``x``, or has its middle (``align`` 0.5) or its end (1) there.
+        ``x`` is that of its beginning (``align`` 0), its middle (0.5) or its end (1).
         """
         scale, thickness = capitals * ZOOM / _CAPITALS, max(1, round(strokes * ZOOM))
         text = to_ascii(text)
@@ -78,9 +78,9 @@ class Canvas:
 
 
 def tint(image: Image, strength: NDArray[np.floating], contrast: float = 0.5) -> Image:
-    """A gray copy of an ``(H, W, 3)`` image, colored by ``(H, W)`` strengths in -1..1: against, and for.
+    """Return a gray copy of an ``(H, W, 3)`` image, colored by ``(H, W)`` strengths in -1 (against) to 1 (for).
 
-    ``contrast`` is what is left of that of the image.
+    ``contrast`` is the fraction of the image's contrast that is kept.
     """
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     base = np.repeat((255 - contrast * (255 - gray))[..., None], 3, axis=2)
@@ -90,7 +90,7 @@ def tint(image: Image, strength: NDArray[np.floating], contrast: float = 0.5) ->
 
 
 def signed(value: float, decimals: int = 2) -> str:
-    """A number with its sign, so short as it may be: +0.12; what rounds to nothing is 0."""
+    """Format a number with its sign, such as +0.12; one that rounds to zero is 0."""
     text = f"{value:+.{decimals}f}"
     return "0" if not float(text) else text
 
@@ -102,92 +102,92 @@ _GAP = 18
 _TILE_WIDTH = (_WIDTH - 2 * _EDGE - 2 * _GAP) // 3
 _TILE_HEIGHT = 340
 _GRID = 300
-_LEAST_CELL = 40
+_MIN_CELL = 40
 """Width in pixels below which a cell has no room for its number."""
 _LINE = 22
-_MOST_LOOKS = 8
+_MAX_POSITIONS = 8
 
 
-def draw_panel(image: Image, evidence: Evidence, color: Color, sentence: str = "") -> Image:
-    """The evidence of a box of an ``(H, W, 3)`` uint8 RGB image as an image of its own, 1200 pixels wide.
+def draw_panel(image: Image, attribution: Attribution, color: Color, sentence: str = "") -> Image:
+    """Draw the attribution of a box of an ``(H, W, 3)`` uint8 RGB image, 1200 pixels wide.
 
-    ``color`` is that of the class; ``sentence`` stands below the title.
+    color: of the class. sentence: line below the title.
     """
     image = check_image(image)
-    part = _surroundings(evidence)
+    part = _surroundings(attribution)
     zoom = min(_TILE_WIDTH / (part[2] - part[0]), _TILE_HEIGHT / (part[3] - part[1]))
     tiles = _EDGE + (74 if sentence else 48)
     grids = tiles + max(1, round((part[3] - part[1]) * zoom)) + 52
-    looks = min(len(evidence.looks), _MOST_LOOKS + 1) * _LINE
-    canvas = Canvas(_WIDTH, grids + max(_GRID, looks) + 44)
-    _draw_title(canvas, evidence, color, sentence)
-    _draw_tiles(canvas, tiles, image, evidence, color, part, zoom)
-    _draw_looks(canvas, grids, _draw_grids(canvas, grids, image, evidence) + 2 * _GAP, evidence)
+    table = min(len(attribution.positions), _MAX_POSITIONS + 1) * _LINE
+    canvas = Canvas(_WIDTH, grids + max(_GRID, table) + 44)
+    _draw_title(canvas, attribution, color, sentence)
+    _draw_tiles(canvas, tiles, image, attribution, color, part, zoom)
+    _draw_positions(canvas, grids, _draw_grids(canvas, grids, image, attribution) + 2 * _GAP, attribution)
     return canvas.finished()
 
 
-def _draw_title(canvas: Canvas, evidence: Evidence, color: Color, sentence: str) -> None:
-    title = f"{evidence.class_name} {evidence.score:.2f}"
-    # written once to know its end, and again on the ground that it needs
+def _draw_title(canvas: Canvas, attribution: Attribution, color: Color, sentence: str) -> None:
+    title = f"{attribution.class_name} {attribution.score:.2f}"
+    # written once to find its end, and again on its background
     end = canvas.write(title, _EDGE + 10, 42, 14, strokes=1.6)
     canvas.fill(_EDGE, 18, end + 10, 52, color)
     canvas.write(title, _EDGE + 10, 42, 14, contrast(color), strokes=1.6)
-    shares = {n: float(grid.sum()) for n, grid in evidence.levels.items()}
-    x = canvas.write(f"= bias {signed(evidence.bias)}", end + 26, 41, 10)
-    for n, share in shares.items():
-        x = canvas.write(f"{signed(share)}", x + 12, 41, 10, FOR if share > 0 else AGAINST)
+    sums = {n: float(grid.sum()) for n, grid in attribution.levels.items()}
+    x = canvas.write(f"= bias {signed(attribution.bias)}", end + 26, 41, 10)
+    for n, value in sums.items():
+        x = canvas.write(f"{signed(value)}", x + 12, 41, 10, FOR if value > 0 else AGAINST)
         x = canvas.write(f"({n} x {n})", x + 6, 41, 8, FAINT)
     if sentence:
         canvas.write(sentence, _EDGE, 78, 9.5)
 
 
 def _draw_tiles(
-    canvas: Canvas, top: int, image: Image, evidence: Evidence, color: Color, part: list[int], zoom: float
+    canvas: Canvas, top: int, image: Image, attribution: Attribution, color: Color, part: list[int], zoom: float
 ) -> None:
-    """Part of the image, and next to it what speaks for and against, both on one scale."""
+    """Draw a part of the image, and next to it the cells for and against, on one color scale."""
     x1, y1, x2, y2 = part
     crop = image[y1:y2, x1:x2]
     width, height = max(1, round((x2 - x1) * zoom)), max(1, round((y2 - y1) * zoom))
-    heats = [evidence.heat_map("for"), evidence.heat_map("against")]
+    heats = [attribution.heat_map("for"), attribution.heat_map("against")]
     strongest = max(float(np.abs(heat).max()) for heat in heats) or 1.0
     images = [crop] + [tint(crop, heat[y1:y2, x1:x2] / strongest) for heat in heats]
     sums = [float(heat.sum(dtype=np.float64)) for heat in heats]
     captions = (
         ("the box; thin: where it was scored", INK),
-        (f"cells for {evidence.class_name}: {signed(sums[0])}", FOR),
+        (f"cells for {attribution.class_name}: {signed(sums[0])}", FOR),
         (f"cells against: {signed(sums[1])}", AGAINST),
     )
     for number, (tile, (caption, ink)) in enumerate(zip(images, captions, strict=True)):
         left = _EDGE + number * (_TILE_WIDTH + _GAP) + (_TILE_WIDTH - width) // 2
         canvas.paste(np.ascontiguousarray(tile), left, top, width, height)
-        places = [look.box for look in evidence.looks] if number == 0 else []
+        scored = [each.box for each in attribution.positions] if number == 0 else []
         thin: list[tuple[Boxes, Color, float]] = [
-            (each, *pen) for each in places for pen in ((INK, 2.0), (_WHITE, 1.0))
+            (each, *pen) for each in scored for pen in ((INK, 2.0), (_WHITE, 1.0))
         ]
-        for place, edge, line in [*thin, (evidence.box, contrast(color), 4.0), (evidence.box, color, 2.5)]:
-            corners = (clip(place, *image.shape[:2]) - [x1, y1, x1, y1]) * zoom + [left, top, left, top]
+        for box, edge, line in [*thin, (attribution.box, contrast(color), 4.0), (attribution.box, color, 2.5)]:
+            corners = (clip(box, *image.shape[:2]) - [x1, y1, x1, y1]) * zoom + [left, top, left, top]
             canvas.frame(corners, edge, line)
         canvas.write(caption, left + width / 2, top + height + 20, 9.5, ink, align=0.5)
 
 
-def _surroundings(evidence: Evidence) -> list[int]:
-    """Corners of the part of the image that holds the box and all its looks, with some room around."""
-    boxes: Boxes = np.stack([evidence.box, *(look.box for look in evidence.looks)])
+def _surroundings(attribution: Attribution) -> list[int]:
+    """Return the corners of the part of the image that holds the box and all its positions, with a margin."""
+    boxes: Boxes = np.stack([attribution.box, *(each.box for each in attribution.positions)])
     first, last = boxes[:, :2].min(0), boxes[:, 2:].max(0)
-    room = 0.15 * (last - first).max()
-    height, width = evidence.image_size
-    around = clip(np.concatenate([first - room, last + room]), height, width)
+    margin = 0.15 * (last - first).max()
+    height, width = attribution.image_size
+    around = clip(np.concatenate([first - margin, last + margin]), height, width)
     x1, y1 = np.floor(around[:2]).astype(int).tolist()
     x2, y2 = np.ceil(around[2:]).astype(int).tolist()
     x1, y1 = min(x1, width - 1), min(y1, height - 1)
     return [x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)]
 
 
-def _draw_grids(canvas: Canvas, top: int, image: Image, evidence: Evidence) -> int:
-    """The shares of every level, finest first, on the box stretched to a square; returns where they end."""
-    x1, y1, x2, y2 = np.rint(clip(evidence.box, *image.shape[:2])).astype(int).tolist()
+def _draw_grids(canvas: Canvas, top: int, image: Image, attribution: Attribution) -> int:
+    """Draw the attributions of every level, finest first, on the box stretched to a square; return their right end."""
+    x1, y1, x2, y2 = np.rint(clip(attribution.box, *image.shape[:2])).astype(int).tolist()
     crop = image[min(y1, image.shape[0] - 1) : max(y2, y1 + 1), min(x1, image.shape[1] - 1) : max(x2, x1 + 1)]
-    levels = sorted(evidence.levels.items(), reverse=True)
+    levels = sorted(attribution.levels.items(), reverse=True)
     strongest = max(float(np.abs(grid).max()) for _, grid in levels) or 1.0
     left = _EDGE
     for number, (n, grid) in enumerate(levels):
@@ -200,26 +200,26 @@ def _draw_grids(canvas: Canvas, top: int, image: Image, evidence: Evidence) -> i
             for j in range(n):
                 x, y = left + j * cell, top + i * cell
                 canvas.frame((x, y, x + cell, y + cell), _WHITE, 0.5)
-                if cell >= _LEAST_CELL:
+                if cell >= _MIN_CELL:
                     canvas.write(signed(grid[i, j]), x + cell / 2, y + cell / 2 + 4, 7.5, INK, align=0.5)
         canvas.write(f"{n} x {n}", left + side / 2, top + side + 18, 9, align=0.5)
         left += side + _GAP
     return left - _GAP
 
 
-def _draw_looks(canvas: Canvas, top: int, left: int, evidence: Evidence) -> None:
-    """Scale, cells and score of every look, a line each."""
-    columns, aligned = [left, left + 88, left + 318, left + 330], (0.0, 0.0, 1.0, 0.0)
-    for x, title, align in zip(columns, ("short side", "cells in x and y", "score", ""), aligned, strict=True):
+def _draw_positions(canvas: Canvas, top: int, left: int, attribution: Attribution) -> None:
+    """Write a line with scale, cells and score for every position."""
+    columns, aligned = [left, left + 88, left + 318], (0.0, 0.0, 1.0)
+    for x, title, align in zip(columns, ("short side", "cells in x and y", "score"), aligned, strict=True):
         canvas.write(title, x, top + 12, 8, FAINT, align)
-    for number, look in enumerate(evidence.looks[:_MOST_LOOKS]):
-        x1, y1, x2, y2 = look.cells.tolist()
-        height, width = look.shares.shape
+    for number, position in enumerate(attribution.positions[:_MAX_POSITIONS]):
+        x1, y1, x2, y2 = position.cells.tolist()
+        height, width = position.cell_values.shape
         y = top + 12 + (number + 1) * _LINE
         cells = f"{x1}-{x2 - 1} of {width}, {y1}-{y2 - 1} of {height}"
-        texts = (str(look.short_side), cells, f"{look.score:.2f}")
-        for x, text, align in zip(columns, (*texts, "mirror" if look.mirrored else ""), aligned, strict=True):
+        texts = (str(position.short_side), cells, f"{position.score:.2f}")
+        for x, text, align in zip(columns, texts, aligned, strict=True):
             canvas.write(text, x, y, 8, INK, align)
-    left_out = len(evidence.looks) - _MOST_LOOKS
+    left_out = len(attribution.positions) - _MAX_POSITIONS
     if left_out > 0:
-        canvas.write(f"and {left_out} more", columns[0], top + 12 + (_MOST_LOOKS + 1) * _LINE, 8, FAINT)
+        canvas.write(f"and {left_out} more", columns[0], top + 12 + (_MAX_POSITIONS + 1) * _LINE, 8, FAINT)

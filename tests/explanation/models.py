@@ -1,4 +1,4 @@
-"""Detectors of random weights of every kind, on a fake network, for tests of evidence."""
+"""Detectors of every kind with random weights on a fake network."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from detector.boxes import Boxes
 from detector.config.detector import parse_config
 from detector.features.encoder import RegionEncoder, signed_power
 from detector.heads.fully_connected import FullyConnected, Softmax
+from detector.heads.heads import Heads
 from detector.heads.linear import BoxRegressors, LinearSVMs
 from detector.pipeline import Detector
 from tests.fakes import FakeNetwork
@@ -24,11 +25,10 @@ KINDS: dict[str, dict[str, Any]] = {
     "power": {"power": 0.5},
     "fc6": {"widths": (12,)},
     "fc7": {"widths": (12, 9)},
-    "fc7 next to pooled": {"widths": (12, 9), "beside": True},
     "softmax": {"widths": (12, 9), "softmax": True},
     "moved": {"move": True},
     "refined": {"move": True, "box_refinements": 2},
-    "mirrored": {"move": True, "box_refinements": 2, "mirrored": True, "widths": (12, 9), "beside": True},
+    "refined fc7": {"move": True, "box_refinements": 2, "widths": (12, 9)},
 }
 
 
@@ -59,7 +59,6 @@ def random_image(seed: int = 0) -> NDArray[np.uint8]:
 def random_detector(
     seed: int = 0,
     widths: tuple[int, ...] = (),
-    beside: bool = False,
     softmax: bool = False,
     move: bool = False,
     power: float = 1.0,
@@ -78,7 +77,7 @@ def random_detector(
         weights = [
             normal(out, given, scale=given**-0.5).astype(np.float16) for given, out in zip(sizes, widths, strict=False)
         ]
-        layers = FullyConnected(weights, [normal(out) for out in widths], beside_inputs=beside)
+        layers = FullyConnected(weights, [normal(out) for out in widths])
     n_features = n_inputs if layers is None else layers.n_features
     scorer: Any = (Softmax if softmax else LinearSVMs)(
         normal(n_features, len(NAMES) + softmax, scale=0.3), normal(len(NAMES) + softmax)
@@ -88,10 +87,8 @@ def random_detector(
     detector = Detector(
         lambda image: proposals,
         encoder,
-        scorer,
-        regressors if move else None,
+        Heads(scorer, regressors if move else None, layers),
         NAMES,
-        layers=layers,
     )
     config = parse_config({"detection": {"min_score": -0.5, **detection}}, "test")
-    return replace(detector, settings=config.detection)
+    return replace(detector, config=config)

@@ -11,7 +11,7 @@ from detector.backbones.tracing import Geometry
 from detector.explanation.attribution import spread
 
 
-def test_a_share_lies_evenly_on_the_square_of_its_cell() -> None:
+def test_an_attribution_lies_evenly_on_the_square_of_its_cell() -> None:
     # at zoom 2, cells of 8 pixels of the resized image are 4 of the image; the first center is at the middle of 8
     heat = spread(np.array([[16.0, 0], [0, -32]]), 2.0, Geometry(8, 3.5, 8), (8, 9))
     expected = np.zeros((8, 9))
@@ -39,7 +39,7 @@ def test_what_lies_outside_of_the_image_goes_to_what_lies_inside() -> None:
 def test_sums_stay_as_they_are(
     h: int, w: int, zoom: float, stride: int, offset: float, height: int, width: int, seed: int
 ) -> None:
-    shares = np.random.default_rng(seed).normal(size=(h, w))
-    heat = spread(shares, zoom, Geometry(stride, offset, 1), (height, width))
+    values = np.random.default_rng(seed).normal(size=(h, w))
+    heat = spread(values, zoom, Geometry(stride, offset, 1), (height, width))
     assert heat.shape == (height, width)
-    assert heat.sum(dtype=np.float64) == pytest.approx(shares.sum(), abs=1e-5)
+    assert heat.sum(dtype=np.float64) == pytest.approx(values.sum(), abs=1e-5)

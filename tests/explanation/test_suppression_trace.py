@@ -1,0 +1,74 @@
+"""The box that suppressed each proposal, by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detector.boxes import as_boxes
+from detector.explanation.diagnosis import SuppressionTrace
+
+
+def trace(proposals: Any, boxes: Any, scores: Any, **changes: Any) -> SuppressionTrace:
+    first = as_boxes(proposals)
+    settings: dict[str, Any] = {
+        "models": np.zeros(len(first), np.int64),
+        "refined": np.ones(len(first), bool),
+        "first_nms_ious": [None],
+        "nms_iou": 0.3,
+        **changes,
+    }
+    values = np.array(scores, np.float32)
+    return SuppressionTrace(proposals=first, first_scores=values, boxes=as_boxes(boxes), scores=values, **settings)
+
+
+A, NEAR, FAR = [0, 0, 10, 10], [0, 0, 10, 8], [50, 50, 60, 60]
+
+
+def test_a_suppressor_is_the_stronger_survivor_with_the_highest_iou() -> None:
+    made = trace([A, NEAR, FAR], [A, NEAR, FAR], [2.0, 1.0, 3.0])
+    suppressor = made.suppressor(1)
+    assert suppressor is not None
+    assert (suppressor.box.tolist(), suppressor.score) == (A, 2.0)
+    assert suppressor.iou == pytest.approx(0.8)
+    assert made.suppressor(0) is None and made.suppressor(2) is None
+    # none is suppressed by one that was suppressed itself
+    chain = trace([A, NEAR, FAR], [[0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10]], [3.0, 2.0, 1.0])
+    assert chain.suppressor(1) is not None
+    assert chain.suppressor(2) is None
+    loose = trace([A, NEAR, FAR], [A, NEAR, FAR], [2.0, 1.0, 3.0], nms_iou=0.8)
+    assert loose.suppressor(1) is None
+
+
+def test_boxes_that_were_not_refined_or_left_the_image_have_no_suppressor() -> None:
+    out = trace([A, NEAR], [A, NEAR], [2.0, 1.0], refined=np.array([True, False]))
+    assert out.suppressor(1) is None
+    gone = trace([A, NEAR], [A, [0, 0, 0, 8]], [2.0, 1.0])
+    assert gone.suppressor(1) is None
+    assert trace([A, NEAR], [A, NEAR], [2.0, 1.0], refined=np.array([False, True])).suppressor(1) is None
+
+
+def test_proposals_that_are_suppressed_first_meet_where_they_were_proposed() -> None:
+    # they overlap as proposed and are refined apart, or the other way round
+    apart = trace([A, NEAR], [A, FAR], [2.0, 1.0], first_nms_ious=[0.5])
+    suppressor = apart.suppressor(1)
+    assert suppressor is not None
+    assert (suppressor.box.tolist(), suppressor.iou) == (A, pytest.approx(0.8))
+    assert trace([A, NEAR], [A, FAR], [2.0, 1.0], first_nms_ious=[0.9]).suppressor(1) is None
+    together = trace([A, FAR], [A, NEAR], [2.0, 1.0], first_nms_ious=[0.5])
+    assert together.suppressor(1).iou == pytest.approx(0.8)  # type: ignore[union-attr]
+    # a proposal suppressed first suppresses nothing later
+    third = trace([A, NEAR, FAR], [FAR, [20, 20, 30, 30], [20, 20, 30, 29]], [3.0, 2.0, 1.0], first_nms_ious=[0.5])
+    assert third.suppressor(2) is None
+
+
+def test_models_suppress_their_own_proposals_first_and_all_boxes_later() -> None:
+    models = np.array([0, 1])
+    both = trace([A, NEAR], [A, NEAR], [2.0, 1.0], models=models, first_nms_ious=[0.5, 0.5])
+    assert both.suppressor(1).score == 2.0  # type: ignore[union-attr]
+    moved = trace([A, NEAR], [A, FAR], [2.0, 1.0], models=models, first_nms_ious=[0.5, 0.5])
+    assert moved.suppressor(1) is None, "proposals of two models do not meet"
+    own = trace([A, NEAR, NEAR], [A, FAR, FAR], [1.0, 3.0, 2.0], models=np.array([0, 1, 1]), first_nms_ious=[None, 0.5])
+    assert own.suppressor(2).score == 3.0  # type: ignore[union-attr]
