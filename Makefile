@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BASE := $(VENV)/.base
 READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 # ruff cannot read setup.cfg, so its settings stand here
 RUFF_FORMAT := --line-length 120
@@ -21,19 +23,24 @@ CHROMIUM := command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
 
-setup: $(READY) ## create .venv and install the locked versions
+setup: $(READY) ## create .venv with everything: training, other networks, the developer's tools (6 GB)
 
-# the stamp is written last: a killed set-up starts over, a finished one costs nothing
-$(READY): requirements.lock setup.cfg pyproject.toml
+# the stamps are written last: a killed set-up starts over, a finished one costs nothing
+$(BASE): requirements-base.lock setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, but $(PYTHON) is " + sys.version.split()[0])'
-	@echo 'setting up $(VENV): some gigabytes are downloaded, which takes a minute or more'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+	@echo 'setting up $(VENV) for detection: 250 MB are downloaded'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install --no-deps --no-compile --require-hashes -r requirements-base.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-detect: $(READY) ## name and box the objects of IMAGE=image.jpg (default: a cat that ships with scikit-image)
-	@$(BIN)/python tools/detect.py $(if $(IMAGE),"$(IMAGE)","$$($(BIN)/python -c 'from importlib.resources import files; print(files("skimage") / "data" / "chelsea.png")')")
+$(READY): $(BASE) requirements.lock
+	@echo 'completing $(VENV): some gigabytes are downloaded, which takes a minute or more'
+	@$(PIP) install --no-deps --require-hashes -r requirements.lock
+	@touch $@
+
+detect: $(BASE) ## name and box the objects of IMAGE=image.jpg (default: a cat)
+	@$(BIN)/python tools/detect.py "$(or $(IMAGE),detector/web/static/samples/cat.jpg)"
 
 web: $(READY) ## try the detector in the browser, on http://127.0.0.1:8000 (Ctrl-C ends it)
 	@$(BIN)/python -m detector serve
@@ -65,9 +72,10 @@ format: $(READY) ## format the sources
 	$(BIN)/ruff check --fix-only $(RUFF_CHECK) $(SOURCES)
 	$(BIN)/ruff format $(RUFF_FORMAT) $(SOURCES)
 
-lock: $(READY) ## pin every dependency of setup.cfg in requirements.lock
-	$(BIN)/uv pip compile setup.cfg --extra dev --extra benchmark --extra all --universal --python-version 3.11 --generate-hashes --no-annotate \
-		--quiet --custom-compile-command "make lock" --output-file requirements.lock
+LOCK := --universal --python-version 3.11 --generate-hashes --no-annotate --quiet --custom-compile-command "make lock"
+lock: $(READY) ## pin every dependency of setup.cfg in requirements.lock and requirements-base.lock
+	$(BIN)/uv pip compile setup.cfg --extra dev $(LOCK) --output-file requirements.lock
+	$(BIN)/uv pip compile setup.cfg --extra build --constraint requirements.lock $(LOCK) --output-file requirements-base.lock
 
 clean: ## remove the virtual environment and all caches
 	rm -rf $(VENV) build *.egg-info .mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""The stages that a recipe or a model file names, built: source of boxes, encoder, heads, the cache of features."""
+"""Build the parts of a detector from its recipe or its model file: proposer, encoder, heads, feature cache."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.backbones.backbone import Runtime, load_any_backbone
-from detector.backbones.weights import Arrays
+from detector.backbones.backbone import Runtime, load_backbone
+from detector.backbones.weights import Arrays, check_finite
 from detector.boxes import Boxes
 from detector.config.detector import Config, FeatureConfig, ProposalConfig, parse_config
 from detector.features.cache import FeatureCache
@@ -22,12 +22,12 @@ from detector.proposals.selective_search import propose_reduced, selective_searc
 
 Proposer = Callable[[NDArray[np.uint8]], Boxes]
 
-TUNED = "backbone"
-"""Before the names of the backbone's fine-tuned tensors in a model file."""
+BACKBONE = "backbone"
+"""Prefix of the names of the backbone's tensors in a model file."""
 
 
 def build_proposer(config: ProposalConfig) -> Proposer:
-    """The source of boxes that a recipe names: image to ``(R, 4)`` boxes."""
+    """Return the proposer of a recipe, a callable from an image to ``(R, 4)`` boxes."""
     propose: Callable[..., Boxes] = selective_search
     settings = config.model_dump(exclude={"source", "max_pixels"})
     if config.source == "selectivesearch":
@@ -45,21 +45,30 @@ def build_proposer(config: ProposalConfig) -> Proposer:
 
 
 def proposer_key(propose: Proposer) -> Any:
-    """Equal for proposers that give equal boxes: the same ones, and those of equal recipes."""
+    """Return a key that is equal for proposers of equal boxes: the same proposer, or proposers of equal recipes."""
     if isinstance(propose, partial):
         return propose.func, repr((propose.args, sorted(propose.keywords.items())))
     return propose
 
 
-def build_encoder(config: FeatureConfig, device: str = "cpu", tuned: Arrays | None = None) -> RegionEncoder:
-    """Network, scales, mapping and pyramid of a recipe; ``device`` is torch's name of one.
+def build_encoder(
+    config: FeatureConfig, device: str = "cpu", tuned: Arrays | None = None, weights: Arrays | None = None
+) -> RegionEncoder:
+    """Return the encoder of a recipe: network, scales, mapping and pyramid.
 
-    ``tuned``, where given, are the tensors of the file that the recipe names.
+    device: torch's name of one.
+    tuned: tensors, by name, that replace some of the network's own.
+    weights: all tensors of the network, by name, instead of those that the recipe names.
     """
-    layers = config.tuned if tuned is None else tuned
     return RegionEncoder(
-        load_any_backbone(
-            config.backbone, config.stage, config.weights, device, config.precision, layers, config.runtime
+        load_backbone(
+            config.backbone,
+            config.stage,
+            config.weights if weights is None else weights,
+            device,
+            config.precision,
+            tuned,
+            config.runtime,
         ),
         short_sides=config.short_sides,
         levels=config.levels,
@@ -71,32 +80,37 @@ def build_encoder(config: FeatureConfig, device: str = "cpu", tuned: Arrays | No
 
 
 def build_cache(
-    config: Config, directory: Path, device: str = "cpu", precomputed: Mapping[str, Boxes] | None = None
+    config: Config, directory: Path, device: str = "cpu", precomputed: Mapping[str, Boxes] | Path | None = None
 ) -> FeatureCache:
-    """The cache under ``directory`` of the feature maps and proposals (or ``precomputed`` boxes) of a recipe."""
+    """Open the cache under ``directory`` of the feature maps and proposals of a recipe, or ``precomputed`` boxes.
+
+    A path stands for `PrecomputedBoxes` of that file.
+    """
+    if isinstance(precomputed, Path):
+        from detector.proposals.sources import PrecomputedBoxes
+
+        precomputed = PrecomputedBoxes(precomputed)
     encoder, propose = build_encoder(config.features, device), build_proposer(config.proposals)
     return FeatureCache(directory, encoder, propose, config.proposals.model_dump(), precomputed)
 
 
-def stages_of(
-    contents: ModelContents, device: str = "cpu", weights: str | Path | None = None, runtime: Runtime | None = None
+def build_from_model(
+    contents: ModelContents, device: str = "cpu", runtime: Runtime | None = None
 ) -> tuple[Config, Proposer, RegionEncoder, Heads]:
-    """The recipe and the stages of a detector's file; ``weights`` and ``runtime`` are in place of the backbone's.
+    """Return the recipe, proposer, encoder and heads of a model file; ``runtime`` replaces the recipe's.
 
-    Raises ValueError for a recipe that cannot be and for another backbone than in training, KeyError for an array that
-    is missing.
+    Raises ValueError for an invalid recipe and for weights that are not those of the training, KeyError for a missing
+    array.
     """
     config = parse_config(contents.config, "its configuration")
-    given = {"weights": None if weights is None else str(weights), "runtime": runtime}
-    features = config.features.updated(given)
-    encoder = build_encoder(features, device, contents.under(TUNED))
+    features = config.features.updated({"runtime": runtime})
+    encoder = build_encoder(features, device, weights=contents.under(BACKBONE))
     contents.check_backbone(features.backbone, encoder.backbone.digest)
-    precision, beside_pooled = encoder.backbone.precision, config.fine_tuning.beside_pooled
+    check_finite(encoder.backbone.tensors, features.backbone)
     heads = Heads.from_arrays(
         contents.arrays,
-        precision,
+        encoder.backbone.precision,
         device,
-        beside_pooled,
         config.regression.features,
         config.proposal_filter.levels,
         encoder.backbone.runtime,

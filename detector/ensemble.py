@@ -1,4 +1,4 @@
-"""Several detectors as one: what each found before the last suppression is put together (paper, section 4.4)."""
+"""Detect with several models as with one: scored boxes are joined before suppression (paper, section 4.4)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
-from numpy.typing import NDArray
 
 from detector.boxes import Boxes
 from detector.datasets.dataset import Annotation
@@ -17,12 +13,8 @@ from detector.detections import Detections
 from detector.features.cache import FeatureCache
 from detector.heads.calibration import Calibration
 from detector.images.files import ImageLike
-from detector.pipeline import Detector, detect_in_image, detect_in_inputs, joint_class_names
+from detector.pipeline import Detector, Thresholds, detect_in_inputs, inputs_of, joint_class_names, score_thresholds
 from detector.runtime.openvino import Runtime
-
-if TYPE_CHECKING:
-    from detector.explanation.attribution import Evidence
-    from detector.explanation.diagnosis import Verdict
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +23,7 @@ _log = logging.getLogger(__name__)
 class Ensemble:
     """Detectors whose scored boxes are suppressed together, class by class name, by the settings of the first.
 
-    The paper's gain came of different networks; two trainings on the same convolution gained nothing. Scores are
+    The paper's gain came from different networks; two trainings on the same convolution gained nothing. Scores are
     compared as they are: combine SVMs with SVMs, or softmaxes with softmaxes. Raises ValueError for no detector.
     """
 
@@ -40,66 +32,53 @@ class Ensemble:
     def __post_init__(self) -> None:
         if not self.detectors:
             raise ValueError("an ensemble needs at least one detector")
-        if len({type(detector.scorer) for detector in self.detectors}) > 1:
-            _log.warning(
-                "margins of SVMs and log odds of a softmax are compared as they are: combine models of one kind"
-            )
+        if len({type(detector.heads.scorer) for detector in self.detectors}) > 1:
+            _log.warning("SVM margins and softmax log odds are compared as they are: combine models of one kind")
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Those of the first detector, then what others know besides."""
+        """Class names of the first detector, then those that only later ones know."""
         return joint_class_names(self.detectors)
 
     @property
     def calibration(self) -> Calibration | None:
-        """That of the one detector; several together have none."""
-        return self.detectors[0].calibration if len(self.detectors) == 1 else None
+        """Calibration of a single detector; several together have none."""
+        return self.detectors[0].heads.calibration if len(self.detectors) == 1 else None
+
+    @property
+    def default_thresholds(self) -> Thresholds:
+        """Minimum scores ``(K,)`` of the detections shown by default: those of a single detector; 0 for several."""
+        return self.thresholds()
+
+    def thresholds(
+        self, min_score: float | None = None, min_probability: float | None = None, precision: float | None = None
+    ) -> Thresholds:
+        """Return the minimum scores ``(K,)`` float32 of the classes; see `pipeline.score_thresholds`."""
+        return score_thresholds(self.calibration, len(self.class_names), min_score, min_probability, precision)
 
     def detect(
         self,
         image: ImageLike,
         boxes: Boxes | None = None,
+        *,
         min_score: float | None = None,
+        min_probability: float | None = None,
+        precision: float | None = None,
         max_detections: int | None = None,
     ) -> Detections:
-        """`Detector.detect` by all detectors together. Those that propose alike share their boxes."""
-        return detect_in_image(self.detectors, image, boxes, min_score, max_detections)
-
-    def explain(self, image: NDArray[np.uint8], detections: Detections) -> list[Evidence]:
-        """`Detector.explain`: a detection has the score, and so the evidence, of the detector that found it."""
-        from detector.explanation.explainer import Explainer
-
-        return Explainer(self.detectors, image).explain(detections)
-
-    def explain_box(self, image: NDArray[np.uint8], box: Boxes, class_name: str) -> Verdict:
-        """`Detector.explain_box`, by the detector that scores the box best."""
-        from detector.explanation.explainer import Explainer
-
-        return Explainer(self.detectors, image).explain_box(box, class_name)
+        """Detect with all detectors together; see `Detector.detect`. Equal proposers run once."""
+        thresholds = self.thresholds(min_score, min_probability, precision)
+        return detect_in_inputs(self.detectors, inputs_of(self.detectors, image, boxes), thresholds, max_detections)
 
     def detect_cached(self, caches: Sequence[FeatureCache], annotation: Annotation) -> Detections:
-        """`Detector.detect_cached` by all detectors together, each with its cache."""
+        """Detect in an image of a data set with all detectors, each with its cache; see `Detector.detect_cached`."""
         pairs = zip(self.detectors, caches, strict=True)
         return detect_in_inputs(self.detectors, [each.cached_inputs(cache, annotation) for each, cache in pairs])
 
 
 def load_ensemble(
-    models: Sequence[str | Path] | None = None,
-    device: str = "cpu",
-    weights: Sequence[str | Path] | None = None,
-    mirror: bool = True,
-    runtime: Runtime | None = None,
+    models: Sequence[str | Path] | None = None, device: str = "cpu", runtime: Runtime | None = None
 ) -> Ensemble:
-    """The detectors of one or more model files, by default the one that comes with the package.
-
-    ``weights``, one a model, are where the backbones' weights are, if not (or "") where they were in training. Without
-    ``mirror``, mirror images are left out even where a recipe asks for them. ``runtime`` computes the networks, if not
-    what the models say. Raises what `Detector.load` does, and
-    ValueError for another number of weights than of models.
-    """
+    """Load one or more model files, by default the model of the package; see `Detector.load`."""
     paths: Sequence[str | Path | None] = models or [None]
-    if weights and len(weights) != len(paths):
-        raise ValueError(f"--weights must be given once for every --model, but there are {len(weights)}")
-    files: Sequence[str | Path | None] = weights or [None] * len(paths)
-    detectors = [Detector.load(path, device, file or None, runtime) for path, file in zip(paths, files, strict=True)]
-    return Ensemble(detectors if mirror else [each.detecting(mirrored=False) for each in detectors])
+    return Ensemble([Detector.load(path, device, runtime) for path in paths])

@@ -1,7 +1,7 @@
-"""A trained model as one safetensors file, with its recipe and what it was trained on; never a pickle.
+"""Save and load trained models: one safetensors file with arrays, recipe and record; never a pickle.
 
-Detectors and classifiers are kept alike. What a file holds are plain values; `detector.pipeline` and
-`detector.classification` compose models of them.
+The format holds plain values, for detectors and classifiers alike; `detector.pipeline` and `detector.classification`
+build models from them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from detector.runtime.files import Arrays, read_arrays, read_metadata, write_arr
 Model = TypeVar("Model")
 
 MODEL_NAME = "model.safetensors"
-"""Of the model in the folder of a training."""
+"""Name of the model in a run folder."""
 
 _KEYS = ("class_names", "config", "backbone_digest", "record")
 
@@ -27,7 +27,7 @@ DEFAULT_MODEL = files("detector") / "models" / "default.safetensors"
 
 
 class Kind(NamedTuple):
-    """A kind of models: the format that its files are marked with, and what error messages call it."""
+    """Kind of model: the format in its files, and its name in error messages."""
 
     format: str
     name: str
@@ -39,14 +39,14 @@ CLASSIFIER = Kind("spp-classifier 1", "classifier")
 
 @dataclass(frozen=True)
 class ModelContents:
-    """What a model file holds; all but the arrays are JSON-able values.
+    """Contents of a model file; all but the arrays are JSON-able values.
 
-    arrays: by name, what was learned. Frozen weights are not among them.
-    class_names: of the K classes.
-    config: the recipe that the model was made by.
-    backbone_digest: of the backbone's weights, the frozen ones included.
+    arrays: all weights by name, those of the backbone included.
+    class_names: names of the K classes.
+    config: the recipe of the training.
+    backbone_digest: SHA-256 of the backbone's weights.
     record: on what the model was trained, when, and how well it did.
-    more: what one kind of models has beyond that.
+    more: values of one kind of model only.
     """
 
     arrays: Arrays
@@ -57,23 +57,22 @@ class ModelContents:
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def under(self, prefix: str) -> Arrays:
-        """The arrays whose names begin with a prefix and a dot, by the rest of their names."""
+        """Return the arrays whose names begin with a prefix and a dot, by the rest of their names."""
         start = f"{prefix}."
         return {name.removeprefix(start): array for name, array in self.arrays.items() if name.startswith(start)}
 
     def check_backbone(self, name: str, digest: str) -> None:
-        """Raise ValueError when the weights that were loaded are not those that the model was trained on."""
+        """Raise ValueError unless ``digest``, of the loaded weights of the backbone ``name``, is that of the training."""
         if digest != self.backbone_digest:
             raise ValueError(
-                f"was trained on other weights of {name} ({self.backbone_digest[:12]}) "
-                f"than those loaded ({digest[:12]})"
+                f"weights of {name} ({digest[:12]}) are not those of the training ({self.backbone_digest[:12]})"
             )
 
 
 def write_model(path: str | Path, kind: Kind, contents: ModelContents) -> None:
-    """Write a model file, whole or not at all; into a folder, by its name there.
+    """Write a model file, whole or not at all; in a folder, as `MODEL_NAME`.
 
-    Raises OSError, naming the file, when it cannot be written.
+    Raises OSError, with the name of the file, when it cannot be written.
     """
     values = contents.class_names, contents.config, contents.backbone_digest, dict(contents.record)
     description = {**contents.more, **dict(zip(_KEYS, values, strict=True))}
@@ -81,10 +80,10 @@ def write_model(path: str | Path, kind: Kind, contents: ModelContents) -> None:
 
 
 def read_model(path: str | Path, kind: Kind, compose: Callable[[ModelContents], Model]) -> Model:
-    """What ``compose`` makes of a file of `write_model`, or of that in a folder.
+    """Read a model file, or that of a folder, and return ``compose(contents)``.
 
-    Raises OSError when it cannot be read and ValueError, naming it, when it is no such model, lacks something, or
-    ``compose`` raises ValueError or RuntimeError.
+    Raises OSError for an unreadable file and ValueError, with its name, for another kind of file, a missing part, and
+    a ValueError or RuntimeError of ``compose``.
     """
     path = model_path(path)
     arrays, metadata = read_arrays(path)
@@ -100,30 +99,30 @@ def read_model(path: str | Path, kind: Kind, compose: Callable[[ModelContents], 
 
 
 def _check_values(arrays: Arrays, names: Any, digest: Any, record: Any) -> None:
-    """Raise ValueError for what no model holds, before anything is made of it."""
+    """Raise ValueError for values that no model holds."""
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
         raise ValueError("class_names must be a list of names")
     if len(set(names)) < len(names):
         raise ValueError("class_names must differ")
     if not isinstance(digest, str) or not isinstance(record, dict):
-        raise ValueError("backbone_digest must be a text, and record an object")
+        raise ValueError("backbone_digest must be a string, and record an object")
     for name, array in arrays.items():
-        # infinite are thresholds of a calibration that nothing reached
+        # thresholds of a calibration that nothing reached are infinite
         if array.dtype.kind == "f" and np.isnan(array).any():
             raise ValueError(f"{name} must not be NaN")
 
 
 def check_model_file(path: str | Path, kind: Kind) -> None:
-    """Raise the errors of `read_model` that the head of a file shows, in no time."""
+    """Raise the errors of `read_model` that the header of a file shows, without reading the rest."""
     _check_format(model_path(path), kind, read_metadata(model_path(path)))
 
 
 def _check_format(path: Path, kind: Kind, metadata: dict[str, Any]) -> None:
-    """Raise ValueError, naming the file, for the metadata of another kind of models; take the format out of them."""
+    """Remove the format from the metadata; raise ValueError, with the name of the file, for another format."""
     if (found := metadata.pop("format", None)) != kind.format:
-        raise ValueError(f"{path}: is no {kind.name} of this program (format {found!r})")
+        raise ValueError(f"{path}: not a {kind.name} of this program (format {found!r})")
 
 
 def model_path(path: str | Path) -> Path:
-    """The model file that is meant: where ``path`` is a folder, the model in it."""
+    """Return the path of a model file; for a folder, of the model in it."""
     return Path(path) / MODEL_NAME if Path(path).is_dir() else Path(path)

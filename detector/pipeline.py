@@ -1,11 +1,12 @@
-"""The detector as a whole: detect, save to a file and load from it.
+"""Detect objects with one trained model: from an image to its detections, and from a model file to a detector.
 
-One way leads from an image to its detections, for one detector (`Detector`) as for several (`detector.ensemble`)::
+::
 
-    image --propose--> boxes --maps--> Inputs          or from a cache: Detector.cached_inputs
-    Inputs --candidates--> scored boxes, of all detectors together --chosen--> Detections
+    image --propose--> boxes --encoder--> feature maps, boxes to score     Detector.inputs, or Detector.cached_inputs
+    feature maps, boxes --heads--> scored boxes                            Detector.scored_boxes
+    scored boxes --suppression, voting--> detections                       Detector.postprocess
 
-`joint_detection.detect_in_image` walks all of it, `joint_detection.detect_in_inputs` its second line.
+`detect_in_inputs` runs the last two steps, for one model as for several (`detector.ensemble`).
 """
 
 from __future__ import annotations
@@ -13,322 +14,311 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.boxes import Boxes, as_boxes, clip, decode_deltas, flip
-from detector.build import TUNED, Proposer, proposer_key, stages_of
-from detector.config.detector import Config, DetectionConfig, parse_config
+from detector.boxes import Boxes, as_boxes, clip, decode_deltas
+from detector.build import BACKBONE, Proposer, build_from_model, proposer_key
+from detector.config.detector import Config, parse_config
 from detector.datasets.dataset import Annotation
 from detector.detections import Detections
 from detector.features.cache import FeatureCache
 from detector.features.encoder import Encoder, FeatureMaps, Features
 from detector.heads.calibration import Calibration
-from detector.heads.fully_connected import FullyConnected
-from detector.heads.heads import Heads, RegressorInput, Scorer
-from detector.heads.linear import BoxRegressors
-from detector.heads.proposal_filter import ProposalFilter
-from detector.heads.refinement import SAME_OBJECT, Refiner, vote
+from detector.heads.heads import Heads
+from detector.heads.refinement import SAME_OBJECT, refine, vote
 from detector.heads.suppression import join, select, suppress
 from detector.images.files import ImageLike, as_image
 from detector.model_file import DEFAULT_MODEL, DETECTOR, ModelContents, read_model, write_model
 from detector.runtime.openvino import Runtime
-from detector.runtime.progress import stage
-
-if TYPE_CHECKING:
-    from detector.explanation.attribution import Evidence
-    from detector.explanation.diagnosis import Verdict
+from detector.runtime.progress import timer
 
 Inputs = tuple[FeatureMaps, Boxes]
-"""What a detector sees of an image: its feature maps and the ``(R, 4)`` boxes that are scored."""
+"""Feature maps of an image and the ``(R, 4)`` boxes to score."""
+Thresholds = NDArray[np.float32]
 
 
-class AnyDetector(Protocol):
-    """What detecting together, and explaining, ask of a detector; see `pipeline.Detector`."""
+class RefinedBoxes(NamedTuple):
+    """Boxes after box regression.
 
-    @property
-    def propose(self) -> Proposer: ...
-    @property
-    def encoder(self) -> Encoder: ...
-    @property
-    def heads(self) -> Heads: ...
-    @property
-    def regressors(self) -> BoxRegressors | None: ...
-    @property
-    def class_names(self) -> tuple[str, ...]: ...
-    @property
-    def settings(self) -> DetectionConfig: ...
-    @property
-    def calibration(self) -> Calibration | None: ...
-    @property
-    def uses_mirror_image(self) -> bool: ...
+    boxes: ``(N, 4)`` where they end. scores: ``(N,)`` float32, the mean over ``positions``.
+    positions: one or more arrays ``(N, 4)``, where the boxes were scored, first those that were proposed.
+    """
 
-    def decision_function(self, pooled: Features) -> Features: ...
-    def maps(self, image: NDArray[np.uint8], boxes: Boxes) -> FeatureMaps: ...
-    def filter_proposals(self, maps: FeatureMaps, boxes: Boxes) -> Boxes: ...
-    def scored_boxes(self, maps: FeatureMaps, boxes: Boxes, least: float) -> Detections: ...
-    def postprocess(self, candidates: Detections) -> Detections: ...
-    def detecting(self, **settings: Any) -> AnyDetector: ...
+    boxes: Boxes
+    scores: NDArray[np.float32]
+    positions: Sequence[Boxes]
 
 
-def joint_class_names(detectors: Sequence[AnyDetector]) -> tuple[str, ...]:
-    """The classes of the first detector, then what others know besides."""
+@dataclass(frozen=True)
+class Detector:
+    """A trained detector. Every part is a callable or plain learned arrays, and can be replaced.
+
+    propose: image to ``(R, 4)`` boxes.
+    encoder: image and boxes to features.
+    heads: features to scores and box deltas; all that was learned after the pooling.
+    class_names: names of the labels 0..K-1.
+    config: the recipe; its section ``detection`` decides which scored boxes are kept.
+    record: on what the model was trained, when, and how well it did, as JSON-able values.
+    Raises ValueError for parts that do not fit together.
+    """
+
+    propose: Proposer
+    encoder: Encoder
+    heads: Heads
+    class_names: tuple[str, ...]
+    config: Config = field(default_factory=Config)
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "class_names", tuple(self.class_names))
+        self.heads.check(self.encoder.n_features, len(self.class_names))
+
+    @property
+    def default_thresholds(self) -> Thresholds:
+        """Minimum scores ``(K,)`` float32 of the detections shown by default.
+
+        The score of the best F1 on held-out images; 0 for a model without calibration.
+        """
+        return self.thresholds()
+
+    def thresholds(
+        self, min_score: float | None = None, min_probability: float | None = None, precision: float | None = None
+    ) -> Thresholds:
+        """Return the minimum scores ``(K,)`` float32 of the classes; see `score_thresholds`."""
+        return score_thresholds(self.heads.calibration, len(self.class_names), min_score, min_probability, precision)
+
+    def detect(
+        self,
+        image: ImageLike,
+        boxes: Boxes | None = None,
+        *,
+        min_score: float | None = None,
+        min_probability: float | None = None,
+        precision: float | None = None,
+        max_detections: int | None = None,
+    ) -> Detections:
+        """Detect the objects of an image, best first.
+
+        image: an ``(H, W, 3)`` uint8 RGB array, a PIL image, or the path of a file.
+        boxes: ``(R, 4)`` float32, instead of the detector's own proposals.
+        min_score, min_probability, precision: at most one, instead of ``default_thresholds``; see `score_thresholds`.
+        max_detections: instead of the recipe's.
+        """
+        thresholds = self.thresholds(min_score, min_probability, precision)
+        return detect_in_inputs([self], [self.inputs(image, boxes)], thresholds, max_detections)
+
+    def detect_cached(self, cache: FeatureCache, annotation: Annotation) -> Detections:
+        """Detect in an image of a data set all that reaches the recipe's ``min_score``.
+
+        Features come from ``cache``; missing ones are computed and stored.
+        """
+        return detect_in_inputs([self], [self.cached_inputs(cache, annotation)])
+
+    def with_detection(self, **settings: Any) -> Detector:
+        """Return a copy with other settings of `DetectionConfig`. Raises ValueError for invalid ones."""
+        changed = parse_config({"detection": self.config.detection.model_dump() | settings}, "detection")
+        return replace(self, config=self.config.model_copy(update={"detection": changed.detection}))
+
+    def inputs(self, image: ImageLike, boxes: Boxes | None = None) -> Inputs:
+        """Propose boxes, or take the ``(R, 4)`` given, compute feature maps, and filter the boxes to score."""
+        return inputs_of([self], image, boxes)[0]
+
+    def cached_inputs(self, cache: FeatureCache, annotation: Annotation) -> Inputs:
+        """Return `inputs` of an image of a data set from ``cache``; missing features are computed and stored."""
+        maps = cache.maps(annotation.image_id, annotation.path)
+        return maps, self.filter_proposals(maps, cache.proposals(annotation.image_id, annotation.path))
+
+    def cache(self, directory: Path, precomputed: Mapping[str, Boxes] | None = None) -> FeatureCache:
+        """Open the cache under ``directory`` of this detector's feature maps and proposals, or ``precomputed`` boxes.
+
+        Proposals are stored under the recipe's proposal settings: a detector whose ``propose`` is not the recipe's
+        needs a `FeatureCache` with settings of its own, or ``precomputed`` boxes.
+        """
+        return FeatureCache(directory, self.encoder, self.propose, self.config.proposals.model_dump(), precomputed)
+
+    def filter_proposals(self, maps: FeatureMaps, boxes: Boxes) -> Boxes:
+        """Keep at most ``detection.max_boxes`` of ``(R, 4)`` boxes, in their order.
+
+        The best of the proposal filter stay or, without a filter, the first.
+        """
+        limit = self.config.detection.max_boxes
+        if limit is None or len(boxes) <= limit:
+            return boxes
+        if self.heads.proposal_filter is None:
+            return boxes[:limit]
+        with timer("proposal filter"):
+            return boxes[self.heads.proposal_filter.choose(self.encoder, maps, boxes, limit)]
+
+    @property
+    def suppresses_first(self) -> bool:
+        """True where boxes are suppressed before box regression, too: the order of the release (spp_test)."""
+        return self.heads.regressors is not None and not self.config.detection.box_refinements
+
+    def score_boxes(self, maps: FeatureMaps, boxes: Boxes) -> tuple[Features, Features | None]:
+        """Return the scores ``(R, K)`` of ``(R, 4)`` boxes and, if box regression reads them, their fc features."""
+        regions = self.encoder.regions(maps, boxes)
+        if not self.heads.regresses_from_layers:
+            return self.encoder.apply(self.heads.decision_function, maps, regions), None
+        features = self.encoder.apply(self.heads.features, maps, regions)
+        return self.heads.scorer.decision_function(features), features
+
+    def refine_boxes(
+        self,
+        maps: FeatureMaps,
+        boxes: Boxes,
+        labels: NDArray[np.int64],
+        scores: NDArray[np.float32],
+        deltas: Boxes | None = None,
+    ) -> RefinedBoxes:
+        """Refine boxes by the regressor of their class, as often as the recipe says.
+
+        boxes: ``(N, 4)``. labels, scores: ``(N,)``, the class of each box and its score where it is.
+        deltas: ``(N, 4)`` of the first refinement, where they are known.
+        """
+        rounds = self.config.detection.box_refinements
+        if self.heads.regressors is None:
+            return RefinedBoxes(boxes, scores, [boxes])
+        if rounds:
+            with timer("refinement"):
+                positions, means = refine(self.encoder, self.heads, maps, boxes, labels, scores, rounds, deltas)
+                return RefinedBoxes(positions[-1], means, positions)
+        with timer("box regression"):
+            pooled = self.encoder.pool(maps, self.encoder.regions(maps, boxes))
+            deltas = self.heads.regress(pooled, labels)
+            return RefinedBoxes(clip(decode_deltas(boxes, deltas), *maps.image_size), scores, [boxes])
+
+    def scored_boxes(self, maps: FeatureMaps, boxes: Boxes, min_score: float) -> Detections:
+        """Score ``(R, 4)`` boxes and refine those that reach ``min_score`` in some class.
+
+        Where the detector `suppresses_first`, boxes are suppressed class by class, and only the survivors are refined.
+        """
+        settings, heads = self.config.detection, self.heads
+        with timer("pooling and scores"):
+            scores, features = self.score_boxes(maps, boxes)
+        if self.suppresses_first:
+            with timer("suppression"):
+                found = select(boxes, scores, self.class_names, min_score, settings.nms_iou, settings.max_detections)
+            refined = self.refine_boxes(maps, found.boxes, found.labels, found.scores)
+            return replace(found, boxes=refined.boxes).inside()
+        # grouped by class, so that a block of rows has few classes
+        labels, rows = (scores >= min_score).T.nonzero()
+        deltas = None
+        if heads.regressors is not None and features is not None:
+            deltas = heads.regressors.predict(features, labels, rows)
+        refined = self.refine_boxes(maps, boxes[rows], labels, scores[rows, labels], deltas)
+        found = Detections(refined.boxes, labels, refined.scores, self.class_names)
+        return found if heads.regressors is None else found.inside()
+
+    def postprocess(self, scored: Detections) -> Detections:
+        """Suppress scored boxes class by class and, after refinements, place the survivors by box voting."""
+        settings = self.config.detection
+        with timer("suppression"):
+            survivors = suppress(scored, settings.nms_iou).top(settings.max_detections)
+            if self.heads.regressors is None or not settings.box_refinements:
+                return survivors
+            return suppress(vote(survivors, scored, settings.vote_iou, settings.min_score), SAME_OBJECT)
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to one safetensors file, whole or not at all; all weights of the backbone are inside."""
+        backbone = self.encoder.backbone
+        arrays = {**self.heads.to_arrays(), **{f"{BACKBONE}.{name}": each for name, each in backbone.tensors.items()}}
+        recipe = self.config.model_dump(mode="json")
+        write_model(path, DETECTOR, ModelContents(arrays, self.class_names, recipe, backbone.digest, self.record))
+
+    @classmethod
+    def load(cls, path: str | Path | None = None, device: str = "cpu", runtime: Runtime | None = None) -> Detector:
+        """Load a model file; by default the model of the package.
+
+        device: torch's name of one.
+        runtime: "torch", "openvino" or "auto", instead of the model's.
+        Raises OSError for a file that cannot be read and ValueError, with its name, for one that is not a model.
+        """
+
+        def compose(contents: ModelContents) -> Detector:
+            config, propose, encoder, heads = build_from_model(contents, device, runtime)
+            return cls(propose, encoder, heads, contents.class_names, config, contents.record)
+
+        return read_model(str(DEFAULT_MODEL) if path is None else path, DETECTOR, compose)
+
+
+def score_thresholds(
+    calibration: Calibration | None,
+    n_classes: int,
+    min_score: float | None = None,
+    min_probability: float | None = None,
+    precision: float | None = None,
+) -> Thresholds:
+    """Return the minimum scores ``(K,)`` float32 of the classes for at most one of three limits.
+
+    min_score: the same score for all classes.
+    min_probability: 0..1, by the calibration.
+    precision: .01 to .99, the score from which on held-out detections were that precise; infinite where none were.
+    None of them: the score of the best F1, or 0 without a calibration.
+    Raises ValueError for several limits, and for the last two without a calibration.
+    """
+    if sum(each is not None for each in (min_score, min_probability, precision)) > 1:
+        raise ValueError("give at most one of min_score, min_probability and precision")
+    if min_score is not None:
+        return np.full(n_classes, min_score, np.float32)
+    if calibration is None:
+        if min_probability is not None or precision is not None:
+            limit = "precision" if min_probability is None else "min_probability"
+            raise ValueError(f"{limit} needs one model with a calibration; `spp calibrate` adds it from labeled images")
+        return np.zeros(n_classes, np.float32)
+    if min_probability is not None:
+        return calibration.reaching_probability(min_probability)
+    return calibration.best_f1 if precision is None else calibration.reaching_precision(precision)
+
+
+def joint_class_names(detectors: Sequence[Detector]) -> tuple[str, ...]:
+    """Return the class names of the first detector, then those that only later ones know."""
     return tuple(dict.fromkeys(name for detector in detectors for name in detector.class_names))
 
 
-def detect_in_image(
-    detectors: Sequence[AnyDetector],
-    image: ImageLike,
-    boxes: Boxes | None = None,
-    min_score: float | None = None,
-    max_detections: int | None = None,
-) -> Detections:
-    """`Detector.detect` by several detectors together; those that propose alike share their boxes."""
-    return detect_in_inputs(detectors, inputs_in_image(detectors, image, boxes), min_score, max_detections)
-
-
-def inputs_in_image(detectors: Sequence[AnyDetector], image: ImageLike, boxes: Boxes | None = None) -> list[Inputs]:
-    """What each detector sees of an image; ``boxes`` take the place of their proposals."""
+def inputs_of(detectors: Sequence[Detector], image: ImageLike, boxes: Boxes | None = None) -> list[Inputs]:
+    """Return `Detector.inputs` of each detector; equal proposers run once for all of them."""
     image = as_image(image)
     proposed: dict[Any, Boxes] = {}
     inputs = []
     for detector in detectors:
         key = proposer_key(detector.propose)
         if key not in proposed:
-            with stage("proposals"):
+            with timer("proposals"):
                 proposed[key] = detector.propose(image) if boxes is None else as_boxes(boxes)
-        maps = detector.maps(image, proposed[key])
+        maps = detector.encoder.maps(image, proposed[key])
         inputs.append((maps, detector.filter_proposals(maps, proposed[key])))
     return inputs
 
 
 def detect_in_inputs(
-    detectors: Sequence[AnyDetector],
+    detectors: Sequence[Detector],
     inputs: Sequence[Inputs],
-    min_score: float | None = None,
+    thresholds: Thresholds | None = None,
     max_detections: int | None = None,
 ) -> Detections:
-    """`detect_in_image` for an image of which each detector has its inputs already.
+    """Detect in an image whose inputs each detector has.
 
-    What all of them find is suppressed together, class by class name, by the settings of the first. One alone tells
-    probabilities, if it has a calibration.
+    Scored boxes of all detectors are suppressed together, class by class name, by the settings of the first.
+    thresholds: minimum scores ``(K,)`` of `joint_class_names`; by default the recipe's ``min_score`` for all.
+    Only a single, calibrated detector gives probabilities.
     """
-    min_score, most = detectors[0].settings.limits(min_score, max_detections)
-    # a setting that keeps fewer detections than are asked for gives way
+    settings = detectors[0].config.detection
+    if thresholds is None:
+        thresholds = np.full(len(joint_class_names(detectors)), settings.min_score, np.float32)
+    limit = settings.max_detections if max_detections is None else max_detections
+    # a setting that keeps fewer detections than asked for gives way
     detectors = [
-        each.detecting(max_detections=most) if most > each.settings.max_detections else each for each in detectors
+        each.with_detection(max_detections=limit) if limit > each.config.detection.max_detections else each
+        for each in detectors
     ]
+    lowest = float(min(thresholds, default=settings.min_score))
     parts = [
-        detector.scored_boxes(maps, boxes, min(min_score, detector.settings.min_score))
+        detector.scored_boxes(maps, boxes, min(lowest, detector.config.detection.min_score))
         for detector, (maps, boxes) in zip(detectors, inputs, strict=True)
     ]
-    found = detectors[0].postprocess(join(parts)).above(min_score).top(most)
-    calibration = detectors[0].calibration
+    found = detectors[0].postprocess(join(parts)).reaching(thresholds).top(limit)
+    calibration = detectors[0].heads.calibration
     return found if calibration is None or len(detectors) > 1 else calibration(found)
-
-
-@dataclass(frozen=True)
-class Detector:
-    """A trained detector: every stage is a callable or plain learned arrays, and can be replaced.
-
-    ``settings`` say what is kept of the scored boxes; `Heads` tells of the learned parts. ``config`` is its recipe, for
-    its file and for training more classes; of detection it says what ``settings`` say.
-    ``record`` tells on what it was trained, when, and how well it did, as JSON-able values. Raises ValueError for parts
-    that do not fit together.
-    """
-
-    propose: Proposer
-    encoder: Encoder
-    scorer: Scorer
-    regressors: BoxRegressors | None
-    class_names: tuple[str, ...]
-    settings: DetectionConfig = field(default_factory=DetectionConfig)
-    config: Config = field(default_factory=Config)
-    record: Mapping[str, Any] = field(default_factory=dict)
-    layers: FullyConnected | None = None
-    regressors_read: RegressorInput = "pooled"
-    calibration: Calibration | None = None
-    proposal_filter: ProposalFilter | None = None
-
-    def __post_init__(self) -> None:
-        self.heads.check(self.encoder.n_features, len(self.class_names))
-        object.__setattr__(self, "config", self.config.model_copy(update={"detection": self.settings}))
-
-    @classmethod
-    def by_recipe(
-        cls,
-        config: Config,
-        propose: Proposer,
-        encoder: Encoder,
-        heads: Heads,
-        class_names: Sequence[str],
-        record: Mapping[str, Any] | None = None,
-    ) -> Detector:
-        """The detector of these parts, with the recipe's settings of detection."""
-        parts = (propose, encoder, heads.scorer, heads.regressors, tuple(class_names), config.detection, config)
-        return cls(*parts, record or {}, heads.layers, heads.regressors_read, heads.calibration, heads.proposal_filter)
-
-    @property
-    def heads(self) -> Heads:
-        """All that was learned after the pooling."""
-        parts = self.scorer, self.regressors, self.layers, self.regressors_read, self.calibration, self.proposal_filter
-        return Heads(*parts)
-
-    def decision_function(self, pooled: Features) -> Features:
-        """Scores ``(R, K)`` float32 of ``(R, D)`` float32 pooled features: margins, or log odds of a softmax."""
-        return self.heads.decision_function(pooled)
-
-    def detect(
-        self,
-        image: ImageLike,
-        boxes: Boxes | None = None,
-        min_score: float | None = None,
-        max_detections: int | None = None,
-    ) -> Detections:
-        """Objects in an image, best first: an ``(H, W, 3)`` uint8 RGB array, a PIL image, or the path of a file.
-
-        ``boxes`` ``(R, 4)`` float32 take the place of the detector's own proposals. ``min_score`` (an SVM margin) and
-        ``max_detections`` take the place of the settings'. Scored boxes are suppressed class by class, moved by
-        the regressor of their class, clipped to the image and suppressed again (release: spp_test, bbox); or,
-        where the settings ask for refinements, moved and scored again before (see `refinement`).
-        """
-        return detect_in_image([self], image, boxes, min_score, max_detections)
-
-    def detect_in_maps(
-        self, maps: FeatureMaps, boxes: Boxes, min_score: float | None = None, max_detections: int | None = None
-    ) -> Detections:
-        """`detect` for an image whose feature maps and ``(R, 4)`` boxes are there already."""
-        return detect_in_inputs([self], [(maps, boxes)], min_score, max_detections)
-
-    def detect_cached(self, cache: FeatureCache, annotation: Annotation) -> Detections:
-        """`detect` in an image of a data set, from features in ``cache``; what is missing there is computed."""
-        return detect_in_inputs([self], [self.cached_inputs(cache, annotation)])
-
-    def detecting(self, **settings: Any) -> Detector:
-        """This detector with other settings of `DetectionConfig`; ValueError for those that cannot be."""
-        changed = parse_config({"detection": self.settings.model_dump() | settings}, "detection")
-        return replace(self, settings=changed.detection)
-
-    @property
-    def uses_mirror_image(self) -> bool:
-        """Whether boxes are looked at in the mirror image, too, which is a part of refinement."""
-        return self.settings.mirrored and self.regressors is not None
-
-    def maps(self, image: NDArray[np.uint8], boxes: Boxes) -> FeatureMaps:
-        """Feature maps of an ``(H, W, 3)`` uint8 RGB image, as far as its boxes ``(R, 4)`` and the settings need."""
-        maps = self.encoder.maps(image, boxes)
-        if not self.uses_mirror_image:
-            return maps
-        return replace(maps, mirrored=self.encoder.maps(image[:, ::-1], flip(boxes, image.shape[1])))
-
-    def cache(self, directory: Path, precomputed: Mapping[str, Boxes] | None = None) -> FeatureCache:
-        """The cache under ``directory`` of this detector's feature maps and proposals (or ``precomputed`` boxes).
-
-        Proposals are kept by the recipe's settings of them: a detector whose ``propose`` is not the recipe's needs a
-        `FeatureCache` with settings of its own, or ``precomputed`` boxes.
-        """
-        return FeatureCache(directory, self.encoder, self.propose, self.config.proposals.model_dump(), precomputed)
-
-    def cached_inputs(self, cache: FeatureCache, annotation: Annotation) -> Inputs:
-        """`maps` and boxes of an image of a data set, from ``cache``; what is missing there is computed."""
-        maps = cache.maps(annotation.image_id, annotation.path)
-        if self.uses_mirror_image:
-            maps = replace(maps, mirrored=cache.mirrored_maps(annotation.image_id, annotation.path))
-        return maps, self.filter_proposals(maps, cache.proposals(annotation.image_id, annotation.path))
-
-    def filter_proposals(self, maps: FeatureMaps, boxes: Boxes) -> Boxes:
-        """Those of ``(R, 4)`` boxes, in their order, that `candidates` are made of: as many as the settings allow.
-
-        They are the best of the proposal_filter or, without one, the first.
-        """
-        most = self.settings.max_boxes
-        if most is None or len(boxes) <= most:
-            return boxes
-        if self.proposal_filter is None:
-            return boxes[:most]
-        with stage("proposal_filter"):
-            return boxes[self.proposal_filter.choose(self.encoder, maps, boxes, most)]
-
-    def scored_boxes(self, maps: FeatureMaps, boxes: Boxes, least: float) -> Detections:
-        """Boxes that score at least ``least`` in some class, moved where there are regressors, not yet suppressed.
-
-        In the release's order only those are moved that survive a suppression before.
-        """
-        settings, heads, features = self.settings, self.heads, None
-        with stage("pooling and scores"):
-            regions = self.encoder.regions(maps, boxes)
-            if heads.moves_by_layers:
-                features = self.encoder.apply(heads.features, maps, regions)
-                scores = heads.scorer.decision_function(features)
-            else:
-                scores = self.encoder.apply(heads.decision_function, maps, regions)
-        if self.regressors is not None and settings.box_refinements:
-            with stage("refinement"):
-                refine = Refiner(self.encoder, heads, settings.box_refinements)
-                return refine(maps, boxes, scores, self.class_names, least, features)
-        if self.regressors is None:
-            labels, rows = (scores >= least).T.nonzero()
-            return Detections(boxes[rows], labels, scores[rows, labels], self.class_names)
-        with stage("suppression"):
-            found = select(boxes, scores, self.class_names, least, settings.nms_iou, settings.max_detections)
-        with stage("box regression"):
-            pooled = self.encoder.pool(maps, self.encoder.regions(maps, found.boxes))
-            moved = clip(decode_deltas(found.boxes, heads.move(pooled, found.labels)), *maps.image_size)
-            return replace(found, boxes=moved).inside()
-
-    def postprocess(self, candidates: Detections) -> Detections:
-        """What is left of `candidates` after suppression and, where the settings ask for refinements, voting."""
-        settings = self.settings
-        with stage("suppression"):
-            survivors = suppress(candidates, settings.nms_iou).top(settings.max_detections)
-            if self.regressors is None or not settings.box_refinements:
-                return survivors
-            return suppress(vote(survivors, candidates, settings.vote_iou, settings.min_score), SAME_OBJECT)
-
-    def explain(self, image: NDArray[np.uint8], detections: Detections) -> list[Evidence]:
-        """Why each of the ``detections`` that this detector made of an image scores what it does, in their order.
-
-        Raises ValueError for detections that it did not make of this image.
-        """
-        from detector.explanation.explainer import Explainer
-
-        return Explainer([self], image).explain(detections)
-
-    def explain_box(self, image: NDArray[np.uint8], box: Boxes, class_name: str) -> Verdict:
-        """Why a box ``(4,)`` of an image was found as an object of a class, or why not; see `Verdict`."""
-        from detector.explanation.explainer import Explainer
-
-        return Explainer([self], image).explain_box(box, class_name)
-
-    def save(self, path: str | Path) -> None:
-        """Write the model to one safetensors file, whole or not at all.
-
-        Of the backbone, only fine-tuned layers are in it.
-        """
-        backbone = self.encoder.backbone
-        tuned = {f"{TUNED}.{name}": np.asarray(tensor) for name, tensor in backbone.tuned.items()}
-        recipe, arrays = self.config.model_dump(mode="json"), self.heads.to_arrays() | tuned
-        write_model(path, DETECTOR, ModelContents(arrays, self.class_names, recipe, backbone.digest, self.record))
-
-    @classmethod
-    def load(
-        cls,
-        path: str | Path | None = None,
-        device: str = "cpu",
-        weights: str | Path | None = None,
-        runtime: Runtime | None = None,
-    ) -> Detector:
-        """Load a model file, by default the one that comes with the package.
-
-        ``weights`` is where the backbone's weights are, if not where they were in training; ``runtime`` computes
-        them, if not what the model says. Raises OSError when a file cannot be read and ValueError, naming it, when it
-        is no model or does not fit its backbone.
-        """
-
-        def compose(contents: ModelContents) -> Detector:
-            stages = stages_of(contents, device, weights, runtime)
-            return cls.by_recipe(*stages, contents.class_names, contents.record)
-
-        return read_model(str(DEFAULT_MODEL) if path is None else path, DETECTOR, compose)

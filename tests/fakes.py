@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from detector.config.classifier import ClassifierConfig, parse_classifier_config
 from detector.datasets.dataset import Dataset
 from detector.datasets.image_classes import LabeledImages
 from detector.features.encoder import RegionEncoder
+from detector.heads.heads import Heads
 from detector.heads.linear import BoxRegressors, LinearSVMs
 from detector.images.files import write_image
 from detector.pipeline import Detector
@@ -90,10 +92,14 @@ def fake_detector(move: float | None = None, propose: Callable[[Any], Boxes] = l
     return Detector(
         propose,
         RegionEncoder(backbone, short_sides=(160,), levels=(1,)),
-        LinearSVMs(weights, np.full(2, -100, np.float32)),
-        regressors,
+        Heads(LinearSVMs(weights, np.full(2, -100, np.float32)), regressors),
         NAMES,
     )
+
+
+def with_heads(detector: Detector, **changes: Any) -> Detector:
+    """Return a copy of the detector with other parts of its heads."""
+    return replace(detector, heads=replace(detector.heads, **changes))
 
 
 class Clock:

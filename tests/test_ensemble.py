@@ -15,13 +15,13 @@ from detector.boxes import Boxes, as_boxes
 from detector.build import build_encoder
 from detector.config.detector import parse_config
 from detector.datasets.dataset import Dataset
-from detector.ensemble import Ensemble, load_ensemble
+from detector.ensemble import Ensemble
 from detector.heads.fully_connected import Softmax
 from detector.heads.heads import Heads
 from detector.heads.linear import LinearSVMs
 from detector.images.files import write_image
 from detector.pipeline import Detector
-from tests.fakes import NAMES, PROPOSALS, colored, fake_detector
+from tests.fakes import NAMES, PROPOSALS, colored, fake_detector, with_heads
 from tests.scripts import spp
 
 
@@ -29,7 +29,8 @@ def seeing(color: int, names: tuple[str, ...], gain: float = 1.0) -> Detector:
     """A detector of one class: brightness of a color, times gain, less 100."""
     weights = np.zeros((3, 1), np.float32)
     weights[color] = gain
-    return replace(fake_detector(), scorer=LinearSVMs(weights, np.full(1, -100, np.float32)), class_names=names)
+    heads = Heads(LinearSVMs(weights, np.full(1, -100, np.float32)))
+    return replace(fake_detector(), heads=heads, class_names=names)
 
 
 def test_one_detector_is_what_it_is_alone() -> None:
@@ -48,7 +49,7 @@ def test_the_better_score_suppresses_what_the_other_found() -> None:
     assert found.class_names == NAMES
     assert found.boxes.tolist() == [[0, 0, 64, 64], [96, 0, 160, 64]]
     # the other way round, the second one's box of the red square is the better one
-    second = replace(second, scorer=LinearSVMs(np.array([[2], [0], [0]], np.float32), np.full(1, -100, np.float32)))
+    second = with_heads(second, scorer=LinearSVMs(np.array([[2], [0], [0]], np.float32), np.full(1, -100, np.float32)))
     found = Ensemble([fake_detector(), second]).detect(colored())
     assert found.boxes.tolist() == [[6, 0, 70, 64], [96, 0, 160, 64]]
 
@@ -98,7 +99,7 @@ def test_limits_are_those_that_are_asked_for() -> None:
 
 def test_scores_of_two_kinds_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     svms = seeing(0, ("red",))
-    softmax = replace(svms, scorer=Softmax(np.zeros((3, 2), np.float32), np.zeros(2, np.float32)))
+    softmax = with_heads(svms, scorer=Softmax(np.zeros((3, 2), np.float32), np.zeros(2, np.float32)))
     Ensemble([svms, svms])
     Ensemble([softmax, softmax])
     assert not caplog.text
@@ -109,8 +110,6 @@ def test_scores_of_two_kinds_are_warned_of(caplog: pytest.LogCaptureFixture) -> 
 def test_what_cannot_be_put_together_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one detector"):
         Ensemble([])
-    with pytest.raises(ValueError, match="--weights must be given once for every --model, but there are 1"):
-        load_ensemble([Path("a"), Path("b")], weights=[Path("c")])
 
 
 @pytest.mark.all
@@ -122,7 +121,7 @@ def test_scripts_take_two_models(detector: Detector, root: Path, test_set: Datas
     encoder = build_encoder(config.features)
     certain = LinearSVMs(np.zeros((encoder.n_features, 1), np.float32), np.full(1, 2, np.float32))
     detector.save(tmp_path / "a")
-    Detector.by_recipe(config, detector.propose, encoder, Heads(certain), ("thing",)).save(tmp_path / "b")
+    Detector(detector.propose, encoder, Heads(certain), ("thing",), config).save(tmp_path / "b")
     image = test_set[0].path
     rng = np.random.default_rng(0)
     write_image(tmp_path / "narrow.png", rng.integers(0, 256, (20, 2500, 3), np.uint8))
@@ -138,7 +137,7 @@ def test_scripts_take_two_models(detector: Detector, root: Path, test_set: Datas
     for name, class_name in zip("cd", detector.class_names[:2], strict=True):
         weights = rng.normal(0, 0.05, (encoder.n_features, 1)).astype(np.float32)
         svms = LinearSVMs(weights, np.zeros(1, np.float32))
-        Detector.by_recipe(config, detector.propose, encoder, Heads(svms), (class_name,)).save(tmp_path / name)
+        Detector(detector.propose, encoder, Heads(svms), (class_name,), config).save(tmp_path / name)
     models = ("--model", "c", "--model", "d")
     results = []
     for cached in ((), ("--cache", "cache")):

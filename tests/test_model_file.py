@@ -24,7 +24,7 @@ SOUND: dict[str, Any] = {"class_names": ["dog", "cat"], "config": {}, "backbone_
         ({"class_names": ["dog", 1]}, "class_names must be a list of names"),
         ({"class_names": ["dog", ""]}, "class_names must be a list of names"),
         ({"class_names": ["dog", "dog"]}, "class_names must differ"),
-        ({"backbone_digest": 1}, "backbone_digest must be a text"),
+        ({"backbone_digest": 1}, "backbone_digest must be a string"),
         ({"record": []}, "record an object"),
     ],
 )

@@ -18,7 +18,7 @@ from detector.heads.heads import Heads
 from detector.heads.linear import BoxRegressors, LinearSVMs
 from detector.pipeline import Detector
 from detector.runtime.files import read_arrays, write_arrays
-from tests.fakes import NAMES, PROPOSALS, colored, fake_detector
+from tests.fakes import NAMES, colored, fake_detector, with_heads
 
 
 def test_objects_are_found_scored_and_suppressed() -> None:
@@ -36,27 +36,20 @@ def test_regressors_move_clip_and_suppress_again() -> None:
 
 @pytest.mark.parametrize("box_refinements", [0, 1])
 def test_boxes_that_are_moved_out_of_the_image_are_dropped(box_refinements: int) -> None:
-    found = fake_detector(move=-2).detecting(box_refinements=box_refinements, min_score=0.0).detect(colored())
+    found = fake_detector(move=-2).with_detection(box_refinements=box_refinements, min_score=0.0).detect(colored())
     assert [NAMES[label] for label in found.labels] == ["green"]
 
 
 def test_settings_of_detection_are_checked() -> None:
     detector = fake_detector(move=0.1)
-    assert detector.detecting(min_score=120).config.detection.min_score == 120
+    assert detector.with_detection(min_score=120).config.detection.min_score == 120
     for settings, message in (
         ({"nms": 0.5}, "unknown key 'detection.nms'"),
-        ({"mirrored": True}, "mirrored: true needs box_refinements"),
+        ({"nms_iou": 2.0}, "detection.nms_iou: "),
         ({"max_detections": 0}, "detection.max_detections: "),
     ):
         with pytest.raises(ValueError, match=message):
-            detector.detecting(**settings)
-
-
-def test_the_mirror_image_is_computed_only_where_boxes_are_moved() -> None:
-    settings = {"mirrored": True, "box_refinements": 1}
-    for detector, mirrored in ((fake_detector(move=0.1), True), (fake_detector(), False)):
-        maps = detector.detecting(**settings).maps(colored(), PROPOSALS)
-        assert (maps.mirrored is not None) == mirrored
+            detector.with_detection(**settings)
 
 
 def test_thresholds_and_limits_can_be_given() -> None:
@@ -70,7 +63,7 @@ def test_thresholds_and_limits_can_be_given() -> None:
 @pytest.mark.parametrize("box_refinements", [0, 1])
 def test_more_detections_than_the_recipe_keeps_can_be_asked_for(move: float | None, box_refinements: int) -> None:
     config = parse_config({"detection": {"max_detections": 1, "box_refinements": box_refinements}}, "test")
-    detector = replace(fake_detector(move), settings=config.detection)
+    detector = replace(fake_detector(move), config=config)
     assert len(detector.detect(colored())) == 1
     assert len(detector.detect(colored(), max_detections=200)) == 2
 
@@ -92,7 +85,7 @@ def test_parts_must_fit() -> None:
         replace(fake_detector(), class_names=("red",))
     bad = BoxRegressors(np.zeros((2, 4, 4), np.float32), np.zeros((2, 4), np.float32))
     with pytest.raises(ValueError, match=r"regressor weights must have shape \(2, 3, 4\), but got \(2, 4, 4\)"):
-        replace(fake_detector(), regressors=bad)
+        with_heads(fake_detector(), regressors=bad)
 
 
 @pytest.fixture(scope="module")
@@ -109,12 +102,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     svms = LinearSVMs(rng.standard_normal((256, 2)).astype(np.float32), np.zeros(2, np.float32))
     shifts = rng.normal(scale=0.01, size=(2, 256, 4)).astype(np.float32)
-    detector = Detector.by_recipe(
-        config,
+    detector = Detector(
         build_proposer(config.proposals),
         build_encoder(config.features),
         Heads(svms, BoxRegressors(shifts, np.zeros((2, 4), np.float32))),
         NAMES,
+        config,
         {"trained_on": "nothing", "mAP": 0.25},
     )
     path = tmp_path_factory.mktemp("models") / "model.safetensors"
@@ -148,10 +141,10 @@ def test_models_that_do_not_fit_are_refused(model: Path, tmp_path: Path) -> None
     with pytest.raises(ValueError, match="bad: is no file of this program"):
         Detector.load(path)
     for changes, message in (
-        ({"format": "other 7"}, r"is no model of this program \(format 'other 7'\)"),
+        ({"format": "other 7"}, r"not a model of this program \(format 'other 7'\)"),
         (
             {"backbone_digest": "0123456789abcdef"},
-            r"was trained on other weights of alexnet \(0123456789ab\)",
+            r"weights of alexnet \(\w+\) are not those of the training \(0123456789ab\)",
         ),
         (
             {"arrays": {"svm.weights": np.zeros((5, 2), np.float32)}},

@@ -1,4 +1,4 @@
-"""Which library computes a network, chosen and loaded; torch is imported only where it is the one."""
+"""Load a network with the library that computes it: OpenVINO or torch, which is imported only where it is needed."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from detector.runtime.optional import optional
 _log = logging.getLogger(__name__)
 
 
-class AnyBackbone(Protocol):
-    """A network as features are made with it, whatever computes it.
+class Backbone(Protocol):
+    """Convolutional network up to one stage: image to feature map.
 
-    name, stage: as they were asked for.
+    name, stage: as given to `load_backbone`.
     channels, geometry: of the feature map.
-    runtime, device, precision: what computes it, where, and in which precision; none of them is "auto".
+    runtime, device, precision: what computes the network, where, and in which precision; none of them is "auto".
     digest: SHA-256, in hexadecimal, of the names, types, shapes and values of the weights up to the stage.
-    tuned: tensors by name, of torch or numpy, that took the place of the network's own.
+    tensors: these weights by name, as a model file holds them.
+    tuned: tensors by name that replaced the network's own.
     """
 
     @property
@@ -46,29 +47,31 @@ class AnyBackbone(Protocol):
     @property
     def digest(self) -> str: ...
     @property
+    def tensors(self) -> Arrays: ...
+    @property
     def tuned(self) -> Mapping[str, Any]: ...
 
     def feature_map(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(H, W, 3) uint8 RGB -> (h, w, C) float32.
+        """Return the ``(h, w, C)`` float32 feature map of an ``(H, W, 3)`` uint8 RGB image.
 
-        Raises ValueError when the image is not of that shape and type, or of a size that the network cannot take.
+        Raises ValueError for another shape or type, and for a size that the network cannot take.
         """
         ...
 
 
-def load_any_backbone(
+def load_backbone(
     name: str,
     stage: str | None = None,
-    weights: str | Path | None = None,
+    weights: str | Path | Arrays | None = None,
     device: str = "cpu",
     precision: Precision = "auto",
     tuned: str | Path | Arrays | None = None,
     runtime: Runtime = "auto",
-) -> AnyBackbone:
-    """`backbone.load_backbone` by a runtime; "auto" takes OpenVINO, the faster one, where it can.
+) -> Backbone:
+    """Load a network; ``runtime`` "auto" takes OpenVINO, the faster one, where it can.
 
-    Where "openvino" is asked for and cannot be, torch takes its place, and a warning says why. Raises what
-    `load_backbone` does.
+    The other arguments are those of `torch_backbone.load_torch_backbone`, and so are the errors. Where "openvino" is
+    asked for but impossible, torch computes the network, and a warning says why.
     """
     if runtime != "torch":
         reason = _unless_openvino(name, weights, device, precision)
@@ -78,26 +81,26 @@ def load_any_backbone(
         _log.log(logging.WARNING if runtime == "openvino" else logging.DEBUG, "torch computes the network: %s", reason)
     import torch
 
-    from detector.backbones.torch_backbone import load_backbone
+    from detector.backbones.torch_backbone import load_torch_backbone
 
-    layers: Any = tuned
-    if isinstance(tuned, Mapping):
-        layers = {each: torch.from_numpy(array) for each, array in tuned.items()}
-    return load_backbone(name, stage, weights, device, precision, layers)
+    def in_torch(given: Any) -> Any:
+        return {key: torch.from_numpy(array) for key, array in given.items()} if isinstance(given, Mapping) else given
+
+    return load_torch_backbone(name, stage, in_torch(weights), device, precision, in_torch(tuned))
 
 
-def _unless_openvino(name: str, weights: str | Path | None, device: str, precision: Precision) -> str | None:
-    """Why OpenVINO cannot compute a network, if so."""
+def _unless_openvino(name: str, weights: str | Path | Arrays | None, device: str, precision: Precision) -> str | None:
+    """Return why OpenVINO cannot compute a network; None where it can."""
     if name != NETWORK:
-        return f"OpenVINO computes {NETWORK} alone, and not {name}"
-    if weights == "random":
-        return "random weights are torch's"
+        return f"OpenVINO computes only {NETWORK}, not {name}"
+    if isinstance(weights, str) and weights == "random":
+        return "random weights need torch"
     if device != "cpu":
-        return f"OpenVINO computes on the processor alone, and not on {device}"
+        return f"OpenVINO computes on the CPU, not on {device}"
     if precision == "bfloat16" and not has_bfloat16():
         return "OpenVINO computes bfloat16 only where the processor has it"
     try:
-        optional("openvino.opset13", "openvino")
+        optional("openvino.opset13")
     except ImportError as error:  # or one of its libraries cannot be loaded
         return str(error)
     return None

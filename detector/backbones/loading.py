@@ -15,7 +15,7 @@ from torch import nn
 from detector.backbones import efficientnet_lite as lite0
 from detector.backbones import networks
 from detector.backbones.truncation import State, Truncated, fill
-from detector.backbones.weights import check_tuned, origin, without_head
+from detector.backbones.weights import check_tuned, origin
 from detector.runtime.files import reading
 from detector.runtime.optional import optional
 
@@ -122,7 +122,7 @@ def load_network(
         state = source.own_weights()
     elif weights != "random":
         state = _state(weights)
-    learned = {} if tuned is None else without_head(_state(tuned))
+    learned = {} if tuned is None else _state(tuned)
     try:
         module = Truncated(source.network, source.stage)
     except (ValueError, RuntimeError, AssertionError) as error:
@@ -156,7 +156,7 @@ def _vgg16(_: str, stage: str | None) -> _Source:
 
 
 def _torchvision_state(weights: str) -> State:
-    models = optional("torchvision.models", "networks")
+    models = optional("torchvision.models", "torch")
     try:
         state: State = getattr(models, weights).DEFAULT.get_state_dict(
             progress=False, check_hash=True, weights_only=True
@@ -183,7 +183,7 @@ def _zf5(width: str, stage: str | None) -> _Source:
 
 
 def _timm(model: str, stage: str | None) -> _Source:
-    timm = optional("timm", "networks")
+    timm = optional("timm", "torch")
     try:
         network = timm.create_model(model, pretrained=False)
     except RuntimeError as error:

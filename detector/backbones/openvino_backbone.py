@@ -21,7 +21,7 @@ from detector.backbones.efficientnet_lite import (
     published_weights,
     tensor_shapes,
 )
-from detector.backbones.weights import Arrays, check_tensors, check_tuned, origin, tensors_digest, without_head
+from detector.backbones.weights import Arrays, check_tensors, check_tuned, origin, tensors_digest
 from detector.images.resizing import check_image
 from detector.runtime.files import reading
 from detector.runtime.openvino import CompiledGraph
@@ -31,9 +31,9 @@ NETWORK = "efficientnet_lite0"
 
 
 class OpenVINOBackbone:
-    """An `AnyBackbone` of EfficientNet-Lite0 up to a stage.
+    """An `Backbone` of EfficientNet-Lite0 up to a stage.
 
-    stage, weights, precision and tuned are those of `backbone.load_backbone`, with its errors; weights may not be
+    stage, weights, precision and tuned are those of `backbone.load_torch_backbone`, with its errors; weights may not be
     random. Raises MissingPackageError without OpenVINO.
     """
 
@@ -44,7 +44,7 @@ class OpenVINOBackbone:
     def __init__(
         self,
         stage: str | None = None,
-        weights: str | Path | None = None,
+        weights: str | Path | Arrays | None = None,
         precision: str = "float32",
         tuned: str | Path | Arrays | None = None,
     ) -> None:
@@ -53,7 +53,7 @@ class OpenVINOBackbone:
         except ValueError as error:
             raise ValueError(f"{NETWORK}, stage {stage}: {error}") from None
         self.stage, self.precision = stage, precision
-        self.tuned: Arrays = {} if tuned is None else without_head(_arrays(tuned))
+        self.tuned: Arrays = {} if tuned is None else _arrays(tuned)
         tensors = _fitting(
             plans, published_weights() if weights is None else _arrays(weights), origin(weights, NETWORK)
         )
@@ -63,6 +63,7 @@ class OpenVINOBackbone:
             tensors = _fitting(plans, {**tensors, **self.tuned}, source)
         self.channels = plans[-1].steps[-1].outputs
         self.geometry = map_geometry(plans)
+        self.tensors = tensors
         self.digest = tensors_digest(tensors)
         self._graph = CompiledGraph(_graph(plans, tensors), precision)
 
@@ -97,7 +98,7 @@ def _fitting(plans: Sequence[Plan], state: Arrays, source: str) -> Arrays:
 
 def _graph(plans: Sequence[Plan], tensors: Arrays) -> Any:
     """The ``openvino.Model`` from (1, H, W, 3) uint8 to (1, h, w, C), of any height and width."""
-    op = optional("openvino.opset13", "openvino")
+    op = optional("openvino.opset13")
     image = op.parameter([1, -1, -1, 3], np.uint8)
     std = np.array(STD, np.float32)
     pixels = op.multiply(op.convert(image, np.float32), op.constant(1 / (255 * std)))
@@ -109,7 +110,7 @@ def _graph(plans: Sequence[Plan], tensors: Arrays) -> Any:
             maps = _step(op, maps, plan, step, tensors)
         if plan.residual:
             maps = op.add(maps, before)
-    return optional("openvino", "openvino").Model([op.transpose(maps, op.constant([0, 2, 3, 1]))], [image], NETWORK)
+    return optional("openvino").Model([op.transpose(maps, op.constant([0, 2, 3, 1]))], [image], NETWORK)
 
 
 def _step(op: Any, maps: Any, plan: Plan, step: Step, tensors: Arrays) -> Any:

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from detector.backbones.loading import Network, first_line, load_network, named_sizes
 from detector.backbones.tracing import Geometry
-from detector.backbones.truncation import State, network_digest
+from detector.backbones.truncation import State, network_arrays
+from detector.backbones.weights import tensors_digest
 from detector.images.resizing import check_image
 from detector.runtime.openvino import Precision, has_bfloat16
 from detector.runtime.threads import limit_torch_threads
 
 
-class Backbone:
+class TorchBackbone:
     """A network up to one stage, with its preprocessing: (H, W, 3) uint8 RGB -> (C, h, w) float32.
 
     It takes the network over and makes it ready for inference.
@@ -37,7 +38,8 @@ class Backbone:
         self.tuned = network.tuned
         self.channels = module.channels
         self.geometry: Geometry = module.geometry
-        self.digest = network_digest(module.network)
+        self.tensors = network_arrays(module.network)
+        self.digest = tensors_digest(self.tensors)
         self.device = torch.device(device)
         self.precision = precision
         self._dtype: torch.dtype = getattr(torch, precision)
@@ -64,7 +66,7 @@ class Backbone:
         return self.maps(check_image(image)[None])[0]
 
     def feature_map(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The map of an image as (h, w, C) array, see `AnyBackbone`."""
+        """The map of an image as (h, w, C) array, see `Backbone`."""
         # channels last: the pooling reads all channels of a cell together
         return np.ascontiguousarray(self(image).permute(1, 2, 0).numpy(force=True))
 
@@ -77,14 +79,14 @@ class Backbone:
             return self.forward(self._preprocessing(images).to(self._dtype)).float()
 
 
-def load_backbone(
+def load_torch_backbone(
     name: str,
     stage: str | None = None,
     weights: str | Path | State | None = None,
     device: str = "cpu",
     precision: Precision = "float32",
     tuned: str | Path | State | None = None,
-) -> Backbone:
+) -> TorchBackbone:
     """The network of `load_network`, in inference mode.
 
     precision: of the computation; the map is float32 always. bfloat16 is fast on processors that have it
@@ -92,7 +94,7 @@ def load_backbone(
     Raises also ValueError: device or precision unknown.
     """
     precision = usable_precision(precision, device)
-    return Backbone(load_network(name, stage, weights, tuned), device, precision)
+    return TorchBackbone(load_network(name, stage, weights, tuned), device, precision)
 
 
 def usable_precision(precision: Precision, device: str) -> Precision:

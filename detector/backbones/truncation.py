@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from detector.backbones.networks import Block
 from detector.backbones.tracing import Geometry, network_geometry
-from detector.backbones.weights import check_tensors, tensors_digest
+from detector.backbones.weights import Arrays, check_tensors, tensors_digest
 
 State = Mapping[str, torch.Tensor]
 
@@ -109,7 +109,11 @@ def fill(network: nn.Module, state: State, source: str) -> None:
     network.load_state_dict({name: state[name] for name in wanted})
 
 
+def network_arrays(network: nn.Module) -> Arrays:
+    """Return copies of all tensors of a network, by name."""
+    return {name: tensor.detach().cpu().contiguous().numpy().copy() for name, tensor in network.state_dict().items()}
+
+
 def network_digest(network: nn.Module) -> str:
-    """`tensors_digest` of a network."""
-    state = network.state_dict()
-    return tensors_digest({name: tensor.detach().cpu().contiguous().numpy() for name, tensor in state.items()})
+    """Return the `tensors_digest` of all tensors of a network."""
+    return tensors_digest(network_arrays(network))

@@ -1,1 +1,1 @@
-"""Stages that turn an image and boxes into features."""
+"""Features of boxes: mapping to cells, spatial pyramid pooling, the encoder and its cache on disk."""

@@ -27,7 +27,7 @@ from detector.images.files import read_image
 from detector.parallel.map_images import EndRun, Engine, Failure, Threads, map_images
 from detector.runtime.array_cache import cached_arrays
 from detector.runtime.files import Arrays, fingerprint, read_text, write_json
-from detector.runtime.progress import Progress, without_progress
+from detector.runtime.progress import Progress, no_progress
 
 _FORMAT = 1
 SETTINGS = "settings.json"
@@ -190,7 +190,7 @@ def _get(
 
 
 def fill_proposals(
-    cache: FeatureCache, annotations: Iterable[Annotation], progress: Progress = without_progress
+    cache: FeatureCache, annotations: Iterable[Annotation], progress: Progress = no_progress
 ) -> list[Annotation]:
     """Compute the proposals that the cache lacks; return the images that could be read, as `fill_cache` does."""
     readable = []
@@ -208,7 +208,7 @@ def fill_proposals(
 def fill_cache(
     cache: FeatureCache,
     annotations: Iterable[Annotation],
-    progress: Progress = without_progress,
+    progress: Progress = no_progress,
     mirrored: bool = False,
     where: Where | None = None,
 ) -> list[Annotation]:

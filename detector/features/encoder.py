@@ -1,7 +1,7 @@
-"""Image and boxes to features: convolution once per scale, best scale per box, pyramid pooling per box.
+"""Encode an image and its boxes: convolution once per scale, best scale per box, pyramid pooling per box.
 
-In between, a box is a *region*: the row ``scale x1 y1 x2 y2`` of an ``(R, 5)`` int64 array, which says on the map of
-which scale it is read, and from which cells, half-open. Boxes of one region have the same features.
+In between, a box is a *region*, a row ``scale x1 y1 x2 y2`` of an ``(R, 5)`` int64 array: the scale whose map it is
+pooled from, and its cells there, half-open. Boxes of one region have equal features.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.backbones.backbone import AnyBackbone
+from detector.backbones.backbone import Backbone
 from detector.boxes import Boxes
 from detector.features.mapping import PAPER_MARGIN, PAPER_TARGET, boxes_to_cells, choose_scales
 from detector.features.pooling import BLOCK, PAPER_LEVELS, block_maxima, n_bins, pool_into
 from detector.images.resizing import check_image, resize_short_side, resized_size
-from detector.runtime.progress import stage
+from detector.runtime.progress import timer
 from detector.runtime.threads import in_threads, products_on_one_thread, thread_count
 
 
 def signed_power(pooled: NDArray[np.float32], power: float) -> NDArray[np.float32]:
-    """``sign(x) * |x| ** power`` of every value, float32; power 1 changes nothing, 1/2 is the signed square root."""
+    """Return ``sign(x) * |x| ** power`` of every value, float32: power normalization; 1/2 is the signed square root."""
     if power == 1:
         return pooled
     magnitude = np.abs(pooled)
@@ -39,26 +39,24 @@ Regions = NDArray[np.int64]
 class FeatureMaps:
     """Feature maps of one image.
 
-    ``maps`` holds one ``(h, w, C)`` array (float32, or float16 from a cache) per scale and ``zooms`` the resized
-    over original size of each, both in ascending order of scale; ``image_size`` is (H, W) of the image. ``mirrored``
-    are the maps of its mirror image, where they are needed.
+    maps: one ``(h, w, C)`` array per scale, ascending; float32, or float16 from a cache.
+    zooms: resized over original size of each scale.
+    image_size: (H, W) of the image.
     """
 
     maps: tuple[NDArray[np.floating], ...]
     zooms: tuple[float, ...]
     image_size: tuple[int, int]
-    mirrored: FeatureMaps | None = field(default=None, kw_only=True)
 
 
 class Encoder(Protocol):
-    """What a detector, its training and the cache need of that which makes features of an image and its boxes.
+    """Encoder of an image and its boxes: SPP-net's `RegionEncoder`, or a peer such as R-CNN's crops.
 
-    ``backbone`` is the network; ``short_sides`` and ``levels`` are the scales and the pyramid; ``n_features`` is the
-    length D of a feature row.
+    backbone: the network. short_sides, levels: scales and pyramid. n_features: length D of a feature row.
     """
 
     @property
-    def backbone(self) -> AnyBackbone: ...
+    def backbone(self) -> Backbone: ...
     @property
     def short_sides(self) -> Sequence[int]: ...
     @property
@@ -67,43 +65,43 @@ class Encoder(Protocol):
     def n_features(self) -> int: ...
 
     def maps(self, image: NDArray[np.uint8], boxes: Boxes | None = None) -> FeatureMaps:
-        """What the network makes of an ``(H, W, 3)`` uint8 RGB image, as far as ``(R, 4)`` boxes need it."""
+        """Run the network on an ``(H, W, 3)`` uint8 RGB image, at the scales that ``(R, 4)`` boxes need."""
         ...
 
     def regions(self, maps: FeatureMaps, boxes: Boxes, scales: NDArray[np.int64] | None = None) -> Regions:
-        """Where ``(R, 4)`` boxes are read from, ``(R, 5)``; each at a given scale, ``(R,)`` int64, or at its best."""
+        """Return the regions ``(R, 5)`` of ``(R, 4)`` boxes, at given scales ``(R,)`` int64 or at their best."""
         ...
 
     def with_levels(self, levels: Sequence[int]) -> Encoder:
-        """The encoder of the same maps with another pyramid."""
+        """Return an encoder of the same maps with another pyramid."""
         ...
 
     def pool(self, maps: FeatureMaps, regions: Regions) -> Features:
-        """Features ``(R, n_features)`` float32 of ``(R, 5)`` regions."""
+        """Pool ``(R, 5)`` regions into features ``(R, n_features)`` float32."""
         ...
 
     def apply(self, function: Callable[[Features], Features], maps: FeatureMaps, regions: Regions) -> Features:
-        """``function(pool(maps, regions))`` for a function of rows; ``(R, ...)``."""
+        """Return ``function(pool(maps, regions))``, ``(R, ...)``, for a function of rows."""
         ...
 
     def for_each_block(
         self, maps: FeatureMaps, regions: Regions, use: Callable[[NDArray[np.int64], Features], None]
     ) -> None:
-        """``use(rows, features)`` for blocks of ascending rows ``(n,)`` of the regions, together all of them."""
+        """Call ``use(rows, features)`` for blocks of the regions: ascending rows ``(n,)``, together all of them."""
         ...
 
 
 @dataclass(frozen=True)
 class RegionEncoder:
-    """The `Encoder` of SPP-net, and a callable from an image and its boxes to features.
+    """Encoder of SPP-net; callable from an image and its boxes to features.
 
-    ``short_sides`` are the lengths in pixels to which the shorter side of the image is resized (paper, section
-    4.1), ``levels`` the pyramid, ``margin`` the pixels by which a box is grown before its cells are looked up,
-    ``target`` and ``scale_rule`` how a box finds its scale. ``normalize`` maps pooled ``(R, n_bins, C)`` values to
-    values of the same shape.
+    short_sides: pixels to which the shorter side of the image is resized, ascending (paper, section 4.1).
+    levels: of the pyramid. margin: pixels by which a box is grown before it is mapped to cells.
+    target, scale_rule: of the best scale of a box; see `mapping.choose_scales`.
+    normalize: maps pooled ``(R, n_bins, C)`` values to values of the same shape.
     """
 
-    backbone: AnyBackbone
+    backbone: Backbone
     short_sides: Sequence[int] = (688,)
     levels: Sequence[int] = PAPER_LEVELS
     margin: float = PAPER_MARGIN
@@ -124,7 +122,7 @@ class RegionEncoder:
     def maps(self, image: NDArray[np.uint8], boxes: Boxes | None = None) -> FeatureMaps:
         """Run the network once per scale on an ``(H, W, 3)`` uint8 RGB image.
 
-        With ``boxes`` ``(R, 4)``, scales that none of them is read from are left out: their maps have no cells.
+        With ``boxes`` ``(R, 4)``, scales that no box needs are skipped: their maps have no cells.
         """
         image = check_image(image)
         height, width = image.shape[:2]
@@ -132,15 +130,15 @@ class RegionEncoder:
         needed = range(len(zooms)) if boxes is None else np.unique(self._scales(boxes, zooms))
         maps = [np.empty((0, 0, self.backbone.channels), np.float32) for _ in zooms]
         for scale in needed:
-            with stage(f"convolution at {self.short_sides[scale]}"):
+            with timer(f"convolution at {self.short_sides[scale]}"):
                 resized, _ = resize_short_side(image, self.short_sides[scale])
                 maps[scale] = self.backbone.feature_map(resized)
         return FeatureMaps(tuple(maps), zooms, (height, width))
 
     def regions(self, maps: FeatureMaps, boxes: Boxes, scales: NDArray[np.int64] | None = None) -> Regions:
-        """Where ``(R, 4)`` boxes are read from, ``(R, 5)`` int64 ``scale x1 y1 x2 y2``.
+        """Return the regions ``(R, 5)`` int64 ``scale x1 y1 x2 y2`` of ``(R, 4)`` boxes.
 
-        Each is read at its scale, ``(R,)`` int64, if given, or else at its best one of those that were not left out.
+        scales: ``(R,)`` int64; by default the best scale of each box among those that were computed.
         """
         if scales is None:
             scales = self._best_scales(maps, boxes)
@@ -169,20 +167,20 @@ class RegionEncoder:
         return choose_scales(boxes, zooms, self.target, self.scale_rule)
 
     def with_levels(self, levels: Sequence[int]) -> RegionEncoder:
-        """The encoder of the same maps with another pyramid."""
+        """Return an encoder of the same maps with another pyramid."""
         return replace(self, levels=levels)
 
     def pool(self, maps: FeatureMaps, regions: Regions) -> Features:
-        """Features ``(R, n_features)`` float32 of ``(R, 5)`` regions; bins before channels in a row."""
+        """Pool ``(R, 5)`` regions into features ``(R, n_features)`` float32; bins before channels in a row."""
         pooled = np.empty((len(regions), self.n_features), np.float32)
         self.for_each_block(maps, regions, pooled.__setitem__)
         return pooled
 
     def apply(self, function: Callable[[Features], Features], maps: FeatureMaps, regions: Regions) -> Features:
-        """``function(pool(maps, regions))`` for a function of rows, a block of them at a time: ``(R, ...)``.
+        """Return ``function(pool(maps, regions))``, ``(R, ...)``, for a function of rows, block by block.
 
-        Features are forgotten while they are in the processor's cache, so memory does not grow with their number.
-        The function gets ``(n, n_features)`` float32, which it may overwrite, and is called from several threads.
+        A block is dropped while it is still in the processor's cache, so memory does not grow with the boxes. The
+        function gets ``(n, n_features)`` float32, which it may overwrite, and is called from several threads.
         """
         example = function(np.empty((0, self.n_features), np.float32))
         results = np.empty((len(regions), *example.shape[1:]), example.dtype)
@@ -192,10 +190,7 @@ class RegionEncoder:
     def for_each_block(
         self, maps: FeatureMaps, regions: Regions, use: Callable[[NDArray[np.int64], Features], None]
     ) -> None:
-        """``use(rows, features)`` for all ``(R, 5)`` regions: `apply` for what depends on which rows ``(n,)`` they are.
-
-        Rows of a block ascend.
-        """
+        """Call ``use(rows, features)`` for blocks of ``(R, 5)`` regions; the rows ``(n,)`` of a block ascend."""
 
         def work(rows: NDArray[np.int64]) -> None:
             pooled = np.empty((len(rows), n_bins(self.levels), self.backbone.channels), np.float32)
@@ -212,6 +207,6 @@ class RegionEncoder:
             in_threads(work, blocks, thread_count())
 
     def __call__(self, image: NDArray[np.uint8], boxes: Boxes) -> Features:
-        """Features ``(R, n_features)`` float32 of ``(R, 4)`` boxes of an ``(H, W, 3)`` uint8 RGB image."""
+        """Return features ``(R, n_features)`` float32 of ``(R, 4)`` boxes of an ``(H, W, 3)`` uint8 RGB image."""
         maps = self.maps(image, boxes)
         return self.pool(maps, self.regions(maps, boxes))

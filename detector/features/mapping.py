@@ -1,9 +1,9 @@
-"""Which scale a box is read from, and which cells of the feature map it covers.
+"""Choose the scale of a box, and map the box to cells of the feature map.
 
 Cell ``k`` of a map has its center at pixel ``offset + k * stride`` of the resized image. A box covers the cells
-whose centers lie strictly inside the box grown by ``margin`` pixels on every side. That one rule holds the paper's
-appendix (margin 0) and the authors' release (half a stride less the 6.5 px by which it shrinks a box: 1.5 at
-stride 16, offset 20, the released ZF-5).
+whose centers lie strictly inside the box grown by ``margin`` pixels on every side. One rule covers the paper's
+appendix (margin 0) and the authors' release (half a stride minus the 6.5 px by which it shrinks a box: 1.5 for the
+released ZF-5, stride 16, offset 20).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from detector.boxes import Boxes, area
 PAPER_MARGIN = 0.0
 RELEASE_MARGIN = 1.5
 
-# sqrt(area) in pixels that a resized box should come closest to: paper, section 4.1; release, 13 cells of 16 px.
+# target of sqrt(area) of a resized box, in pixels: paper, section 4.1; release, 13 cells of 16 px
 PAPER_TARGET = 224.0
 RELEASE_TARGET = 208.0
 
@@ -26,11 +26,12 @@ RELEASE_TARGET = 208.0
 def choose_scales(
     boxes: Boxes, zooms: Sequence[float], target: float = PAPER_TARGET, rule: str = "area"
 ) -> NDArray[np.int64]:
-    """Index ``(R,)`` int64 into ``zooms`` of the scale at which each ``(R, 4)`` box is nearest the target size.
+    """Return the scale ``(R,)`` int64, an index into ``zooms``, at which each ``(R, 4)`` box is nearest the target.
 
-    ``zooms`` are resized over original sizes, in ascending order. Rule "area" (paper, section 4.1) takes the scale
-    whose resized area is nearest ``target ** 2``; rule "side" (release) takes the zoom nearest to
-    ``target / sqrt(area)``. A tie goes to the smaller scale. Raises ValueError for another rule or no zooms.
+    zooms: resized over original size of each scale, ascending.
+    rule: "area" (paper, section 4.1) takes the scale whose resized area is nearest ``target ** 2``; "side" (release)
+        takes the zoom nearest ``target / sqrt(area)``. Ties take the smaller scale.
+    Raises ValueError for another rule or no zooms.
     """
     if not len(zooms):
         raise ValueError("zooms must hold at least one scale, but is empty")
@@ -53,12 +54,12 @@ def boxes_to_cells(
     map_size: tuple[int, int],
     margin: float = PAPER_MARGIN,
 ) -> NDArray[np.int64]:
-    """Cells ``(R, 4)`` int64, half-open ``x1 y1 x2 y2``, that ``(R, 4)`` boxes cover on a feature map.
+    """Return the cells ``(R, 4)`` int64, half-open ``x1 y1 x2 y2``, that ``(R, 4)`` boxes cover on a feature map.
 
-    ``boxes`` are in pixels of the original image, ``zoom`` is resized over original, ``stride``, ``offset`` and
-    ``margin`` are in pixels of the resized one, ``map_size`` is (h, w) in cells. A box that covers no center
-    collapses to the cell in the middle; then both ends are clamped to the map, so that every box covers at
-    least one cell (release: spm_pool; paper: appendix A).
+    boxes: in pixels of the original image. zoom: resized over original size.
+    stride, offset, margin: in pixels of the resized image. map_size: (h, w) in cells.
+    A box that covers no center collapses to the cell in the middle; then both ends are clamped to the map, so every
+    box covers at least one cell (release: spm_pool; paper: appendix A).
     """
     resized = boxes.astype(np.float64) * zoom
     first = np.floor((resized[:, :2] - offset - margin) / stride).astype(np.int64) + 1

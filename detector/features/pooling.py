@@ -1,10 +1,10 @@
-"""Spatial pyramid pooling of boxes on a feature map (paper, section 2.3 and appendix A).
+"""Pool boxes on a feature map into the bins of a spatial pyramid (paper, section 2.3 and appendix A).
 
 Bin ``i`` of a level of ``n`` bins over ``size`` cells spans ``floor(i * size / n)`` up to, not
-including, ``ceil((i + 1) * size / n)``. Bins overlap where ``n`` does not divide ``size`` and are never empty.
-It follows that every bin of a level that divides another level is an exact union of that level's bins: 6 x 6 is
-pooled from the map, 3, 2 and 1 are maxima over blocks of its bins, with equal bits. Bins of the map itself are unions
-of a few overlapping blocks of 2 x 2 or 4 x 4 cells, whose maxima are found once for all boxes.
+including, ``ceil((i + 1) * size / n)``. Bins overlap where ``n`` does not divide ``size``, and are never empty. So
+every bin of a level that divides another level is an exact union of that level's bins: 6 x 6 is pooled from the map;
+3, 2 and 1 are maxima over blocks of its bins, equal to the bit. Bins of the map are unions of a few overlapping blocks
+of 2 x 2 or 4 x 4 cells, whose maxima are computed once for all boxes.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Maxima = tuple[Features, Features, Features]
 PAPER_LEVELS = (6, 3, 2, 1)
 
 BLOCK = 128
-"""Boxes that a thread pools before it takes the next."""
+"""Number of boxes that a thread pools at a time."""
 
 
 def n_bins(levels: Sequence[int]) -> int:
-    """Number of bins of a pyramid: 50 for levels 6, 3, 2, 1. Raises ValueError unless all levels are positive."""
+    """Return the number of bins of a pyramid, 50 for levels 6, 3, 2, 1. Raises ValueError unless all are positive."""
     if not levels or any(level < 1 for level in levels):
         raise ValueError(f"levels must be one or more positive numbers, but are {tuple(levels)}")
     return sum(level * level for level in levels)
@@ -42,11 +42,11 @@ def spatial_pyramid_pool(
 ) -> Features:
     """Max-pool rectangles of cells of a feature map into the bins of a pyramid.
 
-    ``feature_map`` is ``(h, w, C)`` float32 or float16, channels last, so that a cell's channels lie together in
-    memory; ``cells`` is ``(R, 4)`` int64, half-open ``x1 y1 x2 y2`` inside the map, none empty. Returns
-    ``(R, n_bins, C)`` float32: levels in the order given, rows before columns inside a level. Values may have any
-    sign. ``threads``: how many to use; None for the environment variable DETECTOR_THREADS and, where that is not
-    set, all cores. Raises ValueError for wrong shapes and cells that are none or leave the map.
+    feature_map: ``(h, w, C)`` float32 or float16, channels last, values of any sign.
+    cells: ``(R, 4)`` int64, half-open ``x1 y1 x2 y2`` inside the map, none empty.
+    threads: number of threads; None: the environment variable DETECTOR_THREADS or, where it is not set, all cores.
+    Returns ``(R, n_bins, C)`` float32: levels in the order given, rows before columns inside a level.
+    Raises ValueError for wrong shapes, and for cells that are empty or leave the map.
     """
     if feature_map.ndim != 3 or cells.ndim != 2 or cells.shape[1] != 4:
         raise ValueError(
@@ -60,9 +60,10 @@ def spatial_pyramid_pool(
 
 
 def block_maxima(feature_map: NDArray[np.floating]) -> Maxima:
-    """Maxima over blocks of 1, 2 and 4 cells a side, ``(h, w, C)``, ``(h - 1, w - 1, C)`` and ``(h - 3, w - 3, C)``.
+    """Return the maxima over blocks of 1, 2 and 4 cells a side.
 
-    The block of ``[y, x]`` begins at that cell. Any bin is a union of few of them, which may overlap.
+    Shapes are ``(h, w, C)``, ``(h - 1, w - 1, C)`` and ``(h - 3, w - 3, C)``; the block of ``[y, x]`` begins at that
+    cell. Any bin is a union of a few blocks, which may overlap.
     """
     maxima = [np.ascontiguousarray(feature_map, dtype=np.float32)]
     height, width, n_channels = feature_map.shape
@@ -76,7 +77,7 @@ def block_maxima(feature_map: NDArray[np.floating]) -> Maxima:
 def pool_into(
     pooled: Features, rows: NDArray[np.int64], maxima: Maxima, cells: NDArray[np.int64], levels: Sequence[int]
 ) -> None:
-    """`spatial_pyramid_pool` on this thread alone, into ``rows`` ``(R,)`` of an array that is there already."""
+    """Pool like `spatial_pyramid_pool`, on this thread only, into ``rows`` ``(R,)`` of an existing array."""
     _check_cells(cells, maxima[0].shape[:2])
     _pool(maxima, cells, _plan(tuple(levels)), pooled, rows)
 
@@ -94,7 +95,7 @@ def _check_cells(cells: NDArray[np.int64], map_size: tuple[int, ...]) -> None:
 
 @cache
 def _plan(levels: tuple[int, ...]) -> NDArray[np.int64]:
-    """Order of work, finest first: rows of level, first bin, level to fold it from or 0, that level's first bin."""
+    """Return the levels, finest first, as rows: level, first bin, level to fold from or 0, its first bin."""
     starts: list[tuple[int, int]] = []
     start = 0
     for level in levels:
@@ -120,7 +121,7 @@ def _double_blocks(maxima: Array, step: int, doubled: Array) -> None:
 
 @kernel
 def _pool(maxima: Maxima, cells: Array, plan: Array, pooled: Array, rows: Array) -> None:
-    # A box at a time through all levels: its bins are still in the cache when coarser levels are folded.
+    # one box at a time through all levels: its bins are still in the processor's cache when coarser levels are folded
     n_channels = maxima[0].shape[2]
     for i in range(rows.size):
         bins = pooled[rows[i]]
@@ -160,7 +161,7 @@ def _fold_level(finer: Array, level: int, bins: Array) -> None:
 
 @kernel
 def _cover(maxima: Array, side: int, top: int, bottom: int, left: int, right: int, out: Array) -> None:
-    """Maxima over a bin, from blocks of ``side`` cells; the last ones in a row or column begin earlier to fit."""
+    """Write the maxima over a bin, from blocks of ``side`` cells; the last ones of a row or column start earlier."""
     first = maxima[top, left]
     for c in range(out.size):
         out[c] = first[c]
@@ -177,9 +178,9 @@ def largest_cells(
     levels: Sequence[int] = PAPER_LEVELS,
     threads: int | None = None,
 ) -> NDArray[np.int64]:
-    """Where `spatial_pyramid_pool` finds its maxima, ``(R, n_bins, C)`` int64: ``y * w + x``, the first in that order.
+    """Return where `spatial_pyramid_pool` finds its maxima, ``(R, n_bins, C)`` int64: ``y * w + x``, ties the first.
 
-    ``threads`` as there. Raises what it does for cells.
+    Arguments and errors are those of `spatial_pyramid_pool`.
     """
     _check_cells(cells, feature_map.shape[:2])
     found = np.empty((len(cells), n_bins(levels), feature_map.shape[2]), np.int64)

@@ -1,7 +1,9 @@
-"""From margins to probabilities, and the thresholds that reached a precision: learned on held-out images, by class.
+"""Turn scores into probabilities, and keep the thresholds of best F1 and of each precision, per class.
 
-A probability is that of a detection to be true as VOC counts: the first one of its object, with an IoU of at least 0.5.
-J. Platt, Probabilistic outputs for support vector machines (1999): a sigmoid of the margin a class.
+Both are learned on held-out images.
+
+A probability is the chance that VOC counts the detection as true: the first of its object, with IoU 0.5 or more.
+J. Platt, Probabilistic outputs for support vector machines (1999): a sigmoid of the margin, per class.
 """
 
 from __future__ import annotations
@@ -18,19 +20,19 @@ from detector.runtime.files import Arrays
 Floats = NDArray[np.float32]
 
 PRECISIONS = 99
-"""Thresholds are kept for precisions of 1, 2 .. 99 hundredths."""
+"""Number of precisions, .01 to .99, whose thresholds are kept."""
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What held-out images say about the scores of K classes.
+    """Probabilities and thresholds of the scores of K classes.
 
-    slopes, offsets: ``(K,)`` float32, none of the slopes negative; a score is a probability of
+    slopes, offsets: ``(K,)`` float32, no slope negative; the probability of a score is
         ``1 / (1 + exp(-(slope * score + offset)))``.
-    best_f1: ``(K,)`` float32, the score from which on the F1 measure was best.
-    at_precision: ``(99, K)`` float32, the least score from which on at least 1, 2 .. 99 % of the detections were true;
-        infinite where no score reached it.
-    Raises ValueError for arrays of other shapes, and values that are not such.
+    best_f1: ``(K,)`` float32, the threshold of the best F1.
+    at_precision: ``(99, K)`` float32, the lowest threshold with a precision of at least .01, .02 .. .99; infinite
+        where no threshold reached it.
+    Raises ValueError for arrays of other shapes, and for invalid values.
     """
 
     slopes: Floats
@@ -54,23 +56,23 @@ class Calibration:
             raise ValueError("calibration: slopes and offsets must be finite, and slopes not negative")
 
     def __call__(self, detections: Detections) -> Detections:
-        """The detections with probabilities; labels are indices into the K classes."""
+        """Add probabilities to detections, whose labels are indices into the K classes."""
         labels = detections.labels
         log_odds = self.slopes[labels].astype(float) * detections.scores + self.offsets[labels]
         chances = np.exp(-np.logaddexp(0, -log_odds)).astype(np.float32)
         return Detections(detections.boxes, labels, detections.scores, detections.class_names, chances)
 
     def reaching_probability(self, probability: float) -> Floats:
-        """The least score ``(K,)`` of each class whose probability is at least so much; infinite where none is."""
+        """Return the minimum score ``(K,)`` of each class with at least this probability; infinite where none has."""
         with np.errstate(divide="ignore", invalid="ignore"):
             log_odds = np.log(probability) - np.log1p(-probability)
             scores = (log_odds - self.offsets.astype(float)) / self.slopes
-        # a class that scores say nothing about has one probability
+        # with slope 0, all scores of a class have one probability
         constant = np.where(self.offsets >= log_odds, -np.inf, np.inf)
         return np.where(self.slopes > 0, scores, constant).astype(np.float32)
 
     def reaching_precision(self, precision: float) -> Floats:
-        """The least score ``(K,)`` of each class that reached a precision in 0..1, rounded up to hundredths."""
+        """Return the minimum score ``(K,)`` of each class with a precision in 0..1, rounded up to hundredths."""
         # the shortest decimal of a product such as 100 * 0.29 is a hair above 29
         step = max(int(np.ceil(round(100 * precision, 6))), 1)
         if step > PRECISIONS:
@@ -78,19 +80,19 @@ class Calibration:
         return self.at_precision[step - 1]
 
     def to_arrays(self) -> Arrays:
-        """The arrays by name, as model files hold them."""
+        """Return the arrays by name, as a model file holds them."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Calibration | None:
-        """The inverse of `to_arrays`; None for no arrays at all. Raises KeyError for one that is missing."""
+        """Build the calibration from the arrays of `to_arrays`; None for none. Raises KeyError for a missing one."""
         return cls(*(arrays[each.name] for each in fields(cls))) if arrays else None  # type: ignore[arg-type]
 
     def of_classes(self, labels: Sequence[int]) -> Calibration:
-        """That of some of the classes."""
+        """Return the calibration of the classes with these labels."""
         return Calibration(*(getattr(self, each.name)[..., list(labels)] for each in fields(self)))
 
     def __add__(self, other: Calibration) -> Calibration:
-        """That of the classes of both, those of ``other`` last."""
+        """Join the calibrations of two sets of classes, those of ``other`` last."""
         pairs = ((getattr(self, each.name), getattr(other, each.name)) for each in fields(self))
         return Calibration(*(np.concatenate(pair, axis=-1) for pair in pairs))

@@ -1,16 +1,15 @@
-"""Fully connected layers between pooled features and scores, as they are used once trained (paper, section 4.1).
+"""Fully connected layers between pooled features and scores, for inference (paper, section 4.1).
 
-Features for linear SVMs are the values of fc6 or fc7 after ReLU; the softmax over the classes
-and background, fc8, may score boxes itself.
+Linear SVMs score the values of fc6 or fc7 after ReLU; the softmax over classes and background, fc8, may score boxes
+itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,22 +18,107 @@ from detector.runtime.files import digest
 from detector.runtime.openvino import CompiledGraph
 from detector.runtime.optional import optional
 
-if TYPE_CHECKING:
-    from detector.heads.torch_layers import TorchLayers
-
 Features = NDArray[np.float32]
+Half = NDArray[np.float16]
+
+LAYERS = ("fc6", "fc7")
 
 _ROWS = 64
-"""Of a product. Another number may be multiplied by other kernels, which round otherwise."""
+"""Rows of one product in OpenVINO; other counts may run on other kernels, which round differently."""
+
+
+@dataclass(frozen=True, eq=False)
+class FullyConnected:
+    """Callable from ``(R, D)`` float32 features to the values of the last layer, ``(R, n_features)``, after ReLU.
+
+    weights: per layer ``(n_out, n_in)`` float16. biases: per layer ``(n_out,)`` float32.
+    precision: of the products, "float32" or "bfloat16".
+    device: torch's name of one. runtime: "torch" or "openvino".
+    Raises ValueError for layers that do not follow each other.
+    """
+
+    weights: Sequence[Half]
+    biases: Sequence[Features]
+    precision: str = "float32"
+    device: str = "cpu"
+    runtime: str = "torch"
+    _compute: Callable[[Features], Features] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        sizes = [weights.shape for weights in self.weights]
+        fit = all(after[1] == before[0] for before, after in pairwise(sizes))
+        if not sizes or not fit or [each.shape for each in self.biases] != [(n_out,) for n_out, _ in sizes]:
+            raise ValueError(f"layers must follow each other and have as many biases as outputs, but are {sizes}")
+        if self.runtime == "openvino":
+            compute: Callable[[Features], Features] = OpenVINOLayers(self.weights, self.biases, self.precision)
+        else:
+            from detector.heads.torch_layers import TorchLayers
+
+            compute = TorchLayers(self.weights, self.biases, self.precision, self.device)
+        object.__setattr__(self, "_compute", compute)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # for workers: compiled layers are not pickled but compiled again
+        return FullyConnected, tuple(getattr(self, each.name) for each in fields(self) if each.init)
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of features of a row that the first layer takes."""
+        return self.weights[0].shape[1]
+
+    @property
+    def n_features(self) -> int:
+        """Number of values of the last layer."""
+        return self.weights[-1].shape[0]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hexadecimal, of all weights and biases."""
+        return digest([*(each.tobytes() for each in self.weights), *(each.tobytes() for each in self.biases)])
+
+    def __call__(self, features: Features) -> Features:
+        if features.ndim != 2 or features.shape[1] != self.n_inputs:
+            raise ValueError(f"features must have shape (_, {self.n_inputs}), but got {features.shape}")
+        return self._compute(features)
+
+    def affine_at(self, features: Features, weights: NDArray[np.floating]) -> tuple[Features, Features]:
+        """Return weights ``(R, D)`` and constants ``(R,)`` of ``self(features) @ weights`` as an affine function.
+
+        features: ``(R, D)``. weights: ``(R, n_features)``, one row each. A ReLU network is affine at each input, by the
+        units that are active there. Products are computed in float32, of weights rounded to ``precision``; the
+        rounding of values between the layers is left out.
+        """
+        layers = [(_rounded(each, self.precision), own) for each, own in zip(self.weights, self.biases, strict=True)]
+        values, active = features, []
+        for layer_weights, layer_biases in layers:
+            values = np.maximum(values @ layer_weights.T + layer_biases, 0)
+            active.append(values > 0)
+        result, constants = weights.astype(np.float32), np.zeros(len(features), np.float32)
+        for (layer_weights, layer_biases), mask in zip(reversed(layers), reversed(active), strict=True):
+            result = result * mask
+            constants += result @ layer_biases
+            result = result @ layer_weights
+        return result, constants
+
+
+def _rounded(weights: Half, precision: str) -> Features:
+    """Return weights as float32, rounded to bfloat16 (to nearest, ties to even) where that is the precision."""
+    full = weights.astype(np.float32)
+    if precision != "bfloat16":
+        return full
+    bits = full.view(np.uint32)
+    bits += 0x7FFF + ((bits >> 16) & 1)
+    bits &= 0xFFFF0000
+    return full
 
 
 class OpenVINOLayers:
-    """Callable from ``(R, D)`` features to those of the last layer; see `FullyConnected`. A product takes one thread.
+    """Layers of `FullyConnected` computed by OpenVINO, one thread per product.
 
     Raises MissingPackageError without OpenVINO.
     """
 
-    def __init__(self, weights: Sequence[NDArray[np.float16]], biases: Sequence[Features], precision: str) -> None:
+    def __init__(self, weights: Sequence[Half], biases: Sequence[Features], precision: str) -> None:
         self._n_outputs = len(biases[-1])
         self._graph = CompiledGraph(_graph(weights, biases), precision, side_by_side=True)
 
@@ -49,104 +133,19 @@ class OpenVINOLayers:
         return result
 
 
-def _graph(weights: Sequence[NDArray[np.float16]], biases: Sequence[Features]) -> Any:
-    op = optional("openvino.opset13", "openvino")
+def _graph(weights: Sequence[Half], biases: Sequence[Features]) -> Any:
+    op = optional("openvino.opset13")
     features = op.parameter([_ROWS, weights[0].shape[1]], np.float32)
     values = features
     for each, own in zip(weights, biases, strict=True):
         product = op.matmul(values, op.constant(each.astype(np.float32)), False, True)
         values = op.relu(op.add(product, op.constant(own[None])))
-    return optional("openvino", "openvino").Model([values], [features], "fully_connected")
-
-
-Half = NDArray[np.float16]
-
-LAYERS = ("fc6", "fc7")
-
-
-@dataclass(frozen=True, eq=False)
-class FullyConnected:
-    """Callable from ``(R, D)`` float32 features to those of the last layer, ``(R, n_features)`` float32, after ReLU.
-
-    ``weights`` of a layer are ``(n_out, n_in)`` float16 and ``biases`` ``(n_out,)`` float32; products are computed in
-    ``precision`` by ``runtime``, torch (on its ``device``) or openvino. With ``beside_inputs`` a row begins with its D
-    inputs. Raises ValueError for layers that do not follow each other.
-    """
-
-    weights: Sequence[Half]
-    biases: Sequence[Features]
-    precision: str = "float32"
-    device: str = "cpu"
-    beside_inputs: bool = False
-    runtime: str = "torch"
-    _compute: Callable[[Features], Features] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        sizes = [weights.shape for weights in self.weights]
-        fit = all(after[1] == before[0] for before, after in pairwise(sizes))
-        if not sizes or not fit or [each.shape for each in self.biases] != [(n_out,) for n_out, _ in sizes]:
-            raise ValueError(f"layers must follow each other and have as many biases as outputs, but are {sizes}")
-        object.__setattr__(self, "_compute", self._in_openvino() if self.runtime == "openvino" else self._in_torch)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # for workers, which compile what they compute themselves
-        return FullyConnected, tuple(getattr(self, each.name) for each in fields(self) if each.init)
-
-    @cached_property
-    def _in_torch(self) -> TorchLayers:
-        from detector.heads.torch_layers import TorchLayers
-
-        return TorchLayers(self.weights, self.biases, self.precision, self.device)
-
-    def _in_openvino(self) -> OpenVINOLayers:
-
-        return OpenVINOLayers(self.weights, self.biases, self.precision)
-
-    @property
-    def n_inputs(self) -> int:
-        return self.weights[0].shape[1]
-
-    @property
-    def n_features(self) -> int:
-        return self.parts[-1].stop
-
-    @property
-    def parts(self) -> list[slice]:
-        """Columns of the inputs, where they are among the features, and of the last layer's values."""
-        n_outputs = self.weights[-1].shape[0]
-        if not self.beside_inputs:
-            return [slice(0, n_outputs)]
-        return [slice(0, self.n_inputs), slice(self.n_inputs, self.n_inputs + n_outputs)]
-
-    @property
-    def digest(self) -> str:
-        """SHA-256, in hexadecimal, of all weights and biases."""
-        return digest([*(each.tobytes() for each in self.weights), *(each.tobytes() for each in self.biases)])
-
-    def __call__(self, features: Features) -> Features:
-        if features.ndim != 2 or features.shape[1] != self.n_inputs:
-            raise ValueError(f"features must have shape (_, {self.n_inputs}), but got {features.shape}")
-        result = self._compute(features)
-        return np.concatenate([features, result], axis=1) if self.beside_inputs else result
-
-    def affine_at(
-        self, features: Features, weights: NDArray[np.floating]
-    ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        """``self(features) @ weights`` as an affine function of each row: weights ``(R, D)`` and constants ``(R,)``.
-
-        ``features`` are ``(R, D)`` and ``weights`` ``(R, n_features)``, each row's own. A network of ReLU is affine
-        where it stands, by the units that are active there. Products are computed in float32, of weights as they are
-        rounded to ``precision``: the functions leave out how the values between the layers are rounded.
-        """
-        result, constants = self._in_torch.affine_at(features, weights[:, self.parts[-1]].astype(np.float32))
-        if self.beside_inputs:
-            result = result + weights[:, self.parts[0]]
-        return result, constants
+    return optional("openvino").Model([values], [features], "fully_connected")
 
 
 @dataclass(frozen=True)
 class Softmax:
-    """A softmax over K classes and background, which is last.
+    """Softmax over K classes and background, which is last.
 
     ``weights`` ``(D, K + 1)`` and ``biases`` ``(K + 1,)`` are float32.
     """
@@ -155,32 +154,32 @@ class Softmax:
     biases: NDArray[np.float32]
 
     def decision_function(self, features: Features) -> Features:
-        """Log odds ``(R, K)`` float32 of each class against everything else, of ``(R, D)`` float32 features.
+        """Return log odds ``(R, K)`` float32 of each class against everything else, of ``(R, D)`` float32 features.
 
-        They are unbounded, and 0 where the softmax gives the class a half: thresholds mean what they do for SVMs.
+        They are unbounded, and 0 where the softmax gives the class one half, as an SVM's margin is on its boundary.
         """
         if features.ndim != 2 or features.shape[1] != len(self.weights):
             raise ValueError(f"features must have shape (_, {len(self.weights)}), but got {features.shape}")
         values = features @ self.weights + self.biases
         values -= values.max(1, keepdims=True, initial=-np.inf)
-        shares = np.exp(values)
+        exponentials = np.exp(values)
         # a sum without the class itself: a difference would lose the odds of what is almost certain
-        others = shares @ (1 - np.eye(len(self.biases), dtype=np.float32))
+        others = exponentials @ (1 - np.eye(len(self.biases), dtype=np.float32))
         return (values - np.log(np.maximum(others, np.finfo(np.float32).tiny)))[:, :-1]
 
     def affine_at(
         self, features: Features, labels: NDArray[np.int64]
     ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        """Weights ``(R, D)`` and constants ``(R,)`` that make up the log odds of each row in the class of its label.
+        """Return weights ``(R, D)`` and constants ``(R,)`` of the log odds of each row in the class of its label.
 
         The log of a sum of exponentials is their mean, weighted by the softmax, plus the entropy of these weights. So
-        log odds are exactly the class's value less the mean of the others', less an entropy, which is a constant; the
-        weights are also their gradient.
+        log odds are exactly the value of the class, minus the mean of the others', minus an entropy, which is a
+        constant; the weights are also their gradient.
         """
         values = features.astype(np.float64) @ self.weights + self.biases
         values[np.arange(len(labels)), labels] = -np.inf
-        shares = np.exp(values - values.max(1, keepdims=True, initial=-np.inf))
-        shares /= shares.sum(1, keepdims=True)
-        entropies = -(shares * np.log(np.maximum(shares, np.finfo(np.float64).tiny))).sum(1)
-        weights = self.weights.T[labels] - shares @ self.weights.T
-        return weights, self.biases[labels] - shares @ self.biases - entropies
+        others = np.exp(values - values.max(1, keepdims=True, initial=-np.inf))
+        others /= others.sum(1, keepdims=True)
+        entropies = -(others * np.log(np.maximum(others, np.finfo(np.float64).tiny))).sum(1)
+        weights = self.weights.T[labels] - others @ self.weights.T
+        return weights, self.biases[labels] - others @ self.biases - entropies

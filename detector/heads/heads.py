@@ -1,4 +1,4 @@
-"""Everything after the pooling together: layers, scores and box regressors, as arrays by name and back."""
+"""Learned parts of a detector after the pooling: layers, scores, box regressors, calibration, proposal filter."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ _PROPOSAL_FILTER = "proposal_filter."
 
 @dataclass(frozen=True)
 class Heads:
-    """The learned parts of a detector after the pooling.
+    """Learned parts of a detector after the pooling.
 
-    scorer: scores of what comes out of the layers or, without any, of pooled features.
-    regressors: may be missing; they take pooled features or, with regressors_read "layer", those of the layers.
-    calibration: of the scores, where held-out images told it.
-    proposal_filter: which boxes are scored at all, where that was learned.
+    scorer: scores features of the fully connected layers or, without layers, pooled features.
+    regressors: box regressors, one per class, if any.
+    layers: fully connected layers between pooled features and scores, if any.
+    regressors_read: input of the regressors: pooled features, or features of the layers.
+    calibration: probabilities and thresholds, learned on held-out images, if any.
+    proposal_filter: ranks proposals before they are scored, if any.
     """
 
     scorer: Scorer
@@ -42,7 +44,7 @@ class Heads:
     proposal_filter: ProposalFilter | None = None
 
     def check(self, n_pooled: int, n_classes: int) -> None:
-        """Raise ValueError unless the parts fit each other, so many pooled features and so many classes."""
+        """Raise ValueError unless the parts fit each other, ``n_pooled`` features and ``n_classes`` classes."""
         if self.layers is not None and self.layers.n_inputs != n_pooled:
             raise ValueError(f"fc6 must take {n_pooled} features, but takes {self.layers.n_inputs}")
         n_features = n_pooled if self.layers is None else self.layers.n_features
@@ -51,53 +53,56 @@ class Heads:
             raise ValueError(f"weights of the scores must have shape {expected}, but got {self.scorer.weights.shape}")
         if self.scorer.biases.shape != expected[1:]:
             raise ValueError(f"biases of the scores must have shape {expected[1:]}, but got {self.scorer.biases.shape}")
-        shape = (n_classes, n_features if self.regressors_read == "layer" else n_pooled, 4)
-        if self.regressors is not None and self.regressors.weights.shape != shape:
-            raise ValueError(f"regressor weights must have shape {shape}, but got {self.regressors.weights.shape}")
-        if self.regressors is not None and self.regressors.biases.shape != (n_classes, 4):
-            raise ValueError(
-                f"regressor biases must have shape {(n_classes, 4)}, but got {self.regressors.biases.shape}"
-            )
+        if self.regressors is not None:
+            shape = (n_classes, n_features if self.regressors_read == "layer" else n_pooled, 4)
+            if self.regressors.weights.shape != shape:
+                raise ValueError(f"regressor weights must have shape {shape}, but got {self.regressors.weights.shape}")
+            if self.regressors.biases.shape != (n_classes, 4):
+                raise ValueError(
+                    f"regressor biases must have shape {(n_classes, 4)}, but got {self.regressors.biases.shape}"
+                )
         if self.calibration is not None and len(self.calibration.slopes) != n_classes:
-            raise ValueError(
-                f"the calibration must be of {n_classes} classes, but is of {len(self.calibration.slopes)}"
-            )
+            raise ValueError(f"calibration must have {n_classes} classes, but has {len(self.calibration.slopes)}")
 
     @property
-    def moves_by_layers(self) -> bool:
-        """Whether what boxes score and where they move is read from the same layers."""
+    def regresses_from_layers(self) -> bool:
+        """Whether scores and box deltas are computed from the same features, those of the layers."""
         return self.layers is not None and self.regressors is not None and self.regressors_read == "layer"
 
     def features(self, pooled: Features) -> Features:
-        """What scores are read from: the layers' features ``(R, n)`` of ``(R, D)`` pooled ones, or these themselves."""
+        """Return the features ``(R, n)`` that are scored: those of the layers or, without layers, the pooled ones."""
         return pooled if self.layers is None else self.layers(pooled)
 
     def decision_function(self, pooled: Features) -> Features:
-        """Scores ``(R, K)`` float32 of ``(R, D)`` float32 pooled features: margins, or log odds of a softmax."""
+        """Return scores ``(R, K)`` float32 of ``(R, D)`` float32 pooled features: margins, or log odds of a softmax."""
         return self.scorer.decision_function(self.features(pooled))
 
-    def look(
-        self, pooled: Features, rows: NDArray[np.int64], labels: NDArray[np.int64], moves: bool, scores: bool
+    def score_and_regress(
+        self, pooled: Features, rows: NDArray[np.int64], labels: NDArray[np.int64], regress: bool, score: bool
     ) -> tuple[Boxes, NDArray[np.float32]]:
-        """Deltas ``(n, 4)`` and scores ``(n,)``, float32, of pairs of a row and a class, or zeros where not asked for.
+        """Return box deltas ``(N, 4)`` and scores ``(N,)``, float32, of pairs of a row and a class.
 
-        ``pooled`` are ``(R, D)``; ``rows`` and ``labels`` ``(n,)`` are the pairs. A row is worked on once, however many
-        pairs it is in.
+        pooled: ``(R, D)``. rows, labels: ``(N,)``, the pairs. regress, score: whether to compute the deltas and the scores,
+        which are zero otherwise. A row is computed once, however many pairs it is in.
         """
-        features = self.features(pooled) if scores or self.moves_by_layers else pooled
-        deltas, found = np.zeros((len(rows), 4), np.float32), np.zeros(len(rows), np.float32)
-        if moves:
+        features = self.features(pooled) if score or self.regresses_from_layers else pooled
+        deltas, scores = np.zeros((len(rows), 4), np.float32), np.zeros(len(rows), np.float32)
+        if regress:
             assert self.regressors is not None
-            deltas = self.regressors.predict(features if self.moves_by_layers else pooled, labels, rows)
-        if scores:
-            found = self.scorer.decision_function(features)[rows, labels]
-        return deltas, found
+            deltas = self.regressors.predict(features if self.regresses_from_layers else pooled, labels, rows)
+        if score:
+            scores = self.scorer.decision_function(features)[rows, labels]
+        return deltas, scores
+
+    def regress(self, pooled: Features, labels: NDArray[np.int64]) -> Boxes:
+        """Return box deltas ``(R, 4)`` float32 of ``(R, D)`` pooled features, each by the regressor of its label."""
+        return self.score_and_regress(pooled, np.arange(len(labels)), labels, regress=True, score=False)[0]
 
     def affine_at(self, pooled: Features, labels: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Weights ``(R, D)`` and constants ``(R,)`` that make up `score` where it stands.
+        """Return weights ``(R, D)`` and constants ``(R,)`` of the score as an affine function of the pooled features.
 
-        The score of a row of ``(R, D)`` pooled features in the class of its label ``(R,)`` is the sum of these features
-        times its weights, and its constant; exactly, up to rounding.
+        The score of a row of ``(R, D)`` pooled features in the class of its label ``(R,)`` is the sum of its features
+        times its weights, plus its constant; exactly, up to rounding.
         """
         features = self.features(pooled)
         weights, constants = self.scorer.affine_at(features, labels)
@@ -106,12 +111,8 @@ class Heads:
             constants = constants + more
         return weights.astype(np.float64), constants.astype(np.float64)
 
-    def move(self, pooled: Features, labels: NDArray[np.int64]) -> Boxes:
-        """Deltas ``(R, 4)`` float32 of ``(R, D)`` pooled features, each by the regressor of its label ``(R,)``."""
-        return self.look(pooled, np.arange(len(labels)), labels, moves=True, scores=False)[0]
-
     def to_arrays(self) -> Arrays:
-        """All weights and biases by name, as model files hold them."""
+        """Return all arrays by name, as a model file holds them."""
         head = _name(type(self.scorer))
         arrays: Arrays = {f"{head}.weights": self.scorer.weights, f"{head}.biases": self.scorer.biases}
         if self.layers is not None:
@@ -131,14 +132,13 @@ class Heads:
         arrays: Mapping[str, Any],
         precision: str = "float32",
         device: str = "cpu",
-        beside_inputs: bool = False,
         regressors_read: RegressorInput = "pooled",
         proposal_filter_levels: Sequence[int] = (),
         runtime: str = "torch",
     ) -> Heads:
-        """The inverse of `to_arrays`; precision, device, beside_inputs and runtime are those of `FullyConnected`.
+        """Build the heads from the arrays of `to_arrays`; ``precision``, ``device``, ``runtime``: see `FullyConnected`.
 
-        Raises KeyError for an array that is missing, ValueError for one of another type or with infinite values.
+        Raises KeyError for a missing array, ValueError for one of another type or with infinite values.
         """
         for name, array in arrays.items():
             _check_array(name, array)
@@ -147,7 +147,7 @@ class Heads:
             regressors = BoxRegressors(arrays["regression.weights"], arrays["regression.biases"])
         if names := [name for name in LAYERS if f"{name}.weights" in arrays]:
             weights, biases = ([arrays[f"{name}.{kind}"] for name in names] for kind in ("weights", "biases"))
-            layers = FullyConnected(weights, biases, precision, device, beside_inputs, runtime)
+            layers = FullyConnected(weights, biases, precision, device, runtime)
         kind: type[Scorer] = Softmax if f"{_name(Softmax)}.weights" in arrays else LinearSVMs
         scorer = kind(arrays[f"{_name(kind)}.weights"], arrays[f"{_name(kind)}.biases"])
         calibration = Calibration.from_arrays(_under(_CALIBRATION, arrays))
@@ -156,12 +156,12 @@ class Heads:
 
 
 def _under(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """The arrays whose names begin with a prefix, by the rest of their names."""
+    """Return the arrays whose names begin with a prefix, by the rest of their names."""
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def _check_array(name: str, array: NDArray[Any]) -> None:
-    """Raise ValueError for weights and biases, by their names in a file, that no head has."""
+    """Raise ValueError for weights or biases, by their name in a file, of a wrong type or shape."""
     part, _, kind = name.rpartition(".")
     if kind not in ("weights", "biases") or part not in (*LAYERS, _name(Softmax), _name(LinearSVMs), "regression"):
         return

@@ -1,4 +1,4 @@
-"""Fully connected layers computed by torch."""
+"""Fully connected layers computed by torch; a module of its own, since importing torch takes seconds."""
 
 from __future__ import annotations
 
@@ -10,45 +10,29 @@ from numpy.typing import NDArray
 
 Features = NDArray[np.float32]
 
-_LEAST_ROWS = 32
+_MIN_ROWS = 32
 
 
 class TorchLayers:
-    """Callable from ``(R, D)`` features to those of the last layer; see `FullyConnected`."""
+    """Layers of `fully_connected.FullyConnected` computed by torch."""
 
     def __init__(
         self, weights: Sequence[NDArray[np.float16]], biases: Sequence[Features], precision: str, device: str
     ) -> None:
-        self.device, dtype = device, getattr(torch, precision)
+        self.device, self.dtype = device, getattr(torch, precision)
         self._layers = [
-            (torch.from_numpy(each).to(device, dtype), torch.from_numpy(own).to(device, dtype))
+            (torch.from_numpy(each).to(device, self.dtype), torch.from_numpy(own).to(device, self.dtype))
             for each, own in zip(weights, biases, strict=True)
         ]
 
     def __call__(self, features: Features) -> Features:
         rows = features
-        if len(rows) < _LEAST_ROWS:
-            # few rows are multiplied by other kernels, which round otherwise; no row shall depend on their number
-            rows = np.pad(rows, ((0, _LEAST_ROWS - len(rows)), (0, 0)))
+        if len(rows) < _MIN_ROWS:
+            # few rows run on other kernels, which round differently; no row may depend on the number of rows
+            rows = np.pad(rows, ((0, _MIN_ROWS - len(rows)), (0, 0)))
         with torch.inference_mode():
-            result: Features = self._values(rows)[-1][: len(features)].float().numpy(force=True)
+            values = torch.from_numpy(rows).to(self.device, self.dtype)
+            for weights, biases in self._layers:
+                values = torch.nn.functional.linear(values, weights, biases).relu_()
+            result: Features = values[: len(features)].float().numpy(force=True)
         return result
-
-    def affine_at(self, features: Features, weights: Features) -> tuple[Features, Features]:
-        """``self(features) @ weights`` as `FullyConnected.affine_at` tells it."""
-        with torch.inference_mode():
-            active = [values > 0 for values in self._values(features)]
-            back = torch.from_numpy(weights).to(self.device)
-            constants = torch.zeros(len(features), device=self.device)
-            for (layer_weights, layer_biases), mask in zip(reversed(self._layers), reversed(active), strict=True):
-                back = back * mask
-                constants += back @ layer_biases.float()
-                back = back @ layer_weights.float()
-            return back.numpy(force=True), constants.numpy(force=True)
-
-    def _values(self, features: Features) -> list[torch.Tensor]:
-        """Those of every layer, after ReLU."""
-        values = [torch.from_numpy(features).to(self.device, self._layers[0][0].dtype)]
-        for weights, biases in self._layers:
-            values.append(torch.nn.functional.linear(values[-1], weights, biases).relu_())
-        return values[1:]

@@ -1,1 +1,1 @@
-"""Image files to arrays, resizing, drawing."""
+"""Image files to arrays and back, resizing, drawing."""

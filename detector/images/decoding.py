@@ -1,4 +1,4 @@
-"""The bytes of an image file to (H, W, 3) uint8 RGB: formats, depths, transparency, orientation, damage."""
+"""Decode image files to (H, W, 3) uint8 RGB: formats, depths, transparency, orientation, damage."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from PIL.WebPImagePlugin import WebPImageFile
 
 SIDEWAYS = (5, 6, 7, 8)
-"""Orientations in which rows and columns are swapped."""
+"""EXIF orientations that swap rows and columns."""
 _BLOCK_PIXELS = 1 << 22
 
 
 def to_rgb(pixels: NDArray[Any], premultiplied: bool) -> NDArray[np.uint8]:
-    """Turn gray, BGR or BGRA of any depth into RGB of 8 bits, on white where it is transparent.
+    """Convert gray, BGR or BGRA pixels of any depth to RGB of 8 bits, on white where they are transparent.
 
-    Some rows at a time: what lies between takes many times the memory of the image.
+    Works on some rows at a time, since intermediate arrays take many times the memory of the image.
     """
     height, width = pixels.shape[:2]
     step = max(1, _BLOCK_PIXELS // max(1, width))
@@ -52,7 +52,7 @@ def _finite(pixels: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _to_uint8(pixels: NDArray[Any], scale: float) -> NDArray[np.uint8]:
-    """``scale``: of floating-point values."""
+    """Convert pixels to 8 bits; floating-point values are multiplied by ``scale``."""
     if pixels.dtype == np.uint8:
         return pixels
     if pixels.dtype == np.uint16:
@@ -69,12 +69,12 @@ def _on_white(pixels: NDArray[np.uint8], premultiplied: bool) -> NDArray[np.uint
     alpha = pixels[..., 3:].astype(np.uint16)
     weighted = color.astype(np.uint16) * (255 if premultiplied else alpha)
     white = 255 * (255 - alpha)
-    # Premultiplied colors above their alpha are damage; the sum must not wrap around.
+    # premultiplied colors above their alpha are damage; the sum must not wrap around
     return np.minimum((weighted.astype(np.uint32) + white + 127) // 255, 255).astype(np.uint8)
 
 
 def oriented(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Turn and mirror as EXIF's Orientation says: 5 to 8 swap rows and columns, then sides are mirrored."""
+    """Apply an EXIF orientation: 5 to 8 swap rows and columns, then sides are mirrored."""
     if orientation in SIDEWAYS:
         image = image.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
@@ -84,7 +84,8 @@ def oriented(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image)
 
 
-START_LENGTH = 12  # bytes that `image_format` needs
+START_LENGTH = 12
+"""Number of bytes that `image_format` needs."""
 
 _HEADER_READERS: dict[str, type[ImageFile.ImageFile]] = {
     "JPEG": JpegImageFile,
@@ -96,13 +97,13 @@ _HEADER_READERS: dict[str, type[ImageFile.ImageFile]] = {
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_EXTRA_SAMPLES, _ORIENTATION = 256, 257, 338, 274
 _PREMULTIPLIED, _STRAIGHT = 1, 2  # values of ExtraSamples
 _TIFF_BITS, _TIFF_SAMPLES = 258, 277
-_MOST_BYTES = 16  # a pixel, of the most pixels that are allowed: four channels of 32 bits
-_SHORT_CHUNK = 13  # bytes, of IHDR
+_MAX_BYTES = 16  # per pixel: four channels of 32 bits
+_SHORT_CHUNK = 13  # bytes of IHDR
 _stderr_lock = threading.Lock()
 
 
 def image_format(start: bytes) -> str | None:
-    """Name the format of a file from its first `START_LENGTH` bytes; None for one that is not read here."""
+    """Return the format of a file from its first `START_LENGTH` bytes; None for an unsupported one."""
     if start.startswith(b"RIFF"):
         return "WebP" if start[8:12] == b"WEBP" else None
     magic = {
@@ -121,8 +122,8 @@ def image_format(start: bytes) -> str | None:
 def decode_image(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
     """Decode the bytes of a JPEG, PNG, WebP, BMP, TIFF or GIF (first frame) file to (H, W, 3) uint8 RGB.
 
-    Raises ValueError, in one line, for data of another kind, damaged or cut-off data, and a header that
-    promises more than ``max_pixels`` pixels (nothing is decoded then).
+    Raises ValueError, in one line, for other formats, damaged or truncated data, and a header with more than
+    ``max_pixels`` pixels, of which nothing is decoded.
     """
     kind = _known_format(data[:START_LENGTH])
     with silenced_stderr():
@@ -131,13 +132,13 @@ def decode_image(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
         pixels, orientation = _read_pixels(kind, data)
     if b"tRNS" in chunks and pixels.ndim == 2:
         _whiten(pixels, depth=chunks[b"IHDR"][8], transparent=chunks[b"tRNS"])
-    # libtiff's 8-bit reader premultiplies straight alpha; OpenCV reads deeper images without that reader.
+    # libtiff's 8-bit reader premultiplies straight alpha; OpenCV reads deeper images without that reader
     premultiplied = meaning == _PREMULTIPLIED or (meaning == _STRAIGHT and pixels.dtype == np.uint8)
     return oriented(to_rgb(pixels, premultiplied), orientation)
 
 
 class ImageHeader(NamedTuple):
-    """Height and width as `decode_image` returns them, and the EXIF orientation 1..8 that was obeyed for it."""
+    """Height and width as `decode_image` returns them, and the EXIF orientation 1..8 that it applies."""
 
     height: int
     width: int
@@ -145,9 +146,9 @@ class ImageHeader(NamedTuple):
 
 
 def decoded_header(file: BinaryIO, *, max_pixels: int) -> ImageHeader:
-    """What `decode_image` makes of an open file, which is read no further than its header.
+    """Return the header of an open image file, which is read no further.
 
-    Raises the ValueErrors of `decode_image` for what the header shows.
+    Raises the ValueErrors of `decode_image` that the header shows.
     """
     start = file.read(START_LENGTH)
     file.seek(0)
@@ -161,9 +162,9 @@ def decoded_header(file: BinaryIO, *, max_pixels: int) -> ImageHeader:
 
 @contextlib.contextmanager
 def silenced_stderr() -> Iterator[None]:
-    """Discard what decoders print: libpng and libjpeg write to descriptor 2 and cannot be told not to.
+    """Discard the output of decoders: libpng and libjpeg always write to descriptor 2.
 
-    One thread at a time: another one would restore what this one has redirected.
+    Holds a lock: another thread would restore what this one has redirected.
     """
     with _stderr_lock, warnings.catch_warnings(), Path(os.devnull).open("wb") as nowhere:
         warnings.simplefilter("ignore")
@@ -188,35 +189,35 @@ def _known_format(start: bytes) -> str:
 
 
 class _Header(NamedTuple):
-    """What files say of their pixels: width and height as stored, the EXIF orientation, what TIFF says of channels."""
+    """Header of a file: width and height as stored, EXIF orientation, and TIFF's meaning of the channels."""
 
     width: int
     height: int
-    orientation: object  # compared only: a file may hold anything here
-    extra_samples: int = 0  # what the fourth channel means
-    n_bytes: int = 8  # of a pixel, at most
+    orientation: object  # only compared: a file may hold anything here
+    extra_samples: int = 0  # meaning of the fourth channel
+    n_bytes: int = 8  # maximum per pixel
 
 
 def _read_header(kind: str, file: BinaryIO, max_pixels: int) -> _Header:
     try:
         header = _read_tiff_header(file) if kind == "TIFF" else _read_other_header(kind, file)
-    except Exception as error:  # on damaged data the parsers raise nearly every kind of exception
+    except Exception as error:  # parsers raise nearly every kind of exception on damaged data
         raise _damaged(kind) from error
     if header.width * header.height > max_pixels:
         raise ValueError(f"{header.width} x {header.height} pixels are more than the {max_pixels} allowed")
-    if header.width * header.height * header.n_bytes > max_pixels * _MOST_BYTES:
+    if header.width * header.height * header.n_bytes > max_pixels * _MAX_BYTES:
         raise ValueError(f"{header.width} x {header.height} pixels of {header.n_bytes} bytes each are too many")
     return header
 
 
 def _read_other_header(kind: str, file: BinaryIO) -> _Header:
-    # The reader of the format itself: Image.open has a limit that only a global variable changes.
+    # the reader of the format itself: Image.open has a limit that only a global variable changes
     reader = _HEADER_READERS[kind](file)
     return _Header(*reader.size, _orientation(reader.info.get("exif", b"")))
 
 
 def _read_tiff_header(file: BinaryIO) -> _Header:
-    # Pillow's reader refuses color images of floating-point numbers; their tags are read all the same.
+    # only the tags: Pillow's reader refuses color images of floating-point numbers
     start = file.read(16)
     tags = ImageFileDirectory_v2(start[: 16 if start[2] == 43 else 8])  # 43: BigTIFF
     file.seek(tags.next)
@@ -227,7 +228,7 @@ def _read_tiff_header(file: BinaryIO) -> _Header:
 
 
 def _png_chunks(data: bytes) -> dict[bytes, bytes]:
-    """The short chunks by name; ValueError unless all lead to the end: OpenCV would allocate any length."""
+    """Return the short chunks by name; ValueError unless all end in the file: OpenCV would allocate any length."""
     position, name, found = 8, b"", {}
     while name != b"IEND":
         if position + 8 > len(data):
@@ -242,7 +243,7 @@ def _png_chunks(data: bytes) -> dict[bytes, bytes]:
 
 
 def _whiten(pixels: NDArray[Any], depth: int, transparent: bytes) -> None:
-    """Make the one gray value white that a gray PNG says is transparent: OpenCV leaves it as it is."""
+    """Whiten the transparent gray value of a gray PNG, which OpenCV leaves as it is."""
     value = int.from_bytes(transparent, "big")
     if depth < 8:
         value = value * 255 // (2**depth - 1)
@@ -250,7 +251,7 @@ def _whiten(pixels: NDArray[Any], depth: int, transparent: bytes) -> None:
 
 
 def _read_pixels(kind: str, data: bytes) -> tuple[NDArray[Any], int]:
-    """Return gray, BGR or BGRA pixels of any depth, and the EXIF orientation that is still to be obeyed."""
+    """Return gray, BGR or BGRA pixels of any depth, and the EXIF orientation that is still to be applied."""
     try:
         pixels, metadata_kinds, metadata = cv2.imdecodeWithMetadata(
             np.frombuffer(data, np.uint8), flags=cv2.IMREAD_UNCHANGED
@@ -259,7 +260,7 @@ def _read_pixels(kind: str, data: bytes) -> tuple[NDArray[Any], int]:
         raise _damaged(kind) from error
     if pixels is None:
         raise _damaged(kind)
-    # None for TIFF, which OpenCV has turned already.
+    # None for TIFF, which OpenCV has oriented already
     exif = dict(zip(metadata_kinds, metadata, strict=True)).get(cv2.IMAGE_METADATA_EXIF)
     return pixels, 1 if exif is None else _orientation(exif.tobytes())
 
@@ -269,5 +270,5 @@ def _orientation(exif: bytes) -> int:
     try:
         tags.load(exif)
         return int(tags.get(_ORIENTATION, 1))
-    except Exception:  # broken metadata are no reason to refuse the image
+    except Exception:  # broken metadata do not make the image unreadable
         return 1

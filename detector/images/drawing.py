@@ -1,4 +1,4 @@
-"""Boxes, names and scores on an image, for people to look at."""
+"""Draw boxes, class names and scores on images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from detector.images.resizing import check_image
 
 Color = tuple[int, int, int]
 
-# M. Okabe and K. Ito, Color Universal Design (2008): told apart with every common kind of color vision.
+# M. Okabe and K. Ito, Color Universal Design (2008): distinct with every common kind of color vision
 _PALETTE: tuple[Color, ...] = (
     (230, 159, 0),
     (86, 180, 233),
@@ -31,10 +31,10 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def class_color(label: int) -> Color:
-    """RGB color of a class index, the same in every image: color-blind safe ones, then spread hues."""
+    """Return the RGB color of a class index, the same in every image: color-blind safe colors, then spread hues."""
     if label < len(_PALETTE):
         return _PALETTE[label]
-    # Steps of the golden ratio put every new hue into the largest gap between the earlier ones.
+    # steps of the golden ratio put every new hue into the largest gap between the earlier ones
     hue = label * 0.618033988749895 % 1.0
     saturation, value = ((0.85, 0.95), (0.5, 1.0), (0.9, 0.65))[label % 3]
     red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
@@ -50,9 +50,10 @@ def draw_detections(
 ) -> NDArray[np.uint8]:
     """Return a copy of the image with every box and its name and score ("dog 0.83"), the best score on top.
 
-    ``image`` (H, W, 3) uint8 RGB, ``boxes`` (N, 4) pixels, ``labels`` (N,) indices into ``class_names``,
-    ``scores`` (N,), or None for objects that have none, of which the last is on top. Lines and letters grow with
-    the image, and labels never leave it. Raises ValueError for arrays of other shapes or labels without a name.
+    image: (H, W, 3) uint8 RGB. boxes: (N, 4) pixels. labels: (N,) indices into ``class_names``.
+    scores: (N,); None for objects without scores, of which the last is on top.
+    Lines and letters grow with the image, and names never leave it. Raises ValueError for arrays of other shapes and
+    for labels without a name.
     """
     canvas = check_image(image).copy()
     height, width = canvas.shape[:2]
@@ -77,7 +78,7 @@ def _line_width(canvas: NDArray[np.uint8]) -> int:
 
 
 def _draw_box(canvas: NDArray[np.uint8], corners: list[int], color: Color) -> None:
-    """Draw a half-open box with a rim of the opposite brightness, which shows it on any background."""
+    """Draw a half-open box with a rim of the opposite brightness, so that it is visible on any background."""
     x1, y1, x2, y2 = corners
     line = _line_width(canvas)
     rim = (line + 2) // 4
@@ -88,7 +89,7 @@ def _draw_box(canvas: NDArray[np.uint8], corners: list[int], color: Color) -> No
 
 
 def _draw_label(canvas: NDArray[np.uint8], corner: list[int], text: str, color: Color) -> None:
-    """Draw text on a filled background above the corner, moved inside the image where it would leave it."""
+    """Draw text on a filled background above the corner, or inside the image where it would leave it."""
     height, width = canvas.shape[:2]
     text = to_ascii(text)
     scale = max(0.4, min(height, width) / 900)
@@ -109,13 +110,13 @@ def _draw_label(canvas: NDArray[np.uint8], corner: list[int], text: str, color: 
 
 
 def contrast(background: Color) -> Color:
-    """Black or white, whichever can be read on a color."""
+    """Return black or white, whichever is readable on a color."""
     red, green, blue = background
     return _BLACK if 0.299 * red + 0.587 * green + 0.114 * blue > 127 else _WHITE
 
 
 def to_ascii(text: str) -> str:
-    """OpenCV's fonts are ASCII: drop accents, and show what is left as question marks, one a character."""
+    """Convert text to ASCII, as OpenCV's fonts need: drop accents, and replace other characters by question marks."""
     letters = (c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     return "".join(letters).encode("ascii", "replace").decode()
 
@@ -127,10 +128,10 @@ _COLUMNS = 4
 def contact_sheet(
     tiles: Iterable[tuple[NDArray[np.uint8], Boxes, NDArray[np.int64], str]], class_names: Sequence[str]
 ) -> NDArray[np.uint8]:
-    """One (H, W, 3) uint8 RGB image of all ``tiles``, four in a row.
+    """Return one (H, W, 3) uint8 RGB image of all ``tiles``, four in a row.
 
-    A tile is an image (H, W, 3) uint8 RGB, its boxes (N, 4) in its pixels, their labels (N,), and a caption. Raises
-    ValueError where there is none.
+    A tile is an (H, W, 3) uint8 RGB image, its boxes (N, 4) in pixels, their labels (N,), and a caption. Raises
+    ValueError for no tile.
     """
     drawn = [_tile(*tile, class_names) for tile in tiles]
     if not drawn:
@@ -148,7 +149,7 @@ def _tile(
     height, width = image.shape[:2]
     zoom = min(_WIDTH / width, _HEIGHT / height)
     size = (max(1, round(width * zoom)), max(1, round(height * zoom)))
-    # drawn on the small copy, whose lines and letters are then as wide and as large as in the others
+    # drawn on the small copy, so that lines and letters have one size in all tiles
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_NEAREST)
     zooms = np.array([size[0] / width, size[1] / height] * 2, np.float32)
     small = draw_detections(small, boxes * zooms, labels, None, class_names)

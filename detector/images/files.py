@@ -1,4 +1,4 @@
-"""Image files to (H, W, 3) uint8 RGB and back."""
+"""Read image files to (H, W, 3) uint8 RGB arrays, write them, and find them in folders."""
 
 from __future__ import annotations
 
@@ -28,32 +28,30 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 ImageLike: TypeAlias = "NDArray[np.uint8] | Image | str | Path"
-"""What `as_image` takes."""
+"""Image as an array, a PIL image or a path."""
 
 DEFAULT_MAX_PIXELS = 100_000_000
 SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"))
-"""Of the files that are taken for images in folders."""
+"""Extensions of image files in folders."""
 WRITTEN_SUFFIXES = SUFFIXES - {".jpe", ".jfif", ".dib", ".gif"}
-"""Of the formats in which images are written."""
+"""Extensions of the formats that can be written."""
 
 
 def read_image(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint8]:
     """Read a JPEG, PNG, WebP, BMP, TIFF or GIF (first frame) file as (H, W, 3) uint8 RGB.
 
-    The content tells the format, whatever the name. The EXIF orientation is obeyed. Transparent pixels are
-    laid on white, as a page would show them. 16-bit values are scaled to 8 bits; floating-point values are
-    scaled from 0..1, or from 0..maximum where the maximum is above 1. Color profiles are ignored.
+    The format is recognized by content, not by name. The EXIF orientation is applied. Transparent pixels are laid on
+    white. 16-bit values are scaled to 8 bits; floating-point values are scaled from 0..1, or from 0..maximum where the
+    maximum is above 1. Color profiles are ignored. URLs such as "s3://bucket/dog.jpg" are read by fsspec, the extra
+    ``cloud``.
 
-    A string such as "s3://bucket/dog.jpg" or "https://..." is read by fsspec, the extra ``cloud``.
-
-    Raises OSError for a file that cannot be opened, ValueError for one that is not a whole image or whose
-    header promises more than ``max_pixels`` pixels (nothing is decoded then); both with one line "path:
-    reason".
+    Raises OSError for a file that cannot be opened, and ValueError for one that is not a complete image or has more
+    than ``max_pixels`` pixels, of which nothing is decoded; both with one line "path: reason".
     """
     try:
         with open_binary(path) as file:
             start = file.read(START_LENGTH)
-            # A film or a disk image given by mistake is not read any further.
+            # a film or a disk image given by mistake is not read any further
             data = start + file.read() if image_format(start) else start
     except OSError as error:
         raise type(error)(f"{path}: {error.strerror}") from error
@@ -64,10 +62,10 @@ def read_image(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDA
 
 
 def as_image(image: ImageLike) -> NDArray[np.uint8]:
-    """An ``(H, W, 3)`` uint8 RGB array as it is, a PIL image as one, or what `read_image` makes of a path.
+    """Return an array, a PIL image or the image file of a path as an ``(H, W, 3)`` uint8 RGB array.
 
-    Of a PIL image, too, the EXIF orientation is obeyed and transparent pixels are laid on white. Raises the errors of
-    `read_image`, and ValueError for other arrays and for PIL images of more than 8 bits.
+    PIL images are oriented and laid on white like files. Raises the errors of `read_image`, and ValueError for other
+    arrays and for PIL images of more than 8 bits.
     """
     if isinstance(image, str | Path):
         return read_image(image)
@@ -76,7 +74,7 @@ def as_image(image: ImageLike) -> NDArray[np.uint8]:
     from PIL import Image, ImageOps
 
     if image.mode[0] in "IF":
-        raise ValueError(f"a PIL image must have 8 bits a channel, but has mode {image.mode}; give its path instead")
+        raise ValueError(f"a PIL image must have 8 bits per channel, but has mode {image.mode}; give its path instead")
     turned = ImageOps.exif_transpose(image)
     if turned.has_transparency_data:
         turned = Image.alpha_composite(Image.new("RGBA", turned.size, "white"), turned.convert("RGBA"))
@@ -84,7 +82,7 @@ def as_image(image: ImageLike) -> NDArray[np.uint8]:
 
 
 def image_size(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[int, int]:
-    """Height and width that `read_image` would return, from the header of the file alone.
+    """Return height and width of an image file from its header only.
 
     Raises the errors of `read_image`, except for damage that the header does not show.
     """
@@ -93,7 +91,7 @@ def image_size(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> tup
 
 
 def image_header(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageHeader:
-    """`image_size`, and the EXIF orientation that `read_image` obeys."""
+    """Return height, width and EXIF orientation of an image file from its header only."""
     try:
         with open_binary(path) as file:
             return decoded_header(file, max_pixels=max_pixels)
@@ -104,13 +102,13 @@ def image_header(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> I
 
 
 def write_image(path: str | Path, image: NDArray[np.uint8]) -> None:
-    """Write an (H, W, 3) uint8 RGB image in the format that the extension of ``path`` names.
+    """Write an (H, W, 3) uint8 RGB image in the format of the extension of ``path``.
 
     The file appears whole or not at all. Raises OSError with one line "path: reason".
     """
     path = Path(path)
     bgr = cv2.cvtColor(check_image(image), cv2.COLOR_RGB2BGR)
-    # asked without the name, which may hold what OpenCV cannot read
+    # checked without the name, which may hold characters that OpenCV cannot read
     if not cv2.haveImageWriter(f"image{path.suffix}"):
         raise OSError(f"{path}: no image format has the extension '{path.suffix}'")
     with silenced_stderr():
@@ -128,27 +126,26 @@ def write_image(path: str | Path, image: NDArray[np.uint8]) -> None:
 
 
 def find_images(patterns: Sequence[str]) -> list[Path]:
-    """Return the image files that command-line arguments name, in their order, each file once.
+    """Return the image files of command-line arguments, in their order, each file once.
 
-    An argument is a file, a folder (the images directly in it) or a glob pattern (``**`` crosses folders).
-    Folders and globs are searched for the extensions in `SUFFIXES`, hidden files left out, in natural order
-    (2 before 10). A path that does not exist and is no pattern is returned as it is, so that reading it names
-    it. Raises ValueError for a folder or a pattern without an image.
+    An argument is a file, a folder (the images directly in it) or a glob pattern (``**`` crosses folders). Folders and
+    globs are searched for the extensions in `SUFFIXES`, without hidden files, in natural order (2 before 10). A missing
+    path is returned, so that reading it reports it. Raises ValueError for a folder or a pattern without an image.
     """
     found: dict[str, Path] = {}
     for pattern in patterns:
         path = Path(pattern)
-        if os.path.isdir(pattern):  # noqa: PTH112 (a folder that may not be looked into is none, not an error)
+        if os.path.isdir(pattern):  # noqa: PTH112 (unlike Path.is_dir, it raises no error for a folder without permission)
             matches = _images_among(path.iterdir())
         elif glob.has_magic(pattern) and not os.path.lexists(pattern):
-            # Path.glob would refuse absolute patterns.
+            # Path.glob would refuse absolute patterns
             matches = _images_among(Path(match) for match in glob.iglob(pattern, recursive=True))  # noqa: PTH207
         else:
             matches = [path]
         if not matches:
             raise ValueError(f"{pattern}: no image found")
         for match in matches:
-            # unlike Path.resolve, it lets pass a link that leads to itself: reading it names it
+            # unlike Path.resolve, it accepts a link that leads to itself: reading it reports it
             found.setdefault(os.path.realpath(match), match)
     return list(found.values())
 

@@ -1,1 +1,1 @@
-"""First stage, image -> boxes: selective search, its segmentation, and other sources of boxes."""
+"""Box proposals: selective search, its segmentation, and other sources of boxes."""

@@ -1,8 +1,8 @@
-"""Hierarchical grouping: the two most similar neighbors are joined until one region is left.
+"""Group regions hierarchically: merge the two most similar neighbors until one region is left; rank the boxes.
 
-Uijlings et al. 2013, algorithm 1. Neighbors are lists, so memory grows with the number of touching pairs and
-not with its square. The heap holds one pair a region, its best with an older neighbor (one with a lower number):
-a pair that surfaces and is gone gives way to the region's next best.
+Uijlings et al. 2013, algorithm 1. Neighbors are lists, so memory grows with the number of touching pairs, not with the
+square of the regions. The heap holds one pair per region, its best with an older neighbor (one with a lower number); a
+pair that surfaces after one of its regions was merged is replaced by the region's next best.
 """
 
 from typing import NamedTuple
@@ -24,9 +24,9 @@ class Regions(NamedTuple):
     pairs: NDArray[np.int32]
     """(P, 2) touching regions, lower number first, in ascending order."""
     colors: NDArray[np.uint16]
-    """(R, C) histograms, each row summing to `texture.ONE`."""
+    """(R, C) histograms, each row summing to `regions.ONE`."""
     textures: NDArray[np.uint16]
-    """(R, T) histograms, each row summing to `texture.ONE`."""
+    """(R, T) histograms, each row summing to `regions.ONE`."""
 
 
 class Similarity(NamedTuple):
@@ -39,11 +39,11 @@ class Similarity(NamedTuple):
 
 
 def group(regions: Regions, similarity: Similarity) -> NDArray[np.int32]:
-    """Join regions until one is left.
+    """Merge regions until one is left.
 
-    Returns (R - 1, 4) int32: the box of every joined region, in the order of joining. Joined regions are
-    numbered on from R; of equally similar pairs, the one with the lowest numbers is joined first. The
-    histogram of a joined region is the mean of its parts', weighted by size and rounded.
+    Returns the boxes (R - 1, 4) int32 of the merged regions, in the order of merging. Merged regions are numbered from
+    R on; of equally similar pairs, the one with the lowest numbers is merged first. The histogram of a merged region is
+    the mean of its parts', weighted by size and rounded.
     """
     n_regions = len(regions.sizes)
     if n_regions == 1:
@@ -59,12 +59,12 @@ def group(regions: Regions, similarity: Similarity) -> NDArray[np.int32]:
     ends[:n_regions] = np.cumsum(np.bincount(both_ways[:, 0], minlength=n_regions))
     starts = np.zeros_like(ends)
     starts[1:n_regions] = ends[: n_regions - 1]
-    _join(starts, ends, neighbors, weights, sizes, boxes, colors, textures)
+    _merge(starts, ends, neighbors, weights, sizes, boxes, colors, textures)
     return boxes[n_regions:]
 
 
 def _with_room(array: Array) -> Array:
-    """A copy with as many more rows as joining will add."""
+    """Return a copy with room for the rows that merging adds."""
     larger = np.zeros((2 * len(array) - 1, *array.shape[1:]), array.dtype)
     larger[: len(array)] = array
     return larger
@@ -80,7 +80,7 @@ def _intersection(a: Array, b: Array) -> np.uint32:
 
 @kernel
 def _similarity(a: int, b: int, weights: Array, sizes: Array, boxes: Array, colors: Array, textures: Array) -> float:
-    """Sum of the four similarities, less the ones of size and fill, which are the same for all pairs."""
+    """Return the sum of the four similarities, without the constants of size and fill."""
     size = np.int64(sizes[a]) + sizes[b]
     width = max(boxes[a, 2], boxes[b, 2]) - min(boxes[a, 0], boxes[b, 0])
     height = max(boxes[a, 3], boxes[b, 3]) - min(boxes[a, 1], boxes[b, 1])
@@ -110,7 +110,7 @@ def _sift_up(similarities: Array, pairs: Array, i: int) -> None:
 
 @kernel
 def _pop(similarities: Array, pairs: Array, n_heap: int) -> int:
-    """Take the first pair out of a heap of n_heap pairs."""
+    """Remove and return the first pair of a heap of n_heap pairs."""
     first = pairs[0]
     n_heap -= 1
     similarities[0], pairs[0] = similarities[n_heap], pairs[n_heap]
@@ -127,35 +127,35 @@ def _pop(similarities: Array, pairs: Array, n_heap: int) -> int:
 
 
 @kernel
-def _mix(histograms: Array, a: int, b: int, joined: int, share: float) -> None:
+def _mix(histograms: Array, a: int, b: int, merged: int, share: float) -> None:
     for i in range(histograms.shape[1]):
-        histograms[joined, i] = np.uint16(histograms[a, i] * share + histograms[b, i] * (1 - share) + 0.5)
+        histograms[merged, i] = np.uint16(histograms[a, i] * share + histograms[b, i] * (1 - share) + 0.5)
 
 
 @kernel
-def _combine(a: int, b: int, joined: int, sizes: Array, boxes: Array, colors: Array, textures: Array) -> None:
-    sizes[joined] = sizes[a] + sizes[b]
-    share = sizes[a] / sizes[joined]
-    _mix(colors, a, b, joined, share)
-    _mix(textures, a, b, joined, share)
+def _combine(a: int, b: int, merged: int, sizes: Array, boxes: Array, colors: Array, textures: Array) -> None:
+    sizes[merged] = sizes[a] + sizes[b]
+    share = sizes[a] / sizes[merged]
+    _mix(colors, a, b, merged, share)
+    _mix(textures, a, b, merged, share)
     for i in range(2):
-        boxes[joined, i] = min(boxes[a, i], boxes[b, i])
-        boxes[joined, i + 2] = max(boxes[a, i + 2], boxes[b, i + 2])
+        boxes[merged, i] = min(boxes[a, i], boxes[b, i])
+        boxes[merged, i + 2] = max(boxes[a, i + 2], boxes[b, i + 2])
 
 
 @kernel
 def _grow(array: Array) -> Array:
     larger = np.empty(2 * array.size, array.dtype)
-    for i in range(array.size):  # assigning a slice would take numba seconds to compile
+    for i in range(array.size):  # numba would take seconds to compile the assignment of a slice
         larger[i] = array[i]
     return larger
 
 
 @kernel
-def _current(joined_into: Array, region: int) -> int:
-    while joined_into[region] != region:
-        joined_into[region] = joined_into[joined_into[region]]
-        region = joined_into[region]
+def _current(merged_into: Array, region: int) -> int:
+    while merged_into[region] != region:
+        merged_into[region] = merged_into[merged_into[region]]
+        region = merged_into[region]
     return region
 
 
@@ -166,16 +166,16 @@ def _wait_for_best(
     ends: Array,
     neighbors: Array,
     scores: Array,
-    joined_into: Array,
+    merged_into: Array,
     similarities: Array,
     pairs: Array,
     n_heap: int,
 ) -> int:
-    """Put a region's most similar older neighbor, if any is left, into the heap of n_heap pairs."""
+    """Push the most similar older neighbor of a region, if any is left, on the heap of n_heap pairs."""
     best = -1
     for i in range(starts[region], ends[region]):
         other = neighbors[i]
-        if other >= region or joined_into[other] != other:
+        if other >= region or merged_into[other] != other:
             continue
         if best < 0 or scores[i] > scores[best] or (scores[i] == scores[best] and other < neighbors[best]):
             best = i
@@ -188,7 +188,7 @@ def _wait_for_best(
 
 
 @kernel
-def _join(
+def _merge(
     starts: Array,
     ends: Array,
     neighbors: Array,
@@ -202,7 +202,7 @@ def _join(
     n_regions = (total + 1) // 2
     n_neighbors = neighbors.size
     scores = np.empty(n_neighbors)
-    joined_into = np.arange(total)
+    merged_into = np.arange(total)
     last_seen_by = np.zeros(total, np.int64)
     similarities = np.empty(total)
     pairs = np.empty(total, np.int64)
@@ -211,35 +211,35 @@ def _join(
         for i in range(starts[region], ends[region]):
             if neighbors[i] < region:
                 scores[i] = _similarity(neighbors[i], region, weights, sizes, boxes, colors, textures)
-        n_heap = _wait_for_best(region, starts, ends, neighbors, scores, joined_into, similarities, pairs, n_heap)
-    joined = n_regions
-    while joined < total:
+        n_heap = _wait_for_best(region, starts, ends, neighbors, scores, merged_into, similarities, pairs, n_heap)
+    merged = n_regions
+    while merged < total:
         pair = _pop(similarities, pairs, n_heap)
         n_heap -= 1
         a, b = pair // total, pair % total
-        if joined_into[b] != b:
+        if merged_into[b] != b:
             continue
-        if joined_into[a] != a:
-            n_heap = _wait_for_best(b, starts, ends, neighbors, scores, joined_into, similarities, pairs, n_heap)
+        if merged_into[a] != a:
+            n_heap = _wait_for_best(b, starts, ends, neighbors, scores, merged_into, similarities, pairs, n_heap)
             continue
-        _combine(a, b, joined, sizes, boxes, colors, textures)
-        joined_into[a] = joined
-        joined_into[b] = joined
-        starts[joined] = n_neighbors
+        _combine(a, b, merged, sizes, boxes, colors, textures)
+        merged_into[a] = merged
+        merged_into[b] = merged
+        starts[merged] = n_neighbors
         for part in (a, b):
             for i in range(starts[part], ends[part]):
-                other = _current(joined_into, neighbors[i])
-                if other == joined or last_seen_by[other] == joined:
+                other = _current(merged_into, neighbors[i])
+                if other == merged or last_seen_by[other] == merged:
                     continue
-                last_seen_by[other] = joined
+                last_seen_by[other] = merged
                 if n_neighbors == neighbors.size:
                     neighbors, scores = _grow(neighbors), _grow(scores)
                 neighbors[n_neighbors] = other
-                scores[n_neighbors] = _similarity(other, joined, weights, sizes, boxes, colors, textures)
+                scores[n_neighbors] = _similarity(other, merged, weights, sizes, boxes, colors, textures)
                 n_neighbors += 1
-        ends[joined] = n_neighbors
-        n_heap = _wait_for_best(joined, starts, ends, neighbors, scores, joined_into, similarities, pairs, n_heap)
-        joined += 1
+        ends[merged] = n_neighbors
+        n_heap = _wait_for_best(merged, starts, ends, neighbors, scores, merged_into, similarities, pairs, n_heap)
+        merged += 1
 
 
 def random_order(ranks: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
@@ -248,48 +248,48 @@ def random_order(ranks: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
 
 
 def without_duplicates(boxes: NDArray[np.int32], height: int, width: int) -> NDArray[np.int64]:
-    """Indices, ascending, of the boxes that no earlier box equals."""
+    """Return the indices, ascending, of the boxes that no earlier box equals."""
     x1, y1, x2, y2 = boxes.astype(np.int64).T
     codes = (y1 * width + x1) * (height * width) + (y2 - 1) * width + x2 - 1
     return np.sort(np.unique(codes, return_index=True)[1])
 
 
 def large_enough(boxes: NDArray[np.int32], min_side: int, height: int, width: int) -> NDArray[np.bool_]:
-    """Mask of the boxes with no side below `min_side` pixels; the box of the whole image always is in."""
+    """Return a mask of the boxes with no side below ``min_side`` pixels, and of the box of the whole image."""
     box_width, box_height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     whole = (box_width == width) & (box_height == height)
     return whole | ((box_width >= min_side) & (box_height >= min_side))
 
 
 def near_duplicates_last(boxes: NDArray[np.int32], max_iou: float, enough: int) -> NDArray[np.int64]:
-    """Order in which boxes that overlap an earlier one by more than `max_iou` come after all others.
+    """Return an order in which boxes that overlap an earlier one by more than ``max_iou`` come after all others.
 
-    boxes: (R, 4), ranked. Both parts keep their order. Once `enough` boxes are in the first part, no more are
-    looked at, and those left belong to the second.
+    boxes: (R, 4), ranked. Both parts keep their order. Once ``enough`` boxes are in the first part, the remaining ones
+    belong to the second.
     """
     sides = np.stack([boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]], axis=1)
-    # Of boxes that overlap so much, the width of the one is more than max_iou of the other's, and so is the
-    # height: they lie in the same or in neighboring drawers. The allowance is for rounding.
-    drawers = (np.log(sides) / (-np.log(max_iou) + 1e-6)).astype(np.int64) + 1
-    first = _keep_distinct(boxes.astype(np.float32), drawers, max_iou, enough)
+    # boxes that overlap more have widths and heights with a ratio above max_iou: they are in equal or neighboring cells
+    # of this grid of log sizes; the allowance is for rounding
+    cells = (np.log(sides) / (-np.log(max_iou) + 1e-6)).astype(np.int64) + 1
+    first = _keep_distinct(boxes.astype(np.float32), cells, max_iou, enough)
     return np.concatenate([np.flatnonzero(first), np.flatnonzero(~first)])
 
 
 @kernel
-def _keep_distinct(boxes: Array, drawers: Array, max_iou: float, enough: int) -> NDArray[np.bool_]:
+def _keep_distinct(boxes: Array, cells: Array, max_iou: float, enough: int) -> NDArray[np.bool_]:
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     keep = np.zeros(len(boxes), np.bool_)
-    # The boxes kept, as a chain for each drawer, -1 at its end.
-    newest = np.full((drawers[:, 0].max() + 2, drawers[:, 1].max() + 2), -1)
+    # the boxes kept, as a linked list per cell, -1 at its end
+    newest = np.full((cells[:, 0].max() + 2, cells[:, 1].max() + 2), -1)
     before = np.empty(len(boxes), np.int64)
     n_kept = 0
     for i in range(len(boxes)):
         if n_kept == enough:
             break
-        across, down = drawers[i]
+        across, down = cells[i]
         distinct = True
-        for drawer in range(9):
-            j = newest[across + drawer // 3 - 1, down + drawer % 3 - 1]
+        for cell in range(9):
+            j = newest[across + cell // 3 - 1, down + cell % 3 - 1]
             while j >= 0 and distinct:
                 width = min(boxes[i, 2], boxes[j, 2]) - max(boxes[i, 0], boxes[j, 0])
                 height = min(boxes[i, 3], boxes[j, 3]) - max(boxes[i, 1], boxes[j, 1])

@@ -1,8 +1,8 @@
-"""Histograms of color and texture of every region (Uijlings et al. 2013, section 3.2).
+"""Describe the regions of a segmentation: extents, neighbors, color and texture histograms.
 
-Color follows paper and released code alike. For texture they differ: the paper takes Gaussian derivatives at
-sigma = 1 of every channel; the released code at sigma = 0.8 of the first channel only (hue of HSV, lightness
-of Lab), and counts that one three times. We follow the code, which recalls as much at a third of the cost.
+Uijlings et al. 2013, section 3.2. For texture, the paper takes Gaussian derivatives at sigma = 1 of every channel; the
+authors' code at sigma = 0.8 of the first channel only (hue of HSV, lightness of Lab), counted three times. This module
+follows the code, which recalls as much at a third of the cost.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from detector.runtime.compiling import Array, kernel
 
 
 def region_extents(labels: NDArray[np.int32], n_regions: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Sizes in pixels (R,) int32 and half-open boxes (R, 4) int32 of the regions in labels (H, W) int32."""
+    """Return sizes in pixels (R,) int32 and half-open boxes (R, 4) int32 of the regions in labels (H, W) int32."""
     sizes = np.zeros(n_regions, np.int32)
     boxes = np.empty((n_regions, 4), np.int32)
     _measure(labels, sizes, boxes)
@@ -23,7 +23,7 @@ def region_extents(labels: NDArray[np.int32], n_regions: int) -> tuple[NDArray[n
 
 
 def neighbor_pairs(labels: NDArray[np.int32], n_regions: int) -> NDArray[np.int32]:
-    """Pairs of regions that touch by a side or a corner: (P, 2) int32, lower number first, ascending."""
+    """Return the pairs of regions that touch by a side or a corner: (P, 2) int32, lower number first, ascending."""
     codes = _pair_codes(labels, n_regions)
     codes = np.sort(codes[codes >= 0])
     return np.column_stack(np.divmod(codes, n_regions)).astype(np.int32)
@@ -50,7 +50,7 @@ def _measure(labels: Array, sizes: Array, boxes: Array) -> None:
 
 @kernel
 def _insert(table: Array, code: int) -> bool:
-    """Insert a code into a hash table of a power-of-two size, -1 for empty; say whether it was new."""
+    """Insert a code into a hash table of a power-of-two size, -1 for empty; return whether it was new."""
     slot = (np.uint64(code) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(20)) & np.uint64(table.size - 1)
     while table[slot] != code:
         if table[slot] == -1:
@@ -71,7 +71,7 @@ def _enlarge(table: Array) -> Array:
 
 @kernel
 def _pair_codes(labels: Array, n_regions: int) -> Array:
-    """Codes lower * n_regions + higher of touching regions, each once, among others of -1."""
+    """Return the codes lower * n_regions + higher of touching regions, each once, among entries of -1."""
     height, width = labels.shape
     table = np.full(1024, -1, np.int64)
     n_pairs = 0
@@ -97,40 +97,37 @@ def _pair_codes(labels: Array, n_regions: int) -> Array:
 
 DIRECTIONS = 8
 ONE = 1 << 15
-"""What a histogram sums to, but for rounding: whole numbers give the same similarities on every machine, and short
-ones are compared many at a time."""
+"""Sum of a histogram, up to rounding: integers give equal similarities on every machine, and short ones vectorize."""
 
 
 class Texels(NamedTuple):
-    """The places where the slope in some direction falls into another bin than the first."""
+    """Pixels whose slope in some direction falls into another bin than the first."""
 
     pixels: NDArray[np.int32]
-    """(M,) in row order; a pixel is listed once for each such direction, four times at most."""
+    """(M,) in row order; a pixel is listed once per such direction, at most four times."""
     bins: NDArray[np.uint8]
     """(M,) direction * n_bins + bin."""
     n_bins: int
 
 
 def color_bins(image: NDArray[np.uint8], n_bins: int) -> NDArray[np.uint8]:
-    """Bin of every pixel in each channel, (H * W, 3) uint8; bins are numbered on from channel to channel.
+    """Return the bin of every pixel in each channel, (H * W, 3) uint8; bins are numbered across the channels.
 
-    Values are rounded to bins as in the released code, so the first and last bin are half as wide as the
-    others.
+    Values are rounded to bins as in the authors' code, so the first and last bin are half as wide as the others.
     """
     if not 2 <= n_bins <= 85:
-        raise ValueError(f"color bins must be 2 to 85 a channel, but got {n_bins}")
+        raise ValueError(f"color bins must be 2 to 85 per channel, but got {n_bins}")
     bins = np.rint(np.arange(256)[:, None] * ((n_bins - 1) / 255)) + n_bins * np.arange(3)
     return cv2.LUT(image, bins.astype(np.uint8)[None]).reshape(-1, 3)
 
 
 def texels(channel: NDArray[np.uint8], sigma: float, n_bins: int, max_gradient: float) -> Texels:
-    """Gaussian derivatives of one channel (H, W) in eight directions, negative slopes cut to zero, in bins.
+    """Bin the Gaussian derivatives of one channel (H, W) in eight directions, negative slopes clipped to zero.
 
-    sigma: pixels. max_gradient: the slope at which the last bin is centered, in full ranges of the channel a
-    pixel.
+    sigma: pixels. max_gradient: slope at the center of the last bin, in full ranges of the channel per pixel.
     """
     if not 2 <= n_bins <= 32:
-        raise ValueError(f"texture bins must be 2 to 32 a direction, but got {n_bins}")
+        raise ValueError(f"texture bins must be 2 to 32 per direction, but got {n_bins}")
     radius = int(np.ceil(4 * sigma))
     x = np.arange(-radius, radius + 1)
     smooth = np.exp(-(x**2) / (2 * sigma**2))
@@ -148,7 +145,7 @@ def texels(channel: NDArray[np.uint8], sigma: float, n_bins: int, max_gradient: 
 def color_histograms(
     bins: NDArray[np.uint8], n_bins: int, labels: NDArray[np.int32], sizes: NDArray[np.int32]
 ) -> NDArray[np.uint16]:
-    """Color histogram of every region: (R, 3 * n_bins) uint16, each row summing to ONE but for rounding.
+    """Return the color histograms of the regions, (R, 3 * n_bins) uint16, each row summing to ONE up to rounding.
 
     bins: (H * W, 3) from `color_bins`. labels: (H * W,) region numbers. sizes: (R,) pixels.
     """
@@ -158,7 +155,7 @@ def color_histograms(
 
 
 def texture_histograms(found: Texels, labels: NDArray[np.int32], sizes: NDArray[np.int32]) -> NDArray[np.uint16]:
-    """Texture histogram of every region: (R, 8 * n_bins) uint16, each row summing to ONE but for rounding."""
+    """Return the texture histograms of the regions, (R, 8 * n_bins) uint16, each row summing to ONE up to rounding."""
     counts = np.zeros((sizes.size, DIRECTIONS * found.n_bins), np.int32)
     _count_texels(found.pixels, found.bins, labels, counts)
     by_direction = counts.reshape(-1, DIRECTIONS, found.n_bins)

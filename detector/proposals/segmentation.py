@@ -1,4 +1,13 @@
-"""An image as a graph of its pixels, with whole-numbered edges in the order of segmentation."""
+"""Segment an image into regions by its graph of pixels (Felzenszwalb & Huttenlocher, IJCV 2004).
+
+Exact for integer edge weights. Three facts make it fast without changing the result:
+
+- Weights are integers ("levels"), so edges are sorted by counting.
+- An edge that is the first of both of its pixels always meets two single pixels, so it is decided at once, in memory
+  order.
+- A component that refuses an edge refuses every later one: later edges weigh more, and the component cannot grow any
+  more. So sweeps in between drop all edges that lie inside one component or touch a finished one.
+"""
 
 from typing import Any, NamedTuple
 
@@ -9,16 +18,16 @@ from numpy.typing import NDArray
 from detector.runtime.compiling import Array, kernel
 
 LEVELS_PER_UNIT = 16
-"""Levels for one unit of color distance, channels in 0..255."""
+"""Levels per unit of color distance, channels in 0..255."""
 
 N_LEVELS = int(np.sqrt(3) * 255 * LEVELS_PER_UNIT) + 1
 NO_EDGE = 65535
 LIGHT_SHARE = 0.5
-"""Share of all edges that are sorted here, for all segmentations of the image."""
+"""Share of all edges that are sorted once, for all segmentations of the image."""
 
 
 class PixelGraph(NamedTuple):
-    """An image as a graph of its pixels, eight neighbors each.
+    """Graph of the pixels of an image, eight neighbors each.
 
     Edges are ordered by level, then by first pixel in row order, then by direction: right, lower left, below,
     lower right. An edge is packed into one number: level, first pixel, direction.
@@ -29,17 +38,16 @@ class PixelGraph(NamedTuple):
     offsets: NDArray[np.uint32]
     """(4,) distance in row order to the neighbor in each direction."""
     mutual: NDArray[np.uint64]
-    """Edges that come first for both of their pixels, in no particular order."""
+    """Edges that are the first of both of their pixels, in no particular order."""
     light: NDArray[np.uint64]
     """All other edges below level `light_limit`, in order."""
     light_limit: int
 
 
 def pixel_graph(image: NDArray[np.uint8], sigma: float = 0.8) -> PixelGraph:
-    """Smooth an image by a Gaussian of `sigma` pixels (0: not at all) and measure its edges.
+    """Smooth an (H, W, 3) uint8 image by a Gaussian of ``sigma`` pixels (0: not at all) and measure its edges.
 
-    image: (H, W, 3) uint8. The weight of an edge is the Euclidean distance of the two colors, as in the
-    paper.
+    The weight of an edge is the Euclidean distance of the two colors, as in the paper.
     """
     height, width = image.shape[:2]
     smooth = image.astype(np.float32)
@@ -61,10 +69,10 @@ def pixel_graph(image: NDArray[np.uint8], sigma: float = 0.8) -> PixelGraph:
 
 
 def sort_edges(levels: NDArray[np.uint16]) -> NDArray[np.uint64]:
-    """All edges with a level other than NO_EDGE, packed, in order: a stable counting sort.
+    """Sort all edges with a level other than NO_EDGE, packed: a stable counting sort.
 
-    Large arrays come from numpy, here and in `segment`, and not from inside compiled code, since numpy asks
-    the system for large memory pages, which are several times faster to get.
+    Large arrays are allocated by numpy, here and in `segment`, and not inside compiled code, since numpy requests large
+    memory pages, which are several times faster to get.
     """
     found = np.empty(levels.size + 1, np.uint32)
     found = found[: _find_edges(levels, found)]
@@ -113,8 +121,8 @@ def edge_ends(edge: np.uint64, offsets: Array) -> tuple[np.uint32, np.uint32]:
 @kernel
 def _mutual_edges(levels: Array, offsets: Array, mutual: Array) -> np.uint64:
     n_pixels = levels.shape[1]
-    # The first edge of every pixel as one number: its level, and where it lies in the order of eight edges of
-    # that level, which is up left, up, up right, left, right, down left, down, down right.
+    # the first edge of every pixel as one number: its level, and its position in the order of eight edges of that
+    # level, which is up left, up, up right, left, right, down left, down, down right
     first = np.full(n_pixels, NO_EDGE, np.uint16)
     for direction in range(4):
         row = levels[direction]
@@ -137,7 +145,7 @@ def _mutual_edges(levels: Array, offsets: Array, mutual: Array) -> np.uint64:
 
 @kernel
 def _light_levels(levels: Array, mutual: Array, limit: int, light: Array) -> None:
-    """Copy the levels to `light`, with NO_EDGE in place of mutual edges and of levels from `limit`."""
+    """Copy the levels to ``light``, with NO_EDGE for mutual edges and for levels from ``limit`` on."""
     for direction in range(4):
         for pixel in range(levels.shape[1]):
             level = levels[direction, pixel]
@@ -169,40 +177,40 @@ def _order_edges(levels: Array, found: Array, ordered: Array) -> None:
 
 
 SWEEP_SHARE = 0.5
-"""Share of the edges left that are joined before the next sweep."""
+"""Share of the remaining edges that are merged before the next sweep."""
 
 LIMIT, SIZE = 0, 1
-"""Columns of the state of a component, kept at its root: the largest level it takes, and its pixels."""
+"""Columns of the state of a component, stored at its root: the largest level it accepts, and its pixels."""
 
 FEW_EDGES = 20_000
-"""So few edges are joined without a sweep."""
+"""Number of edges below which no further sweep is made."""
 
 
 def segment(graph: PixelGraph, k: float, min_size: int) -> tuple[NDArray[np.int32], int]:
     """Partition an image into regions.
 
-    k: the paper's scale of observation, in units of color distance: larger k, larger regions. min_size:
-    pixels; a smaller component is joined to a neighbor afterwards, over its lightest edges first, as in the
-    authors' code. Returns region numbers (H * W,) int32, ascending by each region's first pixel, and the
-    number of regions.
+    k: the paper's scale of observation, in units of color distance: larger k, larger regions.
+    min_size: pixels; smaller components are merged with a neighbor afterwards, over their lightest edges first, as in
+        the authors' code.
+    Returns region numbers (H * W,) int32, ascending by the first pixel of each region, and the number of regions.
     """
     n_pixels = graph.levels.shape[1]
     k_levels = int(k * LEVELS_PER_UNIT)
-    # What a component's size adds to its limit; the last entry stands for all larger sizes.
+    # what the size of a component adds to its limit; the last entry is for all larger sizes
     slack = (k_levels // np.maximum(np.arange(min(k_levels + 1, n_pixels) + 1), 1)).astype(np.int32)
     parent = np.arange(n_pixels, dtype=np.uint32)
     state = np.empty((n_pixels, 2), np.int32)
     state[:] = k_levels, 1
     labels = np.empty(n_pixels, np.int32)
-    _join_mutual(graph.offsets, graph.mutual, slack, parent, state)
-    _join_similar(graph.offsets, graph.light, slack, parent, state)
+    _merge_mutual(graph.offsets, graph.mutual, slack, parent, state)
+    _merge_similar(graph.offsets, graph.light, slack, parent, state)
     _label_open(parent, state, graph.light_limit, labels)
     levels = np.empty_like(graph.levels)
     _open_levels(graph.levels, graph.offsets, labels, graph.light_limit, levels)
     edges = sort_edges(levels)
     while len(edges):
         n_next = int(SWEEP_SHARE * len(edges)) if len(edges) > FEW_EDGES else len(edges)
-        _join_similar(graph.offsets, edges[:n_next], slack, parent, state)
+        _merge_similar(graph.offsets, edges[:n_next], slack, parent, state)
         edges = edges[n_next:]
         if len(edges):
             _label_open(parent, state, int(edges[0]) >> 32, labels)
@@ -210,13 +218,13 @@ def segment(graph: PixelGraph, k: float, min_size: int) -> tuple[NDArray[np.int3
     _label_small(parent, state, min_size, labels)
     _small_levels(graph.levels, graph.offsets, parent, labels, levels)
     edges = sort_edges(levels)
-    _join_small(graph.offsets, edges, min_size, parent, state)
+    _merge_small(graph.offsets, edges, min_size, parent, state)
     return labels, _number_regions(parent, labels)
 
 
 @kernel
 def _open_levels(levels: Array, offsets: Array, labels: Array, limit: int, opened: Array) -> None:
-    """Copy to `opened` the levels from `limit` on of edges between open components; NO_EDGE for others."""
+    """Copy to ``opened`` the levels from ``limit`` on of edges between open components; NO_EDGE for others."""
     opened[:] = NO_EDGE
     for direction in range(4):
         row = levels[direction]
@@ -229,7 +237,7 @@ def _open_levels(levels: Array, offsets: Array, labels: Array, limit: int, opene
 
 @kernel
 def _small_levels(levels: Array, offsets: Array, parent: Array, small: Array, left: Array) -> None:
-    """Copy to `left` the levels of edges from a small component to another; NO_EDGE for others."""
+    """Copy to ``left`` the levels of edges from a small component to another; NO_EDGE for others."""
     left[:] = NO_EDGE
     for direction in range(4):
         row = levels[direction]
@@ -255,7 +263,7 @@ def _open_edges(edges: Array, offsets: Array, labels: Array) -> Array:
 
 @kernel
 def _find(parent: Array, pixel: np.uint32) -> np.uint32:
-    # Two steps without a branch reach the root nearly always; branches that are hard to predict cost more.
+    # two steps without a branch reach the root nearly always; branches that are hard to predict cost more
     root = parent[parent[pixel]]
     while parent[root] != root:
         root = parent[root]
@@ -264,7 +272,7 @@ def _find(parent: Array, pixel: np.uint32) -> np.uint32:
 
 
 @kernel
-def _join_mutual(offsets: Array, edges: Array, slack: Array, parent: Array, state: Array) -> None:
+def _merge_mutual(offsets: Array, edges: Array, slack: Array, parent: Array, state: Array) -> None:
     for edge in edges:
         level = np.int32(edge >> np.uint64(32))
         if level <= slack[1]:
@@ -275,7 +283,7 @@ def _join_mutual(offsets: Array, edges: Array, slack: Array, parent: Array, stat
 
 
 @kernel
-def _join_similar(offsets: Array, edges: Array, slack: Array, parent: Array, state: Array) -> None:
+def _merge_similar(offsets: Array, edges: Array, slack: Array, parent: Array, state: Array) -> None:
     for edge in edges:
         pixel, other = edge_ends(edge, offsets)
         a = _find(parent, pixel)
@@ -290,7 +298,7 @@ def _join_similar(offsets: Array, edges: Array, slack: Array, parent: Array, sta
 
 
 @kernel
-def _join_small(offsets: Array, edges: Array, min_size: int, parent: Array, state: Array) -> None:
+def _merge_small(offsets: Array, edges: Array, min_size: int, parent: Array, state: Array) -> None:
     for edge in edges:
         pixel, other = edge_ends(edge, offsets)
         a = _find(parent, pixel)
@@ -304,7 +312,7 @@ def _join_small(offsets: Array, edges: Array, min_size: int, parent: Array, stat
 
 @kernel
 def _label_open(parent: Array, state: Array, level: int, labels: Array) -> None:
-    """Number pixels by their component's root, or by -1 where that takes no edge from `level` on."""
+    """Label pixels by the root of their component, or by -1 where it accepts no edge from ``level`` on."""
     for pixel in range(parent.size):
         root = parent[parent[pixel]]
         parent[pixel] = root
@@ -323,7 +331,7 @@ def _label_small(parent: Array, state: Array, min_size: int, labels: Array) -> N
 def _number_regions(parent: Array, labels: Array) -> int:
     n_regions = 0
     for pixel in range(parent.size):
-        # The root is the first pixel of its component, and no pixel comes before its parent.
+        # the root is the first pixel of its component, and no pixel comes before its parent
         if parent[pixel] == pixel:
             labels[pixel] = n_regions
             n_regions += 1

@@ -1,8 +1,8 @@
 """Selective search (Uijlings et al., "Selective Search for Object Recognition", IJCV 2013).
 
-Where the paper and the code its authors released differ, we follow the code: texture (see `texture`),
-one-channel color spaces (see `color`), bins rounded rather than cut, and initial regions ranked once a
-segmentation, behind all joined ones, however many groupings share them.
+Where the paper and its authors' code differ, this module follows the code: texture (see `regions`), one-channel color
+spaces (see `convert_colors`), rounded instead of truncated bins, and initial regions ranked once per segmentation,
+after all merged ones, however many groupings share them.
 """
 
 from __future__ import annotations
@@ -45,12 +45,11 @@ COLOR_SPACES = ("hsv", "lab", "rgi", "hue", "intensity")
 
 
 def convert_colors(image: NDArray[np.uint8], color_space: str) -> NDArray[np.uint8]:
-    """Convert an image to one of `COLOR_SPACES`, every channel stretched to 0..255.
+    """Convert an (H, W, 3) uint8 RGB image to one of `COLOR_SPACES`: (H, W, 3) uint8, channels stretched to 0..255.
 
-    image: (H, W, 3) uint8 RGB. Returns (H, W, 3) uint8. "hue" and "intensity" have one channel, which is
-    repeated three times as in the released code, so that the constant k of the segmentation weighs the same
-    in every space. "rgi" is r and g of normalized RGB, and intensity. Lab is OpenCV's (D65); MATLAB's of the
-    release is D50.
+    "hue" and "intensity" have one channel, repeated three times as in the authors' code, so that the constant k of the
+    segmentation weighs the same in every space. "rgi" is r and g of normalized RGB, and intensity. Lab is OpenCV's
+    (D65); MATLAB's in the authors' code is D50.
     """
     if color_space == "hsv":
         return cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
@@ -75,15 +74,15 @@ S = Similarity(color=0, texture=0, size=1, fill=0)
 
 
 class Mode(NamedTuple):
-    """Which groupings are made, one for each color space, k and similarity, and the constants they share."""
+    """Groupings of a search, one per color space, k and similarity, and the constants they share."""
 
     color_spaces: tuple[str, ...]
-    """Of `color.COLOR_SPACES`."""
+    """From `COLOR_SPACES`."""
     ks: tuple[float, ...]
-    """Scales of observation of the segmentation; the smallest region has as many pixels."""
+    """Scales of the segmentation; k is also the minimum number of pixels of a region."""
     similarities: tuple[Similarity, ...]
     sigma: float = 0.8
-    """Pixels, of the smoothing before segmentation."""
+    """Pixels of the smoothing before segmentation."""
     color_bins: int = 25
     texture_bins: int = 10
     texture_sigma: float = 0.8
@@ -95,12 +94,12 @@ MODES = {
     "fast": Mode(("hsv", "lab"), (50, 100), (CTSF, TSF)),
     "quality": Mode(("hsv", "lab", "rgi", "hue", "intensity"), (50, 100, 150, 300), (CTSF, TSF, F, S)),
 }
-"""The paper's (table 5): 1, 8 and 80 groupings."""
+"""Modes of the paper (table 5): 1, 8 and 80 groupings."""
 
 RANKINGS = ("random", "diverse")
 DIVERSE_IOU = 0.9
 LARGE_IMAGE = 3_000_000
-"""Bytes."""
+"""Bytes of an image above which color spaces are processed one after the other."""
 
 MAX_PIXELS = 1 << 30
 
@@ -117,18 +116,18 @@ def selective_search(
 ) -> Boxes:
     """Propose boxes that may hold an object.
 
-    image: (H, W, 3) uint8 RGB. mode: "single", "fast" or "quality", or a `Mode` of one's own. min_side:
-    pixels; boxes with a shorter side are dropped, only the box of the whole image is always kept. seed: of
-    the random part of the ranking. threads: how many to use; None for the environment variable
-    DETECTOR_THREADS and, where that is not set, all cores.
+    image: (H, W, 3) uint8 RGB.
+    mode: "single", "fast", "quality", or a custom `Mode`.
+    seed: of the random part of the ranking.
+    ranking: "random" is the paper's order, the rank in the hierarchy times a uniform random number (section 4.4);
+        "diverse" moves boxes with an IoU above 0.9 with an earlier box behind all others, which recalls more objects
+        with the same number of boxes.
+    min_side: pixels; boxes with a shorter side are dropped, except the box of the whole image.
+    threads: number of threads; None: the environment variable DETECTOR_THREADS or, where it is not set, all cores.
 
-    ranking: "random" is the paper's order, the rank in the hierarchy times a uniform random number (section
-    4.4); "diverse" is that order, but boxes that overlap an earlier one by an IoU above 0.9 come after all
-    others, which recalls more objects with the same number of boxes.
-
-    Returns (R, 4) float32, R <= max_boxes, half-open, best first, no box twice. The same arguments give the
-    same boxes, whatever the number of threads. Raises ValueError for anything but such an image, and for
-    unknown modes. Code is compiled on the very first call, which is told on stderr.
+    Returns (R, 4) float32, R <= max_boxes, half-open, best first, without duplicates. Equal arguments give equal boxes,
+    whatever the number of threads. Raises ValueError for other images and unknown modes. The first call compiles the
+    kernels, with a line on stderr.
     """
     image = check_image(image)
     if image.shape[0] * image.shape[1] > MAX_PIXELS:
@@ -156,10 +155,10 @@ def selective_search_many(
     min_side: int = 20,
     threads: int | None = None,
 ) -> Iterator[Boxes]:
-    """`selective_search` of many images, one a thread; yields in the order of `images`.
+    """Propose boxes in many images, one image per thread; yield them in the order of ``images``.
 
-    `images` may be an iterator that reads images as they are asked for: no more than twice as many as there
-    are threads are held at a time. Parameters and errors are those of `selective_search`.
+    ``images`` may be a lazy iterator: at most two images per thread are held at a time. The other arguments and the
+    errors are those of `selective_search`.
     """
     n_threads = thread_count(threads)
     search = partial(
@@ -184,7 +183,7 @@ def _settings(mode: str | Mode) -> Mode:
 
 
 class _Prepared(NamedTuple):
-    """What all segmentations in one color space share."""
+    """Input that all segmentations in one color space share."""
 
     shape: tuple[int, int]
     graph: PixelGraph
@@ -204,7 +203,7 @@ def _prepare(image: NDArray[np.uint8], mode: Mode, color_space: str) -> _Prepare
 
 
 def _groupings(image: _Prepared, mode: Mode, k: float) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Boxes of a segmentation and its groupings, and their ranks in the hierarchy, 1 for the last joined."""
+    """Return the boxes of a segmentation and its groupings, and their ranks in the hierarchy, 1 for the last merged."""
     labels, n_regions = segment(image.graph, k, min_size=int(k))
     sizes, boxes = region_extents(labels.reshape(image.shape), n_regions)
     regions = Regions(
@@ -214,14 +213,13 @@ def _groupings(image: _Prepared, mode: Mode, k: float) -> tuple[NDArray[np.int32
         color_histograms(image.colors, mode.color_bins, labels, sizes),
         texture_histograms(image.textures, labels, sizes),
     )
-    joined = [group(regions, similarity) for similarity in mode.similarities]
-    ranks = [np.arange(n_regions - 1, 0, -1)] * len(joined)
-    return np.concatenate([*joined, boxes]), np.concatenate([*ranks, np.full(n_regions, n_regions)])
+    merged = [group(regions, similarity) for similarity in mode.similarities]
+    ranks = [np.arange(n_regions - 1, 0, -1)] * len(merged)
+    return np.concatenate([*merged, boxes]), np.concatenate([*ranks, np.full(n_regions, n_regions)])
 
 
 def _all_groupings(image: NDArray[np.uint8], mode: Mode, threads: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    # Large images go through one color space after the other, to save memory; theirs is work enough for
-    # all threads.
+    # large images go through one color space after the other, to save memory: each is enough work for all threads
     n_at_once = len(mode.color_spaces) if image.size < LARGE_IMAGE else 1
     found = []
     for start in range(0, len(mode.color_spaces), n_at_once):
@@ -239,7 +237,7 @@ def _groupings_in_threads(
 ) -> list[tuple[NDArray[np.int32], NDArray[np.int64]]]:
     with ThreadPoolExecutor(threads) as pool:
         images = [pool.submit(_prepare, image, mode, color_space) for color_space in color_spaces]
-        # Whichever is ready first is segmented first; the order of the results is that of the mode.
+        # the first one ready is segmented first; the order of the results is that of the mode
         parts = {
             (images.index(ready), k): pool.submit(_groupings, ready.result(), mode, k)
             for ready in as_completed(images)
@@ -249,18 +247,17 @@ def _groupings_in_threads(
 
 
 def propose_reduced(image: NDArray[np.uint8], propose: Callable[[NDArray[np.uint8]], Boxes], max_pixels: int) -> Boxes:
-    """Boxes ``(R, 4)`` float32 of an ``(H, W, 3)`` uint8 image, which ``propose`` finds on at most ``max_pixels``.
+    """Propose boxes ``(R, 4)`` float32 in an ``(H, W, 3)`` uint8 image, on a copy of at most ``max_pixels`` pixels.
 
-    A larger image is averaged down to about so many; the boxes are returned in pixels of the image itself. Time and
-    memory are bounded then, and what is lost is smaller than what a network sees of an image that is resized to the
-    paper's scales anyway.
+    A larger image is averaged down; the boxes are returned in pixels of the image itself. Time and memory are bounded,
+    and objects that get lost are smaller than those that a network sees at the paper's scales.
     """
     height, width = check_image(image).shape[:2]
     if height * width <= max_pixels:
         return propose(image)
     zoom = math.sqrt(max_pixels / (height * width))
     size = max(1, int(width * zoom)), max(1, int(height * zoom))
-    # averaging, because points picked out of a fine texture would make edges that are not there
+    # averaging, because sampling a fine texture would create edges that are not there
     boxes = propose(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
     scale = np.array([width / size[0], height / size[1]] * 2, np.float32)
     return np.minimum(boxes * scale, np.array([width, height] * 2, np.float32))

@@ -1,15 +1,7 @@
-"""Other sources of boxes: every one is a callable from an image to boxes, as `selective_search` is.
-
-Precomputed boxes belong to an image id, so a file of them gives such a callable for each id.
-"""
+"""Other sources of boxes: callables from an image to boxes, like `selective_search`, and boxes from files."""
 
 import json
 import math
-import os
-import resource
-import subprocess
-import sys
-import tempfile
 import warnings
 import zipfile
 import zlib
@@ -23,73 +15,12 @@ from numpy.typing import NDArray
 
 from detector.boxes import Boxes, as_boxes, from_one_based
 from detector.images.resizing import check_image
+from detector.proposals.mat_files import read_mat
 from detector.runtime.optional import optional
-
-if __name__ != "__main__":
-    from detector.runtime.optional import optional
-
-_SECONDS = 50
-_MAX_MAT_BYTES = 3_000_000_000
-
-
-def read_mat(path: Path) -> dict[str, NDArray[Any]]:
-    """The cells `images` and `boxes` of a MATLAB file: an array for each id, as it is written.
-
-    Raises OSError where it cannot be read, ValueError where it is no such file, and MissingPackageError without scipy.
-    """
-    optional("scipy", "proposals")
-    with path.open("rb"):
-        pass
-    with tempfile.TemporaryDirectory(prefix="spp-detector-") as folder:
-        target = Path(folder) / "boxes.npz"
-        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-        command = [sys.executable, "-P", __file__, str(path), str(target), json.dumps(sys.path)]
-        try:
-            done = subprocess.run(command, capture_output=True, timeout=_SECONDS, env=environment)
-        except subprocess.TimeoutExpired:
-            raise ValueError("not a whole MATLAB file (reading it takes too long)") from None
-        if done.returncode or not target.exists():
-            said = done.stdout.decode("utf-8", "replace").strip()
-            raise ValueError(said or f"not a whole MATLAB file (its reader ended with {done.returncode})")
-        with np.load(target, allow_pickle=False) as found:
-            ids = json.loads(found["ids"].tobytes())
-            return {image_id: found[f"boxes{number}"] for number, image_id in enumerate(ids)}
-
-
-def _convert(path: str, target: str) -> None:
-    """Write the cells of a file as an archive of plain arrays; ValueError says what is wrong with it."""
-    import scipy.io
-
-    try:
-        found = scipy.io.loadmat(path)
-    except NotImplementedError:  # what scipy raises at MATLAB 7.3, which is HDF5
-        raise ValueError("a MATLAB 7.3 file; save it with -v7") from None
-    except Exception as error:  # scipy raises IndexError, OSError, zlib.error and more at a damaged file
-        raise ValueError(f"not a whole MATLAB file ({error})") from None
-    for name in ("images", "boxes"):
-        if name not in found:
-            raise ValueError(f"must hold the cells images and boxes, but has no {name}")
-    ids = [str(np.asarray(cell).item()) for cell in found["images"].ravel()]
-    cells = [np.asarray(cell, np.float64) for cell in found["boxes"].ravel()]
-    if len(ids) != len(cells):
-        raise ValueError(f"holds {len(ids)} images but boxes of {len(cells)}")
-    arrays: dict[str, Any] = {f"boxes{number}": cell for number, cell in enumerate(cells)}
-    np.savez(target, ids=np.frombuffer(json.dumps(ids).encode(), np.uint8), **arrays)
-
-
-if __name__ == "__main__":
-    resource.setrlimit(resource.RLIMIT_AS, (_MAX_MAT_BYTES, _MAX_MAT_BYTES))
-    sys.path[:] = json.loads(sys.argv[3])
-    try:
-        _convert(*sys.argv[1:3])
-    except (ValueError, TypeError) as error:
-        print(error)
-        sys.exit(1)
-
 
 Source = Callable[[NDArray[np.uint8]], Boxes]
 
-_MOST_BYTES = 1_000_000_000
+_MAX_BYTES = 1_000_000_000
 UNREADABLE = (
     ValueError,
     TypeError,
@@ -118,15 +49,14 @@ def selectivesearch_package(
     min_side: int = 20,
     max_boxes: int = 2000,
 ) -> Boxes:
-    """Boxes of the PyPI package `selectivesearch`: (R, 4) float32, last joined first, no box twice.
+    """Propose boxes by the PyPI package `selectivesearch`: (R, 4) float32, last merged first, without duplicates.
 
-    image: (H, W, 3) uint8 RGB. scale, sigma, min_size: the package's parameters. It has one color space and
-    one similarity, counts texture by local binary patterns, and its corners are inclusive: one pixel is added
-    here.
+    image: (H, W, 3) uint8 RGB. scale, sigma, min_size: the package's parameters. It has one color space and one
+    similarity, and describes texture by local binary patterns. Its corners are inclusive: one pixel is added here.
     """
     package = optional("selectivesearch", "proposals")
     with warnings.catch_warnings():
-        # It feeds scikit-image floating-point images where whole numbers are advised.
+        # it gives scikit-image floating-point images where whole numbers are advised
         warnings.simplefilter("ignore", UserWarning)
         _, regions = package.selective_search(check_image(image), scale=scale, sigma=sigma, min_size=min_size)
     corners = np.array([region["rect"] for region in regions], np.float32).reshape(-1, 4)
@@ -137,11 +67,10 @@ def selectivesearch_package(
 def opencv_contrib(
     image: NDArray[np.uint8], *, mode: str = "fast", min_side: int = 20, max_boxes: int = 2000, seed: int = 0
 ) -> Boxes:
-    """Boxes of OpenCV's selective search (`cv2.ximgproc`): (R, 4) float32, in its order, no box twice.
+    """Propose boxes by OpenCV's selective search (`cv2.ximgproc`): (R, 4) float32, in its order, without duplicates.
 
-    image: (H, W, 3) uint8 RGB. mode: "single", "fast" or "quality". seed: of OpenCV's random numbers, which
-    it draws for its order. Raises ValueError where the installed OpenCV is the build without the contrib
-    modules.
+    image: (H, W, 3) uint8 RGB. mode: "single", "fast" or "quality". seed: of OpenCV's random numbers, which decide the
+    order. Raises ValueError for a build of OpenCV without the contrib modules.
     """
     if mode not in CONTRIB_MODES:
         raise ValueError(f"mode must be one of {', '.join(CONTRIB_MODES)}, but got {mode!r}")
@@ -170,15 +99,14 @@ def _selected(boxes: Boxes, min_side: int, max_boxes: int) -> Boxes:
 class PrecomputedBoxes(Mapping[str, Boxes]):
     """Boxes from a file, by image id.
 
-    path: a file of one of three kinds, told by its suffix:
+    path: a file of one of three kinds, recognized by its suffix:
 
-    - `.npz`: an array (R, 4) for each id, x1 y1 x2 y2, 0-based and half-open as everywhere in this project;
+    - `.npz`: an (R, 4) array per id, x1 y1 x2 y2, 0-based and half-open;
     - `.json`: an object {id: [[x1, y1, x2, y2], ...]}, the same;
     - `.mat`: as published with R-CNN, Fast R-CNN and SPP-net: cells `images` (ids) and `boxes` (y1 x1 y2 x2,
-      1-based and inclusive). MATLAB's version 7.3 is another format, HDF5, and is not read.
+      1-based and inclusive). MATLAB's version 7.3, which is HDF5, is not supported.
 
-    Raises OSError if the file cannot be read and ValueError if it does not hold such boxes, each in one line
-    with its name.
+    Raises OSError for an unreadable file and ValueError for one without such boxes, each in one line with its name.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -208,7 +136,7 @@ class PrecomputedBoxes(Mapping[str, Boxes]):
         return len(self._boxes)
 
     def for_image(self, image_id: str) -> Source:
-        """The source for one image: a callable that returns the boxes of `image_id` whatever the image."""
+        """Return a proposer that returns the boxes of ``image_id`` for any image."""
         boxes = self[image_id]
         return lambda image: boxes
 
@@ -220,8 +148,8 @@ def _read_npz(path: Path) -> dict[str, Boxes]:
         file.seek(0)
         archive = np.load(file, allow_pickle=False)
         size = sum(each.file_size for each in archive.zip.infolist())
-        if size > _MOST_BYTES:
-            raise ValueError(f"holds {size} bytes, more than the {_MOST_BYTES} allowed")
+        if size > _MAX_BYTES:
+            raise ValueError(f"holds {size} bytes, more than the {_MAX_BYTES} allowed")
         for each in archive.zip.infolist():
             with archive.zip.open(each) as member:
                 _check_header(member, each)
@@ -229,14 +157,14 @@ def _read_npz(path: Path) -> dict[str, Boxes]:
 
 
 def _check_header(member: IO[bytes], info: zipfile.ZipInfo) -> None:
-    """Raise ValueError where an array promises more than there is: memory would be taken for it at once."""
+    """Raise ValueError for an array that is larger than its file: memory would be allocated for it at once."""
     versions = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     version = np.lib.format.read_magic(member)
     if version not in versions:
-        raise ValueError(f"{info.filename}: is of the unknown version {version}")
+        raise ValueError(f"{info.filename}: has the unknown version {version}")
     shape, _, dtype = versions[version](member)
     if not dtype.hasobject and math.prod(shape) * dtype.itemsize > info.file_size:
-        raise ValueError(f"{info.filename}: promises {shape} of {dtype} in {info.file_size} bytes")
+        raise ValueError(f"{info.filename}: claims {shape} of {dtype} in {info.file_size} bytes")
 
 
 def _read_json(path: Path) -> dict[str, Boxes]:

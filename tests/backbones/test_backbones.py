@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from detector.backbones import networks
-from detector.backbones.torch_backbone import Backbone, load_backbone
+from detector.backbones.torch_backbone import TorchBackbone, load_torch_backbone
 
 
 def test_zf5_sizes_are_the_paper_s() -> None:
@@ -26,10 +26,10 @@ def test_zf5_sizes_are_the_paper_s() -> None:
 
 
 def test_zf5_of_another_width() -> None:
-    narrow = load_backbone("zf5/0.25", weights="random")
+    narrow = load_torch_backbone("zf5/0.25", weights="random")
     shapes = [tuple(each.weight.shape[:2]) for each in narrow.network.modules() if isinstance(each, nn.Conv2d)]
     assert shapes == [(24, 3), (64, 24), (96, 64), (96, 96), (64, 96)]
-    assert narrow.geometry == load_backbone("zf5", weights="random").geometry
+    assert narrow.geometry == load_torch_backbone("zf5", weights="random").geometry
 
 
 def test_within_channel_norm_equals_its_formula() -> None:
@@ -56,8 +56,8 @@ def test_own_networks_equal_torchvision_s() -> None:
 
 
 @pytest.fixture(scope="module")
-def lite0() -> Backbone:
-    return load_backbone("efficientnet_lite0")
+def lite0() -> TorchBackbone:
+    return load_torch_backbone("efficientnet_lite0")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def timm_lite0() -> Any:
     return network.eval()
 
 
-def test_default_equals_the_trained_network_dilated(lite0: Backbone, timm_lite0: Any) -> None:
+def test_default_equals_the_trained_network_dilated(lite0: TorchBackbone, timm_lite0: Any) -> None:
     image = skimage.data.chelsea()[:288, :336]  # multiples of 16, where its padding is that of its training
     with torch.inference_mode():
         maps = timm_lite0.blocks(timm_lite0.bn1(timm_lite0.conv_stem(lite0.preprocess(image))))
@@ -87,7 +87,7 @@ def test_default_equals_the_trained_network_dilated(lite0: Backbone, timm_lite0:
     ids=["chelsea", "coffee"],
 )
 def test_default_s_weights_are_trained(
-    lite0: Backbone, timm_lite0: Any, image: NDArray[np.uint8], classes: tuple[int, ...]
+    lite0: TorchBackbone, timm_lite0: Any, image: NDArray[np.uint8], classes: tuple[int, ...]
 ) -> None:
     with torch.inference_mode():
         logits = timm_lite0.forward_head(timm_lite0.bn2(timm_lite0.conv_head(lite0(image)[None])))
@@ -109,7 +109,7 @@ def test_dilation_adds_cells_between_those_of_the_strided_network() -> None:
     ("stage", "channels"), [("blocks.4", 112), ("conv_stem", 32), ("bn1", 32), ("blocks.1.0.bn2", 96)]
 )
 def test_a_stage_gives_what_its_module_gives(timm_lite0: Any, stage: str, channels: int) -> None:
-    backbone = load_backbone("efficientnet_lite0", stage=stage)
+    backbone = load_torch_backbone("efficientnet_lite0", stage=stage)
     whole = networks.efficientnet_lite0().eval()
     state = timm_lite0.state_dict()
     whole.load_state_dict({name: state[name] for name in whole.state_dict()})
@@ -124,7 +124,7 @@ def test_a_stage_gives_what_its_module_gives(timm_lite0: Any, stage: str, channe
 
 def test_any_timm_network_by_stage() -> None:
     image = skimage.data.chelsea()[:97, :131]
-    backbone = load_backbone("timm/resnet18", stage="layer3", weights="random")
+    backbone = load_torch_backbone("timm/resnet18", stage="layer3", weights="random")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         theirs = timm.create_model("resnet18", features_only=True, out_indices=(3,)).eval()
@@ -143,14 +143,14 @@ def test_preprocessing() -> None:
         "zf5": [0.0, -128.0, 127.0],
     }
     for name, values in expected.items():
-        pixels = load_backbone(name, weights="random").preprocess(image)
+        pixels = load_torch_backbone(name, weights="random").preprocess(image)
         assert pixels.shape == (1, 3, 1, 1)
         np.testing.assert_allclose(pixels.flatten(), values, rtol=1e-5, atol=1e-4)
 
 
-def test_bfloat16_is_near_float32(lite0: Backbone) -> None:
+def test_bfloat16_is_near_float32(lite0: TorchBackbone) -> None:
     image = skimage.data.chelsea()
-    rounded = load_backbone("efficientnet_lite0", precision="bfloat16")
+    rounded = load_torch_backbone("efficientnet_lite0", precision="bfloat16")
     exact, output = lite0(image), rounded(image)
     assert output.dtype == torch.float32
     assert rounded.digest == lite0.digest
@@ -161,13 +161,13 @@ def test_bfloat16_is_near_float32(lite0: Backbone) -> None:
     "image", [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 4), np.uint8), np.zeros((9, 9, 3), np.float32),
               np.zeros((0, 9, 3), np.uint8)],
 )  # fmt: skip
-def test_wrong_images(lite0: Backbone, image: NDArray[np.uint8]) -> None:
+def test_wrong_images(lite0: TorchBackbone, image: NDArray[np.uint8]) -> None:
     with pytest.raises(ValueError, match=r"image must be \(H, W, 3\) uint8 RGB, but got \("):
         lite0(image)
 
 
 @pytest.mark.filterwarnings("error")
-def test_an_image_may_be_read_only_and_of_any_strides(lite0: Backbone) -> None:
+def test_an_image_may_be_read_only_and_of_any_strides(lite0: TorchBackbone) -> None:
     image = skimage.data.chelsea()[:64, :80]
     image.flags.writeable = False
     expected = lite0(image)

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from detector.backbones.backbone import AnyBackbone, load_any_backbone
+from detector.backbones.backbone import Backbone, load_backbone
 from detector.backbones.efficientnet_lite import published_weights
 from detector.backbones.openvino_backbone import OpenVINOBackbone
 from detector.heads.fully_connected import FullyConnected
@@ -29,8 +29,8 @@ TOLERANCE = 1e-5
 """Of maps, as a part of their largest value."""
 
 
-def load(runtime: Any, stage: str | None = None, **settings: Any) -> AnyBackbone:
-    return load_any_backbone(NAME, stage, precision="float32", runtime=runtime, **settings)
+def load(runtime: Any, stage: str | None = None, **settings: Any) -> Backbone:
+    return load_backbone(NAME, stage, precision="float32", runtime=runtime, **settings)
 
 
 def assert_near(found: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
@@ -39,13 +39,13 @@ def assert_near(found: NDArray[np.float32], expected: NDArray[np.float32]) -> No
 
 
 @pytest.fixture(scope="module")
-def openvino() -> AnyBackbone:
+def openvino() -> Backbone:
     return load("openvino")
 
 
 # halvings of odd and even sides, and images smaller than what a cell sees
 @pytest.mark.parametrize("size", [(64, 97), (95, 66), (33, 50), (1, 1)])
-def test_maps_are_those_of_torch(openvino: AnyBackbone, size: tuple[int, int]) -> None:
+def test_maps_are_those_of_torch(openvino: Backbone, size: tuple[int, int]) -> None:
     assert isinstance(openvino, OpenVINOBackbone)
     expected, image = load("torch"), skimage.data.chelsea()[100 : 100 + size[0], 150 : 150 + size[1]]
     assert openvino.feature_map(image).shape == (-(-size[0] // 16), -(-size[1] // 16), 320)
@@ -77,7 +77,7 @@ def test_layers_that_learned_take_the_place_of_others(tmp_path: Path) -> None:
         assert_near(found.feature_map(image), expected.feature_map(image))
 
 
-def test_weights_from_a_file(openvino: AnyBackbone, tmp_path: Path) -> None:
+def test_weights_from_a_file(openvino: Backbone, tmp_path: Path) -> None:
     state = {name: torch.from_numpy(array) for name, array in published_weights().items()}
     save_file({**state, "classifier.weight": torch.zeros(2)}, tmp_path / "weights")
     assert load("openvino", weights=tmp_path / "weights").digest == openvino.digest
@@ -111,7 +111,7 @@ def test_mistakes_are_told_as_with_torch(tmp_path: Path) -> None:
         assert messages[0] == messages[1]
 
 
-def test_images_are_checked(openvino: AnyBackbone) -> None:
+def test_images_are_checked(openvino: Backbone) -> None:
     with pytest.raises(ValueError, match=r"image must be \(H, W, 3\) uint8 RGB, but got \(9, 9\)"):
         openvino.feature_map(np.zeros((9, 9), np.uint8))
     image = skimage.data.chelsea()[100:164, 150:230]
@@ -120,7 +120,7 @@ def test_images_are_checked(openvino: AnyBackbone) -> None:
     assert np.array_equal(openvino.feature_map(np.asfortranarray(image)), expected)
 
 
-def test_threads_may_share_a_network(openvino: AnyBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_may_share_a_network(openvino: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DETECTOR_THREADS", "2")
     network = load("openvino")
     images = [skimage.data.chelsea()[top : top + 70, 100:190] for top in range(0, 60, 10)]
@@ -136,8 +136,8 @@ def test_threads_may_share_a_network(openvino: AnyBackbone, monkeypatch: pytest.
 MANY_SIZES = """
 import numpy as np
 from pathlib import Path
-from detector.backbones.backbone import load_any_backbone
-network = load_any_backbone("efficientnet_lite0", None, precision="float32", runtime="openvino")
+from detector.backbones.backbone import load_backbone
+network = load_backbone("efficientnet_lite0", None, precision="float32", runtime="openvino")
 for number in range(220):
     network.feature_map(np.zeros((64 + number % 41, 64 + number % 47, 3), np.uint8))
     if number in (159, 219):
@@ -160,27 +160,25 @@ def test_without_openvino_torch_computes(monkeypatch: pytest.MonkeyPatch, caplog
         assert load("auto", "bn1").runtime == "torch"
         assert caplog.messages == []
         assert load("openvino", "bn1").runtime == "torch"
-    assert caplog.messages == [
-        "torch computes the network: openvino is not installed: pip install 'spp-detector[openvino]'"
-    ]
+    assert caplog.messages == ["torch computes the network: openvino is not installed: pip install openvino"]
 
 
 def test_what_openvino_does_not_compute(caplog: pytest.LogCaptureFixture) -> None:
-    assert load_any_backbone("zf5/0.05", weights="random", runtime="openvino").runtime == "torch"
+    assert load_backbone("zf5/0.05", weights="random", runtime="openvino").runtime == "torch"
     assert load("openvino", "bn1", weights="random").runtime == "torch"
     with pytest.raises(ValueError, match="device 'tpu' cannot be used"):
         load("openvino", device="tpu")
     assert caplog.messages == [
-        "torch computes the network: OpenVINO computes efficientnet_lite0 alone, and not zf5/0.05",
-        "torch computes the network: random weights are torch's",
-        "torch computes the network: OpenVINO computes on the processor alone, and not on tpu",
+        "torch computes the network: OpenVINO computes only efficientnet_lite0, not zf5/0.05",
+        "torch computes the network: random weights need torch",
+        "torch computes the network: OpenVINO computes on the CPU, not on tpu",
     ]
 
 
 def test_bfloat16_is_left_to_processors_that_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("detector.backbones.backbone.has_bfloat16", lambda: False)
-    assert load_any_backbone(NAME, "bn1", precision="auto").precision == "float32"
-    found = load_any_backbone(NAME, "bn1", precision="bfloat16", runtime="openvino")
+    assert load_backbone(NAME, "bn1", precision="auto").precision == "float32"
+    found = load_backbone(NAME, "bn1", precision="bfloat16", runtime="openvino")
     assert (found.runtime, found.precision) == ("torch", "bfloat16")
 
 
@@ -189,17 +187,16 @@ def test_fully_connected_layers_are_those_of_torch() -> None:
     weights = [random.normal(0, 0.1, shape).astype(np.float16) for shape in ((48, 700), (32, 48))]
     biases = [random.normal(0, 1, len(each)).astype(np.float32) for each in weights]
     features = random.normal(0, 1, (150, 700)).astype(np.float32)
-    for beside in (False, True):
-        by_torch = FullyConnected(weights, biases, beside_inputs=beside)
-        layers = FullyConnected(weights, biases, beside_inputs=beside, runtime="openvino")
-        found = layers(features)
-        assert_near(found, by_torch(features))
-        assert layers.digest == by_torch.digest
-        assert np.array_equal(pickle.loads(pickle.dumps(layers))(features), found)
-        for count in (0, 1, 2, 5, 63, 64, 65, 128):
-            assert np.array_equal(layers(features[:count]), found[:count])
-        # where a row stands does not matter either
-        assert np.array_equal(layers(features[7:20]), found[7:20])
-        back = random.normal(0, 1, (150, layers.n_features)).astype(np.float32)
-        for one, other in zip(layers.affine_at(features, back), by_torch.affine_at(features, back), strict=True):
-            assert np.array_equal(one, other)
+    by_torch = FullyConnected(weights, biases)
+    layers = FullyConnected(weights, biases, runtime="openvino")
+    found = layers(features)
+    assert_near(found, by_torch(features))
+    assert layers.digest == by_torch.digest
+    assert np.array_equal(pickle.loads(pickle.dumps(layers))(features), found)
+    for count in (0, 1, 2, 5, 63, 64, 65, 128):
+        assert np.array_equal(layers(features[:count]), found[:count])
+    # where a row stands does not matter either
+    assert np.array_equal(layers(features[7:20]), found[7:20])
+    back = random.normal(0, 1, (150, layers.n_features)).astype(np.float32)
+    for one, other in zip(layers.affine_at(features, back), by_torch.affine_at(features, back), strict=True):
+        assert np.array_equal(one, other)

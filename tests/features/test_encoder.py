@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from detector.backbones.torch_backbone import Backbone, load_backbone
+from detector.backbones.torch_backbone import TorchBackbone, load_torch_backbone
 from detector.boxes import as_boxes
 from detector.features.encoder import RegionEncoder, signed_power
 from detector.images.resizing import resize_short_side
@@ -26,8 +26,8 @@ def fake_encoder(**settings: Any) -> RegionEncoder:
 
 
 @pytest.fixture(scope="module")
-def lite0() -> Backbone:
-    return load_backbone("efficientnet_lite0")
+def lite0() -> TorchBackbone:
+    return load_torch_backbone("efficientnet_lite0")
 
 
 def test_one_forward_pass_a_scale(cat: NDArray[np.uint8]) -> None:
@@ -88,7 +88,7 @@ def test_scales_must_ascend(short_sides: tuple[int, ...]) -> None:
         fake_encoder(short_sides=short_sides)
 
 
-def test_real_features_follow_the_object(lite0: Backbone, cat: NDArray[np.uint8]) -> None:
+def test_real_features_follow_the_object(lite0: TorchBackbone, cat: NDArray[np.uint8]) -> None:
     """The face of the cat looks like itself when the image is mirrored, and not like another part."""
     encoder = RegionEncoder(lite0, short_sides=(320,), levels=(1,))
     face, corner = as_boxes([[90, 20, 250, 190]]), as_boxes([[330, 180, 450, 300]])
@@ -103,7 +103,7 @@ def test_real_features_follow_the_object(lite0: Backbone, cat: NDArray[np.uint8]
     assert cosine(here[0], there[0]) > cosine(here[0], here[1]) + 0.1
 
 
-def test_extreme_images(lite0: Backbone) -> None:
+def test_extreme_images(lite0: TorchBackbone) -> None:
     encoder = RegionEncoder(lite0, short_sides=(64,))
     for shape in ((1, 1, 3), (1, 500, 3), (500, 2, 3)):
         features = encoder(np.zeros(shape, np.uint8), as_boxes([[0, 0, shape[1], shape[0]]]))

@@ -119,4 +119,3 @@ def test_maps_of_a_wide_image_and_of_its_mirror_image(tmp_path: Path) -> None:
     assert [each.shape for each in maps.maps] == [(5, 10, 3), (10, 20, 3)]
     np.testing.assert_array_equal(mirrored.maps[0], maps.maps[0][:, ::-1])
     assert maps.maps[0][2, :, 1].tolist() == [100, 100] + [0] * 8
-    assert maps.mirrored is None

@@ -15,7 +15,7 @@ from detector.features.cache import FeatureCache
 from detector.features.encoder import RegionEncoder
 from detector.heads.refinement import vote
 from detector.pipeline import Detector
-from tests.fakes import NAMES, PROPOSALS, colored, fake_detector
+from tests.fakes import NAMES, PROPOSALS, colored, fake_detector, with_heads
 from tests.training.small import NamedCells, annotation
 
 
@@ -26,7 +26,9 @@ def detections(*rows: tuple[Any, int, float]) -> Detections:
 
 def voting(**settings: Any) -> Detector:
     """A detector that votes, with limits at which overlaps are easily told by hand."""
-    return fake_detector(move=0.0).detecting(**{"box_refinements": 1, "min_score": -1.0, "vote_iou": 0.4, **settings})
+    return fake_detector(move=0.0).with_detection(
+        **{"box_refinements": 1, "min_score": -1.0, "vote_iou": 0.4, **settings}
+    )
 
 
 def test_who_overlaps_by_the_limit_itself_votes() -> None:
@@ -86,7 +88,7 @@ def test_boxes_are_suppressed_before_they_are_voted_on() -> None:
     assert voting(max_detections=1).postprocess(candidates).scores.tolist() == [2.0]
     unrefined = voting(box_refinements=0).postprocess(candidates)
     assert unrefined.boxes.tolist() == [[0, 0, 10, 10], [50, 0, 60, 10]]
-    still = replace(voting(), regressors=None).postprocess(candidates)
+    still = with_heads(voting(), regressors=None).postprocess(candidates)
     assert still.boxes.tolist() == unrefined.boxes.tolist()
 
 
@@ -97,7 +99,7 @@ def test_a_higher_threshold_leaves_the_same_boxes_but_fewer(box_refinements: int
     corners = random.uniform(0, 100, (60, 2))
     boxes = as_boxes(np.concatenate([corners, corners + random.uniform(16, 60, (60, 2))], axis=1))
     image = random.integers(0, 256, (160, 160, 3), np.uint8)
-    detector = fake_detector(move=-0.1).detecting(box_refinements=box_refinements, min_score=-60.0)
+    detector = fake_detector(move=-0.1).with_detection(box_refinements=box_refinements, min_score=-60.0)
     found = detector.detect(image, boxes)
     assert len(found) > 6
     for least in (found.scores[3], found.scores[5]):
@@ -111,8 +113,7 @@ def test_a_higher_threshold_leaves_the_same_boxes_but_fewer(box_refinements: int
     assert len(more) >= len(found)
 
 
-@pytest.mark.parametrize("mirrored", [False, True])
-def test_detection_from_a_cache_is_detection_in_the_image(tmp_path: Path, mirrored: bool) -> None:
+def test_detection_from_a_cache_is_detection_in_the_image(tmp_path: Path) -> None:
     """Values of whole numbers are exact in half precision; left and right differ in the image."""
     image = colored()
     image[80:112, 16:48] = (120, 30, 0)
@@ -124,30 +125,24 @@ def test_detection_from_a_cache_is_detection_in_the_image(tmp_path: Path, mirror
     plain = fake_detector(move=-0.25, propose=lambda image: boxes)
     boxes = as_boxes([[0, 0, 64, 64], [4, 0, 68, 64], [16, 80, 48, 112], [96, 0, 160, 64], [80, 0, 160, 64]])
     detector = replace(plain, encoder=RegionEncoder(backbone, short_sides=(160,), levels=(1,)))
-    detector = detector.detecting(box_refinements=2, mirrored=mirrored, min_score=0.0)
+    detector = detector.with_detection(box_refinements=2, min_score=0.0)
     cache = FeatureCache(tmp_path / "cache", detector.encoder, detector.propose, {"boxes": "given"})
     each = annotation("image", path, [])
-    found, direct = detector.detect_cached(cache, each), detector.detect(path)
+    found, direct = detector.detect_cached(cache, each), detector.detect(path, min_score=0)
     assert len(found) > 1
     np.testing.assert_array_equal(found.boxes, direct.boxes)
     np.testing.assert_array_equal(found.scores, direct.scores)
     again = detector.detect_cached(cache, each)
     np.testing.assert_array_equal(again.boxes, direct.boxes)
-    assert len(list((tmp_path / "cache").glob("maps-*"))) == 1 + mirrored
-    if mirrored:
-        # a mirror image taken for the image itself would be something else
-        maps, given = detector.cached_inputs(cache, each)
-        assert maps.mirrored is not None
-        swapped = replace(maps.mirrored, mirrored=replace(maps, mirrored=None))
-        assert detector.detect_in_maps(swapped, given).boxes.tolist() != found.boxes.tolist()
+    assert len(list((tmp_path / "cache").glob("maps-*"))) == 1
 
 
 def test_moved_boxes_are_cut_to_their_image() -> None:
     for box_refinements in (0, 1):
-        detector = fake_detector(move=-0.5).detecting(box_refinements=box_refinements, min_score=0.0)
+        detector = fake_detector(move=-0.5).with_detection(box_refinements=box_refinements, min_score=0.0)
         found = detector.detect(colored(), as_boxes([[0, 0, 64, 64]]))
         assert found.boxes.tolist() == [[0, 0, 32, 64]]
-        right = fake_detector(move=0.5).detecting(box_refinements=box_refinements, min_score=0.0)
+        right = fake_detector(move=0.5).with_detection(box_refinements=box_refinements, min_score=0.0)
         image = np.ascontiguousarray(colored()[:, ::-1])
         assert right.detect(image, as_boxes([[96, 0, 160, 64]])).boxes.tolist() == [[128, 0, 160, 64]]
 
@@ -156,15 +151,15 @@ def test_what_is_moved_onto_another_is_suppressed_again() -> None:
     """Both boxes of the red square survive next to each other and are moved to the same place."""
     plain = fake_detector(move=-0.25)
     left, right = [0, 0, 32, 64], [32, 0, 64, 64]
-    assert plain.regressors is not None
+    assert plain.heads.regressors is not None
     moved = plain.detect(colored(), as_boxes([left, right]))
     assert moved.boxes.tolist() == [[0, 0, 24, 64], [24, 0, 56, 64]]
-    onto = replace(plain, regressors=replace(plain.regressors, biases=plain.regressors.biases * 4))
+    onto = with_heads(plain, regressors=replace(plain.heads.regressors, biases=plain.heads.regressors.biases * 4))
     # a whole width to the left: the first is out of the image, and the second in its place
     assert onto.detect(colored(), as_boxes([left, right])).boxes.tolist() == [[0, 0, 32, 64]]
     near = as_boxes([[0, 0, 40, 64], [24, 0, 64, 64]])
-    wide = replace(
-        plain, regressors=replace(plain.regressors, biases=np.array([[0, 0, 1, 0], [0, 0, 0, 0]], np.float32))
+    wide = with_heads(
+        plain, regressors=replace(plain.heads.regressors, biases=np.array([[0, 0, 1, 0], [0, 0, 0, 0]], np.float32))
     )
     # they overlap by 1/4 before and, 2.7 times as wide, by more than the limit of .3 afterwards
     assert len(wide.detect(colored(), near)) == 1

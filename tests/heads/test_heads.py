@@ -34,7 +34,7 @@ def test_a_look_is_at_the_pairs_and_what_is_asked_for(
     n_moved = n_features if reads == "layer" else N_POOLED
     regressors = BoxRegressors(normal(N_CLASSES, n_moved, 4), normal(N_CLASSES, 4))
     heads = Heads(LinearSVMs(normal(n_features, N_CLASSES), normal(N_CLASSES)), regressors, layers, reads)
-    deltas, found = heads.look(POOLED, ROWS, LABELS, moves, scores)
+    deltas, found = heads.score_and_regress(POOLED, ROWS, LABELS, moves, scores)
     features = POOLED if layers is None else layers(POOLED)
     moved = features if reads == "layer" else POOLED
     for pair, (row, label) in enumerate(zip(ROWS, LABELS, strict=True)):
@@ -57,7 +57,9 @@ def test_heads_come_back_from_their_arrays(
     again.check(N_POOLED, N_CLASSES)
     assert type(again.scorer) is kind
     assert (again.layers is None) == (layers is None)
-    found, expected = (each.look(POOLED, ROWS, LABELS, moves=True, scores=True) for each in (again, heads))
+    found, expected = (
+        each.score_and_regress(POOLED, ROWS, LABELS, regress=True, score=True) for each in (again, heads)
+    )
     for here, there in zip(found, expected, strict=True):
         np.testing.assert_array_equal(here, there)
 

@@ -19,7 +19,7 @@ from detector.training.proposal_filter import train_proposal_filter
 from detector.training.sampling import sample_boxes
 from detector.training.train import train
 from detector.training.training_set import TrainingSet
-from tests.fakes import CONFIG, colored, fake_detector
+from tests.fakes import CONFIG, colored, fake_detector, with_heads
 
 GREEN = ProposalFilter(np.array([[0, -1], [1, 0], [0, 0]], np.float32), np.array([0, -1], np.float32), (1,))
 """Ranks what is green anywhere in a box first, by the first class, and then what is not red, by the second."""
@@ -27,8 +27,8 @@ BOXES = as_boxes([[0, 0, 64, 64], [0, 96, 160, 160], [96, 0, 160, 64], [32, 0, 1
 
 
 def shortening(max_boxes: int | None, proposal_filter: ProposalFilter | None = GREEN) -> Detector:
-    detector = replace(fake_detector(), proposal_filter=proposal_filter)
-    return detector.detecting(max_boxes=max_boxes)
+    detector = with_heads(fake_detector(), proposal_filter=proposal_filter)
+    return detector.with_detection(max_boxes=max_boxes)
 
 
 def test_the_best_are_kept_in_their_order_and_of_equals_the_first() -> None:
@@ -100,9 +100,9 @@ def test_a_training_gives_a_detector_its_proposal_filter(
     proposal_filter = {"enabled": True, "levels": [1], "boxes": 20}
     config = parse_config({**CONFIG, "proposal_filter": proposal_filter, "detection": {"max_boxes": 25}}, "test")
     trained = train(config, train_set, train_set.class_names, images.cache)
-    assert trained.proposal_filter is not None
+    assert trained.heads.proposal_filter is not None
     expected = train_proposal_filter(replace(images, annotations=train_set.annotations), config.proposal_filter)
-    np.testing.assert_array_equal(trained.proposal_filter.weights, expected.weights)
+    np.testing.assert_array_equal(trained.heads.proposal_filter.weights, expected.weights)
     trained.save(tmp_path / "model.safetensors")
     again = Detector.load(tmp_path / "model.safetensors")
     boxes = [each.cached_inputs(images.cache, train_set[0])[1] for each in (trained, again)]

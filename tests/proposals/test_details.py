@@ -81,11 +81,11 @@ def test_color_bins_are_rounded_to_the_nearest() -> None:
     image = np.array([[[63, 64, 191], [192, 0, 255]]], np.uint8)
     assert color_bins(image, 3).tolist() == [[0, 3 + 1, 6 + 1], [2, 3 + 0, 6 + 2]]
     for n_bins in (1, 86):
-        with pytest.raises(ValueError, match=f"color bins must be 2 to 85 a channel, but got {n_bins}"):
+        with pytest.raises(ValueError, match=f"color bins must be 2 to 85 per channel, but got {n_bins}"):
             color_bins(image, n_bins)
     assert color_bins(image, 85).max() == 254 and color_bins(image, 2).max() == 5
     for n_bins in (1, 33):
-        with pytest.raises(ValueError, match=f"texture bins must be 2 to 32 a direction, but got {n_bins}"):
+        with pytest.raises(ValueError, match=f"texture bins must be 2 to 32 per direction, but got {n_bins}"):
             texels(image[..., 0], 0.8, n_bins, 0.43)
 
 

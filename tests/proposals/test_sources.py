@@ -15,8 +15,9 @@ import scipy.io
 from skimage.data import astronaut
 
 from detector.config.detector import ProposalConfig
+from detector.proposals.mat_files import _convert
 from detector.proposals.selective_search import selective_search
-from detector.proposals.sources import PrecomputedBoxes, _convert, opencv_contrib, selectivesearch_package
+from detector.proposals.sources import PrecomputedBoxes, opencv_contrib, selectivesearch_package
 
 IMAGE = np.ascontiguousarray(astronaut()[:120:2, 160:320:2])
 BOXES = {"000001": np.array([[0, 0, 10, 20], [5.5, 2, 7, 3]], np.float32), "b": np.zeros((0, 4), np.float32)}
@@ -142,8 +143,8 @@ BAD_FILES = [
     ("ragged.json", lambda path: path.write_text('{"a": [[1, 2, 3, 4], [1]]}'), "shape|sequence"),
     ("swapped.json", lambda path: path.write_text('{"a": [[9, 2, 3, 4]]}'), "boxes of a must have x1 <= x2"),
     ("null.json", lambda path: path.write_text('{"a": null}'), "a"),
-    ("zeros.mat", lambda path: path.write_bytes(bytes(300)), "not a whole MATLAB file"),
-    ("text.mat", lambda path: path.write_text("hello"), "not a whole MATLAB file"),
+    ("zeros.mat", lambda path: path.write_bytes(bytes(300)), "not a complete MATLAB file"),
+    ("text.mat", lambda path: path.write_text("hello"), "not a complete MATLAB file"),
     ("hdf5.mat", write_hdf5, "MATLAB 7.3"),
     ("none.mat", lambda path: scipy.io.savemat(path, {"images": cells("a")}), "has no boxes"),
     (
@@ -204,7 +205,7 @@ def test_arrays_that_promise_what_is_not_there_take_no_memory(tmp_path: Any) -> 
     assert len(lies) == len(file.getvalue()) and lies != file.getvalue()
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.npy", lies)
-    with pytest.raises(ValueError, match=r"lies\.npz: a\.npy: promises \(999999999999, 4\) of float32 in \d+ bytes"):
+    with pytest.raises(ValueError, match=r"lies\.npz: a\.npy: claims \(999999999999, 4\) of float32 in \d+ bytes"):
         PrecomputedBoxes(path)
 
 
@@ -212,5 +213,5 @@ def test_what_ends_the_reader_of_matlab_files_ends_nothing_else(tmp_path: Any, m
     path = tmp_path / "a.mat"
     path.write_bytes(b"")
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(ValueError, match=r"a\.mat: not a whole MATLAB file \(its reader ended with 1\)"):
+    with pytest.raises(ValueError, match=r"a\.mat: not a complete MATLAB file \(its reader ended with 1\)"):
         PrecomputedBoxes(path)
