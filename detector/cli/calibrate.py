@@ -10,7 +10,8 @@ from math import isnan
 from pathlib import Path
 
 from detector.cli.console import Parser, print_error, progress
-from detector.cli.options import add_computing_options, add_data_options, data_source, load_data
+from detector.cli.data_options import add_data_options, data_source, load_data
+from detector.cli.options import add_computing_options
 from detector.cli.outputs import OutputFile, cache_folder, is_model
 from detector.evaluation.calibration import calibration_error
 from detector.runs.evaluate_images import EvaluatorFactory, detect_all
@@ -44,9 +45,7 @@ def main() -> int:
         raise ValueError("a calibration needs all classes of the model: leave out --classes")
     dataset = load_data(options, detector.class_names, need_objects=False, default_split="val")
     model = Ensemble([detector])
-    factory = EvaluatorFactory(
-        lambda: model, dataset.class_names, cache=options.cache, proposals=options.proposals
-    )
+    factory = EvaluatorFactory(lambda: model, dataset.class_names, cache=options.cache, proposals=options.proposals)
     found = detect_all(
         factory, model, dataset, progress=progress, on_failure=lambda line: print_error(ValueError(line))
     ).detections

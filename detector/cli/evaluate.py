@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detector.cli.console import Parser, print_error, printable, progress, write_json
-from detector.cli.engines import add_engine_options, engine_of
+from detector.cli.data_options import add_data_options, data_source, load_data, split_name
 from detector.cli.options import (
-    add_data_options,
+    add_engine_options,
     add_model_options,
-    data_source,
-    load_data,
+    add_threshold_options,
+    check_thresholds,
+    engine_of,
     model_digests,
-    split_name,
+    thresholds,
 )
 from detector.cli.outputs import cache_folder, check_writable, output_folder, output_numbers, result_folder
 from detector.cli.report import coco_ids_of, coverage_of_boxes, prepare_report, report_folder
-from detector.cli.thresholds import add_threshold_options, check_thresholds, thresholds
 from detector.datasets.dataset import Dataset
 from detector.evaluation.calibration import probability_bins
 from detector.evaluation.coco import evaluate_coco

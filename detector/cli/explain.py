@@ -1,4 +1,4 @@
-"""Show why boxes of photographs score what they do: spp explain IMAGE..."""
+"""Attribute the scores of detections to image regions, and diagnose missed objects: spp explain IMAGE..."""
 
 from __future__ import annotations
 
@@ -9,38 +9,40 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from detector.cli.console import Handler, Parser, for_each_image, printable
-from detector.cli.options import add_model_options
+from detector.cli.console import Parser, printable
+from detector.cli.images import Handler, for_each_image
+from detector.cli.options import add_model_options, add_threshold_options, check_thresholds, thresholds
 from detector.cli.outputs import check_outputs, output_folder, output_records, result_folder
-from detector.cli.thresholds import number
 
 if TYPE_CHECKING:
     from detector.ensemble import Ensemble
-    from detector.explanation.attribution import Evidence
+    from detector.explanation.attribution import Attribution
     from detector.results.files import ResultFolder
 
 
 def parser() -> Parser:
-    parser = Parser(description="Show why boxes of photographs score what they do.")
+    parser = Parser(description="Attribute the scores of detections to image regions, and diagnose missed objects.")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="images, folders of images, or quoted globs")
     add_model_options(parser)
-    parser.add_argument("--min-score", type=number, default=0.0, metavar="S", help="least SVM margin (default: 0)")
-    parser.add_argument("--max-detections", type=int, metavar="N", help="most detections an image (default: 100)")
-    parser.add_argument("--box", type=corners, metavar="X1,Y1,X2,Y2", help="ask about this box, too, found or not")
-    parser.add_argument("--class", dest="class_name", metavar="NAME", help="of --box: as an object of this class")
-    parser.add_argument("--json", type=output_records, metavar="FILE", help="write all evidence to FILE; - is stdout")
+    add_threshold_options(parser, "that of the model")
+    parser.add_argument(
+        "--max-detections", type=int, metavar="N", help="maximum detections per image (default: that of the recipe)"
+    )
+    parser.add_argument("--box", type=corners, metavar="X1,Y1,X2,Y2", help="diagnose this box, too, found or not")
+    parser.add_argument("--class", dest="class_name", metavar="NAME", help="class of --box")
+    parser.add_argument("--json", type=output_records, metavar="FILE", help="write all numbers to FILE; - is stdout")
     parser.add_argument(
         "--output",
         type=output_folder,
         default="explanations",
         metavar="DIR",
-        help="folder of the panels, one a detection",
+        help="folder of the panels, one per detection (default: explanations)",
     )
     return parser
 
 
 def corners(text: str) -> list[float]:
-    """Type of an option that names a box: four numbers with commas between."""
+    """Parse a box: four numbers separated by commas."""
     try:
         values = [float(value) for value in text.split(",")]
     except ValueError:
@@ -56,6 +58,7 @@ def main() -> int:
         raise ValueError(f"--max-detections must be at least 1, but is {options.max_detections}")
     if (options.box is None) != (options.class_name is None):
         raise ValueError("--box and --class go together: --box 10,20,110,220 --class dog")
+    check_thresholds(options)
     from detector.images.files import find_images
 
     paths = find_images(options.images)
@@ -65,7 +68,7 @@ def main() -> int:
     def prepare() -> Handler:
         from detector.ensemble import load_ensemble
 
-        ensemble = load_ensemble(options.model, options.device, options.weights, options.mirror, options.runtime)
+        ensemble = load_ensemble(options.model, options.device, options.runtime)
         return partial(explain_one, ensemble, folder, options)
 
     return for_each_image(paths, prepare, options.json)
@@ -74,20 +77,22 @@ def main() -> int:
 def explain_one(
     ensemble: Ensemble, folder: ResultFolder, options: argparse.Namespace, path: Path, image: Any, lines: TextIO
 ) -> dict[str, Any]:
-    """Explain what is found in one image, and the box that was asked for; return it for the JSON."""
+    """Explain the detections of one image, and diagnose the box of the options; return the record for the JSON."""
     from detector.explanation.explainer import Explainer
 
-    explainer = Explainer(ensemble.detectors, image)
+    explainer = Explainer(ensemble, image)
+    limits = thresholds(options, ensemble), options.max_detections
     record: dict[str, Any] = {}
-    panels: list[tuple[str, Evidence, str]] = []
+    panels: list[tuple[str, Attribution, str]] = []
     if options.box is not None:
-        verdict = explainer.explain_box(options.box, options.class_name, options.min_score, options.max_detections)
-        panels.append(("asked", verdict.evidence, verdict.sentence))
-        record["asked"] = verdict.to_record()
-    found = explainer.detect(options.min_score, options.max_detections)
-    evidence = explainer.explain(found)
-    record["detections"] = [item | each.to_record() for item, each in zip(found.to_records(), evidence, strict=True)]
-    panels += [(str(number), each, "") for number, each in enumerate(evidence, start=1)]
+        diagnosis = explainer.explain_box(options.box, options.class_name, *limits)
+        panels.append(("asked", diagnosis.attribution, diagnosis.sentence))
+        record["asked"] = diagnosis.to_record()
+    found = explainer.detect(*limits)
+    attributions = explainer.explain(found)
+    pairs = zip(found.to_records(), attributions, strict=True)
+    record["detections"] = [item | each.to_record() for item, each in pairs]
+    panels += [(str(number), each, "") for number, each in enumerate(attributions, start=1)]
     for name, each, sentence in panels:
         (panel,) = folder.numbered(f"{path.stem}-{name}", ["*.png"])
         write_panel(panel, image, each, ensemble.class_names.index(each.class_name), sentence)
@@ -98,9 +103,9 @@ def explain_one(
     return record
 
 
-def write_panel(path: Path, image: Any, evidence: Evidence, label: int, sentence: str) -> None:
+def write_panel(path: Path, image: Any, attribution: Attribution, label: int, sentence: str) -> None:
     from detector.explanation.panel import draw_panel
     from detector.images.drawing import class_color
     from detector.images.files import write_image
 
-    write_image(path, draw_panel(image, evidence, class_color(label), sentence))
+    write_image(path, draw_panel(image, attribution, class_color(label), sentence))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from detector.cli.console import Parser
-from detector.cli.options import add_data_options, data_source, load_data, precomputed_boxes, split_name
+from detector.cli.data_options import add_data_options, data_source, load_data, precomputed_boxes, split_name
 from detector.cli.outputs import output_folder, result_folder
 from detector.datasets.dataset import Dataset
 from detector.evaluation.coco import CocoIds, coco_ids, plain_ids, read_coco_results

@@ -1,4 +1,4 @@
-"""Images inside the page: each once, as small as the page's limit asks for, and heat maps of evidence."""
+"""Embed images in the page, each once and small enough for the page's limit, and draw heat maps of attributions."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from numpy.typing import NDArray
 from detector.images.files import read_image
 
 LONG_SIDES = (640, 480, 384, 320, 256, 192)
-"""Pixels after shrinking: the first that fits."""
+"""Longer sides in pixels after shrinking; the first that fits is used."""
 _QUALITY = 78
 _PROBES = 6
 
 
 class Embedded(NamedTuple):
-    """An image in the page. box: ``x1 y1 x2 y2``, what part of the image it shows, in its pixels."""
+    """An image in the page; ``box`` is the part ``x1 y1 x2 y2`` of the original, in pixels."""
 
     url: str
     box: tuple[float, float, float, float]
 
 
 def embed_images(paths: Sequence[Path], wanted: Sequence[int], budget: int) -> dict[int, Embedded]:
-    """Images by their numbers in ``paths``, those wanted first until ``budget`` bytes are spent.
+    """Embed images of ``paths`` by index, in the order of ``wanted`` until ``budget`` bytes are spent.
 
-    A file that cannot be read is left out.
+    Files that cannot be read are left out.
     """
     side = _fitting_side([paths[number] for number in wanted], budget)
     found: dict[int, Embedded] = {}
@@ -47,7 +47,7 @@ def embed_images(paths: Sequence[Path], wanted: Sequence[int], budget: int) -> d
 
 
 def draw_heat(image: NDArray[np.uint8], heat: NDArray[np.float32], box: NDArray[np.float64]) -> Embedded:
-    """The part of an image around a box (4,) in gray, red where ``heat`` (H, W) is above 0 and blue where below."""
+    """Draw the surroundings of a box (4,) in gray, red where ``heat`` (H, W) is positive and blue where negative."""
     height, width = image.shape[:2]
     x1, y1, x2, y2 = surroundings(box, width, height)
     part, values = image[y1:y2, x1:x2], heat[y1:y2, x1:x2]
@@ -59,7 +59,7 @@ def draw_heat(image: NDArray[np.uint8], heat: NDArray[np.float32], box: NDArray[
 
 
 def surroundings(box: NDArray[np.float64], width: int, height: int) -> tuple[int, int, int, int]:
-    """A box grown by a quarter of its sides, inside the image, at least a pixel large."""
+    """Return a box grown by a quarter of its sides, inside the image, at least a pixel large."""
     x1, y1, x2, y2 = box.tolist()
     margin_x, margin_y = (x2 - x1) / 4 + 4, (y2 - y1) / 4 + 4
     left, top = int(np.clip(x1 - margin_x, 0, width - 1)), int(np.clip(y1 - margin_y, 0, height - 1))
@@ -67,7 +67,7 @@ def surroundings(box: NDArray[np.float64], width: int, height: int) -> tuple[int
 
 
 def shrink(image: NDArray[np.uint8], long_side: int) -> NDArray[np.uint8]:
-    """The image with its longer side of at most so many pixels."""
+    """Shrink an image to a longer side of at most ``long_side`` pixels."""
     height, width = image.shape[:2]
     zoom = long_side / max(height, width)
     if zoom >= 1:
@@ -77,14 +77,14 @@ def shrink(image: NDArray[np.uint8], long_side: int) -> NDArray[np.uint8]:
 
 
 def to_url(image: NDArray[np.uint8]) -> str:
-    """A JPEG inside of an address."""
+    """Encode an image as the data URL of a JPEG."""
     bgr = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
 
 
 def _fitting_side(paths: Sequence[Path], budget: int) -> int:
-    """The longest side at which all images may fit, judged by a few of them."""
+    """Return the longest side at which all images probably fit, estimated from a few of them."""
     step = max(1, len(paths) // _PROBES)
     probes = list(_readable(paths[::step]))
     for side in LONG_SIDES:

@@ -1,4 +1,4 @@
-"""The page: all sections with their numbers, plots and images, by a template that escapes what it is given."""
+"""Render the page, with all numbers, plots and images, from a template that escapes all text."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import numpy as np
 
 from detector.evaluation.calibration import ScoreBins, are_probabilities
 from detector.evaluation.comparison import Comparison
+from detector.evaluation.voc import mean_of
 from detector.report import plots
 from detector.report.images import Embedded
-from detector.report.run import Analysis, mean_precision
-from detector.report.samples import MOST, Samples
+from detector.report.run import Analysis
+from detector.report.samples import MAX_SAMPLES, Samples
 from detector.runtime.optional import optional
 
 KIND_TEXTS = {
@@ -34,25 +35,25 @@ GALLERIES = {
     "background": "Nothing there",
     "duplicate": "Duplicates",
     "missed": "Missed objects, the largest first",
-    "fault": "Is the label right? Confident detections that the labels contradict",
+    "label": "Is the label right? Confident detections that the labels contradict",
     "best": "Best hits",
 }
 IMAGES_HERE = "<!-- images -->"
-"""Where `image_elements` go; nothing that is escaped can look like it."""
+"""Placeholder for `image_elements`; no escaped text can equal it."""
 _STATIC = ("report.css", "report.js")
 
 
 def render_page(
     analysis: Analysis,
     samples: Samples,
-    evidence: Mapping[int, tuple[Embedded, str]],
+    attributions: Mapping[int, tuple[Embedded, str]],
     baseline: Mapping[str, Any] | None = None,
     comparison: Comparison | None = None,
     names: tuple[str, str] = ("A", "B"),
 ) -> str:
-    """The page without its images, which stand in place of `IMAGES_HERE`.
+    """Render the page without its images, which replace `IMAGES_HERE`.
 
-    evidence: a heat map and a line, by the number of a sample. names: of the two runs of a ``comparison``.
+    attributions: a heat map and a line of text, by the number of a sample. names: of the runs of a ``comparison``.
     """
     jinja2: Any = optional("jinja2", "report")
     template = files("detector.report") / "report.html"
@@ -66,9 +67,9 @@ def render_page(
         style=jinja2.utils.markupsafe.Markup(style),
         script=jinja2.utils.markupsafe.Markup(script),
         script_digest=digest,
-        data=jinja2.utils.markupsafe.Markup(to_script(_data(samples, evidence))),
+        data=jinja2.utils.markupsafe.Markup(to_script(_data(samples, attributions))),
         images_here=jinja2.utils.markupsafe.Markup(IMAGES_HERE),
-        evidence=evidence,
+        attributions=attributions,
         sets=samples.sets,
         summary=_summary(analysis, baseline),
         rows=_class_rows(analysis),
@@ -79,13 +80,13 @@ def render_page(
         comparison=comparison and _comparison(analysis, comparison),
         names=names,
         probabilities=_probabilities(analysis),
-        most=MOST,
+        max_samples=MAX_SAMPLES,
     )
     return page
 
 
 def image_elements(kind: str, images: Mapping[int, Embedded]) -> str:
-    """Images as elements that the page's script refers to, by kind and number."""
+    """Return SVG elements with ids of kind and number, to which the page's script refers."""
     return "\n".join(
         f'<image id="{kind}-{key}" x="{each.box[0]}" y="{each.box[1]}" width="{each.box[2] - each.box[0]}" '
         f'height="{each.box[3] - each.box[1]}" preserveAspectRatio="none" href="{each.url}"/>'
@@ -94,24 +95,24 @@ def image_elements(kind: str, images: Mapping[int, Embedded]) -> str:
 
 
 def to_script(content: Any) -> str:
-    """JSON that may stand in a script element: nothing in it ends the element or opens another one."""
+    """Return JSON for a script element: nothing in it ends the element or opens another."""
     text = json.dumps(content, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """A fraction of 1 as per cent; a dash for an unknown one."""
+    """Format a fraction of 1 in percent; a dash for an unknown one."""
     return "–" if value is None or not np.isfinite(value) else f"{100 * value:.{digits}f}"  # noqa: RUF001
 
 
 def number(value: float, digits: int = 2) -> str:
-    """A number; a dash for one that is not finite."""
-    # the typographic minus, and none before a zero
+    """Format a number; a dash for one that is not finite."""
+    # the typographic minus, and none before zero
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "\u2212") if np.isfinite(value) else "–"  # noqa: RUF001
 
 
-def _data(samples: Samples, evidence: Mapping[int, tuple[Embedded, str]]) -> dict[str, Any]:
-    """What the script of the page builds tiles from."""
+def _data(samples: Samples, attributions: Mapping[int, tuple[Embedded, str]]) -> dict[str, Any]:
+    """Return the data from which the script of the page builds tiles."""
     outcomes = samples.analysis.run.outcomes
     content = samples.to_json()
     used = {record[0] for record in content["samples"]}
@@ -121,13 +122,13 @@ def _data(samples: Samples, evidence: Mapping[int, tuple[Embedded, str]]) -> dic
         "images": {
             image: [outcomes.image_ids[image], int(sizes[image, 1]), int(sizes[image, 0])] for image in sorted(used)
         },
-        "evidence": {sample: text for sample, (_, text) in evidence.items()},
+        "attributions": {sample: text for sample, (_, text) in attributions.items()},
     }
 
 
 def _summary(analysis: Analysis, baseline: Mapping[str, Any] | None) -> dict[str, Any]:
     run, outcomes = analysis.run, analysis.run.outcomes
-    mean = mean_precision(analysis, run.metric)
+    mean = mean_of(analysis.precisions[run.metric])
     return {
         "mean": mean,
         "error": analysis.mean_errors[run.metric],
@@ -157,7 +158,7 @@ def _class_rows(analysis: Analysis) -> list[dict[str, Any]]:
 
 
 def _kind_rows(analysis: Analysis) -> list[dict[str, Any]]:
-    """Error kinds with the width of their bars: the costliest has all."""
+    """Return error kinds with the width of their bars; the costliest has the full width."""
     counts = analysis.kinds.counts()
     rows: list[dict[str, Any]] = [
         {"key": f"kind-{kind}", "name": kind, "text": text, "count": counts[kind], "lost": analysis.lost[kind]}
@@ -174,8 +175,8 @@ def _kind_rows(analysis: Analysis) -> list[dict[str, Any]]:
                 "lost": reason.lost,
             }
         )
-    most = max(row["lost"] for row in rows) or 1.0
-    return [row | {"width": 100 * row["lost"] / most} for row in rows]
+    largest = max(row["lost"] for row in rows) or 1.0
+    return [row | {"width": 100 * row["lost"] / largest} for row in rows]
 
 
 def _galleries(samples: Samples) -> list[dict[str, Any]]:
@@ -188,15 +189,15 @@ def _galleries(samples: Samples) -> list[dict[str, Any]]:
 
 
 def _probabilities(analysis: Analysis) -> ScoreBins | None:
-    """Bins to judge the calibration by: the model's, or those of scores that may be probabilities."""
+    """Return the bins of the calibration plot: of the model's probabilities, or of scores that may be some."""
     return analysis.run.probabilities or (analysis.bins if are_probabilities(analysis.run.outcomes) else None)
 
 
 def _plots(analysis: Analysis) -> dict[str, str]:
     coverage, wanted = analysis.run.coverage, analysis.run.outcomes.wanted
     found = {"scores": plots.plot_scores(analysis.bins), "f1": plots.plot_f1(analysis.all_classes)}
-    if (chances := _probabilities(analysis)) is not None:
-        found["calibration"] = plots.plot_calibration(chances)
+    if (bins := _probabilities(analysis)) is not None:
+        found["calibration"] = plots.plot_calibration(bins)
     if coverage is not None:
         found["coverage_number"] = plots.plot_coverage_by_number(coverage, wanted)
         found["coverage_iou"] = plots.plot_coverage_by_iou(coverage, wanted)
@@ -234,6 +235,6 @@ def _comparison(analysis: Analysis, comparison: Comparison) -> dict[str, Any]:
                 "before": int(comparison.false_before[image]),
                 "after": int(comparison.false_after[image]),
             }
-            for image in changed[:MOST].tolist()
+            for image in changed[:MAX_SAMPLES].tolist()
         ],
     }

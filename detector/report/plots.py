@@ -1,4 +1,4 @@
-"""Curves as SVG inside the page, by matplotlib; no text of the data goes into them."""
+"""Plot curves as SVG elements of the page, by matplotlib; no text of the data goes into them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN, GREY, INK = "#0072b2", "#d55e00", "#009e73", "#b8bec6", "#30363d"
 _SMALL, _WIDE = (2.3, 1.75), (4.6, 2.7)
-_MOST_POINTS = 240
+_MAX_POINTS = 240
 _HALVES = (0.0, 0.5, 1.0)
 _STYLE = {
     "svg.fonttype": "none",
@@ -44,7 +44,7 @@ _STYLE = {
 
 
 def plot_precision_recall(outcomes: Outcomes, label: int) -> str:
-    """Precision against recall, the area below its envelope, and the eleven points."""
+    """Plot precision against recall, the area below its envelope, and the eleven points."""
     rows = outcomes.of_class(label)
     true = outcomes.true[rows][outcomes.counted[rows]]
     n_true = np.cumsum(true)
@@ -53,15 +53,15 @@ def plot_precision_recall(outcomes: Outcomes, label: int) -> str:
     best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
     tenths = np.arange(11) / 10
     at_tenths = best[np.searchsorted(recall, tenths - 1e-9)]
-    few = _few(recall)
+    shown = _spaced_rows(recall)
 
     def draw(axes: Axes) -> None:
         if len(true):
-            # the envelope holds from the recall before on
+            # the envelope begins at the previous recall
             axes.fill_between(
-                np.append(0, recall[few]), np.append(best[0], best[:-1][few]), step="pre", color="#d5e8f4"
+                np.append(0, recall[shown]), np.append(best[0], best[:-1][shown]), step="pre", color="#d5e8f4"
             )
-            axes.plot(recall[few], precision[few], color=BLUE, linewidth=1.2)
+            axes.plot(recall[shown], precision[shown], color=BLUE, linewidth=1.2)
         axes.plot(tenths, at_tenths, ".", color=ORANGE, markersize=3.5, clip_on=False)
         axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision", xticks=_HALVES, yticks=_HALVES)
 
@@ -69,14 +69,14 @@ def plot_precision_recall(outcomes: Outcomes, label: int) -> str:
 
 
 def plot_f1(curve: ThresholdCurve) -> str:
-    """F1, and fainter precision and recall, against the threshold; the best one is marked."""
-    few = _few(-curve.thresholds)
+    """Plot F1 and, fainter, precision and recall against the threshold; the best F1 is marked."""
+    shown = _spaced_rows(-curve.thresholds)
 
     def draw(axes: Axes) -> None:
-        if len(few):
-            axes.plot(curve.thresholds[few], curve.precision[few], color=GREY, linewidth=0.9)
-            axes.plot(curve.thresholds[few], curve.recall[few], color=GREY, linewidth=0.9, linestyle=":")
-            axes.plot(curve.thresholds[few], curve.f1[few], color=BLUE, linewidth=1.4)
+        if len(shown):
+            axes.plot(curve.thresholds[shown], curve.precision[shown], color=GREY, linewidth=0.9)
+            axes.plot(curve.thresholds[shown], curve.recall[shown], color=GREY, linewidth=0.9, linestyle=":")
+            axes.plot(curve.thresholds[shown], curve.f1[shown], color=BLUE, linewidth=1.4)
             axes.axvline(curve.best.threshold, color=ORANGE, linewidth=1)
             axes.plot([curve.best.threshold], [curve.best.f1], "o", color=ORANGE, markersize=3.5)
         axes.set(ylim=(0, 1.02), xlabel="threshold", ylabel="F1", yticks=_HALVES)
@@ -86,7 +86,7 @@ def plot_f1(curve: ThresholdCurve) -> str:
 
 
 def plot_coverage_by_number(coverage: Coverage, wanted: Mask) -> str:
-    """The share of objects that the first so many proposals cover, at three overlaps."""
+    """Plot the fraction of objects covered by the first n proposals, at three IoUs."""
     counts = np.array(NUMBERS)
     used = counts <= max(int(coverage.n_proposals.max(initial=1)), NUMBERS[2]) * 1.2
 
@@ -94,22 +94,22 @@ def plot_coverage_by_number(coverage: Coverage, wanted: Mask) -> str:
         for min_iou, color in ((0.5, BLUE), (0.7, GREEN), (0.9, ORANGE)):
             recall = coverage.recall(wanted, min_iou)[used]
             axes.plot(counts[used], recall, "o-", color=color, markersize=3, linewidth=1.3, label=f"IoU {min_iou}")
-        axes.set(xscale="log", ylim=(0, 1.02), xlabel="proposals an image", ylabel="objects covered")
+        axes.set(xscale="log", ylim=(0, 1.02), xlabel="proposals per image", ylabel="objects covered")
         axes.legend()
 
     return to_svg(draw, _WIDE)
 
 
 def plot_coverage_by_iou(coverage: Coverage, wanted: Mask) -> str:
-    """The share of objects that proposals cover, against the overlap asked for."""
+    """Plot the fraction of objects covered by proposals against the IoU."""
     ious = np.linspace(0.5, 1, 26)
 
     def draw(axes: Axes) -> None:
         for column, color in ((NUMBERS.index(100), ORANGE), (NUMBERS.index(1000), GREEN), (len(NUMBERS) - 1, BLUE)):
             best = coverage.best[wanted, column]
-            share = [(best >= iou).mean() if len(best) else 0.0 for iou in ious]
+            covered = [(best >= iou).mean() if len(best) else 0.0 for iou in ious]
             name = "all" if column == len(NUMBERS) - 1 else f"first {NUMBERS[column]}"
-            axes.plot(ious, share, color=color, linewidth=1.3, label=name)
+            axes.plot(ious, covered, color=color, linewidth=1.3, label=name)
         axes.set(xlim=(0.5, 1), ylim=(0, 1.02), xlabel="IoU", ylabel="objects covered")
         axes.legend()
 
@@ -117,7 +117,7 @@ def plot_coverage_by_iou(coverage: Coverage, wanted: Mask) -> str:
 
 
 def plot_scores(bins: ScoreBins) -> str:
-    """Numbers of true detections upwards and of false ones downwards, by score; every bar is one to click."""
+    """Plot the numbers of true detections upwards and of false ones downwards by score; every bar can be clicked."""
     widths = np.diff(bins.edges)
 
     def draw(axes: Axes) -> None:
@@ -139,19 +139,19 @@ def plot_scores(bins: ScoreBins) -> str:
 
 
 def plot_calibration(bins: ScoreBins) -> str:
-    """The share of true detections against their mean score."""
+    """Plot the fraction of true detections against their mean probability."""
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
         known = ~np.isnan(bins.mean_score)
         axes.plot(bins.mean_score[known], bins.true_fraction[known], "o-", color=BLUE, markersize=3.5, linewidth=1.3)
-        axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="mean probability", ylabel="share of true ones")
+        axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="mean probability", ylabel="fraction of true detections")
 
     return to_svg(draw, _WIDE)
 
 
 def to_svg(draw: Callable[[Axes], None], size: tuple[float, float]) -> str:
-    """What ``draw`` draws, as an element to stand in a page: no header, no addresses, no sizes but a view box."""
+    """Return what ``draw`` draws as an SVG element: no header, no URLs, no sizes but a view box."""
     matplotlib: Any = optional("matplotlib", "report")
     figure_module: Any = optional("matplotlib.figure", "report")
     with matplotlib.rc_context(_STYLE):
@@ -171,13 +171,13 @@ def to_svg(draw: Callable[[Axes], None], size: tuple[float, float]) -> str:
 
 
 def with_ids(svg: str, prefix: str) -> str:
-    """The plot with ids of its own: equal parts of several plots have equal ones."""
+    """Prefix the ids of a plot, which equal parts of other plots share."""
     return re.sub(r'(id="|url\(#|href="#)([mp][0-9a-f]{9})', rf"\1{prefix}-\2", svg)
 
 
-def _few(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Rows of ascending values that are enough to draw a curve over them: all, or evenly spread ones and the last."""
-    if len(values) <= _MOST_POINTS:
+def _spaced_rows(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return rows of ascending values, enough to draw a curve: all, or evenly spaced ones and the last."""
+    if len(values) <= _MAX_POINTS:
         return np.arange(len(values))
-    rows = np.searchsorted(values, np.linspace(values[0], values[-1], _MOST_POINTS))
+    rows = np.searchsorted(values, np.linspace(values[0], values[-1], _MAX_POINTS))
     return np.unique(np.append(rows, len(values) - 1))

@@ -10,7 +10,7 @@ function svg(name, attributes, parent) {
   return node;
 }
 
-// the boxes and what is around them, as wide as 4 : 3
+// The boxes and their surroundings, at an aspect of 4 : 3.
 function windowAround(boxes, width, height) {
   let x1 = Math.min(...boxes.map((box) => box[0])), y1 = Math.min(...boxes.map((box) => box[1]));
   let x2 = Math.max(...boxes.map((box) => box[2])), y2 = Math.max(...boxes.map((box) => box[3]));
@@ -26,9 +26,9 @@ function view(href, shown, parent) {
 }
 
 function draw(node, box, kind) {
-  const place = { x: box[0], y: box[1], width: box[2] - box[0], height: box[3] - box[1] };
-  svg("rect", { ...place, class: "halo" }, node);
-  svg("rect", { ...place, class: kind }, node);
+  const sides = { x: box[0], y: box[1], width: box[2] - box[0], height: box[3] - box[1] };
+  svg("rect", { ...sides, class: "halo" }, node);
+  svg("rect", { ...sides, class: kind }, node);
 }
 
 function tile(number) {
@@ -44,11 +44,11 @@ function tile(number) {
   const main = view(embedded && "#image-" + image, shown, views);
   if (truth) draw(main, truth, "truth");
   if (found) draw(main, found, "found");
-  if (number in data.evidence) {
+  if (number in data.attributions) {
     node.classList.add("explained");
-    const why = view("#evidence-" + number, shown, views);
-    draw(why, found, "found");
-    why.append(title(data.evidence[number]));
+    const heat = view("#attribution-" + number, shown, views);
+    draw(heat, found, "found");
+    heat.append(title(data.attributions[number]));
   }
   const words = [];
   if (found) words.push(data.classes[foundLabel] + " " + score.toFixed(2));
@@ -58,7 +58,7 @@ function tile(number) {
   const caption = document.createElement("span");
   caption.className = "caption";
   caption.append(bold, " " + note + " · " + name + (embedded ? "" : " (image not in this page)"));
-  if (number in data.evidence) caption.append(" · " + data.evidence[number]);
+  if (number in data.attributions) caption.append(" · " + data.attributions[number]);
   main.setAttribute("aria-label", words.join(", ") + ", " + note + ", in " + name);
   node.append(caption);
   return node;
@@ -70,9 +70,9 @@ function title(text) {
   return node;
 }
 
-for (const place of document.querySelectorAll("[data-preview]")) {
-  const set = data.sets[place.dataset.preview];
-  if (set) place.append(...set[2].slice(0, PREVIEW).map(tile));
+for (const row of document.querySelectorAll("[data-preview]")) {
+  const set = data.sets[row.dataset.preview];
+  if (set) row.append(...set[2].slice(0, PREVIEW).map(tile));
 }
 
 const dialog = document.querySelector("dialog");

@@ -1,4 +1,4 @@
-"""A run to report on, and all numbers of it, each computed once."""
+"""Compute all numbers of a run, each once."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ METRICS: tuple[Metric, ...] = ("voc07", "area")
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Detections in a data set, and how they came about.
+    """Detections in a data set, and their origin.
 
-    outcomes: what became of them. metric: the rule of the first line. data: the name of the data set.
-    paths: the file of each image, which may be missing. ids: what COCO's files call images and classes.
-    coverage: what proposals cover, if known.
-    circumstances: lines such as "command", "time", for the last section; names and texts.
-    probabilities: the detections in bins of their probabilities, where these are not the scores.
+    outcomes: the detections and objects. metric: of the headline. data: name of the data set.
+    paths: image files, which may be missing. ids: of images and classes in COCO files.
+    coverage: of the proposals, if known.
+    circumstances: names and texts for the last section, such as "command" and "date".
+    probabilities: the detections binned by probability, where these are not the scores.
     """
 
     outcomes: Outcomes
@@ -71,7 +71,7 @@ class Analysis:
 
 
 def analyze(run: Run, resamples: int = 1000) -> Analysis:
-    """Compute all numbers; the threshold of the confusion matrix is that of the best F1 over all classes together."""
+    """Compute all numbers; the confusion matrix is at the threshold of the best F1 of all classes together."""
     outcomes = run.outcomes
     resampled = {metric: standard_errors(resample_precisions(outcomes, metric, resamples)) for metric in METRICS}
     kinds = find_error_kinds(outcomes)
@@ -97,7 +97,7 @@ def analyze(run: Run, resamples: int = 1000) -> Analysis:
 
 
 def sizes_of(paths: tuple[Path, ...]) -> NDArray[np.int64]:
-    """Height and width of each image, (N, 2), from the headers; 0 for a file that cannot be read."""
+    """Read the height and width of each image, (N, 2) int64, from the headers; 0 for a file that cannot be read."""
     sizes = np.zeros((len(paths), 2), np.int64)
     for row, path in enumerate(paths):
         try:
@@ -107,28 +107,28 @@ def sizes_of(paths: tuple[Path, ...]) -> NDArray[np.int64]:
     return sizes
 
 
-def fraction(value: float) -> float | None:
-    """A number for JSON: None in place of NaN and infinity."""
+def finite(value: float) -> float | None:
+    """Return a number for JSON: None instead of NaN and infinity."""
     return float(value) if np.isfinite(value) else None
 
 
 def to_metrics(analysis: Analysis) -> dict[str, Any]:
-    """All numbers as JSON-able values; fractions of 1, None for unknown ones."""
+    """Return all numbers as JSON-able values: fractions of 1, None for unknown ones."""
     run, outcomes = analysis.run, analysis.run.outcomes
     precisions = analysis.precisions[run.metric]
     names, n_wanted = outcomes.class_names, outcomes.n_wanted()
     return {
         "metric": run.metric,
-        "mAP": fraction(mean_precision(analysis, run.metric)),
-        "mAP_error": fraction(analysis.mean_errors[run.metric]),
-        "AP": {name: fraction(value) for name, value in zip(names, precisions, strict=True)},
+        "mAP": finite(mean_of(precisions)),
+        "mAP_error": finite(analysis.mean_errors[run.metric]),
+        "AP": {name: finite(value) for name, value in zip(names, precisions, strict=True)},
         "images": len(outcomes.image_ids),
         "images_without_objects": len(outcomes.image_ids) - len(np.unique(outcomes.objects.images)),
         "objects": int(n_wanted.sum()),
         "difficult_objects": int(outcomes.objects.difficult.sum()),
         "detections": len(outcomes.scores),
         "data": run.data,
-        "threshold": fraction(analysis.confusion.threshold),
+        "threshold": finite(analysis.confusion.threshold),
         "classes": {name: _class_metrics(analysis, label) for label, name in enumerate(names)},
         "errors": {
             kind: {"count": count, "mAP_lost": analysis.lost[kind]} for kind, count in analysis.kinds.counts().items()
@@ -142,8 +142,8 @@ def to_metrics(analysis: Analysis) -> dict[str, Any]:
                 "kind": group.kind,
                 "name": group.name,
                 "objects": int(group.objects.sum()),
-                "mAP": fraction(group.mean_precision),
-                "recall": fraction(group.recall),
+                "mAP": finite(group.mean_precision),
+                "recall": finite(group.recall),
             }
             for group in analysis.groups
         ],
@@ -151,18 +151,13 @@ def to_metrics(analysis: Analysis) -> dict[str, Any]:
     }
 
 
-def mean_precision(analysis: Analysis, metric: Metric) -> float:
-    """mAP as a fraction of 1; NaN without objects."""
-    return mean_of(analysis.precisions[metric])
-
-
 def _class_metrics(analysis: Analysis, label: int) -> dict[str, Any]:
     point = analysis.curves[label].best
     return {
-        **{f"AP_{metric}": fraction(analysis.precisions[metric][label]) for metric in METRICS},
-        **{f"AP_{metric}_error": fraction(analysis.errors[metric][label]) for metric in METRICS},
+        **{f"AP_{metric}": finite(analysis.precisions[metric][label]) for metric in METRICS},
+        **{f"AP_{metric}_error": finite(analysis.errors[metric][label]) for metric in METRICS},
         "objects": point.n_objects,
-        "threshold": fraction(point.threshold),
+        "threshold": finite(point.threshold),
         "F1": point.f1,
         "precision": point.precision,
         "recall": point.recall,

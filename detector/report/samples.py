@@ -1,4 +1,4 @@
-"""What stands behind a number: sets of detections and objects, the worst first, each shown in its image."""
+"""Gather the detections and objects behind each number of a report, the worst first."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from detector.evaluation.error_kinds import FALSE_KINDS
 from detector.evaluation.outcomes import Mask, Rows
 from detector.report.run import Analysis
 
-MOST = 24
-"""Samples of a set."""
-_MOST_IN_GALLERIES, _MOST_IN_CELLS = 2100, 12_000
-"""Samples of all classes in a gallery, and in all cells: with more classes each has fewer, for the page's sake."""
+MAX_SAMPLES = 24
+"""Maximum number of samples of a set."""
+_MAX_IN_GALLERIES, _MAX_IN_CELLS = 2100, 12_000
+"""Maximum numbers of samples of all classes in a gallery, and of all cells: they bound the size of the page."""
 
 Pair = tuple[int, int]
 """Rows of a detection and of an object; -1 for none."""
 
 
 class Behind(NamedTuple):
-    """The first pairs, worst first, of a total."""
+    """Pairs behind a number: the first, worst first, and their total."""
 
     pairs: list[Pair]
     total: int
 
 
 class SampleSet(NamedTuple):
-    """Samples behind a number, of a total that may be larger. items: numbers of samples."""
+    """Samples behind a number; ``items`` are numbers of samples, of a total that may be larger."""
 
     title: str
     total: int
@@ -38,7 +38,7 @@ class SampleSet(NamedTuple):
 
 @dataclass
 class Samples:
-    """All sets by key, and the pairs that they share, each once."""
+    """All sets by key, and the numbers of their pairs, which they share."""
 
     analysis: Analysis
     pairs: dict[Pair, int] = field(default_factory=dict)
@@ -48,34 +48,35 @@ class Samples:
         outcomes = self.analysis.run.outcomes
         self._about = np.where(outcomes.true, outcomes.nearest, self.analysis.kinds.about()[0])
 
-    def add(self, key: str, title: str, behind: Behind, most: int = MOST) -> None:
-        """Add a set; nothing where there are no pairs."""
+    def add(self, key: str, title: str, behind: Behind, max_items: int = MAX_SAMPLES) -> None:
+        """Add a set, unless it is empty."""
         if behind.pairs:
-            most = min(most, max(4, _MOST_IN_GALLERIES // len(self.analysis.run.outcomes.class_names)))
-            items = [self.pairs.setdefault(pair, len(self.pairs)) for pair in behind.pairs[:most]]
+            max_items = min(max_items, max(4, _MAX_IN_GALLERIES // len(self.analysis.run.outcomes.class_names)))
+            items = [self.pairs.setdefault(pair, len(self.pairs)) for pair in behind.pairs[:max_items]]
             self.sets[key] = SampleSet(title, behind.total, items)
 
     def detections(self, rows: Rows) -> Behind:
-        """Rows of detections, each with the object that it is about."""
-        return Behind([(row, int(self._about[row])) for row in rows[:MOST].tolist()], len(rows))
+        """Pair rows of detections with the objects that they are about."""
+        return Behind([(row, int(self._about[row])) for row in rows[:MAX_SAMPLES].tolist()], len(rows))
 
     def largest(self, missed: Mask) -> Behind:
-        """Objects, (M,), the largest first."""
+        """Return missed objects, (M,) bool, the largest first."""
         rows = np.flatnonzero(missed)
         boxes = self.analysis.run.outcomes.objects.boxes[rows]
         order = np.argsort(-np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), kind="stable")
-        return Behind([(-1, row) for row in rows[order[:MOST]].tolist()], len(rows))
+        return Behind([(-1, row) for row in rows[order[:MAX_SAMPLES]].tolist()], len(rows))
 
     def image_of(self, pair: Pair) -> int:
-        """The image of a sample."""
+        """Return the image of a sample."""
         outcomes = self.analysis.run.outcomes
         detection, target = pair
         return int(outcomes.images[detection] if detection >= 0 else outcomes.objects.images[target])
 
     def to_json(self) -> dict[str, Any]:
-        """``samples``: image, then box, label, score of the detection, box, label, difficult of the object, and a note.
+        """Return the data of the page's script.
 
-        ``sets``: title, total and samples by key.
+        samples: image; box, label and score of the detection; box, label and difficult of the object; and a note.
+        sets: title, total and samples, by key.
         """
         return {
             "samples": [self._record(pair) for pair in self.pairs],
@@ -100,7 +101,7 @@ class Samples:
 
 
 def gather_samples(analysis: Analysis, comparison: Comparison | None = None) -> Samples:
-    """The sets of all numbers of a report; galleries first, since images are kept in the order of the sets."""
+    """Gather the sets of all numbers; galleries first, since images are embedded in the order of the sets."""
     samples = Samples(analysis)
     _add_galleries(samples)
     _add_classes(samples)
@@ -114,16 +115,17 @@ def gather_samples(analysis: Analysis, comparison: Comparison | None = None) -> 
 
 
 def _both(a: Behind, b: Behind) -> Behind:
-    half = MOST // 2
+    half = MAX_SAMPLES // 2
     return Behind(
-        a.pairs[: max(half, MOST - len(b.pairs))] + b.pairs[: max(half, MOST - len(a.pairs))], a.total + b.total
+        a.pairs[: max(half, MAX_SAMPLES - len(b.pairs))] + b.pairs[: max(half, MAX_SAMPLES - len(a.pairs))],
+        a.total + b.total,
     )
 
 
 def _add_galleries(samples: Samples) -> None:
     analysis = samples.analysis
-    outcomes, kinds, faults = analysis.run.outcomes, analysis.kinds, analysis.faults
-    contradictions = list(zip(faults.contradicted_by.tolist(), faults.contradicted.tolist(), strict=True))
+    outcomes, kinds, issues = analysis.run.outcomes, analysis.kinds, analysis.label_issues
+    contradictions = list(zip(issues.contradicted_by.tolist(), issues.contradicted.tolist(), strict=True))
     for label, name in enumerate(outcomes.class_names):
         rows = np.arange(len(outcomes.scores))[outcomes.of_class(label)]
         for number, kind in enumerate(FALSE_KINDS):
@@ -131,9 +133,9 @@ def _add_galleries(samples: Samples) -> None:
             samples.add(f"{kind}-{label}", f"{name}: {kind}", samples.detections(of_kind))
         missed = kinds.missed & (outcomes.objects.labels == label)
         samples.add(f"missed-{label}", f"{name}: missed", samples.largest(missed))
-        suspects = [(row, -1) for row in faults.unlabeled.tolist() if outcomes.labels[row] == label]
+        suspects = [(row, -1) for row in issues.unlabeled.tolist() if outcomes.labels[row] == label]
         suspects += [pair for pair in contradictions if outcomes.labels[pair[0]] == label]
-        samples.add(f"fault-{label}", f"{name}: is the label right?", Behind(suspects, len(suspects)))
+        samples.add(f"label-{label}", f"{name}: is the label right?", Behind(suspects, len(suspects)))
         best = samples.detections(rows[outcomes.true[rows]])
         samples.add(f"best-{label}", f"{name}: best hits", best)
 
@@ -148,12 +150,12 @@ def _add_classes(samples: Samples) -> None:
         found[outcomes.nearest[above[outcomes.true[above]]]] = True
         left = outcomes.wanted & (outcomes.objects.labels == label) & ~found[:-1]
         missed = samples.largest(left)
-        # the least confident of the true ones tell most
+        # the least confident true detections are the most informative
         true = samples.detections(above[outcomes.true[above]][::-1])
         samples.add(f"tp-{label}", f"{name}: found, the least confident first", true)
         samples.add(f"fp-{label}", f"{name}: false above the threshold", false)
         samples.add(f"fn-{label}", f"{name}: not found above the threshold", missed)
-        samples.add(f"ap-{label}", f"{name}: what costs most", _both(false, missed))
+        samples.add(f"ap-{label}", f"{name}: costliest errors", _both(false, missed))
 
 
 def _add_kinds(samples: Samples) -> None:
@@ -175,11 +177,14 @@ def _add_cells(samples: Samples) -> None:
     columns = (confusion.true_labels, confusion.predicted_labels, confusion.detections, confusion.objects)
     for true, predicted, detection, target in zip(*(column.tolist() for column in columns), strict=True):
         cells.setdefault((true, predicted), []).append((detection, target))
-    most = min(MOST, max(1, _MOST_IN_CELLS // max(len(cells), 1)))
+    max_items = min(MAX_SAMPLES, max(1, _MAX_IN_CELLS // max(len(cells), 1)))
     for (true, predicted), pairs in cells.items():
         pairs.sort(key=lambda pair: -outcomes.scores[pair[0]] if pair[0] >= 0 else 0.0)
         samples.add(
-            f"cell-{true}-{predicted}", f"{names[true]}, taken for {names[predicted]}", Behind(pairs, len(pairs)), most
+            f"cell-{true}-{predicted}",
+            f"{names[true]}, predicted as {names[predicted]}",
+            Behind(pairs, len(pairs)),
+            max_items,
         )
 
 
@@ -195,7 +200,7 @@ def _add_bins(samples: Samples) -> None:
     for name, mask in (("true", outcomes.true), ("false", outcomes.false)):
         for number in range(len(bins.edges) - 1):
             rows = np.flatnonzero(mask & (bins.bins == number))
-            title = f"{name} detections of scores from {bins.edges[number]:.2f} to {bins.edges[number + 1]:.2f}"
+            title = f"{name} detections with scores from {bins.edges[number]:.2f} to {bins.edges[number + 1]:.2f}"
             samples.add(f"{name}-bin-{number}", title, samples.detections(rows))
 
 
@@ -203,7 +208,7 @@ def _add_changes(samples: Samples, comparison: Comparison) -> None:
     samples.add("gained", "objects that only the second run finds", samples.largest(comparison.gained))
     samples.add("lost", "objects that only the first run finds", samples.largest(comparison.lost))
     outcomes = samples.analysis.run.outcomes
-    for image in comparison.changed_images()[:MOST].tolist():
+    for image in comparison.changed_images()[:MAX_SAMPLES].tolist():
         here = (comparison.gained | comparison.lost) & (outcomes.objects.images == image)
         false = np.flatnonzero((outcomes.images == image) & outcomes.false)
         false = false[np.argsort(-outcomes.scores[false], kind="stable")]

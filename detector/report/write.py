@@ -1,4 +1,4 @@
-"""Write a report: the page and its files."""
+"""Write a report: an HTML page with its images, and the numbers, errors and detections as files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from detector.evaluation.coverage import Coverage
 from detector.evaluation.error_kinds import FALSE_KINDS
 from detector.evaluation.outcomes import Outcomes
 from detector.evaluation.voc import Metric
+from detector.explanation.attribution import Attribution
 from detector.images.files import read_image
 from detector.report.images import Embedded, draw_heat, embed_images
 from detector.report.page import IMAGES_HERE, image_elements, render_page
@@ -35,94 +36,21 @@ from detector.report.samples import Pair, Samples, gather_samples
 from detector.results.files import ResultFolder
 from detector.runtime.files import replacing, write_json
 
-ERROR_COLUMNS = (
-    *("kind", "image", "class", "score", "x1", "y1", "x2", "y2", "iou"),
-    *("object_class", "object_x1", "object_y1", "object_x2", "object_y2"),
-)
-
-
-def write_tables(directory: Path, analysis: Analysis) -> None:
-    """Write the four files, each whole or not at all."""
-    metrics = to_metrics(analysis)
-    write_json(directory / "metrics.json", metrics)
-    rows = ({"class": name, **values} for name, values in metrics["classes"].items())
-    columns = ["class", *(next(iter(metrics["classes"].values())) if metrics["classes"] else ())]
-    _write_csv(directory / "metrics.csv", columns, ([row[column] for column in columns] for row in rows))
-    _write_csv(directory / "errors.csv", ERROR_COLUMNS, _error_rows(analysis))
-    with replacing(directory / "detections.json") as temporary:
-        found = to_coco_results(analysis.run.outcomes, analysis.run.ids)
-        temporary.write_text(json.dumps(found) + "\n", encoding="utf-8")
-
-
-def read_baseline(path: Path, metric: str, n_images: int) -> dict[str, Any]:
-    """The metrics.json of a report, or what ``spp evaluate --json`` wrote, of a run by this rule on so many images.
-
-    Raises OSError when it cannot be read and ValueError, naming it, when it is no such file or of another kind of run.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not a readable JSON file ({error})") from error
-    known = isinstance(content, dict) and isinstance(content.get("AP"), dict)
-    if not known or not isinstance(content.get("mAP"), int | float):
-        raise ValueError(f"{path}: not the numbers of a run: it must have mAP and AP")
-    for key, value in (("metric", metric), ("images", n_images)):
-        if content.get(key) != value:
-            raise ValueError(f"{path}: {key} must be {value}, as in this run, but is {content.get(key)!r}")
-    return content
-
-
-def _write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", errors="replace", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows([_cell(value) for value in row] for row in rows)
-
-
-def _cell(value: Any) -> Any:
-    # spreadsheets take a text that begins so for a formula
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
-
-
-def _error_rows(analysis: Analysis) -> Iterator[list[Any]]:
-    """False detections, class by class and best first, then missed objects, image by image."""
-    outcomes, kinds = analysis.run.outcomes, analysis.kinds
-    objects, names, image_ids = outcomes.objects, outcomes.class_names, outcomes.image_ids
-    rows = np.flatnonzero(outcomes.false)
-    targets, overlaps = (column[rows].tolist() for column in kinds.about())
-    boxes, object_boxes = np.round(outcomes.boxes[rows], 2).tolist(), objects.boxes.tolist()
-    object_names = [names[label] for label in objects.labels]
-    columns = (column[rows].tolist() for column in (kinds.kinds, outcomes.images, outcomes.labels, outcomes.scores))
-    for kind, image, label, score, box, target, overlap in zip(*columns, boxes, targets, overlaps, strict=True):
-        about = [object_names[target], *object_boxes[target]] if target >= 0 else [""] * 5
-        yield [FALSE_KINDS[kind], image_ids[image], names[label], score, *box, round(overlap, 4), *about]
-    for row in np.flatnonzero(kinds.missed).tolist():
-        yield ["missed", image_ids[objects.images[row]], *[""] * 7, object_names[row], *object_boxes[row]]
-
-
-MOST_BYTES = 10_000_000
+MAX_BYTES = 10_000_000
+"""Size of the page."""
 _RESERVE = 200_000
 REPORT_FILES = ("report.html", "metrics.json", "metrics.csv", "errors.csv", "detections.json")
 _PACKAGES = ("numpy", "opencv-python", "torch", "openvino", "matplotlib")
 EXPLAINED_IMAGES, EXPLAINED = 20, 120
-"""Images, and false detections in them, whose evidence is in a report: the network has to run again on each image."""
+"""Maximum numbers of images, and of false detections in them, to explain: the network runs again on each image."""
 
 
-class Evidence(Protocol):
-    """Why a detection scores what it does: a bias and shares of cells by level, which add up to the score."""
-
-    @property
-    def bias(self) -> float: ...
-
-    @property
-    def levels(self) -> Mapping[int, NDArray[np.float64]]: ...
-
-    def heat_map(self) -> NDArray[np.float32]:
-        """Shares spread over the image, (H, W)."""
-
-
-Explain = Callable[[NDArray[np.uint8], Detections], Sequence[Evidence]]
-"""The evidence of each of the detections in an (H, W, 3) uint8 RGB image; ValueError where there is none."""
+Explain = Callable[[NDArray[np.uint8], Detections], Sequence[Attribution]]
+"""Return the attribution of each detection in an (H, W, 3) uint8 RGB image; ValueError where it cannot."""
+ERROR_COLUMNS = (
+    *("kind", "image", "class", "score", "x1", "y1", "x2", "y2", "iou"),
+    *("object_class", "object_x1", "object_y1", "object_x2", "object_y2"),
+)
 
 
 def make_report(
@@ -156,22 +84,6 @@ def make_report(
     return write_report(folder.folder, analysis, explain, baseline, comparison, names)
 
 
-def environment() -> dict[str, str]:
-    """Return the date, the peak memory of this process and the versions of the packages in use."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    found = []
-    for name in _PACKAGES:
-        try:
-            found.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            continue
-    return {
-        "date": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        "memory": f"{peak:.1f} GB at most",
-        "versions": ", ".join([f"spp-detector {__version__}", f"Python {platform.python_version()}", *found]),
-    }
-
-
 def write_report(
     directory: Path,
     analysis: Analysis,
@@ -180,18 +92,18 @@ def write_report(
     comparison: Comparison | None = None,
     names: tuple[str, str] = ("A", "B"),
 ) -> Path:
-    """Write `REPORT_FILES`; the page's path.
+    """Write `REPORT_FILES` into a directory, which is created if missing; return the path of the page.
 
-    explain: gives evidence of the false detections that are shown. baseline: the content of another metrics.json.
-    comparison: of an earlier run to this one, called ``names``. The folder is made where it is missing.
+    explain: attributes the scores of the false detections that are shown. baseline: content of another metrics.json.
+    comparison: of an earlier run with this one; ``names`` are those of the two.
     """
     directory.mkdir(parents=True, exist_ok=True)
     samples = gather_samples(analysis, comparison)
-    evidence = {} if explain is None else explain_samples(samples, explain)
+    attributions = {} if explain is None else explain_samples(samples, explain)
 
-    page = render_page(analysis, samples, evidence, baseline, comparison, names)
-    heat = image_elements("evidence", {number: each for number, (each, _) in evidence.items()})
-    budget = MOST_BYTES - _RESERVE - len(page.encode("utf-8", "replace")) - len(heat)
+    page = render_page(analysis, samples, attributions, baseline, comparison, names)
+    heat = image_elements("attribution", {number: each for number, (each, _) in attributions.items()})
+    budget = MAX_BYTES - _RESERVE - len(page.encode("utf-8", "replace")) - len(heat)
     images = image_elements("image", embed_images(analysis.run.paths, images_in_turn(samples), budget))
     path = directory / "report.html"
     with replacing(path) as temporary:
@@ -201,7 +113,7 @@ def write_report(
 
 
 def images_in_turn(samples: Samples) -> list[int]:
-    """Images of all samples, each once: the first sample of every set, then the second one of each."""
+    """Return the images of all samples, each once: of the first sample of every set, then of the second, and so on."""
     numbers = list(samples.pairs)
     longest = max((len(each.items) for each in samples.sets.values()), default=0)
     turns = (each.items[turn] for turn in range(longest) for each in samples.sets.values() if turn < len(each.items))
@@ -209,7 +121,7 @@ def images_in_turn(samples: Samples) -> list[int]:
 
 
 def explain_samples(samples: Samples, explain: Explain) -> dict[int, tuple[Embedded, str]]:
-    """Heat maps, with a line, of false detections by the number of their sample, the worst of every class in turn."""
+    """Draw a heat map, with a line of text, of false detections by the number of their sample, worst first."""
     outcomes = samples.analysis.run.outcomes
     false = [pair for pair in samples.pairs if pair[0] >= 0 and outcomes.false[pair[0]]]
     ranks = {pair[0]: pair[0] - outcomes.of_class(int(outcomes.labels[pair[0]])).start for pair in false}
@@ -233,7 +145,7 @@ def explain_samples(samples: Samples, explain: Explain) -> dict[int, tuple[Embed
             image = read_image(samples.analysis.run.paths[image_number])
             parts = explain(image, detections)
         except (OSError, ValueError):
-            continue  # such as detections that another model made
+            continue  # such as for detections of another model
         of_row = dict(zip(rows.tolist(), parts, strict=True))
         for pair in pairs:
             each = of_row[pair[0]]
@@ -242,8 +154,84 @@ def explain_samples(samples: Samples, explain: Explain) -> dict[int, tuple[Embed
     return found
 
 
-def describe(evidence: Evidence) -> str:
-    """The sum of a score in a line."""
-    shares = np.concatenate([np.asarray(level).ravel() for level in evidence.levels.values()])
-    for_it, against = shares[shares > 0].sum(), -shares[shares < 0].sum()
-    return f"cells for it {for_it:.2f}, against it {against:.2f}, bias {evidence.bias:+.2f}"
+def describe(attribution: Attribution) -> str:
+    """Summarize an attribution in a line."""
+    values = np.concatenate([np.asarray(level).ravel() for level in attribution.levels.values()])
+    for_it, against = values[values > 0].sum(), -values[values < 0].sum()
+    return f"cells for it {for_it:.2f}, against it {against:.2f}, bias {attribution.bias:+.2f}"
+
+
+def read_baseline(path: Path, metric: str, n_images: int) -> dict[str, Any]:
+    """Read the metrics.json of a report, or a file of ``spp evaluate --json``.
+
+    Raises OSError for a file that cannot be read and ValueError, with its name, for other content, another metric or
+    another number of images.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not a readable JSON file ({error})") from error
+    known = isinstance(content, dict) and isinstance(content.get("AP"), dict)
+    if not known or not isinstance(content.get("mAP"), int | float):
+        raise ValueError(f"{path}: not the numbers of a run: mAP and AP are missing")
+    for key, value in (("metric", metric), ("images", n_images)):
+        if content.get(key) != value:
+            raise ValueError(f"{path}: {key} must be {value}, as in this run, but is {content.get(key)!r}")
+    return content
+
+
+def environment() -> dict[str, str]:
+    """Return the date, the peak memory of this process and the versions of the packages in use."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    found = []
+    for name in _PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return {
+        "date": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        "peak memory": f"{peak:.1f} GB",
+        "versions": ", ".join([f"spp-detector {__version__}", f"Python {platform.python_version()}", *found]),
+    }
+
+
+def write_tables(directory: Path, analysis: Analysis) -> None:
+    """Write the files but the page, each whole or not at all."""
+    metrics = to_metrics(analysis)
+    write_json(directory / "metrics.json", metrics)
+    rows = ({"class": name, **values} for name, values in metrics["classes"].items())
+    columns = ["class", *(next(iter(metrics["classes"].values())) if metrics["classes"] else ())]
+    _write_csv(directory / "metrics.csv", columns, ([row[column] for column in columns] for row in rows))
+    _write_csv(directory / "errors.csv", ERROR_COLUMNS, _error_rows(analysis))
+    with replacing(directory / "detections.json") as temporary:
+        found = to_coco_results(analysis.run.outcomes, analysis.run.ids)
+        temporary.write_text(json.dumps(found) + "\n", encoding="utf-8")
+
+
+def _write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", errors="replace", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows([_cell(value) for value in row] for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    # spreadsheets take a text with such a beginning for a formula
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
+def _error_rows(analysis: Analysis) -> Iterator[list[Any]]:
+    """Yield false detections, class by class and best first, then missed objects, image by image."""
+    outcomes, kinds = analysis.run.outcomes, analysis.kinds
+    objects, names, image_ids = outcomes.objects, outcomes.class_names, outcomes.image_ids
+    rows = np.flatnonzero(outcomes.false)
+    targets, overlaps = (column[rows].tolist() for column in kinds.about())
+    boxes, object_boxes = np.round(outcomes.boxes[rows], 2).tolist(), objects.boxes.tolist()
+    object_names = [names[label] for label in objects.labels]
+    columns = (column[rows].tolist() for column in (kinds.kinds, outcomes.images, outcomes.labels, outcomes.scores))
+    for kind, image, label, score, box, target, overlap in zip(*columns, boxes, targets, overlaps, strict=True):
+        about = [object_names[target], *object_boxes[target]] if target >= 0 else [""] * 5
+        yield [FALSE_KINDS[kind], image_ids[image], names[label], score, *box, round(overlap, 4), *about]
+    for row in np.flatnonzero(kinds.missed).tolist():
+        yield ["missed", image_ids[objects.images[row]], *[""] * 7, object_names[row], *object_boxes[row]]

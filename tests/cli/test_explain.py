@@ -1,4 +1,4 @@
-"""The script that explains: panels, JSON, questions about a box, and wrong usage."""
+"""spp explain: panels, JSON, the diagnosis of a box, and wrong usage."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def test_panels_and_json(model: Path, test_set: Dataset, tmp_path: Path) -> None
     for each in [*record["detections"], record["asked"]]:
         assert list(each["levels"]) == ["3", "1"]
         assert np.shape(each["levels"]["3"]) == (3, 3)
-        shares = sum(np.sum(grid) for grid in each["levels"].values())
-        assert each["bias"] + shares == pytest.approx(each["score"], abs=1e-3)
+        total = sum(np.sum(grid) for grid in each["levels"].values())
+        assert each["bias"] + total == pytest.approx(each["score"], abs=1e-3)
     assert record["asked"]["outcome"] == "low score"
     panels = {path.name for path in (tmp_path / "panels").glob("[!.]*")}
     names = ["asked", *range(1, len(record["detections"]) + 1)]
@@ -48,7 +48,7 @@ def test_panels_and_json(model: Path, test_set: Dataset, tmp_path: Path) -> None
     lines = done.stdout.splitlines()
     assert len(lines) == len(names)
     assert lines[0].endswith(record["asked"]["sentence"])
-    # the detections are those of detect.py
+    # the detections are those of spp detect
     spp("detect", *common, cwd=tmp_path)
     (plain,) = json.loads((tmp_path / "found.json").read_text())
     kept = [{name: each[name] for name in ("label", "score", "box")} for each in record["detections"]]
@@ -65,7 +65,7 @@ def test_no_panel_replaces_an_image(model: Path, test_set: Dataset, tmp_path: Pa
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "dog-1.png").read_bytes() == original
     assert {path.name for path in tmp_path.iterdir()} == {
-        *("dog.jpg", "dog-1.png", "dog-1_2.png", "dog-1-1.png", ".spp detect")
+        *("dog.jpg", "dog-1.png", "dog-1_2.png", "dog-1-1.png", ".spp-detect")
     }
 
 

@@ -1,4 +1,4 @@
-"""The report: its page stands alone, holds what it is given as text, and its files say what was measured."""
+"""The report: a page without other resources, in which names stay text, and files with the same numbers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from detector.images.files import write_image
 from detector.report import images
 from detector.report.page import to_script
 from detector.report.run import Analysis, Run, analyze
-from detector.report.write import MOST_BYTES, write_report
+from detector.report.write import MAX_BYTES, write_report
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>$\\frac$ & \"' \ud800"
 NAMES = ("cat", HOSTILE)
@@ -100,11 +100,11 @@ def text(folder: Path, analysis: Analysis) -> str:
         compare(analysis.run.outcomes, analysis.run.outcomes, "voc07", 5),
         (HOSTILE, "B"),
     )
-    assert path.stat().st_size < MOST_BYTES
+    assert path.stat().st_size < MAX_BYTES
     return path.read_text(encoding="utf-8")
 
 
-class Shares:
+class FakeAttribution:
     bias = -0.5
     levels = {1: np.array([[0.75]]), 2: np.array([[0.5, -0.25], [0, 0]])}  # noqa: RUF012
 
@@ -112,9 +112,9 @@ class Shares:
         return np.linspace(-1, 1, 90 * 120, dtype=np.float32).reshape(90, 120)
 
 
-def explain(image: NDArray[np.uint8], detections: Detections) -> list[Shares]:
+def explain(image: NDArray[np.uint8], detections: Detections) -> list[Any]:
     assert image.shape == (90, 120, 3)
-    return [Shares() for _ in detections.scores]
+    return [FakeAttribution() for _ in detections.scores]
 
 
 def test_nothing_comes_from_elsewhere(text: str) -> None:
@@ -137,8 +137,8 @@ def test_all_links_and_sets_lead_somewhere(text: str) -> None:
     samples = {item for _, _, items in data["sets"].values() for item in items}
     assert samples == set(range(len(data["samples"])))
     assert {f"image-{each[0]}" for each in data["samples"]} <= set(known)
-    assert {f"evidence-{number}" for number in data["evidence"]} <= set(known)
-    assert set(data["evidence"].values()) == {"cells for it 1.25, against it 0.25, bias -0.50"}
+    assert {f"attribution-{number}" for number in data["attributions"]} <= set(known)
+    assert set(data["attributions"].values()) == {"cells for it 1.25, against it 0.25, bias -0.50"}
 
 
 def test_hostile_names_stay_text(text: str) -> None:
@@ -153,7 +153,7 @@ def test_hostile_names_stay_text(text: str) -> None:
     assert not set("<>&") & set(to_script(HOSTILE))
 
 
-def test_sections_stand_in_the_order_in_which_people_look(text: str) -> None:
+def test_sections_are_in_order(text: str) -> None:
     sections = [attributes["id"] for name, attributes in Page(text).elements if name in ("section", "header")]
     assert sections == [
         *("summary", "classes", "curves", "thresholds", "errors", "confusion"),
@@ -162,7 +162,7 @@ def test_sections_stand_in_the_order_in_which_people_look(text: str) -> None:
     assert "no proposal covered it" in text and "covered, but scored low" in text
 
 
-def test_files_say_what_was_measured(folder: Path, text: str) -> None:
+def test_files_hold_the_numbers(folder: Path, text: str) -> None:
     out = folder / "out"
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["images"] == 3 and metrics["images_without_objects"] == 1 and metrics["objects"] == 4
@@ -205,11 +205,11 @@ def test_images_become_small_and_then_few_to_fit(tmp_path: Path) -> None:
     one = len(plenty[3].url)
     tight = images.embed_images(paths, [3, 1, 0], one)
     assert list(tight) == [3, 1, 0] and sum(len(each.url) for each in tight.values()) <= one
-    least = len(images.to_url(images.shrink(images.read_image(paths[3]), images.LONG_SIDES[-1])))
-    assert list(images.embed_images(paths, [3, 1, 0], least + 10)) == [3]
+    smallest = len(images.to_url(images.shrink(images.read_image(paths[3]), images.LONG_SIDES[-1])))
+    assert list(images.embed_images(paths, [3, 1, 0], smallest + 10)) == [3]
 
 
-def test_probabilities_are_judged_where_there_are_some(tmp_path: Path) -> None:
+def test_calibration_is_shown_where_there_are_probabilities(tmp_path: Path) -> None:
     analysis = analysis_of(tmp_path / "images")
     page = write_report(tmp_path / "scores", analysis).read_text()
     assert f"expected error {100 * analysis.bins.calibration_error:.1f}" in page  # all scores are in 0..1
@@ -217,10 +217,10 @@ def test_probabilities_are_judged_where_there_are_some(tmp_path: Path) -> None:
     analysis = analysis_of(tmp_path / "images", margins)
     assert "Scores are margins, not probabilities" in write_report(tmp_path / "margins", analysis).read_text()
     outcomes = analysis.run.outcomes
-    chances = bin_scores(replace(outcomes, scores=1 / (1 + np.exp(-outcomes.scores))), 15)
-    analysis = replace(analysis, run=replace(analysis.run, probabilities=chances))
-    page = write_report(tmp_path / "chances", analysis).read_text()
-    assert f"expected error {100 * chances.calibration_error:.1f}" in page
+    bins = bin_scores(replace(outcomes, scores=1 / (1 + np.exp(-outcomes.scores))), 15)
+    analysis = replace(analysis, run=replace(analysis.run, probabilities=bins))
+    page = write_report(tmp_path / "probabilities", analysis).read_text()
+    assert f"expected error {100 * bins.calibration_error:.1f}" in page
 
 
 def test_a_cell_is_no_formula(tmp_path: Path) -> None:
