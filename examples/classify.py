@@ -10,7 +10,7 @@ from detector.classification.model import Classifier
 from detector.classification.training import train_classifier
 from detector.config.classifier import load_classifier_config
 from detector.datasets.image_classes import labeled_objects
-from detector.datasets.readers.voc import load_voc
+from detector.datasets.loading import load_voc
 from detector.images.files import read_image
 
 DEMO = Path(__file__).parents[1] / "data" / "demo"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from detector.build import build_cache
 from detector.config.detector import load_config
-from detector.datasets.readers.voc import load_voc
-from detector.evaluation.voc import by_class, evaluate_voc
+from detector.datasets.loading import load_voc
+from detector.evaluation.voc import evaluate_voc
 from detector.training.train import train
 
 DEMO = Path(__file__).parents[1] / "data" / "demo"
@@ -23,7 +23,7 @@ def main(model: str, directory: str) -> None:
     cache = build_cache(config, Path(directory))
     detector = train(config, train_set, train_set.class_names, cache)
     detector.save(model)
-    found = by_class([each.image_id for each in val_set], [detector.detect_cached(cache, each) for each in val_set])
+    found = [detector.detect_cached(cache, each) for each in val_set]
     print(f"mAP {100 * evaluate_voc(found, val_set, val_set.class_names).mAP:.1f} on {len(val_set)} images")
 
 

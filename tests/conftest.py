@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from skimage.data import chelsea
 
 from detector.datasets.dataset import Dataset
-from detector.datasets.synthetic import write_synthetic_voc
+from tests.synthetic import write_synthetic_voc
 
 if TYPE_CHECKING:  # fixtures import the detector themselves, so that not every test waits for torch and numba
     from detector.config.detector import Config

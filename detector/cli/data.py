@@ -1,4 +1,4 @@
-"""Look at, check and convert data sets of labeling tools; images to label next.
+"""Check, convert and show datasets of labeling tools, and select images to label next.
 
 spp data check PATH
 spp data convert PATH FOLDER --format coco
@@ -8,60 +8,84 @@ spp data next UNLABELED --model MODEL --count 10
 
 from __future__ import annotations
 
+import logging
 from argparse import ArgumentTypeError, Namespace
-from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from detector.cli import next_images
-from detector.cli.console import Parser, printable, progress
-from detector.cli.options import add_layout_options, layout_options
-from detector.cli.outputs import OutputFile, check_outputs, check_writable
+from detector.cli.console import Parser, print_error, printable, progress
+from detector.cli.data_options import add_format_options, format_source
+from detector.cli.options import add_computing_options, add_threshold_options, check_thresholds, thresholds
+from detector.cli.outputs import OutputFile, cache_folder, check_outputs, check_writable, output_folder
 from detector.config.detector import Config, load_config
-from detector.datasets.check import log_faults
-from detector.datasets.dataset import REMEDIES, Dataset, Fault, Kind
-from detector.datasets.inspection import count_classes, near_duplicates, suspicions
-from detector.datasets.opening import open_splits
+from detector.datasets.dataset import Dataset
+from detector.datasets.inspection import count_classes, near_duplicates, perceptual_hash, suspicious_boxes
+from detector.datasets.issues import REMEDIES, Issue, IssueKind, count_issues, log_issues
+from detector.datasets.loading import load_splits
 from detector.datasets.writing import WRITTEN_FORMATS, check_new_folder, write_dataset
 from detector.images.drawing import contact_sheet
-from detector.images.files import WRITTEN_SUFFIXES, read_image, write_image
-from detector.images.resizing import NEAR, look
+from detector.images.files import WRITTEN_SUFFIXES, find_images, read_image, write_image
 from detector.results.files import ResultFolder, is_listed
-from detector.runs.dry_run import describe
+from detector.runs.training_data import describe
+from detector.runtime.files import cache_root
 
-_MEASURED = 3  # images
+_MEASURED = 3  # images of a forecast
+_log = logging.getLogger(__name__)
 
 
 def parser() -> Parser:
-    parser = Parser(description="Look at, check and convert data sets as labeling tools write them.")
+    parser = Parser(description="Check, convert and show datasets of labeling tools, and select images to label next.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    checked = commands.add_parser("check", help="name all faults, count, and tell what a training would cost")
+    checked = commands.add_parser("check", help="report all issues, count objects, and forecast a training")
     _add_data(checked)
-    checked.add_argument("--strict", action="store_true", help="end with code 2 where there is a fault")
-    checked.add_argument("--config", type=Path, metavar="CONFIG", help="the recipe to predict (default: the default's)")
-    checked.add_argument("--no-forecast", dest="forecast", action="store_false", help="predict no training")
-    converted = commands.add_parser("convert", help="write the data in another layout, to the bit")
-    _add_data(converted, layout="--from")
+    checked.add_argument("--strict", action="store_true", help="end with code 2 if there is an issue")
+    checked.add_argument("--config", type=Path, metavar="CONFIG", help="recipe to forecast (default: default)")
+    checked.add_argument("--no-forecast", dest="forecast", action="store_false", help="forecast no training")
+    converted = commands.add_parser("convert", help="write the data in another format, with identical boxes")
+    _add_data(converted, flag="--from")
     converted.add_argument("folder", type=Path, metavar="FOLDER", help="the folder to write")
-    converted.add_argument("--format", dest="to", choices=WRITTEN_FORMATS, required=True, help="the layout to write")
-    converted.add_argument("--overwrite", action="store_true", help="replace what FOLDER holds")
-    converted.add_argument("--strict", action="store_true", help="end with code 2 where there is a fault")
-    shown = commands.add_parser("show", help="draw images with their boxes on a sheet")
+    converted.add_argument("--format", dest="to", choices=WRITTEN_FORMATS, required=True, help="the format to write")
+    converted.add_argument("--overwrite", action="store_true", help="replace the content of FOLDER")
+    converted.add_argument("--strict", action="store_true", help="end with code 2 if there is an issue")
+    shown = commands.add_parser("show", help="draw images with their boxes on one sheet")
     _add_data(shown)
     shown.add_argument(
         "--output", type=OutputImage(is_listed), default="sheet.jpg", metavar="FILE", help="default: sheet.jpg"
     )
-    shown.add_argument("--count", type=int, default=12, metavar="N", help="how many images (default: 12)")
-    taught = commands.add_parser("next", help="tell which images to label next, and draft their boxes")
-    next_images.add_options(taught)
+    shown.add_argument("--count", type=int, default=12, metavar="N", help="number of images (default: 12)")
+    _add_next(commands.add_parser("next", help="select the images to label next, and draft their boxes"))
     return parser
 
 
-def _add_data(parser: Parser, layout: str = "--format") -> None:
+def _add_data(parser: Parser, flag: str = "--format") -> None:
     parser.add_argument("data", type=Path, metavar="PATH", help="a folder, a zip file, or the JSON, YAML or CSV file")
-    add_layout_options(parser, layout=layout)
+    add_format_options(parser, flag)
+
+
+def _add_next(parser: Parser) -> None:
+    parser.add_argument(
+        "images", nargs="+", metavar="UNLABELED", help="images without labels: files, folders, or quoted globs"
+    )
+    parser.add_argument("--model", type=Path, help="a model file (default: the one that comes with the package)")
+    add_computing_options(parser)
+    parser.add_argument("--count", type=int, default=10, metavar="N", help="number of images (default: 10)")
+    parser.add_argument(
+        "--format", choices=WRITTEN_FORMATS, default="voc", help="the format of the drafts (default: voc)"
+    )
+    parser.add_argument(
+        "--output",
+        type=output_folder,
+        default=Path("to-label"),
+        metavar="DIR",
+        help="the folder for images and drafts (default: to-label)",
+    )
+    parser.add_argument(
+        "--cache", type=cache_folder, metavar="DIR", help="folder of cached features (default: one in the user's cache)"
+    )
+    add_threshold_options(parser, "by class, where F1 was best on held-out images; 0 for a model without calibration")
 
 
 class OutputImage(OutputFile):
@@ -76,68 +100,64 @@ class OutputImage(OutputFile):
 
 def main() -> int:
     options = parser().parse_args()
-    run = {"check": check, "convert": convert, "show": show, "next": next_images.next_images}
+    run = {"check": check, "convert": convert, "show": show, "next": next_images}
     return run[options.command](options)
 
 
 def check(options: Namespace) -> int:
-    """Print faults, what is probably wrong, counts, near-duplicates and a forecast."""
+    """Print issues, suspicious boxes, near-duplicates, counts and a forecast."""
     config = Config() if options.config is None else load_config(options.config)
-    faults: list[Fault] = []
-    doubts: list[Fault] = []
-    datasets = open_splits(
+    issues: list[Issue] = []
+    suspicious: list[Issue] = []
+    datasets = load_splits(
         options.data,
-        **layout_options(options),
-        report=faults.append,
-        inspect=lambda objects, header: doubts.extend(suspicions(objects, header)),
+        **format_source(options).reading(),
+        report=issues.append,
+        inspect=lambda objects, header: suspicious.extend(suspicious_boxes(objects, header)),
     )
-    hashes: dict[str, Any] = {}
-    for split, dataset in datasets.items():
-        hashes[split or "all"] = _looks(dataset, faults)
-    faults += _without_objects([*datasets.values()], str(options.data))
-    doubts += near_duplicates(hashes, NEAR)
-    _print_faults("faults", faults)
-    _print_faults("worth a look", doubts)
+    hashes = {split or "all": _hashes(dataset, issues) for split, dataset in datasets.items()}
+    issues += _without_objects([*datasets.values()], str(options.data))
+    suspicious += near_duplicates(hashes)
+    _print_issues("issues", issues)
+    _print_issues("suspicious", suspicious)
     for split, dataset in datasets.items():
         print(f"\n{split or 'all'}: {describe([dataset])}")
         _print_counts(dataset)
-    train = datasets.get("", datasets.get("train"))
-    if options.forecast and train is not None and hashes["all" if "" in datasets else "train"]:
-        print(f"\ntraining: {_forecast(config, train, hashes['all' if '' in datasets else 'train'])}")
-    if options.strict and faults:
-        counts = Counter(fault.kind for fault in faults)
-        summary = ", ".join(f"{count} x {kind}" for kind, count in counts.items())
-        raise ValueError(f"{options.data}: found {summary}, where strict allows no fault")
+    first = "" if "" in datasets else "train"
+    if options.forecast and first in datasets and hashes[first or "all"]:
+        print(f"\ntraining: {_forecast(config, datasets[first], [path for path, _ in hashes[first or 'all']])}")
+    if options.strict and issues:
+        raise ValueError(f"{options.data}: found {count_issues(issues)}; --strict allows no issues")
     if not any(len(each.labels) for dataset in datasets.values() for each in dataset):
         raise ValueError(f"{options.data}: no object is left in {sum(map(len, datasets.values()))} images")
     print(f"\n{describe([*datasets.values()])}")
     return 0
 
 
-def _without_objects(datasets: list[Dataset], source: str) -> list[Fault]:
-    """Classes of the data that no split has an object of."""
+def _without_objects(datasets: list[Dataset], source: str) -> list[Issue]:
+    """Return an issue for each class without an object in any split."""
     there = {dataset.class_names[label] for dataset in datasets for each in dataset for label in each.labels}
-    names = datasets[0].class_names
-    return [Fault(Kind.NO_OBJECT, f"{source}: no object of class {name!r}") for name in names if name not in there]
+    names = [name for name in datasets[0].class_names if name not in there]
+    return [Issue(IssueKind.NO_OBJECT, f"{source}: no object of class {name!r}") for name in names]
 
 
-def _looks(dataset: Dataset, faults: list[Fault]) -> list[tuple[Path, Any]]:
-    """What each image looks like; one that cannot be decoded is a fault that its header did not show."""
+def _hashes(dataset: Dataset, issues: list[Issue]) -> list[tuple[Path, NDArray[np.uint8]]]:
+    """Return the hash of each image, adding those that cannot be decoded to ``issues``."""
     found = []
     for each in progress(dataset, f"images of {dataset.name}"):
         try:
-            found.append((each.path, look(read_image(each.path))))
+            found.append((each.path, perceptual_hash(read_image(each.path))))
         except (OSError, ValueError) as error:
-            faults.append(Fault(Kind.BAD_IMAGE, str(error)))
+            issues.append(Issue(IssueKind.BAD_IMAGE, str(error)))
     return found
 
 
-def _print_faults(title: str, faults: list[Fault]) -> None:
-    print(f"{title}: {len(faults) or 'none'}")
-    for kind in dict.fromkeys(fault.kind for fault in faults):
-        for fault in faults:
-            if fault.kind == kind:
-                print(f"  {printable(fault.line)} [{kind}]")
+def _print_issues(title: str, issues: list[Issue]) -> None:
+    print(f"{title}: {len(issues) or 'none'}")
+    for kind in dict.fromkeys(issue.kind for issue in issues):
+        for issue in issues:
+            if issue.kind == kind:
+                print(f"  {printable(issue.line)} [{kind}]")
         print(f"    remedy: {REMEDIES[kind]}")
 
 
@@ -151,41 +171,44 @@ def _print_counts(dataset: Dataset) -> None:
         print("  " + " ".join([printable(name).ljust(width), *numbers]))
 
 
-def _forecast(config: Config, dataset: Dataset, sound: list[tuple[Path, Any]]) -> str:
+def _forecast(config: Config, dataset: Dataset, paths: list[Path]) -> str:
     from detector.runs.forecast import forecast
 
-    paths = [path for path, _ in sound]
-    chosen = [paths[0], *paths[:: max(1, len(paths) // _MEASURED)][:_MEASURED]]
+    measured = [paths[0], *paths[:: max(1, len(paths) // _MEASURED)][:_MEASURED]]
     classes = {label for each in dataset for label in each.labels.tolist()}
-    return str(forecast(config.for_images(len(dataset)), chosen, len(dataset), max(1, len(classes))))
+    return str(forecast(config.for_images(len(dataset)), measured, len(dataset), max(1, len(classes))))
 
 
 def convert(options: Namespace) -> int:
-    """Write a data set in another layout."""
+    """Write a dataset in another format."""
     source, target = options.data.resolve(), options.folder.resolve()
     if target == source or target in source.parents or source in target.parents:
-        raise ValueError(f"{options.folder}: must lie outside of {options.data}, which is read")
+        raise ValueError(f"{options.folder}: must be outside of {options.data}, which is read")
     check_new_folder(options.folder, options.overwrite)
     check_writable(options.folder, options.folder.absolute().parent)
-    faults: list[Fault] = []
-    datasets = open_splits(options.data, **layout_options(options), report=faults.append)
-    log_faults(str(options.data), faults, options.strict)
+    datasets = _load_splits(options, options.strict)
     if not any(map(len, datasets.values())):
         raise ValueError(f"{options.data}: no image is left")
     if any(target in each.path.resolve().parents for dataset in datasets.values() for each in dataset):
-        raise ValueError(f"{options.folder}: holds images that are read: give another folder")
+        raise ValueError(f"{options.folder}: holds images that are read; give another folder")
     write_dataset(datasets, options.folder, options.to, options.overwrite)
     print(f"{options.folder}: {describe([*datasets.values()])}")
     return 0
 
 
+def _load_splits(options: Namespace, strict: bool = False) -> dict[str, Dataset]:
+    """Load all splits and log their issues."""
+    issues: list[Issue] = []
+    datasets = load_splits(options.data, **format_source(options).reading(), report=issues.append)
+    log_issues(str(options.data), issues, strict)
+    return datasets
+
+
 def show(options: Namespace) -> int:
-    """Write a sheet of images with their boxes, spread over all of them."""
+    """Draw evenly spaced images with their boxes on one sheet."""
     if options.count < 1:
         raise ValueError(f"--count must be at least 1, but is {options.count}")
-    faults: list[Fault] = []
-    datasets = open_splits(options.data, **layout_options(options), report=faults.append)
-    log_faults(str(options.data), faults, strict=False)
+    datasets = _load_splits(options)
     images = [(split, each) for split, dataset in datasets.items() for each in dataset]
     check_outputs(options, (each.path for _, each in images))
     rows = np.unique(np.linspace(0, len(images) - 1, min(options.count, len(images))).round().astype(int))
@@ -198,3 +221,45 @@ def show(options: Namespace) -> int:
     write_image(options.output, sheet)
     print(f"{options.output}: {len(rows)} of {len(images)} images")
     return 0
+
+
+def next_images(options: Namespace) -> int:
+    """Write the images that are most useful to label to a folder, with drafts of their boxes, and print them."""
+    from detector.ensemble import load_ensemble
+    from detector.runs.next_images import draft, score_images, select
+
+    if options.count < 1:
+        raise ValueError(f"--count must be at least 1, but is {options.count}")
+    check_thresholds(options)
+    paths = find_images(options.images)
+    _check_drafts(options, paths)
+    model = load_ensemble(None if options.model is None else [options.model], options.device, options.runtime)
+    min_scores = thresholds(options, model)
+    (detector,) = model.detectors
+    cache = options.cache or cache_root() / "unlabeled"
+    if options.cache is None:
+        _log.info("features are kept in %s; spp cache --clean frees the space", cache)
+    scored = score_images(detector, progress(paths, "images"), cache, _print_image_error)
+    if not scored:
+        raise ValueError(f"none of the {len(paths)} images could be read")
+    uncertainties = np.array([each.uncertainty for each in scored])
+    rows = select(uncertainties, np.stack([each.features for each in scored]), options.count)
+    drafts = {row: draft(scored[row], model.default_thresholds if min_scores is None else min_scores) for row in rows}
+    dataset = Dataset(tuple(drafts.values()), model.class_names, "drafts")
+    write_dataset({"": dataset}, options.output, options.format, options.overwrite)
+    for row in rows:
+        print(f"{printable(scored[row].path)}\t{scored[row].uncertainty:.3f}\t{len(drafts[row].labels)}")
+    _log.info("%s: %d of %d images, with drafts of their boxes", options.output, len(rows), len(scored))
+    return 0 if len(scored) == len(paths) else 2
+
+
+def _check_drafts(options: Namespace, paths: Sequence[Path]) -> None:
+    """Raise FileExistsError or ValueError for an output folder that holds files or would replace the images."""
+    check_new_folder(options.output, options.overwrite)
+    target = options.output.resolve()
+    if inside := [path for path in paths if target in path.resolve().parents]:
+        raise ValueError(f"{options.output}: must not hold images that are read, but holds {inside[0]}")
+
+
+def _print_image_error(path: Path, error: Exception) -> None:
+    print_error(error if str(path) in str(error) else ValueError(f"{path}: {error}"))

@@ -1,4 +1,4 @@
-"""Zip files as labeling tools offer them for download, unpacked as what they are: input that may be hostile."""
+"""Unpack zip files of labeling tools safely: they are untrusted input."""
 
 import shutil
 import stat
@@ -14,18 +14,18 @@ from detector.runtime.files import file_state
 
 _MAX_MEMBERS = 500_000
 _MAX_BYTES = 200_000_000_000
-_MAX_RATIO = 200  # of text; images are compressed already
-_SMALL = 20_000_000  # bytes that may be of any ratio
+_MAX_RATIO = 200  # of text; images are already compressed
+_SMALL = 20_000_000  # bytes below which any ratio is allowed
 _MAX_NAME = 240
 _BLOCK = 1 << 20
 _READ = SUFFIXES | {".xml", ".json", ".yaml", ".yml", ".txt", ".csv", ".names", ".data"}
 
 
 def unpacked(path: Path) -> Path:
-    """A temporary folder with the images and annotations of a zip file; it goes when the program ends.
+    """Return a temporary folder with the images and annotations of a zip file; it is deleted at exit.
 
-    Raises OSError where it cannot be read and ValueError, with one line that opens with ``path``, where it is damaged,
-    encrypted, leads out of its folder, holds links, or is larger than data sets are.
+    Raises OSError where the file cannot be read and ValueError, with one line that starts with ``path``, where it is
+    damaged, encrypted, leads out of its folder, holds links, or is larger than datasets are.
     """
     return _unpacked(path, file_state(path))
 
@@ -33,7 +33,7 @@ def unpacked(path: Path) -> Path:
 @cache
 def _unpacked(path: Path, state: tuple[str, int, int]) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="spp-detector-"))
-    # at the end of this process, be it a program's or a worker's, but not of those that it forks
+    # at the end of this process, not of those that it forks
     Finalize(None, shutil.rmtree, (folder, True), exitpriority=0)
     target = folder / (path.stem or "data")
     target.mkdir()
@@ -42,7 +42,7 @@ def _unpacked(path: Path, state: tuple[str, int, int]) -> Path:
             members = _members(archive, shutil.disk_usage(folder).free)
             for name, member in members.items():
                 _extract(archive, member, target / name)
-    # NotImplementedError: a compression, RuntimeError: a password, that zipfile knows nothing of
+    # NotImplementedError: an unknown compression; RuntimeError: a password
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         shutil.rmtree(folder, ignore_errors=True)
         reason = str(error) if isinstance(error, ValueError) else f"cannot be unpacked: {error}"
@@ -54,7 +54,7 @@ def _unpacked(path: Path, state: tuple[str, int, int]) -> Path:
 
 
 def _members(archive: zipfile.ZipFile, free: int) -> dict[str, zipfile.ZipInfo]:
-    """The files to unpack, by their names; ValueError where the archive is not one of a data set."""
+    """Return the files to unpack by name. Raises ValueError for an archive that cannot be a dataset."""
     infos = [info for info in archive.infolist() if not info.is_dir()]
     if len(infos) > _MAX_MEMBERS:
         raise ValueError(f"holds {len(infos)} files, more than the {_MAX_MEMBERS} allowed")
@@ -86,7 +86,7 @@ def _check_sizes(members: dict[str, zipfile.ZipInfo], free: int) -> None:
 
 
 def _safe_name(info: zipfile.ZipInfo) -> str:
-    """The path of a member below the folder; ValueError for one that leads elsewhere or is no plain file."""
+    """Return the path of a member below the folder. Raises ValueError for one outside of it or a special file."""
     name = info.filename.replace("\\", "/")
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind not in (0, stat.S_IFREG):
@@ -101,6 +101,6 @@ def _safe_name(info: zipfile.ZipInfo) -> str:
 
 def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # where headers lie, zipfile reads no more than they promise, and finds another checksum
+    # if a header lies, zipfile reads no more than it says, and the checksum differs
     with archive.open(member) as source, path.open("xb") as target:
         shutil.copyfileobj(source, target, _BLOCK)

@@ -1,200 +1,135 @@
-"""Load a data set from its options, name all that is wrong with it, and go on without that."""
+"""Load data from a `DataSource`, report all of its issues, and go on without what they concern."""
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
-from detector.datasets.assembling import MAX_OUTSIDE, Unlabeled
-from detector.datasets.dataset import Annotation, Dataset, Fault, Kind, Report
-from detector.datasets.opening import open_dataset, open_splits
-from detector.datasets.readers.coco import load_coco
-from detector.datasets.readers.voc import load_voc
+from detector.datasets.dataset import Dataset
+from detector.datasets.issues import Issue, IssueKind, Report, count_issues, log_issues
+from detector.datasets.loading import load_coco, load_dataset, load_splits, load_voc
+from detector.datasets.resolving import Unlabeled
 
-ImageSize = Callable[[Path], tuple[int, int]]
-
-_MAX_LINES = 20  # of each kind
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class DataSource:
+    """Where a dataset is and how to read it, as the data options of the command line say.
+
+    path, split, format_name, hold_out, unlabeled: as `load_dataset` takes them.
+    shorthand: "voc": ``path`` and ``split`` are those of `load_voc`. "coco": ``path`` and ``images`` are those of
+        `load_coco`.
+    Raises ValueError for a VOC folder without a split.
+    """
+
+    path: Path
+    split: str | None = None
+    format_name: str | None = None
+    hold_out: float | None = None
+    unlabeled: Unlabeled = "skip"
+    shorthand: Literal["voc", "coco"] | None = None
+    images: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.shorthand == "voc" and self.split is None:
+            raise ValueError("--voc needs --split, the name of a list in ImageSets/Main")
+
+    def reading(self) -> dict[str, Any]:
+        """Return the keyword arguments that `load_dataset` and `load_splits` share."""
+        return {"format_name": self.format_name, "hold_out": self.hold_out, "unlabeled": self.unlabeled}
+
+
 def load_checked(
+    source: DataSource,
     *,
-    voc: Path | None = None,
-    split: str | None = None,
-    coco: Path | None = None,
-    images: Path | None = None,
-    data: Path | None = None,
-    format_name: str | None = None,
-    hold_out: float | None = None,
-    unlabeled: Unlabeled = "skip",
-    default_split: str = "train",
     class_names: Sequence[str] | None = None,
     strict: bool = False,
-    image_size: ImageSize | None = None,
+    open_images: bool = True,
     need_objects: bool = True,
+    default_split: str = "train",
 ) -> Dataset:
-    """Load a VOC list, a COCO file or any tool's ``data`` without the images and objects at fault.
+    """Load a dataset without the images and objects that have issues.
 
-    voc, split, coco, images: as `load_voc` and `load_coco` take them.
-    data, split, format_name, hold_out, unlabeled, default_split: as `open_dataset` takes them.
     class_names: the classes that may occur. None: those of the data that have objects.
-    strict: whether a fault is an error.
-    image_size: height and width of an image, see `check_images`. None: images are not opened.
-    need_objects: whether a class without objects is a fault; classes that class_names names stay all the same.
-    Faults are logged as warnings, a line each, the first ones of each kind. Raises OSError and ValueError where there
-    is no such data set, where strict is set and a fault is found, and where no object is left.
+    strict: whether an issue is an error.
+    open_images: as `load_voc` and `load_coco` take it; other data are always opened.
+    need_objects: whether a class without objects is an issue; classes in class_names stay in any case.
+    default_split: as `load_dataset` takes it.
+    Issues are logged as warnings, the first ones of each kind. Raises OSError and ValueError where there is no such
+    dataset, where strict is set and there is an issue, and where no object is left.
     """
-    faults: list[Fault] = []
+    issues: list[Issue] = []
     notes: list[str] = []
-    if data is not None:
-        dataset = open_dataset(
-            data,
-            split,
-            format_name=format_name,
-            hold_out=hold_out,
-            unlabeled=unlabeled,
+    if source.shorthand == "coco":
+        dataset = load_coco(source.path, source.images, class_names, issues.append, open_images)
+    elif source.shorthand == "voc":
+        assert source.split is not None
+        dataset = load_voc(source.path, source.split, class_names, issues.append, open_images)
+    else:
+        dataset = load_dataset(
+            source.path,
+            source.split,
+            **source.reading(),
             class_names=class_names,
             default_split=default_split,
-            report=faults.append,
-            tell=notes.append,
+            report=issues.append,
+            log=notes.append,
         )
-    elif coco is not None:
-        dataset = load_coco(coco, images, class_names, faults.append)
-    elif voc is not None and split is not None:
-        dataset = load_voc(voc, split, class_names, faults.append)
-    else:
-        raise ValueError("a data set must be data, a VOC folder and a split, or a COCO file")
-    if image_size is not None and data is None:  # there, images have been opened
-        dataset = check_images(dataset, image_size, faults.append)
     if need_objects:
-        dataset = check_classes(dataset, class_names is None, faults.append)
-    _conclude(dataset, faults, strict, notes)
+        dataset = check_classes(dataset, class_names is None, issues.append)
+    _conclude(dataset, issues, strict, notes)
     return dataset
 
 
 def load_checked_splits(
-    *,
-    data: Path,
-    format_name: str | None = None,
-    hold_out: float | None = None,
-    unlabeled: Unlabeled = "skip",
-    class_names: Sequence[str] | None = None,
-    strict: bool = False,
+    source: DataSource, *, class_names: Sequence[str] | None = None, strict: bool = False
 ) -> list[Dataset]:
-    """`load_checked` of all splits of ``data``, that to learn from first: train, or all where there is no split.
+    """Load all splits of data of any tool; only the first, to train on, is checked as by `load_checked`.
 
-    Raises also ValueError where there are splits, but none of that name.
+    It is train, or all images where there are no splits. Raises ValueError where there are splits, but not train.
     """
-    faults: list[Fault] = []
+    issues: list[Issue] = []
     notes: list[str] = []
-    datasets = open_splits(
-        data,
-        format_name=format_name,
-        hold_out=hold_out,
-        unlabeled=unlabeled,
-        class_names=class_names,
-        report=faults.append,
-        tell=notes.append,
+    datasets = load_splits(
+        source.path, **source.reading(), class_names=class_names, report=issues.append, log=notes.append
     )
     first = next((name for name in ("", "train") if name in datasets), None)
     if first is None:
-        raise ValueError(f"{data}: there is no split 'train', there are: {', '.join(datasets)}")
-    train = check_classes(datasets.pop(first), class_names is None, faults.append)
-    _conclude(train, faults, strict, notes)
+        raise ValueError(f"{source.path}: there is no split 'train', there are: {', '.join(datasets)}")
+    train = check_classes(datasets.pop(first), class_names is None, issues.append)
+    _conclude(train, issues, strict, notes)
     return [train, *datasets.values()]
 
 
-def _conclude(dataset: Dataset, faults: Sequence[Fault], strict: bool, notes: Sequence[str]) -> None:
-    """Log what was found and how it goes on; raise ValueError where it does not.
-
-    notes: of data that were recognized, whose faults `spp data check` tells: with strict, too, the error only names the
-        first one.
-    """
-    n_objects = sum(len(each.labels) for each in dataset)
-    if not n_objects or (notes and faults and strict):
-        what = "strict allows no fault" if n_objects else f"no object is left in {len(dataset)} images"
-        raise ValueError("; ".join([f"{dataset.name}: {what}", *(fault.line for fault in faults[:1]), *notes[1:]]))
-    for note in notes:
-        _log.info("%s", note)
-    summary = log_faults(dataset.name, faults, strict)
-    if faults:
-        _log.warning(
-            "%s: found %s; going on with %d images, %d objects", dataset.name, summary, len(dataset), n_objects
-        )
-
-
-def log_faults(name: str, faults: Sequence[Fault], strict: bool) -> str:
-    """Log the faults of a data set, a line each, the first ones of each kind; return how many there are of each.
-
-    Raises ValueError where strict is set and there are any.
-    """
-    counts = Counter(fault.kind for fault in faults)
-    for kind in counts:
-        _log_lines(Counter(fault.line for fault in faults if fault.kind == kind), kind)
-    summary = ", ".join(f"{count} x {kind}" for kind, count in counts.items())
-    if faults and strict:
-        raise ValueError(f"{name}: found {summary}, where strict allows no fault")
-    return summary
-
-
-def _log_lines(lines: Counter[str], kind: Kind) -> None:
-    first = list(lines.items())[:_MAX_LINES]
-    for line, count in first:
-        _log.warning("%s%s", line, f" ({count} times)" if count > 1 else "")
-    n_more = lines.total() - sum(count for _, count in first)
-    if n_more:
-        _log.warning("%s: and %d more", kind, n_more)
-
-
-def check_images(dataset: Dataset, image_size: ImageSize, report: Report) -> Dataset:
-    """Leave out images that cannot be read, and cut boxes to their image.
-
-    image_size: height and width of an image in pixels; raises FileNotFoundError where it is missing, and OSError
-        or ValueError where it cannot be read, each with one line that opens with the path.
-    A box that reaches out of its image by more than a pixel is reported; what is inside is kept, because an object
-    that is dropped would be learned as background. A box of which nothing is inside is left out.
-    """
-    kept = []
-    for each in dataset:
-        try:
-            height, width = image_size(each.path)
-        except FileNotFoundError as error:
-            report(Fault(Kind.MISSING_IMAGE, str(error)))
-        except (OSError, ValueError) as error:
-            report(Fault(Kind.BAD_IMAGE, str(error)))
-        else:
-            kept.append(_cut_to_image(each, height, width, dataset.class_names, report))
-    return replace(dataset, annotations=tuple(kept))
-
-
-def _cut_to_image(
-    annotation: Annotation, height: int, width: int, class_names: Sequence[str], report: Report
-) -> Annotation:
-    boxes = annotation.boxes
-    inside = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
-    if (inside == boxes).all():
-        return annotation
-    gone = np.any(inside[:, 2:] <= inside[:, :2], axis=1)
-    far = np.abs(boxes - inside).max(axis=1) > MAX_OUTSIDE
-    for row in np.flatnonzero(gone | far):
-        corners = " ".join(f"{corner:g}" for corner in boxes[row])
-        what = f"{class_names[annotation.labels[row]]} at {corners} {'lies' if gone[row] else 'reaches'} out"
-        report(Fault(Kind.OUTSIDE, f"{annotation.path}: {what} of the image of {width} x {height} pixels"))
-    return replace(
-        annotation, boxes=inside[~gone], labels=annotation.labels[~gone], difficult=annotation.difficult[~gone]
-    )
-
-
 def check_classes(dataset: Dataset, drop: bool, report: Report) -> Dataset:
-    """Report classes without objects; drop: leave them out, too."""
+    """Report classes without objects; leave them out if ``drop`` is set."""
     present = np.unique(np.concatenate([np.zeros(0, np.int64), *(each.labels for each in dataset)]))
     for label, name in enumerate(dataset.class_names):
         if label not in present:
-            report(Fault(Kind.NO_OBJECT, f"{dataset.name}: no object of class {name!r}"))
+            report(Issue(IssueKind.NO_OBJECT, f"{dataset.name}: no object of class {name!r}"))
     if not drop or len(present) == len(dataset.class_names):
         return dataset
     annotations = tuple(replace(each, labels=np.searchsorted(present, each.labels)) for each in dataset)
     return Dataset(annotations, tuple(dataset.class_names[label] for label in present), dataset.name)
+
+
+def _conclude(dataset: Dataset, issues: Sequence[Issue], strict: bool, notes: Sequence[str]) -> None:
+    """Log what was found and what is left; raise ValueError where strict is set, or no object is left.
+
+    notes: lines about data whose format was recognized. `spp data check` lists the issues of such data, so the error
+        names only the first one.
+    """
+    n_objects = sum(len(each.labels) for each in dataset)
+    if not n_objects or (notes and issues and strict):
+        what = "--strict allows no issues" if n_objects else f"no object is left in {len(dataset)} images"
+        raise ValueError("; ".join([f"{dataset.name}: {what}", *(issue.line for issue in issues[:1]), *notes[1:]]))
+    for note in notes:
+        _log.info("%s", note)
+    log_issues(dataset.name, issues, strict)
+    if issues:
+        left = f"{len(dataset)} images, {n_objects} objects"
+        _log.warning("%s: found %s; going on with %s", dataset.name, count_issues(issues), left)

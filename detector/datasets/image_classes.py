@@ -1,4 +1,4 @@
-"""Data sets of classes as folders: ROOT/CLASS/image.jpg."""
+"""Images with class labels: from folders named after classes, or from the objects of a dataset."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -8,20 +8,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.datasets.check import log_faults
-from detector.datasets.dataset import Dataset, Fault, Kind, Report, raise_fault
+from detector.datasets.dataset import Dataset
+from detector.datasets.issues import Issue, IssueKind, Report, count_issues, log_issues, raise_issue
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class LabeledImages:
-    """Samples and the classes of each. Image files are not opened, and need not exist.
+    """Samples and their classes. Image files are not opened and may be missing.
 
     paths: the image file of each of the N samples.
-    targets: (N, K) int8: 1 where the class is in the sample, -1 where it is not, 0 where that is not to be judged.
+    targets: (N, K) int8: 1 where the class is in the sample, -1 where it is not, 0 where it is ignored.
     class_names: names of the K classes.
     exclusive: whether every sample has exactly one class.
-    name: how reports and model files call the data, for example "VOC2007 train".
-    boxes: (N, 4) float32 `x1 y1 x2 y2`, pixels, 0-based, half-open: the part of the image; None: all of it.
+    name: name of the data in reports and model files, for example "VOC2007 train".
+    boxes: (N, 4) float32 `x1 y1 x2 y2`, pixels, 0-based, half-open: the part of the image; None: the whole image.
     Raises ValueError where the arrays do not fit together.
     """
 
@@ -45,21 +47,21 @@ class LabeledImages:
         return len(self.paths)
 
     def take(self, rows: Sequence[int]) -> "LabeledImages":
-        """Some of the samples, with the same classes."""
+        """Return some of the samples, with the same classes."""
         index = np.asarray(rows, np.int64)
         boxes = None if self.boxes is None else self.boxes[index]
         return replace(self, paths=tuple(self.paths[row] for row in rows), targets=self.targets[index], boxes=boxes)
 
 
 def exclusive_targets(labels: NDArray[np.int64], n_classes: int) -> NDArray[np.int8]:
-    """Targets (N, n_classes) of samples that have one class each, the labels (N,)."""
+    """Return targets (N, n_classes) of samples with one class each, their labels (N,)."""
     return np.where(np.arange(n_classes) == labels[:, None], 1, -1).astype(np.int8)
 
 
 def labeled_images(dataset: Dataset) -> LabeledImages:
-    """The images of a data set, each with all classes of its objects.
+    """Return the images of a dataset, each with all classes of its objects.
 
-    A class whose objects in an image are all difficult is not judged there, as the devkit of VOC does it.
+    A class whose objects in an image are all difficult is ignored there, as in VOC's devkit.
     """
     targets = np.full((len(dataset), len(dataset.class_names)), -1, np.int8)
     for row, each in zip(targets, dataset, strict=True):
@@ -70,27 +72,24 @@ def labeled_images(dataset: Dataset) -> LabeledImages:
 
 
 def labeled_objects(dataset: Dataset) -> LabeledImages:
-    """The objects of a data set, cut out of their images, each with its class; difficult ones are left out.
+    """Return the objects of a dataset that are not difficult, as parts of their images, each with its class.
 
     Raises ValueError where no object is left.
     """
     rows = [(each.path, each.boxes[i], each.labels[i]) for each in dataset for i in np.flatnonzero(~each.difficult)]
     if not rows:
-        raise ValueError(f"{dataset.name}: no object is left that is not difficult")
+        raise ValueError(f"{dataset.name}: all objects are difficult")
     paths, boxes, labels = zip(*rows, strict=True)
     targets = exclusive_targets(np.array(labels), len(dataset.class_names))
     return LabeledImages(paths, targets, dataset.class_names, True, f"objects of {dataset.name}", np.stack(boxes))
 
 
-_log = logging.getLogger(__name__)
+def load_folders(root: Path | str, is_image: Callable[[Path], bool], report: Report = raise_issue) -> LabeledImages:
+    """Return the images of all folders directly in root; an image's class is the name of its folder.
 
-
-def load_folders(root: Path | str, is_image: Callable[[Path], bool], report: Report = raise_fault) -> LabeledImages:
-    """The images of all folders directly in root; the class of an image is the name of its folder.
-
-    is_image: whether a file is one, told by its name. Other files, hidden ones and hidden folders are passed over;
-        folders in the folders are part of the class.
-    report: what to do about a folder without images. Where it returns, the class is left out.
+    is_image: returns whether a file is an image by its name. Other files and what is hidden are skipped; folders in the
+        folders are part of the class.
+    report: receives folders without images, which are left out.
     Classes and images are in the order of their names. Image files are not opened. Raises FileNotFoundError for a
     missing root and ValueError for one without two classes.
     """
@@ -103,7 +102,7 @@ def load_folders(root: Path | str, is_image: Callable[[Path], bool], report: Rep
         if found:
             images[folder.name] = found
         else:
-            report(Fault(Kind.NO_IMAGE, f"{folder}: no image found"))
+            report(Issue(IssueKind.NO_IMAGE, f"{folder}: no image found"))
     if len(images) < 2:
         raise ValueError(f"{root}: must hold folders of images, one a class, at least two; found {len(images)}")
     paths = tuple(path for found in images.values() for path in found)
@@ -115,29 +114,29 @@ def load_folders(root: Path | str, is_image: Callable[[Path], bool], report: Rep
 def load_checked_folders(
     root: Path | str, is_image: Callable[[Path], bool], check: Callable[[Path], object], strict: bool = False
 ) -> LabeledImages:
-    """`load_folders` without the images that ``check`` refuses.
+    """Return the images of `load_folders` without those that ``check`` refuses.
 
-    check: opens an image, or its header; raises OSError or ValueError, with one line that opens with the path.
-    strict: whether a fault is an error.
-    Faults are logged as warnings, a line each, the first ones of each kind. Raises also ValueError where strict is set
-    and a fault is found, and where a class has no image left.
+    check: opens an image, or its header; raises OSError or ValueError, with one line that starts with the path.
+    strict: whether an issue is an error.
+    Issues are logged as warnings, the first ones of each kind. Raises ValueError also where strict is set and there is
+    an issue, and where a class has no image left.
     """
-    faults: list[Fault] = []
-    found = load_folders(root, is_image, faults.append)
-    sound = np.array([_is_sound(path, check, faults.append) for path in found.paths])
-    summary = log_faults(found.name, faults, strict)
+    issues: list[Issue] = []
+    found = load_folders(root, is_image, issues.append)
+    sound = np.array([_is_sound(path, check, issues.append) for path in found.paths])
+    log_issues(found.name, issues, strict)
     targets = found.targets[sound]
     for name, is_in in zip(found.class_names, (targets > 0).any(axis=0), strict=True):
         if not is_in:
             raise ValueError(f"{root}: no image of class {name!r} can be read")
-    if faults:
-        _log.warning("%s: found %s; going on with %d images", found.name, summary, len(targets))
+    if issues:
+        _log.warning("%s: found %s; going on with %d images", found.name, count_issues(issues), len(targets))
     paths = tuple(path for path, is_sound in zip(found.paths, sound, strict=True) if is_sound)
     return LabeledImages(paths, targets, found.class_names, exclusive=True, name=found.name)
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Files at any depth below a folder, without what is hidden."""
+    """Yield files at any depth below a folder, without hidden ones."""
     for path in folder.rglob("*"):
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
             yield path
@@ -147,6 +146,6 @@ def _is_sound(path: Path, check: Callable[[Path], object], report: Report) -> bo
     try:
         check(path)
     except (OSError, ValueError) as error:
-        report(Fault(Kind.BAD_IMAGE, str(error)))
+        report(Issue(IssueKind.BAD_IMAGE, str(error)))
         return False
     return True

@@ -1,4 +1,4 @@
-"""The files below a folder, and an image among them by the name that a labeling tool wrote."""
+"""Find files below a folder, and images by the names that labeling tools wrote."""
 
 import os
 import re
@@ -20,10 +20,10 @@ class AmbiguousImageError(ValueError):
 
 
 def files_below(root: Path) -> list[Path]:
-    """All files at any depth below a folder, sorted; hidden ones, and what macOS adds to zip files, are left out.
+    """Return all files at any depth below a folder, sorted, without hidden ones and what macOS adds to zip files.
 
-    Links to folders are followed once. Raises FileNotFoundError where there is no such folder and ValueError where it
-    holds millions of files.
+    Links to folders are followed once. Raises FileNotFoundError for a missing folder and ValueError for one that holds
+    millions of files.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such file or folder")
@@ -48,16 +48,16 @@ def files_below(root: Path) -> list[Path]:
 
 
 def images_among(files: Iterable[Path]) -> list[Path]:
-    """The files that are images by their names."""
+    """Return the files whose names are those of images."""
     return [path for path in files if path.suffix.lower() in SUFFIXES]
 
 
 class ImageFinder:
-    """Finds images by what exports call them.
+    """Finds images by the names that exports use.
 
-    A name is compared by itself; with escapes such as %20 resolved and without regard to case; without suffix; and
-    without what Label Studio puts before it ("1a2b3c4d-") and Roboflow after it ("_jpg.rf.0123abcd"): the first way
-    in which there is such an image counts.
+    A name is compared exactly; then with escapes such as %20 resolved, ignoring case; then without suffix; then
+    without the prefix of Label Studio ("1a2b3c4d-") and the suffix of Roboflow ("_jpg.rf.0123abcd"). The first
+    comparison with a match counts.
     """
 
     def __init__(self, images: Sequence[Path]) -> None:
@@ -69,10 +69,10 @@ class ImageFinder:
             self._tables.append(table)
 
     def find(self, names: Sequence[str], near: Sequence[Path]) -> Path:
-        """The image that one of ``names`` means, best directly in one of the folders ``near``.
+        """Return the image that one of ``names`` means, preferably directly in one of the folders ``near``.
 
-        Of several images of that name it is the one whose folders are those of the name, then the one below a folder
-        of ``near``. Raises FileNotFoundError where there is none and AmbiguousImageError where one cannot be told.
+        Of several matches, the one with the most folders of the name counts, then one below a folder of ``near``.
+        Raises FileNotFoundError for no match and AmbiguousImageError if several remain.
         """
         parts = [_parts(name) for name in names]
         several: list[Path] = []
@@ -81,18 +81,18 @@ class ImageFinder:
                 exact = folder.joinpath(*each)
                 if exact in self._tables[0].get(each[-1], ()):
                     return exact
-                found = self._called(each[-1], folder) if len(each) == 1 else []
+                found = self._named(each[-1], folder) if len(each) == 1 else []
                 if len(found) == 1:
                     return found[0]
                 several = several or found
         if several:
             raise _ambiguous(several)
         for each in parts:
-            if found := self._called(each[-1]):
+            if found := self._named(each[-1]):
                 return self._only(found, each, near)
         raise FileNotFoundError(f"there is no image {' or '.join(map(repr, dict.fromkeys(names)))}")
 
-    def _called(self, name: str, folder: Path | None = None) -> list[Path]:
+    def _named(self, name: str, folder: Path | None = None) -> list[Path]:
         for key, table in zip(_KEYS, self._tables, strict=True):
             found = table.get(key(name), [])
             if folder is not None:
@@ -117,9 +117,9 @@ def _ambiguous(found: Sequence[Path]) -> AmbiguousImageError:
 
 
 def _parts(name: str) -> list[str]:
-    """Folders and the name of the file in a path, or an address, of any system."""
+    """Return the folders and the file name of a path or URL of any system."""
     name = name.replace("\\", "/")
-    if "?d=" in name:  # Label Studio's address of a local file
+    if "?d=" in name:  # Label Studio's URL of a local file
         name = name.split("?d=", 1)[1]
     elif "://" in name:
         name = name.split("?", 1)[0]
@@ -128,7 +128,7 @@ def _parts(name: str) -> list[str]:
 
 
 def _common_tail(path: Path, parts: Sequence[str]) -> int:
-    """How many folders above the file are the same, counted from the file."""
+    """Return the number of equal folders above the file, counted from the file."""
     count = 0
     for one, two in zip(reversed(path.parent.parts), reversed(parts[:-1]), strict=False):
         if _plain(one) != _plain(two):
@@ -148,7 +148,7 @@ def _stem(name: str) -> str:
 
 
 def _bare(name: str) -> str:
-    """The stem without marks of Label Studio and Roboflow, which also change blanks and signs on upload."""
+    """Return the stem without additions of Label Studio and Roboflow, which also replace blanks and punctuation."""
     stem = _HASH_AFTER.sub("", _HASH_BEFORE.sub("", _stem(name)))
     return re.sub(r"[^\w-]+", "_", stem)
 

@@ -1,4 +1,4 @@
-"""What labeling tools write, in one form: records of images whose files are still to be found."""
+"""Annotations as a labeling tool exports them, before their image files are found: what readers return."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,31 +6,25 @@ from pathlib import Path
 
 from detector.datasets.dataset import Object
 
-TOOLS = {
-    "voc-devkit": "VOC",
-    "labelimg": "LabelImg",
-    "roboflow-voc": "Roboflow",
-    "cvat-voc": "CVAT",
-    "label-studio-voc": "Label Studio",
-}
-"""Formats that say which program wrote VOC's XML, by the name that it has in `voc_exports.ONE_BASED`."""
-FORMATS = ("voc", "coco", "yolo", "open-images", *TOOLS)
-
 UNSPLIT = ""
+"""Name of the only split of data without splits."""
+
 _SPLITS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 
 
 @dataclass(frozen=True)
 class Record:
-    """What an export says of one image.
+    """One image of an export.
 
-    names: names of the image as they are written, possibly with folders of another machine, the likeliest first.
-    source: the file that says it.
-    near: folders in which the image is looked for before all others.
-    objects: its objects; an empty sequence says that there are none, and None that nobody has labeled it.
-    size: width and height of the image as annotated; None where the file does not tell.
+    names: names of the image as the export spells them, possibly with folders of another machine, likeliest first.
+    source: the annotation file.
+    near: folders to search for the image before all others.
+    objects: its objects; empty: labeled, without objects; None: not labeled.
+    size: annotated width and height; None where the file has none.
     normalized: whether boxes are fractions of the image's sides.
-    shown: whether boxes are surely on the image as EXIF turns it, whatever ``size`` says.
+    upright: whether boxes are drawn on the image as EXIF orients it, whatever ``size`` says.
+    path: the image file, where the format fixes it; it may be missing.
+    image_id: id of the image, where the format fixes it; None: derived from the file name.
     """
 
     names: tuple[str, ...]
@@ -39,22 +33,24 @@ class Record:
     objects: Sequence[Object] | None
     size: tuple[int, int] | None = None
     normalized: bool = False
-    shown: bool = False
+    upright: bool = False
+    path: Path | None = None
+    image_id: str | None = None
 
 
 @dataclass(frozen=True)
 class Export:
-    """A data set as a tool wrote it.
+    """A dataset as a labeling tool exported it.
 
-    layout: what it was recognized as, for people.
+    description: the recognized format, for messages.
     root: its folder.
-    images: the image files that may belong to it.
-    splits: records by the name of the split, ``UNSPLIT`` where the data are one list.
+    images: all image files that may belong to it.
+    splits: records by the name of the split, ``UNSPLIT`` for data without splits.
     class_names: the classes that the export lists, in its order; None where only objects name them.
-    listed: whether the export lists all its images, so that other files in its folders are no part of it.
+    listed: whether the export lists all of its images; else other images in its folders count as unlabeled.
     """
 
-    layout: str
+    description: str
     root: Path
     images: Sequence[Path]
     splits: dict[str, list[Record]]
@@ -63,12 +59,12 @@ class Export:
 
 
 def split_name(text: str) -> str:
-    """The usual name of a split: train, val or test for all words that mean these, else the text itself."""
+    """Return train, val or test for any usual spelling of these, any other text unchanged."""
     return _SPLITS.get(text.lower(), text.lower() if text.lower() in ("train", "val", "test") else text)
 
 
 def split_of_folder(folder: Path, root: Path) -> str:
-    """The split that a folder below ``root``, or one above it there, is named after."""
+    """Return the split that a folder below ``root``, or one of its parents there, is named after."""
     for part in reversed(folder.relative_to(root).parts):
         if (name := split_name(part)) in ("train", "val", "test"):
             return name

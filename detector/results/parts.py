@@ -1,18 +1,18 @@
-"""Results of many images in numbered files, each written whole, so that a run that was killed goes on after the last.
+"""Results of many images in numbered files, so that a killed run resumes after the last complete one.
 
-Next to the parts lies a manifest::
+A manifest is next to the parts::
 
-    {"format": "spp detect parts 1", "settings": {...}, "images_a_part": 500, "complete": true,
+    {"format": "spp-detect parts 1", "settings": {...}, "images_per_part": 500, "complete": true,
      "parts": [{"file": "part-00000.jsonl", "images": 500, "failed": 1, "detections": 1730, "crc32": "0c24b7a1"}, ...]}
 
-A part holds a record for every image, in their order: that of other forms, or ``{"image": name, "error": line}``.
+A part holds the record of each image in order: that of `detector.results.streams`, or ``{"image": name, "error":
+line}``.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,35 +22,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
+from detector.results.streams import json_lines
 from detector.runtime.files import TEMPORARY, checksum, replacing, write_json
 from detector.runtime.optional import optional
-
-
-def write_table(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """A row for each record: image, width, height, error, and a list of detections; what a record lacks is null.
-
-    A detection is ``{label, score, probability, box}``. Names of files that are no UTF-8 are escaped. Raises
-    MissingPackageError without pyarrow.
-    """
-    arrow, parquet = optional("pyarrow", "parquet"), optional("pyarrow.parquet", "parquet")
-    real, text = arrow.float32(), arrow.string()
-    detection = arrow.struct([("label", text), ("score", real), ("probability", real), ("box", arrow.list_(real, 4))])
-    columns = [("image", text), ("width", arrow.int32()), ("height", arrow.int32()), ("error", text)]
-    schema = arrow.schema([*columns, ("detections", arrow.list_(detection))])
-    rows = [{**record, "image": _utf8(record["image"])} for record in records]
-    rows = [{**row, "error": _utf8(row["error"])} if "error" in row else row for row in rows]
-    with replacing(path) as temporary:
-        parquet.write_table(arrow.Table.from_pylist(rows, schema), temporary, compression="zstd")
-
-
-def check_parquet() -> None:
-    """Raise MissingPackageError where such files cannot be written."""
-    optional("pyarrow.parquet", "parquet")
-
-
-def _utf8(text: str) -> str:
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
 
 MANIFEST = "manifest.json"
 
@@ -59,7 +33,7 @@ Write = Callable[[Path, Sequence[Record]], None]
 
 
 class Part(BaseModel):
-    """A file of results: how many images it has, how many of them failed, and how many detections."""
+    """A file of results, with its numbers of images, of failed ones and of detections."""
 
     file: Annotated[str, Field(pattern=r"^part-\d{5,}\.\w+$")]
     images: int
@@ -69,11 +43,11 @@ class Part(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What is in a folder of parts. settings: what the records depend on."""
+    """Content of a folder of parts. settings: everything that the records depend on."""
 
-    format: Literal["spp detect parts 1"] = "spp detect parts 1"
+    format: Literal["spp-detect parts 1"] = "spp-detect parts 1"
     settings: dict[str, Any]
-    images_a_part: int
+    images_per_part: int
     complete: bool = False
     parts: list[Part] = []
 
@@ -83,31 +57,31 @@ class Manifest(BaseModel):
         return f"{found} in {len(self.parts)} parts{failed}"
 
     def count(self, name: str) -> int:
-        """The sum of a number of all parts."""
+        """Return the sum of one of the numbers over all parts."""
         return sum(getattr(part, name) for part in self.parts)
 
 
 @dataclass
 class Parts:
-    """Parts in a ``folder``: the ``manifest`` of those that are there, and `add` for the records that follow.
+    """Parts in a ``folder``: the ``manifest`` of those complete, and `add` for the records that follow.
 
-    ending, write: of a file.
+    suffix, write: suffix and writer of a part.
     """
 
     folder: Path
     manifest: Manifest
-    ending: str
+    suffix: str
     write: Write
     _records: list[Record] = field(default_factory=list)
 
     def add(self, record: Record) -> None:
-        """The record of the next image; every so many of them are written."""
+        """Add the record of the next image, and write the part that it completes."""
         self._records.append(record)
-        if len(self._records) == self.manifest.images_a_part:
+        if len(self._records) == self.manifest.images_per_part:
             self._write_part()
 
     def finish(self) -> None:
-        """Write what is left, and that nothing follows."""
+        """Write the remaining records and mark the manifest as complete."""
         if self._records:
             self._write_part()
         self.manifest.complete = True
@@ -116,8 +90,8 @@ class Parts:
     def _write_part(self) -> None:
         number = len(self.manifest.parts)
         if number == 0:
-            self._write_manifest()  # which says whose part it is
-        path = self.folder / f"part-{number:05d}{self.ending}"
+            self._write_manifest()  # which says what run the part belongs to
+        path = self.folder / f"part-{number:05d}{self.suffix}"
         self.write(path, self._records)
         part = Part(
             file=path.name,
@@ -136,68 +110,68 @@ class Parts:
 
 @contextmanager
 def open_parts(
-    folder: Path, settings: Mapping[str, Any], size: int, form: str, overwrite: bool = False
+    folder: Path, settings: Mapping[str, Any], size: int, format_name: str, overwrite: bool = False
 ) -> Iterator[Parts]:
-    """The parts in a folder, which is made where it is missing, for this run alone.
+    """Yield the parts in a folder, which is created if missing and locked for this run.
 
-    settings: what the records depend on, as JSON-able values. form: "jsonl" or "parquet". Raises ValueError for parts
-    of another run, or one that is missing, unless ``overwrite`` says to start over, and for a folder that holds other
-    files, or that another run writes to.
+    settings: everything that the records depend on, as JSON values. size: images per part. format_name: "jsonl" or
+    "parquet". overwrite: start over. Raises ValueError for parts of other settings and missing parts, unless
+    ``overwrite`` is set, for a folder with other files, and for one that another run writes to.
     """
-    manifest = Manifest(settings={**settings, "form": form}, images_a_part=size)
+    manifest = Manifest(settings={**settings, "format": format_name}, images_per_part=size)
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
-        there = _there(folder)
-        if there is not None and not overwrite:
-            _check(folder, there, manifest)
-            manifest = there
+    with _locked(folder):
+        existing = _existing(folder)
+        if existing is not None and not overwrite:
+            _check(folder, existing, manifest)
+            manifest = existing
         for path in folder.iterdir():
-            # what a run left that was killed in mid-file, and where all is to start over, the parts
+            # files that a killed run left incomplete, and the parts to start over from
             if TEMPORARY.fullmatch(path.name) or (overwrite and path.name.startswith(("part-", MANIFEST))):
                 path.unlink()
         try:
-            yield Parts(folder, manifest, f".{form}", WRITERS[form])
+            yield Parts(folder, manifest, f".{format_name}", WRITERS[format_name])
         finally:
             if not any(folder.iterdir()):
                 folder.rmdir()
 
 
-def _there(folder: Path) -> Manifest | None:
-    """The manifest in a folder; None where nothing is. Raises ValueError where other files are."""
+def _existing(folder: Path) -> Manifest | None:
+    """Return the manifest of a folder, None if it is empty. Raises ValueError for a folder with other files."""
     names = {path.name for path in folder.iterdir() if not TEMPORARY.fullmatch(path.name)}
     if not names:
         return None
     try:
         return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
     except (ValidationError, FileNotFoundError):
-        raise ValueError(f"{folder} holds other files than parts; name an empty folder") from None
+        raise ValueError(f"{folder} holds other files than parts; give an empty folder") from None
 
 
-def _check(folder: Path, there: Manifest, ours: Manifest) -> None:
-    """Raise ValueError where the parts that are there are not ours to go on from."""
-    differing = [name for name, value in ours.settings.items() if there.settings.get(name) != value]
-    differing += ["part size"] if there.images_a_part != ours.images_a_part else []
+def _check(folder: Path, existing: Manifest, ours: Manifest) -> None:
+    """Raise ValueError unless this run can continue from the existing parts."""
+    differing = [name for name, value in ours.settings.items() if existing.settings.get(name) != value]
+    differing += ["part size"] if existing.images_per_part != ours.images_per_part else []
     if differing:
         raise ValueError(
-            f"{folder} holds parts made otherwise ({', '.join(differing)}); name another folder, or say --overwrite "
-            "to start over"
+            f"{folder} holds parts made with other settings ({', '.join(differing)}); give another folder, or "
+            "--overwrite to start over"
         )
-    for part in there.parts:
+    for part in existing.parts:
         if not (folder / part.file).is_file():
-            raise ValueError(f"{folder / part.file} is missing; say --overwrite to start over")
+            raise ValueError(f"{folder / part.file} is missing; --overwrite starts over")
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder; the lock ends with the process, however it ends."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock a folder against other runs; the lock ends with the process."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno == errno.EWOULDBLOCK:
             os.close(handle)
-            raise ValueError(f"{folder}: another run writes parts there") from None
-        # a file system without locks
+            raise ValueError(f"{folder}: another run writes to it") from None
+        # the file system has no locks
     try:
         yield
     finally:
@@ -205,17 +179,37 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def write_json_lines(path: Path, records: Sequence[Record]) -> None:
-    """A JSON object a line."""
+    """Write one JSON object per line."""
+    with json_lines(path) as add:
+        for record in records:
+            add(record)
+
+
+def write_parquet(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Write a Parquet file with a row for each record: image, width, height, error, detections; missing ones are null.
+
+    A detection is ``{label, score, probability, box}``. File names that are not UTF-8 are escaped. Raises
+    MissingPackageError without pyarrow.
+    """
+    arrow, parquet = optional("pyarrow", "parquet"), optional("pyarrow.parquet", "parquet")
+    real, text = arrow.float32(), arrow.string()
+    detection = arrow.struct([("label", text), ("score", real), ("probability", real), ("box", arrow.list_(real, 4))])
+    columns = [("image", text), ("width", arrow.int32()), ("height", arrow.int32()), ("error", text)]
+    schema = arrow.schema([*columns, ("detections", arrow.list_(detection))])
+    rows = [{**record, "image": _utf8(record["image"])} for record in records]
+    rows = [{**row, "error": _utf8(row["error"])} if "error" in row else row for row in rows]
     with replacing(path) as temporary:
-        lines = "".join(f"{json.dumps(record)}\n" for record in records)
-        temporary.write_text(lines, encoding="utf-8", errors="surrogateescape")
+        parquet.write_table(arrow.Table.from_pylist(rows, schema), temporary, compression="zstd")
 
 
-def write_parquet(path: Path, records: Sequence[Record]) -> None:
-    """A row for each record, its detections as a list; see `detector.results.parts`."""
+def check_parquet() -> None:
+    """Raise MissingPackageError without the package that writes Parquet."""
+    optional("pyarrow.parquet", "parquet")
 
-    write_table(path, records)
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 WRITERS: Mapping[str, Write] = {"jsonl": write_json_lines, "parquet": write_parquet}
-"""By the name of the form, which is the ending of its files, too."""
+"""By the name of the format, which is also the suffix of its files."""

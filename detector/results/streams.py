@@ -1,10 +1,10 @@
-"""One file for the detections of all images, written as they come: JSON, JSON lines, CSV, COCO.
+"""Write the detections of all images to one file as they come: JSON, JSON Lines, CSV, COCO.
 
-Each function makes a context that gives what to call with the record of an image::
+Each context manager yields a function to call with the record of each image::
 
     {"image": path, "width": int, "height": int, "detections": Detections.to_records()}
 
-The file is there, whole, when the context ends well. Memory does not grow with the number of images.
+The file appears whole when the block succeeds. Memory does not grow with the number of images.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from detector.datasets.writing import coco_categories, coco_object
 from detector.runtime.files import replacing
 
 
 @contextmanager
 def whole_text(path: Path) -> Iterator[TextIO]:
-    """A text file to write to; it appears under its name, with its folder, when the block ends well.
+    """Yield a text file to write to; it appears under its name, with its folder, when the block succeeds.
 
-    ``-`` is standard output. Names of files that are not UTF-8 are written as the bytes that they are.
+    ``-`` is standard output. File names that are not UTF-8 are written as their bytes.
     """
     if str(path) == "-":
         with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
@@ -41,7 +42,7 @@ def whole_text(path: Path) -> Iterator[TextIO]:
 
 @contextmanager
 def json_array(path: Path) -> Iterator[Callable[[Any], None]]:
-    """What to call with every record of an array, which is the file of ``json.dumps(records, indent=2)``."""
+    """Write a JSON array, as ``json.dumps(records, indent=2)`` does."""
     empty = True
 
     def add(record: Any) -> None:
@@ -62,14 +63,14 @@ CSV_COLUMNS = ("image", "width", "height", "label", "score", "probability", "x1"
 
 @contextmanager
 def json_lines(path: Path) -> Iterator[Add]:
-    """A JSON object a line, one for each image."""
+    """Write JSON Lines: one object for each image."""
     with whole_text(path) as file:
         yield lambda record: print(json.dumps(record), file=file)
 
 
 @contextmanager
 def csv_table(path: Path) -> Iterator[Add]:
-    """A row for each detection, under a head; images without any have none. Without calibration, cells are empty."""
+    """Write a header and a row for each detection; without calibration, probabilities are empty."""
 
     def add(record: Mapping[str, Any]) -> None:
         start = [record["image"], record["width"], record["height"]]
@@ -84,9 +85,9 @@ def csv_table(path: Path) -> Iterator[Add]:
 
 @contextmanager
 def coco_file(path: Path, class_names: Sequence[str]) -> Iterator[Add]:
-    """A data set in COCO's form, ids counted from 1; annotations have scores, and probabilities with a calibration.
+    """Write a COCO dataset with ids from 1, whose annotations have scores and, with a calibration, probabilities.
 
-    class_names: categories, which may still come to the sequence before the end.
+    class_names: the categories; the sequence may grow until the end.
     """
     n_images = n_objects = 0
 
@@ -97,13 +98,7 @@ def coco_file(path: Path, class_names: Sequence[str]) -> Iterator[Add]:
         file.write(f"{',' if n_images > 1 else ''}\n{json.dumps(image)}")
         for each in record["detections"]:
             n_objects += 1
-            x1, y1, x2, y2 = each["box"]
-            row: dict[str, Any] = {
-                "id": n_objects,
-                "image_id": n_images,
-                "category_id": class_names.index(each["label"]) + 1,
-            }
-            row |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "iscrowd": 0}
+            row = coco_object(n_objects, n_images, class_names.index(each["label"]), each["box"])
             row |= {name: each[name] for name in ("score", "probability") if name in each}
             objects.write(f"{',' if n_objects > 1 else ''}\n{json.dumps(row)}")
 
@@ -113,8 +108,7 @@ def coco_file(path: Path, class_names: Sequence[str]) -> Iterator[Add]:
         file.write('\n],\n"annotations": [')
         objects.seek(0)
         shutil.copyfileobj(objects, file)
-        categories = [{"id": number, "name": name} for number, name in enumerate(class_names, 1)]
-        file.write(f'\n],\n"categories": {json.dumps(categories)}}}\n')
+        file.write(f'\n],\n"categories": {json.dumps(coco_categories(class_names))}}}\n')
 
 
 STREAMS: Mapping[str, tuple[str, Callable[[Path, Sequence[str]], AbstractContextManager[Add]]]] = {
@@ -123,4 +117,4 @@ STREAMS: Mapping[str, tuple[str, Callable[[Path, Sequence[str]], AbstractContext
     "csv": ("detections.csv", lambda path, class_names: csv_table(path)),
     "coco": ("coco.json", coco_file),
 }
-"""By the name of the format: the file in the folder of results, and what writes it."""
+"""Name of the file in the folder of results and its writer, by format."""

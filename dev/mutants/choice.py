@@ -12,6 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 ROOMS = ("proposals", "features", "heads", "training", "evaluation", "datasets")
 
+_EXPORTS = "datasets/readers/test_exports.py datasets/readers/test_broken_exports.py"
+
 # Tests that hold a module beside those of its own room that import it, where these are too few.
 TESTS = {
     "proposals.ranking": "proposals/test_selective_search.py proposals/test_selective_search_parts.py",
@@ -20,27 +22,21 @@ TESTS = {
     "heads.openvino_layers": "backbones/test_openvino.py commands/test_without_torch.py",
     "heads.torch_layers": "training/test_finetuning.py heads/test_proposal_filter.py",
     "heads.calibration": "heads/test_calibration_map.py training/test_calibration.py",
-    "training.checkpoints": "training/test_finetuning.py training/test_training.py",
+    "training.checkpoints": "training/test_recipe_keys.py training/test_checkpoint_names.py",
     "training.forecast": "commands/test_training_run.py",
-    "training.gradient_descent": "training/test_finetuning.py training/test_tuning.py training/test_network_steps.py",
-    "training.joint": "training/test_joint_training.py",
-    "training.joint_state": "training/test_joint_training.py training/test_joint_descent.py",
-    "training.one_call": "commands/test_calibrate.py",
+    "training.gradient_descent": "training/test_finetuning.py",
     "training.svm_training": "test_workers.py",
-    "training.state_files": "training/test_recipe_keys.py training/test_state_names.py",
     "evaluation.matching": "evaluation/test_evaluation.py evaluation/test_evaluation_twin.py "
     "evaluation/test_error_kinds.py",
-    "datasets.annotation": "datasets/test_data.py datasets/test_check.py datasets/test_splitting.py",
-    "datasets.assembling": "datasets/test_exports.py datasets/test_broken_exports.py datasets/test_tree.py",
-    "datasets.coco_exports": "datasets/test_exports.py datasets/test_broken_exports.py",
-    "datasets.inspection": "datasets/test_check.py training/test_summary.py commands/test_data_command.py",
-    "datasets.layouts": "datasets/test_exports.py datasets/test_broken_exports.py",
-    "datasets.open_images": "datasets/test_exports.py datasets/test_broken_exports.py",
-    "datasets.orientation": "datasets/test_exports.py datasets/test_broken_exports.py",
-    "datasets.records": "datasets/test_exports.py datasets/test_broken_exports.py",
-    "datasets.synthetic": "datasets/test_data.py datasets/test_demo.py",
-    "datasets.voc_exports": "datasets/test_exports.py datasets/test_broken_exports.py",
-    "datasets.yolo": "datasets/test_exports.py datasets/test_broken_exports.py",
+    "datasets.dataset": "datasets/readers/test_voc.py datasets/test_check.py datasets/test_hold_out.py",
+    "datasets.resolving": _EXPORTS + " datasets/test_image_finder.py datasets/test_inspection.py",
+    "datasets.inspection": "datasets/test_check.py training/test_summary.py cli/test_data_command.py",
+    "datasets.format_detection": _EXPORTS,
+    "datasets.records": _EXPORTS,
+    "datasets.readers.coco": _EXPORTS,
+    "datasets.readers.open_images": _EXPORTS,
+    "datasets.readers.voc": _EXPORTS,
+    "datasets.readers.yolo": _EXPORTS,
 }
 _OTHERS = ("benchmarks", "classification", "commands", "report", "web")
 

@@ -12,12 +12,12 @@ import pytest
 
 from detector.cli import data
 from detector.cli.console import run
-from detector.datasets.opening import open_splits
-from detector.datasets.synthetic import write_synthetic_voc
+from detector.datasets.loading import load_splits
 from detector.datasets.writing import write_dataset
 from detector.images.files import read_image, write_image
 from tests.datasets.exports import draw_image
 from tests.scripts import spp
+from tests.synthetic import write_synthetic_voc
 
 
 def outcome(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int | str | None:
@@ -60,16 +60,16 @@ def test_check_names_what_is_wrong(
     lines = capsys.readouterr().out.splitlines()
     at = photos / "train"
     assert lines[:10] == [
-        "faults: 1",
+        "issues: 1",
         f"  {at}/b.xml: object 2: bndbox is empty: 9, 9, 3, 3 [box without area]",
         "    remedy: draw the box again, or delete it",
-        "worth a look: 4",
+        "suspicious: 4",
         f"  {at}/a.xml: object 3: bolt has 3 x 41 pixels [tiny box]",
-        "    remedy: delete it if it came of a stray click",
-        f"  {at}/a.xml: object 2: bolt covers object 1 of the same class [doubled box]",
+        "    remedy: delete it if it was a stray click",
+        f"  {at}/a.xml: object 2: bolt covers object 1 of the same class [duplicate box]",
         "    remedy: delete one of the two",
         f"  {at}/b.xml: object 1: bolt is as large as the image [box of the whole image]",
-        "    remedy: draw the object's own outline, if the box is a label of the whole image",
+        "    remedy: draw a box around the object, if this one labels the whole image",
     ]
     assert f"  {at}/a.jpg (train) looks like {photos}/valid/c.jpg (val) [near-duplicate images across splits]" in lines
     table = lines[lines.index("train: 2 images, 4 objects, 1 classes") + 2].split()
@@ -79,12 +79,12 @@ def test_check_names_what_is_wrong(
 
 
 def test_check_may_be_strict(photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert outcome(monkeypatch, "check", photos, "--no-forecast", "--strict") == 0  # what is worth a look is no fault
+    assert outcome(monkeypatch, "check", photos, "--no-forecast", "--strict") == 0  # suspicious boxes are not issues
     (photos / "train/b.jpg").write_bytes((photos / "train/b.jpg").read_bytes()[:400])
     assert outcome(monkeypatch, "check", photos, "--no-forecast", "--strict") == 2
     output, errors = capsys.readouterr()
     assert f"{photos}/train/b.jpg: the JPEG data are damaged or cut off [unreadable image]" in output
-    assert errors.splitlines()[-1].endswith("found 1 x unreadable image, where strict allows no fault")
+    assert errors.splitlines()[-1].endswith("found 1 x unreadable image; --strict allows no issues")
 
 
 def test_convert_writes_what_it_read(
@@ -93,9 +93,9 @@ def test_convert_writes_what_it_read(
     target = tmp_path / "new" / "yolo"
     assert outcome(monkeypatch, "convert", photos, target, "--format", "yolo") == 0
     assert capfd.readouterr().out == f"{target}: 3 images, 5 objects, 1 classes\n"
-    assert {split: len(each) for split, each in open_splits(target).items()} == {"train": 2, "val": 1}
+    assert {split: len(each) for split, each in load_splits(target).items()} == {"train": 2, "val": 1}
     assert outcome(monkeypatch, "convert", photos, target, "--format", "coco") == 2
-    assert "is there already and not empty; see --overwrite" in capfd.readouterr().err
+    assert "exists and is not empty; see --overwrite" in capfd.readouterr().err
     assert outcome(monkeypatch, "convert", photos, target, "--format", "coco", "--overwrite") == 0
     assert not (target / "data.yaml").exists()
     for wrong in (photos, photos / "below", tmp_path):

@@ -6,7 +6,6 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,11 @@ import numpy as np
 import pytest
 
 from detector.cli import data
-from detector.datasets.opening import open_splits
+from detector.datasets.loading import load_splits
 from detector.ensemble import Ensemble
 from detector.heads.calibration import PRECISIONS, Calibration
 from detector.images.files import write_image
-from tests.fakes import NAMES, PROPOSALS, colored, fake_detector
+from tests.fakes import NAMES, PROPOSALS, colored, fake_detector, with_heads
 from tests.scripts import ROOT, spp
 
 Call = Callable[..., int]
@@ -66,7 +65,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proposer: Proposer) ->
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
 
     def run(*arguments: str | Path) -> int:
-        model = Ensemble([replace(fake_detector(propose=proposer), calibration=CALIBRATION)])
+        model = Ensemble([with_heads(fake_detector(propose=proposer), calibration=CALIBRATION)])
         monkeypatch.setattr("detector.ensemble.load_ensemble", lambda *_, **settings: model)
         monkeypatch.setattr(sys, "argv", ["spp data", "next", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
@@ -84,7 +83,7 @@ def test_doubtful_images_of_different_looks_come_first(
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     # one box of probability 0.5 of five; then one of 0.475 or less, but another color
     assert lines == [[str(photos / "green.png"), "0.200", "1"], [str(photos / "red.png"), "0.198", "1"]]
-    drafts = open_splits(tmp_path / "to-label")[""]
+    drafts = load_splits(tmp_path / "to-label")[""]
     assert {each.image_id: each.boxes.tolist() for each in drafts} == {
         "green": [[96, 0, 160, 64]],
         "red": [[0, 0, 64, 64]],
@@ -94,7 +93,7 @@ def test_doubtful_images_of_different_looks_come_first(
 @pytest.mark.parametrize("format_name", ["voc", "coco", "yolo"])
 def test_drafts_are_data_sets(call: Call, photos: Path, tmp_path: Path, format_name: str) -> None:
     assert call(photos, "--count", "5", "--format", format_name, "--output", "out/drafts", "--min-score", "99") == 0
-    (drafts,) = open_splits(tmp_path / "out" / "drafts").values()
+    (drafts,) = load_splits(tmp_path / "out" / "drafts").values()
     labels = {each.image_id: [drafts.class_names[label] for label in each.labels] for each in drafts}
     assert labels == {"sure": ["red"], "green": ["green"], "twin": ["green"], "red": [], "none": []}
     assert (tmp_path / "xdg" / "spp-detector" / "features" / "unlabeled").is_dir()
@@ -148,7 +147,7 @@ def test_from_labels_to_drafts(tmp_path: Path) -> None:
     done = spp("data", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 3
-    (drafts,) = open_splits(tmp_path / "to-label").values()
+    (drafts,) = load_splits(tmp_path / "to-label").values()
     assert sorted(each.path.name for each in drafts) == sorted(
         Path(line.split("\t")[0]).name for line in done.stdout.splitlines()
     )

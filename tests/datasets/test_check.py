@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from detector.datasets.check import load_checked
+from detector.datasets.check import DataSource, load_checked
 from detector.datasets.dataset import Dataset
-from detector.datasets.readers.voc import VOC_CLASSES, load_voc
-from detector.images.files import image_size
+from detector.datasets.loading import load_voc
+from detector.datasets.readers.voc import VOC_CLASSES
 from tests.fakes import coco_of
 
 
@@ -40,7 +40,7 @@ def write_objects(root: Path, image_id: str, *objects: tuple[str, float, float, 
 
 
 def load(root: Path, class_names: list[str] | None = None, strict: bool = False) -> Dataset:
-    return load_checked(voc=root, split="all", class_names=class_names, strict=strict, image_size=image_size)
+    return load_checked(DataSource(root, "all", shorthand="voc"), class_names=class_names, strict=strict)
 
 
 def contents(dataset: Dataset) -> list[tuple[str, list[list[float]], list[str]]]:
@@ -72,7 +72,7 @@ def test_faulty_files_cost_their_image(voc: Path, caplog: pytest.LogCaptureFixtu
     lines = [
         f"{voc}/Annotations/d.xml: no such annotation",
         f"{voc}/Annotations/e.xml: not a readable XML file (no element found: line 1, column 0)",
-        f"{voc}/JPEGImages/a.jpg: No such file or directory",
+        f"{voc}/Annotations/a.xml: there is no image 'a' below {voc}",
         f"{voc}/JPEGImages/b.png: not a JPEG, PNG, WebP, BMP, TIFF or GIF image",
         f"{voc}/JPEGImages/f.png: the PNG data are damaged or cut off",
         "own all: found 1 x missing annotation, 1 x unreadable annotation, 1 x missing image, 2 x unreadable "
@@ -80,7 +80,7 @@ def test_faulty_files_cost_their_image(voc: Path, caplog: pytest.LogCaptureFixtu
     ]
     assert caplog.messages == lines
     caplog.clear()
-    with pytest.raises(ValueError, match=r"own all: found 1 x .* where strict allows no fault"):
+    with pytest.raises(ValueError, match=r"own all: found 1 x .* --strict allows no issues"):
         load(voc, strict=True)
     assert caplog.messages == lines[:-1]
 
@@ -89,8 +89,8 @@ def test_faulty_objects_cost_themselves(voc: Path, caplog: pytest.LogCaptureFixt
     write_objects(voc, "a", ("bolt", 9, 1, 8, 5), ("bolt", 11, 6, 30, 25), ("", 1, 2, 3, 4))
     assert contents(load(voc)) == [("a", *BOLT), ("b", *BOLT), ("c", *BOTH)]
     assert caplog.messages == [
-        f"{voc}/Annotations/a.xml: bndbox is empty: 9, 1, 8, 5",
-        f"{voc}/Annotations/a.xml: object without a name",
+        f"{voc}/Annotations/a.xml: object 1: bndbox is empty: 9, 1, 8, 5",
+        f"{voc}/Annotations/a.xml: object 3: object without a name",
         "own all: found 1 x box without area, 1 x unreadable object; going on with 3 images, 4 objects",
     ]
 
@@ -105,9 +105,9 @@ def test_boxes_are_cut_to_their_image(voc: Path, caplog: pytest.LogCaptureFixtur
         ("c", *BOTH),
     ]
     assert caplog.messages[:-1] == [
-        f"{voc}/JPEGImages/a.png: nut at 20 10 62 40 reaches out of the image of 60 x 40 pixels",
-        f"{voc}/JPEGImages/a.png: bolt at 60 0 70 9 lies out of the image of 60 x 40 pixels",
-        f"{voc}/JPEGImages/b.png: bolt at -10 10 20 30 reaches out of the image of 60 x 40 pixels",
+        f"{voc}/Annotations/a.xml: object 2: nut at 20 10 62 40 reaches out of the image of 60 x 40 pixels",
+        f"{voc}/Annotations/a.xml: object 3: bolt at 60 0 70 9 lies out of the image of 60 x 40 pixels",
+        f"{voc}/Annotations/b.xml: object 1: bolt at -10 10 20 30 reaches out of the image of 60 x 40 pixels",
     ]
     assert "3 x box outside of the image" in caplog.messages[-1]
 
@@ -127,7 +127,7 @@ def test_named_classes_leave_the_others_out(voc: Path, caplog: pytest.LogCapture
     assert dataset.class_names == ("screw", "bolt")
     assert contents(dataset) == [("a", *BOLT), ("b", *BOLT), ("c", [[0, 0, 60, 40]], ["bolt"])]
     assert caplog.messages == [
-        f"{voc}/Annotations/c.xml: unknown class 'nut'",
+        f"{voc}/Annotations/c.xml: object 2: unknown class 'nut'",
         "own all: no object of class 'screw'",
         "own all: found 1 x unknown class, 1 x class without objects; going on with 3 images, 3 objects",
     ]
@@ -142,7 +142,9 @@ def test_a_class_of_the_data_goes_with_its_last_object(voc: Path, caplog: pytest
 
 
 def test_classes_without_objects_may_be_no_fault(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
-    dataset = load_checked(voc=voc, split="all", class_names=["nut", "screw", "bolt"], need_objects=False)
+    dataset = load_checked(
+        DataSource(voc, "all", shorthand="voc"), class_names=["nut", "screw", "bolt"], need_objects=False
+    )
     assert dataset.class_names == ("nut", "screw", "bolt")
     assert not caplog.messages
 
@@ -158,10 +160,12 @@ def test_many_faults_of_a_kind_are_counted(voc: Path, caplog: pytest.LogCaptureF
     names = [f"screw{number}" for number in range(25)]
     write_objects(voc, "a", *((name, 1, 1, 9, 9) for name in [names[0], *names, names[24]]), ("bolt", 5, 5, 4, 4))
     load(voc, ["bolt", "nut"])
-    lines = [f"{voc}/Annotations/a.xml: unknown class {name!r}" for name in names[:20]]
-    lines[0] += " (2 times)"
+    lines = [
+        f"{voc}/Annotations/a.xml: object {number}: unknown class {name!r}"
+        for number, name in enumerate([names[0], *names][:20], 1)
+    ]
     assert [message for message in caplog.messages if "screw" in message] == lines
-    assert "unknown class: and 6 more" in caplog.messages
+    assert "unknown class: and 7 more" in caplog.messages
     assert len(caplog.messages) == 1 + 20 + 1 + 1
 
 
@@ -171,7 +175,7 @@ def test_nothing_left_is_an_error(voc: Path, caplog: pytest.LogCaptureFixture) -
     for path in (voc / "JPEGImages").iterdir():
         path.unlink()
     with pytest.raises(
-        ValueError, match=r"no object is left in 0 images; .*JPEGImages/\w\.jpg: No such file or directory"
+        ValueError, match=r"no object is left in 0 images; .*Annotations/\w\.xml: there is no image '\w' below "
     ):
         load(voc)
     assert caplog.messages == []
@@ -184,23 +188,24 @@ def test_nothing_left_is_an_error(voc: Path, caplog: pytest.LogCaptureFixture) -
 def test_faults_of_a_coco_file(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = voc / "JPEGImages" / "boxes.json"
     path.write_text(json.dumps(coco_of(load(voc), extra_category="hardware")))
-    dataset = load_checked(coco=path, image_size=image_size)
+    dataset = load_checked(DataSource(path, shorthand="coco"))
     assert dataset.class_names == ("bolt", "nut")
     assert contents(dataset) == contents(load(voc))
     assert caplog.messages == [
         "JPEGImages boxes: no object of class 'hardware'",
         "JPEGImages boxes: found 1 x class without objects; going on with 3 images, 4 objects",
     ]
-    assert load_checked(coco=path, images=voc / "JPEGImages", class_names=["nut", "bolt"], strict=True)
-    with pytest.raises(ValueError, match="a VOC folder and a split, or a COCO file"):
-        load_checked(voc=voc)
+    source = DataSource(path, shorthand="coco", images=voc / "JPEGImages")
+    assert load_checked(source, class_names=["nut", "bolt"], strict=True)
+    with pytest.raises(ValueError, match="--voc needs --split, the name of a list in ImageSets/Main"):
+        load_checked(DataSource(voc, shorthand="voc"))
 
 
 def test_real_folder_has_no_faults(voc_root: Path, caplog: pytest.LogCaptureFixture) -> None:
     for split in ("train", "val"):
         plain, checked = (
             load_voc(voc_root, split),
-            load_checked(voc=voc_root, split=split, strict=True, image_size=image_size),
+            load_checked(DataSource(voc_root, split, shorthand="voc"), strict=True),
         )
         assert checked.class_names == VOC_CLASSES
         for one, two in zip(plain, checked, strict=True):

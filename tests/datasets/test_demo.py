@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.datasets.readers.voc import load_voc
-from detector.datasets.synthetic import SYNTHETIC_CLASSES
+from detector.datasets.loading import load_voc
 from detector.images.files import read_image
+from tests.synthetic import SYNTHETIC_CLASSES
 
 DATA = Path(__file__).parents[2] / "data"
 

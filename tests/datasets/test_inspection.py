@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector.datasets.assembling import drawn_on_stored, turned
-from detector.datasets.dataset import Annotation, Dataset, Fault, Kind, Object, raise_fault
-from detector.datasets.inspection import count_classes, near_duplicates, suspicions
+from detector.datasets.dataset import Annotation, Dataset, Object
+from detector.datasets.inspection import count_classes, near_duplicates, suspicious_boxes
+from detector.datasets.issues import Issue, IssueKind, raise_issue
+from detector.datasets.resolving import drawn_on_stored, oriented
 
 Box = tuple[float, float, float, float]
 
@@ -31,7 +32,7 @@ def objects(*rows: tuple[str, Box]) -> list[Object]:
 
 
 def told(*rows: tuple[str, Box]) -> list[tuple[str, str]]:
-    return [(fault.kind.name, fault.line) for fault in suspicions(objects(*rows), header())]
+    return [(issue.kind.name, issue.line) for issue in suspicious_boxes(objects(*rows), header())]
 
 
 def test_boxes_below_five_pixels_are_tiny() -> None:
@@ -49,7 +50,7 @@ def test_boxes_of_nearly_the_whole_image_are_suspicious() -> None:
 def test_boxes_of_one_class_that_cover_each_other_are_doubled() -> None:
     first, ninety = (0, 0, 10, 20), (0, 0, 10, 18)
     line = "a.xml: object 2: nut covers object 1 of the same class"
-    assert told(("nut", first), ("nut", ninety)) == [("DOUBLED_BOX", line)]
+    assert told(("nut", first), ("nut", ninety)) == [("DUPLICATE_BOX", line)]
     assert told(("nut", first), ("nut", (0, 0, 10, 17.9))) == []
     assert told(("nut", first), ("bolt", first)) == []
     # each pair once
@@ -80,14 +81,14 @@ def test_images_that_look_alike_across_splits() -> None:
         "test": [(Path("e"), look(0, 254))],
     }
     # a and c differ in 2 bits, b and e in 1, a and d in 4
-    assert [fault.line for fault in near_duplicates(hashes, 2)] == [
+    assert [issue.line for issue in near_duplicates(hashes, 2)] == [
         "a (train) looks like c (val)",
         "b (train) looks like e (test)",
     ]
-    assert [fault.line for fault in near_duplicates(hashes, 1)] == ["b (train) looks like e (test)"]
+    assert [issue.line for issue in near_duplicates(hashes, 1)] == ["b (train) looks like e (test)"]
     assert len(near_duplicates(hashes, 4)) == 3
     assert near_duplicates({"train": [(Path("a"), look(1)), (Path("b"), look(1))]}, 8) == []
-    assert {fault.kind for fault in near_duplicates(hashes, 4)} == {Kind.NEAR_DUPLICATE}
+    assert {issue.kind for issue in near_duplicates(hashes, 4)} == {IssueKind.NEAR_DUPLICATE}
 
 
 @pytest.mark.parametrize(
@@ -106,9 +107,9 @@ def test_images_that_look_alike_across_splits() -> None:
 )
 def test_boxes_turn_as_their_image(orientation: int, expected: list[float]) -> None:
     width, height = (40, 60) if orientation > 4 else (60, 40)
-    found = turned(np.array([[10.0, 5, 30, 15]]), header(width, height, orientation))
+    found = oriented(np.array([[10.0, 5, 30, 15]]), header(width, height, orientation))
     assert found.tolist() == [expected]
-    assert turned(np.zeros((0, 4)), header(width, height, orientation)).shape == (0, 4)
+    assert oriented(np.zeros((0, 4)), header(width, height, orientation)).shape == (0, 4)
     # the pixels of an image that is turned go where its boxes go
     stored = np.zeros((40, 60))
     stored[5:15, 10:30] = 1
@@ -134,10 +135,10 @@ def test_sizes_tell_whether_boxes_are_on_stored_pixels() -> None:
 
 
 def test_faults_are_raised_as_what_they_are() -> None:
-    for kind in Kind:
-        missing = kind in (Kind.MISSING_ANNOTATION, Kind.MISSING_IMAGE)
+    for kind in IssueKind:
+        missing = kind in (IssueKind.MISSING_ANNOTATION, IssueKind.MISSING_IMAGE)
         with pytest.raises(FileNotFoundError if missing else ValueError, match="a line"):
-            raise_fault(Fault(kind, "a line"))
+            raise_issue(Issue(kind, "a line"))
 
 
 def test_annotations_name_all_of_their_contents() -> None:

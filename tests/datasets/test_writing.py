@@ -16,9 +16,7 @@ from hypothesis import strategies as st
 
 from detector.datasets import writing
 from detector.datasets.dataset import Annotation, Dataset
-from detector.datasets.opening import open_splits
-from detector.datasets.readers.coco import load_coco
-from detector.datasets.readers.voc import load_voc
+from detector.datasets.loading import load_coco, load_splits, load_voc
 from detector.datasets.writing import WRITTEN_FORMATS, write_dataset
 from tests.datasets.exports import draw_image
 
@@ -87,7 +85,7 @@ def test_boxes_come_back_to_the_bit(format_name: str, photos: Path, objects: lis
     with TemporaryDirectory() as folder:
         target = Path(folder) / "out"
         write_dataset({"train": dataset}, target, format_name)
-        again = open_splits(target)
+        again = load_splits(target)
         assert list(again) == ["train"]
         held = format_name != "yolo"  # which does not know difficult objects
         assert contents(again["train"], held) == contents(dataset, held)
@@ -98,7 +96,7 @@ def test_splits_and_classes_come_back(format_name: str, photos: Path, tmp_path: 
     one: tuple[Box, int, bool] = ((0, 0.5, 60, 40), 1, False)
     train, val = dataset_of(photos, {"a.jpg": [one]}, NAMES), dataset_of(photos, {"b.png": [one]}, NAMES)
     write_dataset({"train": train, "val": val}, tmp_path / "two", format_name)
-    again = open_splits(tmp_path / "two")
+    again = load_splits(tmp_path / "two")
     assert {split: contents(each) for split, each in again.items()} == {
         "train": contents(train),
         "val": contents(val),
@@ -106,7 +104,7 @@ def test_splits_and_classes_come_back(format_name: str, photos: Path, tmp_path: 
     if format_name != "voc":  # whose classes are those of objects
         assert again["train"].class_names == NAMES
     write_dataset({"": train}, tmp_path / "one", format_name)
-    assert list(open_splits(tmp_path / "one")) == [""]
+    assert list(load_splits(tmp_path / "one")) == [""]
 
 
 def test_other_readers_read_them(photos: Path, tmp_path: Path) -> None:
@@ -162,18 +160,18 @@ def test_nothing_is_lost_or_half_written(photos: Path, tmp_path: Path, monkeypat
     target = tmp_path / "out"
     target.mkdir()
     write_dataset({"": dataset}, target, "coco")  # an empty folder is no loss
-    with pytest.raises(FileExistsError, match="out: is there already and not empty"):
+    with pytest.raises(FileExistsError, match="out: exists and is not empty"):
         write_dataset({"": dataset}, target, "yolo")
     assert not (target / "data.yaml").exists()
 
     def fail(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(writing, "_yolo_lines", fail)
+    monkeypatch.setattr(writing, "yolo_lines", fail)
     with pytest.raises(OSError, match="No space"):
         write_dataset({"": dataset}, target, "yolo", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert contents(open_splits(target)[""]) == contents(dataset)
+    assert contents(load_splits(target)[""]) == contents(dataset)
     monkeypatch.undo()
     write_dataset({"": dataset}, target, "yolo", overwrite=True)
     assert sorted(path.name for path in target.iterdir()) == ["classes.txt", "data.yaml", "images", "labels"]
@@ -196,7 +194,7 @@ def test_what_cannot_be_put_in_its_place_leaves_what_was_there(
     with pytest.raises(OSError, match="Input/output"):
         write_dataset({"": dataset}, tmp_path / "out", "yolo", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert contents(open_splits(tmp_path / "out")[""]) == contents(dataset)
+    assert contents(load_splits(tmp_path / "out")[""]) == contents(dataset)
 
 
 def test_what_does_not_read_back_is_not_written(photos: Path, tmp_path: Path) -> None:

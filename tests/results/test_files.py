@@ -106,7 +106,7 @@ def test_files_of_one_image_have_one_number(tmp_path: Path) -> None:
 
 def test_fixed_names_are_free_or_an_error(tmp_path: Path) -> None:
     (tmp_path / "coco.json").write_text("of somebody")
-    with pytest.raises(ValueError, match="not written by this program; say --overwrite to replace it"):
+    with pytest.raises(ValueError, match="was not written by this program; --overwrite replaces it"):
         ResultFolder(tmp_path, []).fixed("coco.json")
     assert ResultFolder(tmp_path, [], overwrite=True).fixed("coco.json") == tmp_path / "coco.json"
     assert ResultFolder(tmp_path, []).fixed("coco.json") == tmp_path / "coco.json"
@@ -121,13 +121,13 @@ def test_a_list_that_does_not_fit_on_the_disk_is_named_and_holds_whole_names(tmp
             resource.setrlimit(resource.RLIMIT_FSIZE, (len("a.json\0b.j"), resource.RLIM_INFINITY))
             ResultFolder(tmp_path, []).fixed("b.json")
         except OSError as error:
-            code = 0 if error.filename == str(tmp_path / ".spp detect") else 2
+            code = 0 if error.filename == str(tmp_path / ".spp-detect") else 2
         finally:
             os._exit(code)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     ResultFolder(tmp_path, []).fixed("c.json")
-    assert (tmp_path / ".spp detect").read_bytes() == b"a.json\0c.json\0"
+    assert (tmp_path / ".spp-detect").read_bytes() == b"a.json\0c.json\0"
 
 
 @pytest.mark.parametrize(

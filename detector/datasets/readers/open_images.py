@@ -1,12 +1,13 @@
-"""Open Images' CSV: a row for each box, corners in fractions of the image, classes by codes such as /m/01yrx."""
+"""Open Images' CSV: a row for each box, corners as fractions of the image, classes as codes such as /m/01yrx."""
 
 import csv
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from detector.datasets.dataset import Fault, Kind, Object, Report
+from detector.datasets.dataset import Object
 from detector.datasets.image_finder import images_among
+from detector.datasets.issues import Issue, IssueKind, Report
 from detector.datasets.records import Export, Record, split_name, split_of_folder
 
 _COLUMNS = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax")
@@ -14,17 +15,17 @@ _CODE = re.compile(r"^/[mgt]/\w+$")
 _SPLIT_IN_NAME = re.compile(r"(?:^|[-_])(train|validation|val|test)(?=[-_.]|$)", re.IGNORECASE)
 
 
-def is_boxes_csv(path: Path) -> bool:
-    """Whether the first line of a CSV file names the columns of boxes."""
+def is_open_images(path: Path) -> bool:
+    """Return whether the first line of a CSV file names the columns of boxes."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         return set(_COLUMNS) <= set(file.readline(10_000).strip().split(","))
 
 
 def read_open_images(root: Path, files: Sequence[Path], paths: Sequence[Path], report: Report) -> Export:
-    """The boxes of the CSV files ``paths`` in images below ``root``; rows of other images are passed over.
+    """Read the boxes of the CSV files ``paths`` in images below ``root``, skipping those of other images.
 
-    Groups that one box stands for (IsGroupOf) count as difficult. Classes are called as a file of descriptions says
-    (class-descriptions-boxable.csv), else by their codes.
+    A group in one box (IsGroupOf) counts as difficult. Class names are those of a file of descriptions
+    (class-descriptions-boxable.csv), else the codes.
     """
     images = images_among(files)
     here = {path.stem for path in images}
@@ -48,8 +49,8 @@ def read_open_images(root: Path, files: Sequence[Path], paths: Sequence[Path], r
     if not any(splits.values()):
         raise ValueError(f"{paths[0]}: none of its images is below {root}")
     kept = {name: records for name, records in splits.items() if records}
-    passed = f", without the boxes of {len(others)} images that are not there" if others else ""
-    return Export(f"Open Images CSV{passed}", root, images, kept)
+    skipped = f", without the boxes of {len(others)} missing images" if others else ""
+    return Export(f"Open Images CSV{skipped}", root, images, kept)
 
 
 def _split(path: Path, root: Path) -> str:
@@ -67,7 +68,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _descriptions(files: Sequence[Path], boxes: Sequence[Path]) -> dict[str, str]:
-    """Names of classes by their codes, from all files of two columns that hold codes in the first."""
+    """Return class names by code, from all files whose first column holds codes."""
     names: dict[str, str] = {}
     for path in files:
         if path.suffix.lower() != ".csv" or path in boxes or "class" not in path.stem.lower():
@@ -85,14 +86,14 @@ def _object(source: str, row: dict[str, str], names: dict[str, str], report: Rep
     try:
         x1, x2, y1, y2 = (float(row[column]) for column in ("XMin", "XMax", "YMin", "YMax"))
     except (TypeError, ValueError):
-        report(Fault(Kind.BAD_OBJECT, f"{source}: XMin, XMax, YMin and YMax must be numbers"))
+        report(Issue(IssueKind.BAD_OBJECT, f"{source}: XMin, XMax, YMin and YMax must be numbers"))
         return None
     if not code:
-        report(Fault(Kind.BAD_OBJECT, f"{source}: LabelName is empty"))
+        report(Issue(IssueKind.BAD_OBJECT, f"{source}: LabelName is empty"))
     elif not all(-1 <= corner <= 2 for corner in (x1, x2, y1, y2)):
-        report(Fault(Kind.BAD_OBJECT, f"{source}: corners must be fractions of the image from 0 to 1"))
+        report(Issue(IssueKind.BAD_OBJECT, f"{source}: corners must be fractions of the image from 0 to 1"))
     elif x1 >= x2 or y1 >= y2:
-        report(Fault(Kind.EMPTY_BOX, f"{source}: the box is empty: {x1:g}, {y1:g}, {x2:g}, {y2:g}"))
+        report(Issue(IssueKind.EMPTY_BOX, f"{source}: the box is empty: {x1:g}, {y1:g}, {x2:g}, {y2:g}"))
     else:
         group = (row.get("IsGroupOf") or "0").strip() == "1"
         return Object(source, names.get(code) or code, (x1, y1, x2, y2), group)

@@ -1,7 +1,7 @@
-"""YOLO's label files: a line for each object, `class center-x center-y width height` in fractions of the image.
+"""YOLO's label files: a line `class center-x center-y width height` for each object, as fractions of the image.
 
-ultralytics and Roboflow name the classes and splits in data.yaml, Label Studio and LabelImg the classes in
-classes.txt, CVAT in obj.names. A line of more numbers is an outline or a turned box, read as the box around it.
+ultralytics and Roboflow name classes and splits in data.yaml; Label Studio and LabelImg name classes in classes.txt,
+CVAT in obj.names. A line of more numbers is a polygon or a rotated box, read as the box around it.
 """
 
 import math
@@ -12,18 +12,19 @@ from typing import Any
 
 import yaml
 
-from detector.datasets.dataset import Fault, Kind, Object, Report
+from detector.datasets.dataset import Object
 from detector.datasets.image_finder import images_among
+from detector.datasets.issues import Issue, IssueKind, Report
 from detector.datasets.records import UNSPLIT, Export, Record, split_name, split_of_folder
 
 CLASS_FILES = ("classes.txt", "obj.names")
 _MAX_YAML = 2_000_000  # bytes
-_FAR_OUT = 1.0  # a fraction further out than this is a number of pixels
+_FAR_OUT = 1.0  # fractions further outside than this are pixels
 _KEYS = ("train", "val", "valid", "validation", "test")
 
 
 def is_yolo_yaml(path: Path) -> bool:
-    """Whether a YAML file seems to describe a data set: it names classes and a split."""
+    """Return whether a YAML file seems to describe a dataset: it names classes and a split."""
     if path.stat().st_size > _MAX_YAML:
         return False
     keys = {line.split(":")[0].strip("'\" ") for line in path.read_text("utf-8", "replace").splitlines() if ":" in line}
@@ -31,32 +32,32 @@ def is_yolo_yaml(path: Path) -> bool:
 
 
 def read_yolo(root: Path, files: Sequence[Path], description: Path | None, report: Report) -> Export:
-    """The label files below ``root``.
+    """Read the label files below ``root``.
 
-    description: the YAML file; None: the classes are those of classes.txt or obj.names.
-    Raises ValueError, with one line that opens with the file, where classes or splits are not described.
+    description: the YAML file; None: classes are named in classes.txt or obj.names.
+    Raises ValueError, with one line that starts with the file, where classes or splits are not described.
     """
     labels = [path for path in files if path.suffix.lower() == ".txt" and path.name not in CLASS_FILES]
     if description is None:
         names, keypoints = _read_class_file(root, files), False
-        chosen = _by_folder(root, labels)
+        labels_of = _by_folder(root, labels)
     else:
         content = _read_yaml(description)
         names, keypoints = _class_names(content, description), "kpt_shape" in content
-        chosen = _by_description(root, files, labels, content, description)
-    if not any(chosen.values()):
+        labels_of = _by_description(root, files, labels, content, description)
+    if not any(labels_of.values()):
         raise ValueError(f"{description or root}: no label files (*.txt) found for it below {root}")
-    n_outlines = 0
+    n_polygons = 0
     splits: dict[str, list[Record]] = {}
-    for split, paths in chosen.items():
+    for split, paths in labels_of.items():
         splits[split] = []
         for path in paths:
-            objects, outlines = _read_labels(path, names, keypoints, report)
-            n_outlines += outlines
+            objects, n_found = _read_labels(path, names, keypoints, report)
+            n_polygons += n_found
             if objects is not None:
                 splits[split].append(Record((path.stem,), path, _near(path), objects, normalized=True))
-    layout = f"YOLO, {n_outlines} outlines as the boxes around them" if n_outlines else "YOLO"
-    return Export(layout, root, images_among(files), splits, names)
+    recognized = f"YOLO, {n_polygons} polygons as their bounding boxes" if n_polygons else "YOLO"
+    return Export(recognized, root, images_among(files), splits, names)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -65,17 +66,17 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             raise ValueError(f"{path}: is larger than {_MAX_YAML} bytes")
         text = path.read_text(encoding="utf-8-sig")
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise ValueError(f"{path}: holds an alias (*), which is not read")
-        content = yaml.load(text, yaml.BaseLoader)  # texts alone: a class may be called no
+            raise ValueError(f"{path}: holds an alias (*); write it out")
+        content = yaml.load(text, yaml.BaseLoader)  # strings only: a class may be named no
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: must hold names and train, but is no mapping")
+        raise ValueError(f"{path}: must be a mapping with names and train")
     return content
 
 
 def _class_names(content: dict[str, Any], path: Path) -> tuple[str, ...]:
-    """The classes in the order of their numbers, which may be given as a list or by number."""
+    """Return the classes, given as a list or by number, in the order of their numbers."""
     names = content.get("names")
     if isinstance(names, dict):
         if set(names) != {str(number) for number in range(len(names))}:
@@ -98,7 +99,7 @@ def _read_class_file(root: Path, files: Sequence[Path]) -> tuple[str, ...]:
     first = found[0]
     for path in found[1:]:
         if lists[path] != lists[first]:
-            raise ValueError(f"{first} and {path} name different classes: keep the one that is meant")
+            raise ValueError(f"{first} and {path} name different classes: keep one of them")
     if not lists[first]:
         raise ValueError(f"{first}: names no classes")
     return _distinct(lists[first], first)
@@ -111,7 +112,7 @@ def _distinct(names: list[str], path: Path) -> tuple[str, ...]:
 
 
 def _by_folder(root: Path, labels: Sequence[Path]) -> dict[str, list[Path]]:
-    """Label files by the split that their folder is named after, without the lists and notes among them."""
+    """Return label files by the split that their folder is named after, without lists and notes."""
     folders = {path.parent for path in labels if "labels" in path.relative_to(root).parts[:-1]}
     lists = {"train", "valid", "val", "test", "requirements", "license", "labels"}
     splits: dict[str, list[Path]] = {}
@@ -141,7 +142,7 @@ def _by_description(
     if not splits:
         raise ValueError(f"{path}: must name a folder or a file for train or val")
     if len(splits) > 1 and splits.get("train") == splits.get("val"):
-        # what ultralytics' first example does: the same images twice are no held-out data
+        # as in ultralytics' first example: the same images for both are not held-out data
         return {UNSPLIT: splits["train"], **{key: each for key, each in splits.items() if key == "test"}}
     return splits
 
@@ -149,18 +150,18 @@ def _by_description(
 def _labels_of(
     entry: str, roots: Sequence[Path], files: Sequence[Path], labels: Sequence[Path], above: Any
 ) -> list[Path] | None:
-    """The label files that an entry of a split means: a folder of images, or a text file of their names."""
+    """Return the label files of a split's entry: a folder of images, or a text file of their names; None if missing."""
     parts = [part for part in entry.replace("\\", "/").split("/") if part not in ("", ".", "..")]
     prefix = [part for part in str(above or "").replace("\\", "/").split("/") if part not in ("", ".", "..")]
-    # folders of other machines come first: the longest end of the path that is there below a root counts
+    # paths may begin with folders of another machine: the longest end that exists below a root counts
     whole = [*prefix, *parts]
     for root, start in product(roots, range(len(whole))):
-        place = root.joinpath(*whole[start:])
-        if place in files:
-            return _labels_of_list(place, labels)
-        if place.is_dir():
+        path = root.joinpath(*whole[start:])
+        if path in files:
+            return _labels_of_list(path, labels)
+        if path.is_dir():
             folder = root.joinpath(*_swapped(tuple(whole[start:]), "images", "labels"))
-            return [path for path in labels if (folder if folder.is_dir() else place) in path.parents]
+            return [label for label in labels if (folder if folder.is_dir() else path) in label.parents]
     return None
 
 
@@ -179,9 +180,11 @@ def _labels_of_list(path: Path, labels: Sequence[Path]) -> list[Path]:
 
 
 def _swapped(parts: tuple[str, ...], old: str, new: str) -> tuple[str, ...]:
-    """The folders with the last ``old`` among them replaced."""
-    places = [place for place, part in enumerate(parts) if part == old]
-    return (*parts[: places[-1]], new, *parts[places[-1] + 1 :]) if places else parts
+    """Return the folders with the last ``old`` among them replaced."""
+    if old not in parts:
+        return parts
+    last = len(parts) - 1 - parts[::-1].index(old)
+    return (*parts[:last], new, *parts[last + 1 :])
 
 
 def _near(path: Path) -> tuple[Path, ...]:
@@ -189,32 +192,32 @@ def _near(path: Path) -> tuple[Path, ...]:
 
 
 def _read_labels(path: Path, names: Sequence[str], keypoints: bool, report: Report) -> tuple[list[Object] | None, int]:
-    """The objects of a label file, and how many of them were outlines; None where it is no text."""
+    """Return the objects of a label file and the number of polygons; report one that is not text and return None."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        report(Fault(Kind.BAD_ANNOTATION, f"{path}: not a text file"))
+        report(Issue(IssueKind.BAD_ANNOTATION, f"{path}: not a text file"))
         return None, 0
-    objects, n_outlines = [], 0
+    objects, n_polygons = [], 0
     for number, line in enumerate((line for line in lines if line.strip()), 1):
         source = f"{path}: object {number}"
         try:
-            label, box, is_outline = _read_line(line, keypoints)
+            label, box, is_polygon = _read_line(line, keypoints)
         except ValueError as error:
-            report(Fault(Kind.BAD_OBJECT, f"{source}: {error}"))
+            report(Issue(IssueKind.BAD_OBJECT, f"{source}: {error}"))
             continue
         if not 0 <= label < len(names):
-            report(Fault(Kind.UNKNOWN_CLASS, f"{source}: there is no class {label}, only 0 to {len(names) - 1}"))
+            report(Issue(IssueKind.UNKNOWN_CLASS, f"{source}: there is no class {label}, only 0 to {len(names) - 1}"))
         elif box[0] >= box[2] or box[1] >= box[3]:
-            report(Fault(Kind.EMPTY_BOX, f"{source}: the box is empty: {line.strip()[:80]}"))
+            report(Issue(IssueKind.EMPTY_BOX, f"{source}: the box is empty: {line.strip()[:80]}"))
         else:
             objects.append(Object(source, names[label], box, False))
-            n_outlines += is_outline
-    return objects, n_outlines
+            n_polygons += is_polygon
+    return objects, n_polygons
 
 
 def _read_line(line: str, keypoints: bool) -> tuple[int, tuple[float, float, float, float], bool]:
-    """Class, corners in fractions of the image, and whether they are those of an outline."""
+    """Return the class, the corners as fractions of the image, and whether they enclose a polygon."""
     fields = line.split()
     try:
         values = [float(field) for field in fields]
@@ -222,10 +225,10 @@ def _read_line(line: str, keypoints: bool) -> tuple[int, tuple[float, float, flo
         raise ValueError(f"must be numbers, but is {line.strip()[:80]!r}") from None
     if not all(map(math.isfinite, values)) or values[0] != int(values[0]):
         raise ValueError(f"must be a class and finite numbers, but is {line.strip()[:80]!r}")
-    is_outline = len(values) > 6 and len(values) % 2 == 1 and not keypoints
-    if not is_outline and len(values) != 5 and not (keypoints and len(values) > 5):
-        raise ValueError(f"must be a class and 4 numbers, or the points of an outline, but has {len(fields)} numbers")
-    if is_outline:
+    is_polygon = len(values) > 6 and len(values) % 2 == 1 and not keypoints
+    if not is_polygon and len(values) != 5 and not (keypoints and len(values) > 5):
+        raise ValueError(f"must be a class and 4 numbers, or the points of a polygon, but has {len(fields)} numbers")
+    if is_polygon:
         xs, ys = values[1::2], values[2::2]
         box = (min(xs), min(ys), max(xs), max(ys))
     else:
@@ -233,4 +236,4 @@ def _read_line(line: str, keypoints: bool) -> tuple[int, tuple[float, float, flo
         box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
     if min(box) < -_FAR_OUT or max(box) > 1 + _FAR_OUT:
         raise ValueError(f"must be fractions of the image from 0 to 1, but is {line.strip()[:80]!r}")
-    return int(values[0]), box, is_outline
+    return int(values[0]), box, is_polygon

@@ -1,4 +1,4 @@
-"""Commands name the faults of the data that they read."""
+"""Commands name the issues of the data that they read."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from detector.datasets.synthetic import SYNTHETIC_CLASSES, write_synthetic_voc
 from tests.fakes import coco_of
 from tests.scripts import spp
+from tests.synthetic import SYNTHETIC_CLASSES, write_synthetic_voc
 
 CONFIG = {
     "features": {"short_sides": [224], "levels": [1]},
@@ -26,15 +26,14 @@ def test_scripts_take_coco_files_and_name_their_faults(tmp_path: Path) -> None:
     (tmp_path / "boxes.json").write_text(json.dumps(content))
     (tmp_path / "recipe.yaml").write_text(json.dumps(CONFIG))
     dataset[0].path.unlink()
-    data = ("--coco", "boxes.json", "--pictures", images, "--cache", "cache")
+    data = ("--coco", "boxes.json", "--images", images, "--cache", "cache")
     training = ("train", "recipe.yaml", *data, "--output", "model")
     done = spp(*training, "--strict", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        f"WARNING: {dataset[0].path}: No such file or directory",
+        f"WARNING: boxes.json: there is no image '{dataset[0].path.name}' below {images}",
         f"WARNING: {tmp_path.name} boxes: no object of class 'shapes'",
-        f"error: {tmp_path.name} boxes: found 1 x missing image, 1 x class without objects, where strict allows "
-        "no fault",
+        f"error: {tmp_path.name} boxes: found 1 x missing image, 1 x class without objects; --strict allows no issues",
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["boxes.json", "drawn", "recipe.yaml"]
     done = spp("cache", "recipe.yaml", *data, cwd=tmp_path)
@@ -58,7 +57,7 @@ def test_scripts_take_coco_files_and_name_their_faults(tmp_path: Path) -> None:
         ((), "one of the arguments --data --voc --coco is required"),
         (("--voc", "a", "--coco", "b"), "argument --coco: not allowed with argument --voc"),
         (("--voc", "a"), "--voc needs --split"),
-        (("--voc", "a", "--split", "b", "--pictures", "c"), "--pictures goes with --coco"),
+        (("--voc", "a", "--split", "b", "--images", "c"), "--images goes with --coco"),
         (("--coco", "a", "--split", "b"), "--split goes with --voc"),
         (("--coco", "nowhere.json"), "nowhere.json: no such file"),
     ],

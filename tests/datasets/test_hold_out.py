@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detector.datasets.dataset import Annotation, Dataset
-from detector.datasets.splitting import hold_out, write_lists
+from detector.datasets.loading import hold_out
+from detector.results.files import ResultFolder
+from detector.runs.training_data import write_lists
 
 
 def dataset_of(*labels: list[int]) -> Dataset:
@@ -79,7 +81,7 @@ def test_nothing_can_be_held_out_of_one_image() -> None:
 
 def test_lists_are_written(tmp_path: Path) -> None:
     train, val = hold_out(dataset_of([0], [0], [1], [1]), 0.25)
-    paths = write_lists(tmp_path / "lists", {"train": train, "val": val})
+    paths = write_lists(ResultFolder(tmp_path / "lists", ()), {"train": train, "val": val})
     assert [path.name for path in paths] == ["train.txt", "val.txt"]
     assert paths[0].read_text().split() == ids(train)
     assert paths[1].read_text().split() == ids(val)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from detector.datasets.dataset import Dataset, raise_fault
-from detector.datasets.opening import open_dataset, open_splits
+from detector.datasets.dataset import Dataset
+from detector.datasets.issues import raise_issue
+from detector.datasets.loading import load_dataset, load_splits, load_voc
 from detector.datasets.readers import yolo
-from detector.datasets.readers.voc import load_voc
-from detector.datasets.synthetic import SYNTHETIC_CLASSES
 from tests.datasets.exports import IMAGES, draw_image, write_export
+from tests.synthetic import SYNTHETIC_CLASSES
 
 Content = dict[str, list[tuple[str, list[float]]]]
 
@@ -93,10 +93,10 @@ EXPECTED: dict[str, dict[str, Content]] = {
 @pytest.mark.parametrize("name", IMAGES)
 def test_every_tool_s_export_is_read_from_its_folder_and_its_zip_file(name: str, tmp_path: Path) -> None:
     root = write_export(name, tmp_path)
-    read = {split: content(dataset) for split, dataset in open_splits(root).items()}
+    read = {split: content(dataset) for split, dataset in load_splits(root).items()}
     assert rounded(read) == EXPECTED[name]
     archive = shutil.make_archive(str(tmp_path / "as downloaded"), "zip", tmp_path, name)
-    zipped = {split: content(dataset) for split, dataset in open_splits(archive).items()}
+    zipped = {split: content(dataset) for split, dataset in load_splits(archive).items()}
     assert rounded(zipped) == EXPECTED[name]
 
 
@@ -114,31 +114,31 @@ def rounded(read: dict[str, Content]) -> dict[str, Content]:
 @pytest.mark.parametrize("split", ["val", "valid", "validation", "Validation"])
 def test_splits_have_their_usual_names(split: str, tmp_path: Path) -> None:
     root = write_export("roboflow-coco", tmp_path)
-    assert open_dataset(root, split).name == "roboflow-coco val"
-    assert open_dataset(root).name == "roboflow-coco train"
+    assert load_dataset(root, split).name == "roboflow-coco val"
+    assert load_dataset(root).name == "roboflow-coco train"
     with pytest.raises(ValueError, match="there is no split 'extra', there are: train, val, test"):
-        open_dataset(root, "extra")
+        load_dataset(root, "extra")
 
 
 def test_images_that_nobody_labeled_are_left_out_unless_told_otherwise(tmp_path: Path) -> None:
     root = write_export("labelimg", tmp_path)
     said: list[str] = []
-    dataset = open_dataset(root, tell=said.append)
+    dataset = load_dataset(root, log=said.append)
     assert "unlabeled" not in content(dataset)
     assert content(dataset)["empty"] == []
     assert said == [
         f"{root}: LabelImg XML; images: all 3",
         "labelimg: 1 images without annotation are left out; see --unlabeled background",
     ]
-    dataset = open_dataset(root, unlabeled="background", tell=said.append)
+    dataset = load_dataset(root, unlabeled="background", log=said.append)
     assert content(dataset)["unlabeled"] == []
-    assert said[-1] == "labelimg: 1 images without annotation count as empty ones"
+    assert said[-1] == "labelimg: 1 images without annotation are used as images without objects"
 
 
 def test_the_first_pixel_may_be_said(tmp_path: Path) -> None:
     root = write_export("labelimg", tmp_path)
-    assert content(open_dataset(root, format_name="labelimg"))["IMG 1"][0] == ("nut", [1, 5, 20, 25])
-    assert content(open_dataset(root, format_name="voc-devkit"))["IMG 1"][0] == ("nut", [0, 4, 20, 25])
+    assert content(load_dataset(root, format_name="labelimg"))["IMG 1"][0] == ("nut", [1, 5, 20, 25])
+    assert content(load_dataset(root, format_name="voc-devkit"))["IMG 1"][0] == ("nut", [0, 4, 20, 25])
 
 
 @pytest.mark.parametrize(
@@ -149,10 +149,10 @@ def test_the_first_pixel_may_be_said(tmp_path: Path) -> None:
 def test_boxes_on_stored_pixels_are_turned(orientation: int, box: list[float], tmp_path: Path) -> None:
     root = write_export("labelimg", tmp_path)
     draw_image(root / "phone.jpg", orientation)
-    assert content(open_dataset(root))["phone"] == [("bolt", box)]
+    assert content(load_dataset(root))["phone"] == [("bolt", box)]
     xml = root / "phone.xml"
     xml.write_text(xml.read_text().replace("<width>60</width>", "<width>40</width>").replace(">40</h", ">60</h"))
-    assert content(open_dataset(root))["phone"] == [("bolt", [10, 5, 30, 15])]  # drawn on the image as it is shown
+    assert content(load_dataset(root))["phone"] == [("bolt", [10, 5, 30, 15])]  # drawn on the image as it is shown
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_names_of_files_tell_the_splits(names: tuple[str, ...], splits: set[str]
     original.unlink()
     for name in names:
         (root / "annotations" / f"{name}.json").write_text(text)
-    assert set(open_splits(root)) == splits
+    assert set(load_splits(root)) == splits
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_descriptions_as_people_write_them(description: str, split: str, tmp_pat
     root = write_export("ultralytics", tmp_path)
     (root / "data.yaml").write_text(description)
     (root / "list.txt").write_text("./images/train/a.jpg\n/data/images/train/b.jpg\n")
-    datasets = open_splits(root)
+    datasets = load_splits(root)
     assert next(iter(datasets)) == split
     assert next(iter(content(datasets[split]).values()))[1][0] == "no"
     assert len(datasets[split]) == 2
@@ -202,32 +202,32 @@ def test_a_file_of_the_export_may_be_named(tmp_path: Path) -> None:
         ("labelimg-yolo", "classes.txt"),
     ):
         root = write_export(name, tmp_path)
-        assert rounded({"": content(open_dataset(root / file))}) == EXPECTED[name]
+        assert rounded({"": content(load_dataset(root / file))}) == EXPECTED[name]
     root = write_export("ultralytics", tmp_path)
-    assert set(open_splits(root / "data.yaml")) == {"train", "val"}
+    assert set(load_splits(root / "data.yaml")) == {"train", "val"}
     root = write_export("open-images", tmp_path)
-    assert set(open_splits(root / "train-annotations-bbox.csv")) == {"train"}
+    assert set(load_splits(root / "train-annotations-bbox.csv")) == {"train"}
 
 
 def test_groups_and_crowds_are_difficult(tmp_path: Path) -> None:
-    assert open_dataset(write_export("open-images", tmp_path))[0].difficult.tolist() == [True, False]
-    assert open_dataset(write_export("labelimg", tmp_path))[0].difficult.tolist() == [False, True]
+    assert load_dataset(write_export("open-images", tmp_path))[0].difficult.tolist() == [True, False]
+    assert load_dataset(write_export("labelimg", tmp_path))[0].difficult.tolist() == [False, True]
 
 
 def test_two_data_sets_at_one_place_are_told(tmp_path: Path) -> None:
     root = write_export("labelimg", tmp_path)
     shutil.copytree(write_export("cvat-coco", tmp_path), root / "second")
     with pytest.raises(
-        ValueError, match=r"labelimg: may be read as voc \(IMG 1\.xml\), coco \(second/.*: say --format"
+        ValueError, match=r"labelimg: may be read as voc \(IMG 1\.xml\), coco \(second/.*: choose one with --format"
     ):
-        open_dataset(root)
-    assert len(open_dataset(root, format_name="voc")) == 3
-    assert len(open_dataset(root, format_name="coco")) == 2
+        load_dataset(root)
+    assert len(load_dataset(root, format_name="voc")) == 3
+    assert len(load_dataset(root, format_name="coco")) == 2
 
 
 def test_a_devkit_is_read_as_its_own_reader_does(root: Path) -> None:
     for split in ("train", "test"):
-        one, two = load_voc(root, split, SYNTHETIC_CLASSES), open_dataset(root, split)
+        one, two = load_voc(root, split, SYNTHETIC_CLASSES), load_dataset(root, split)
         assert content(one) == content(two)
         for each, other in zip(one, two, strict=True):
             assert (each.image_id, each.path) == (other.image_id, other.path)
@@ -235,7 +235,7 @@ def test_a_devkit_is_read_as_its_own_reader_does(root: Path) -> None:
 
 
 def test_a_real_devkit_is_read_as_its_own_reader_does(voc_root: Path) -> None:
-    assert content(load_voc(voc_root, "val")) == content(open_dataset(voc_root, "val"))
+    assert content(load_voc(voc_root, "val")) == content(load_dataset(voc_root, "val"))
 
 
 def test_a_description_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +243,7 @@ def test_a_description_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch
     monkeypatch.setattr(yolo, "_MAX_YAML", (root / "data.yaml").stat().st_size - 1)
     assert not yolo.is_yolo_yaml(root / "data.yaml")
     with pytest.raises(ValueError, match=r"data\.yaml: is larger than \d+ bytes"):
-        yolo.read_yolo(root, [], root / "data.yaml", raise_fault)
+        yolo.read_yolo(root, [], root / "data.yaml", raise_issue)
     monkeypatch.setattr(yolo, "_MAX_YAML", (root / "data.yaml").stat().st_size)
     assert yolo.is_yolo_yaml(root / "data.yaml")
-    assert set(open_splits(root)) == {"train", "val"}
+    assert set(load_splits(root)) == {"train", "val"}

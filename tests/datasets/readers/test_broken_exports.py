@@ -1,4 +1,4 @@
-"""Broken data sets end in exit code 2 and one line that names file and fault; nothing is written."""
+"""Broken data sets end in exit code 2 and one line that names file and issue; nothing is written."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 from detector.cli import train
 from detector.cli.console import run
 from tests.datasets.exports import draw_image, write_export
+from tests.scripts import ROOT
 
-ROOT = Path(__file__).parents[2]
 
 Break = Callable[[Path], object]
 
@@ -72,7 +72,7 @@ HEADER = "ImageID,LabelName,XMin,XMax,YMin,YMax\n"
 
 # what is broken, how, and what the line says
 BROKEN: list[tuple[str, Break, str]] = [
-    # faults of a single image or object, which cost only themselves where --strict is not said
+    # issues of a single image or object, which cost only themselves where --strict is not said
     ("labelimg", rewrite(XML, ("<xmin>1<", "<xmin>one<")), "{root}/IMG 1.xml: object 1: xmin must be a number"),
     ("labelimg", rewrite(XML, ("<xmax>60<", "<xmax>nan<")), "object 2: xmax must be a number, but got 'nan'"),
     ("labelimg", rewrite(XML, ("<name>nut</name>", "")), "object 1: object without a name"),
@@ -110,7 +110,7 @@ BROKEN: list[tuple[str, Break, str]] = [
     ("open-images", put(CSV, HEADER + "000026e7ee790996,/m/0k4j,0,2.01,0,1\n"), "must be fractions of the image"),
     ("open-images", put(CSV, HEADER + "000026e7ee790996,/m/0k4j,0,1,-1.01,1\n"), "must be fractions of the image"),
     ("open-images", put(CSV, HEADER + "000026e7ee790996,,0,0.5,0,1\n"), "object 1: LabelName is empty"),
-    # faults of the whole
+    # issues of the whole
     ("cvat-coco", put(INSTANCES, '{"images": [], "annotations": [], "categories": ['), "not a readable JSON file"),
     ("cvat-coco", put(INSTANCES, '{"images": [], "annotations": [], "categories": []}'), "lists no images"),
     ("cvat-coco", put(INSTANCES, '["images" , "annotations", "categories"]'), "not a COCO file"),
@@ -130,12 +130,12 @@ BROKEN: list[tuple[str, Break, str]] = [
     ("ultralytics", put(YAML, "names: [a, b]\ntrain: images/nowhere\n"), "train: there is no 'images/nowhere' below"),
     ("ultralytics", put(YAML, "names: [a, b]\ntrain: {a: b}\n"), "train must be a folder"),
     ("ultralytics", put(YAML, "names: [a, b]\nval: images/val\n"), "there is no split 'train', there are: val"),
-    ("ultralytics", remove(YAML), "holds no annotations of a known layout"),
+    ("ultralytics", remove(YAML), "holds no annotations of a known format"),
     ("label-studio-yolo", put("classes.txt", ""), "classes.txt: names no classes"),
     ("label-studio-yolo", put("labels/classes.txt", "other\n"), "name different classes"),
     ("open-images", remove("train/000026e7ee790996.jpg", "validation/0001eeaf4aed83f9.jpg"), "none of its images is"),
     ("open-images", put(CSV, HEADER + "0" * 200_000), "not a readable CSV file"),
-    ("labelimg", remove("IMG 1.xml", "empty.xml", "phone.xml"), "holds no annotations of a known layout"),
+    ("labelimg", remove("IMG 1.xml", "empty.xml", "phone.xml"), "holds no annotations of a known format"),
     ("labelimg", remove("IMG 1.xml", "phone.xml"), "no object is left in 1 images"),
 ]  # fmt: skip
 
@@ -196,16 +196,16 @@ def test_faults_cost_only_themselves(
     [
         (("--data", "nowhere"), "nowhere: no such file or folder"),
         (("--data", "nowhere.zip"), "nowhere.zip: no such file or folder"),
-        (("--data", "labelimg/IMG 1.jpg"), "labelimg/IMG 1.jpg: holds no annotations of a known layout"),
-        (("--data", "labelimg", "--format", "coco"), "labelimg: holds no annotations of a coco layout"),
+        (("--data", "labelimg/IMG 1.jpg"), "labelimg/IMG 1.jpg: holds no annotations of a known format"),
+        (("--data", "labelimg", "--format", "coco"), "labelimg: holds no annotations of the coco format"),
         (("--data", "labelimg", "--split", "val"), "there is no split 'val', there are: none; --hold-out 0.2 makes"),
         (("--data", "labelimg", "--split", "no.txt"), "no.txt: no such list of images"),
         (("--data", "labelimg", "--hold-out", "1.5"), "--hold-out must be between 0 and 1, but is 1.5"),
-        (("--data", "labelimg", "--pictures", "x"), "--pictures goes with --coco"),
+        (("--data", "labelimg", "--images", "x"), "--images goes with --coco"),
         (("--voc", "x", "--split", "y", "--hold-out", "0.2"), "--format, --hold-out and --unlabeled go with --data"),
         (("--data", "labelimg", "--classes", "screw"), "no object is left in"),
         (("--data", "labelimg", "--classes", "nut", "nut"), "class_names must differ"),
-        ((), "a data set is needed: --data PATH"),
+        ((), "a dataset is needed: --data PATH"),
     ],
 )
 def test_options_that_do_not_fit_cost_one_line(

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from detector.datasets.dataset import Annotation, Dataset
-from detector.datasets.readers.voc import VOC_CLASSES, load_voc
+from detector.datasets.loading import load_voc
+from detector.datasets.readers.voc import VOC_CLASSES
 
 
 def object_xml(name: str = "dog", box: tuple[str, ...] = ("48", "240", "195", "371"), extra: str = "") -> str:
@@ -142,7 +143,9 @@ def test_bad_annotations_name_the_file_and_the_reason(voc: Path, objects: str, r
     write_xml(voc, objects)
     with pytest.raises(ValueError, match="xml: ") as error:
         load_voc(voc, "train")
-    assert one_line(error).startswith(f"{voc / 'Annotations' / '000012.xml'}: {reason}")
+    assert one_line(error).startswith(
+        f"{voc / 'Annotations' / '000012.xml'}: {'' if 'XML' in reason else 'object 1: '}{reason}"
+    )
 
 
 @pytest.mark.parametrize(

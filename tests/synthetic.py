@@ -1,4 +1,4 @@
-"""A small data set that draws itself, for tests of training and evaluation without any download."""
+"""A small dataset of drawn shapes, for tests of training and evaluation without any download."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.datasets.dataset import Dataset
-from detector.datasets.readers.voc import annotation_xml, load_voc
+from detector.datasets.loading import load_voc
+from detector.datasets.writing import voc_xml
 
 SYNTHETIC_CLASSES = ("circle", "square", "triangle")
 
-# RGB around which the objects of each class vary: color, shape and texture all tell the classes apart.
+# RGB around which the objects of each class vary; color, shape and texture all distinguish the classes
 _COLORS = np.array([(200, 60, 50), (50, 90, 200), (60, 170, 70)], np.float64)
 
 
@@ -23,7 +24,7 @@ def write_synthetic_voc(
     split: str = "train",
     suffixes: Sequence[str] = (".jpg", ".jpg", ".jpg", ".png"),
 ) -> Dataset:
-    """Draw n_images into a VOC folder under root and return them as `detector.datasets.readers.voc.load_voc` reads them.
+    """Draw n_images into a VOC folder under root and return them as `detector.datasets.loading.load_voc` reads them.
 
     Images are 160 to 260 pixels a side, in files with ``suffixes`` in turn. On a speckled background
     lie 2 to 4 ringed circles, chequered squares and striped triangles of 40 to 90 pixels that do not overlap,
@@ -42,7 +43,7 @@ def write_synthetic_voc(
         if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
             raise OSError(f"{path}: could not be written")
         names = [SYNTHETIC_CLASSES[label] for label in labels]
-        xml = annotation_xml(path.name, image.shape[:2], names, boxes, difficult.tolist())
+        xml = voc_xml(path.name, image.shape[:2], names, boxes, difficult.tolist())
         (root / "Annotations" / f"{image_id}.xml").write_text(xml, encoding="utf-8")
     lines = "".join(f"{image_id}\n" for image_id in image_ids)
     (root / "ImageSets" / "Main" / f"{split}.txt").write_text(lines, encoding="utf-8")

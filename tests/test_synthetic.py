@@ -5,8 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from detector.datasets.readers.voc import load_voc
-from detector.datasets.synthetic import SYNTHETIC_CLASSES, write_synthetic_voc
+from detector.datasets.loading import load_voc
+from tests.synthetic import SYNTHETIC_CLASSES, write_synthetic_voc
 
 
 def test_synthetic_boxes_fit_their_objects(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from detector.datasets.dataset import Annotation, Dataset, Fault, Kind
+from detector.datasets.dataset import Annotation, Dataset
 from detector.datasets.image_classes import (
     LabeledImages,
     labeled_images,
@@ -16,6 +16,7 @@ from detector.datasets.image_classes import (
     load_checked_folders,
     load_folders,
 )
+from detector.datasets.issues import Issue, IssueKind
 from detector.images.files import image_size
 
 
@@ -47,9 +48,9 @@ def test_folders_without_images_are_named_and_left_out(root: Path) -> None:
     (root / "bird").mkdir()
     with pytest.raises(ValueError, match="bird: no image found"):
         load_folders(root, is_image)
-    faults: list[Fault] = []
-    assert load_folders(root, is_image, faults.append).class_names == ("cat", "dog")
-    assert [fault.kind for fault in faults] == [Kind.NO_IMAGE]
+    issues: list[Issue] = []
+    assert load_folders(root, is_image, issues.append).class_names == ("cat", "dog")
+    assert [issue.kind for issue in issues] == [IssueKind.NO_IMAGE]
 
 
 def test_one_class_is_none(root: Path, tmp_path: Path) -> None:
@@ -68,7 +69,7 @@ def test_images_that_cannot_be_read_are_left_out(root: Path, caplog: pytest.LogC
     assert found.targets.tolist() == [[1, -1], [-1, 1]]
     assert "b.png" in caplog.messages[0]
     assert caplog.messages[-1].endswith("going on with 2 images")
-    with pytest.raises(ValueError, match="1 x unreadable image, where strict allows no fault"):
+    with pytest.raises(ValueError, match="1 x unreadable image; --strict allows no issues"):
         load_checked_folders(root, is_image, image_size, strict=True)
     (root / "dog/1.PNG").write_bytes(b"")
     with pytest.raises(ValueError, match="no image of class 'dog' can be read"):
@@ -101,7 +102,7 @@ def test_objects_are_samples_of_one_class(dataset: Dataset) -> None:
     assert found.boxes.tolist() == [[0, 0, 4, 4], [2, 2, 6, 6]]
     assert found.targets.tolist() == [[1, -1], [-1, 1]]
     assert (found.exclusive, found.name) == (True, "objects of pets train")
-    with pytest.raises(ValueError, match="pets train: no object is left that is not difficult"):
+    with pytest.raises(ValueError, match="pets train: all objects are difficult"):
         labeled_objects(Dataset((dataset[0], dataset[2]), dataset.class_names, dataset.name))
 
 

@@ -1,4 +1,4 @@
-"""Every way to a split goes by the same choices: what becomes of faults, of images without labels, and who is told."""
+"""Every way to a split goes by the same choices: what becomes of issues, of images without labels, and who is told."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from detector.datasets.check import load_checked_splits
-from detector.datasets.dataset import Fault, Kind
-from detector.datasets.opening import open_dataset, open_splits
+from detector.datasets.check import DataSource, load_checked_splits
+from detector.datasets.issues import Issue, IssueKind
+from detector.datasets.loading import load_dataset, load_splits
 from tests.datasets.exports import draw_image, write_export
 
 
@@ -35,22 +35,22 @@ def test_faults_labels_and_lines_go_where_they_should(way: str, tmp_path: Path) 
         description.write_text(description.read_text().replace("images/val", "images/train"))
     images = tmp_path / "list.txt"
     images.write_text("\nimages/train/a\n  \nmore\n", encoding="utf-8")
-    faults: list[Fault] = []
+    issues: list[Issue] = []
     said: list[str] = []
 
     def read(unlabeled: Any) -> set[str]:
-        faults.clear()
-        given: Any = {"unlabeled": unlabeled, "report": faults.append, "tell": said.append}
+        issues.clear()
+        given: Any = {"unlabeled": unlabeled, "report": issues.append, "log": said.append}
         if way == "held out":
-            return ids(open_dataset(root, split, hold_out=0.5, **given) for split in ("train", "val"))
+            return ids(load_dataset(root, split, hold_out=0.5, **given) for split in ("train", "val"))
         if way == "all":
-            return ids(open_splits(root, **given).values())
-        return ids([open_dataset(root, {"split": "train", "list": str(images), "whole": None}[way], **given)])
+            return ids(load_splits(root, **given).values())
+        return ids([load_dataset(root, {"split": "train", "list": str(images), "whole": None}[way], **given)])
 
     found = read("background")
     assert {"a", "more"} <= found
-    assert {each.line.partition(": ")[2] for each in faults} == {"object 3: there is no class 9, only 0 to 1"}
-    assert any("images without annotation count as empty ones" in line for line in said)
+    assert {each.line.partition(": ")[2] for each in issues} == {"object 3: there is no class 9, only 0 to 1"}
+    assert any("images without annotation are used as images without objects" in line for line in said)
     if way == "list":
         assert found == {"a", "more"}
         with pytest.raises(ValueError, match="there is no image 'more'"):
@@ -60,20 +60,20 @@ def test_faults_labels_and_lines_go_where_they_should(way: str, tmp_path: Path) 
 
 
 def test_what_to_learn_from_comes_first(tmp_path: Path) -> None:
-    splits = load_checked_splits(data=write_export("roboflow-coco", tmp_path))
+    splits = load_checked_splits(DataSource(write_export("roboflow-coco", tmp_path)))
     assert [each.name for each in splits] == [f"roboflow-coco {name}" for name in ("train", "val", "test")]
-    (whole,) = load_checked_splits(data=write_export("labelimg", tmp_path))
+    (whole,) = load_checked_splits(DataSource(write_export("labelimg", tmp_path)))
     assert whole.name == "labelimg"
     root = write_export("open-images", tmp_path)
     (root / "train-annotations-bbox.csv").unlink()
     with pytest.raises(ValueError, match=r"open-images: there is no split 'train', there are: val"):
-        load_checked_splits(data=root)
+        load_checked_splits(DataSource(root))
 
 
 def test_a_list_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text(" \n\n")
     with pytest.raises(ValueError, match="lists no images"):
-        open_dataset(write_export("labelimg", tmp_path), str(tmp_path / "list.txt"))
+        load_dataset(write_export("labelimg", tmp_path), str(tmp_path / "list.txt"))
 
 
 @pytest.mark.parametrize(("name", "told"), [("cvat-voc", "CVAT PASCAL VOC"), ("voc", "VOC devkit")])
@@ -82,7 +82,7 @@ def test_a_devkit_and_what_cvat_makes_of_one_are_told_apart(name: str, told: str
     if name == "voc":
         (root / "labelmap.txt").unlink()
     said: list[str] = []
-    open_splits(root, tell=said.append)
+    load_splits(root, log=said.append)
     assert said[0].startswith(f"{root}: {told}; ")
 
 
@@ -91,13 +91,13 @@ def test_trainval_is_what_to_train_on_where_there_is_no_train(tmp_path: Path) ->
     lists = root / "ImageSets/Main"
     (lists / "default.txt").rename(lists / "trainval.txt")
     (lists / "test.txt").write_text("frame_000000\n")
-    assert {name: len(each) for name, each in open_splits(root).items()} == {"train": 2, "test": 1}
+    assert {name: len(each) for name, each in load_splits(root).items()} == {"train": 2, "test": 1}
 
 
 def test_images_that_are_train_and_val_are_one_whole_beside_test(tmp_path: Path) -> None:
     root = write_export("ultralytics", tmp_path)
     (root / "data.yaml").write_text("names: [no, nut]\ntrain: images/train\nval: images/train\ntest: images/val")
-    assert {name: len(each) for name, each in open_splits(root).items()} == {"": 2, "test": 1}
+    assert {name: len(each) for name, each in load_splits(root).items()} == {"": 2, "test": 1}
 
 
 def test_the_part_that_is_held_out_is_as_large_as_was_said(tmp_path: Path) -> None:
@@ -105,10 +105,10 @@ def test_the_part_that_is_held_out_is_as_large_as_was_said(tmp_path: Path) -> No
     for number in range(9):
         for suffix in (".jpg", ".txt"):
             shutil.copy(root / f"a{suffix}", root / f"{number}{suffix}")
-    assert {name: len(each) for name, each in open_splits(root, hold_out=0.4).items()} == {"train": 6, "val": 4}
-    val = open_dataset(root, "val", hold_out=0.4)
+    assert {name: len(each) for name, each in load_splits(root, hold_out=0.4).items()} == {"train": 6, "val": 4}
+    val = load_dataset(root, "val", hold_out=0.4)
     assert len(val) == 4
-    assert not ids([val]) & ids([open_dataset(root, "train", hold_out=0.4)])
+    assert not ids([val]) & ids([load_dataset(root, "train", hold_out=0.4)])
 
 
 @pytest.mark.parametrize(("corner", "told"), [("61", False), ("61.01", True)])
@@ -116,9 +116,9 @@ def test_a_pixel_outside_is_rounding(corner: str, told: bool, tmp_path: Path) ->
     root = write_export("labelimg", tmp_path)
     xml = root / "IMG 1.xml"
     xml.write_text(xml.read_text().replace("<xmax>60<", f"<xmax>{corner}<"))
-    faults: list[Fault] = []
-    dataset = open_dataset(root, report=faults.append)
-    assert [each.kind for each in faults] == [Kind.OUTSIDE] * told
+    issues: list[Issue] = []
+    dataset = load_dataset(root, report=issues.append)
+    assert [each.kind for each in issues] == [IssueKind.OUTSIDE] * told
     assert dataset[0].boxes[1].tolist() == [30, 10, 60, 40]
 
 
@@ -127,15 +127,15 @@ def test_a_size_of_nothing_is_none(size: tuple[str, str], tmp_path: Path) -> Non
     root = write_export("labelimg", tmp_path)
     xml = root / "IMG 1.xml"
     xml.write_text(xml.read_text().replace(*size))
-    faults: list[Fault] = []
-    assert len(open_dataset(root, report=faults.append)) == 3
-    assert faults == []
+    issues: list[Issue] = []
+    assert len(load_dataset(root, report=issues.append)) == 3
+    assert issues == []
 
 
 def test_the_box_of_an_outline_holds_its_points(tmp_path: Path) -> None:
     root = write_export("labelimg-yolo", tmp_path)
     (root / "a.txt").write_text("0 0.1 0.2 0.5 0.3 0.4 0.9\n")
-    (image,) = open_dataset(root)
+    (image,) = load_dataset(root)
     assert image.boxes[0].tolist() == pytest.approx([6, 8, 30, 36])
 
 
@@ -146,10 +146,10 @@ def test_rows_of_open_images_that_are_not_there_are_counted(tmp_path: Path) -> N
     other = lines[1].replace("000026e7ee790996", "ffffffffffffffff")
     rows.write_text("\n".join([*lines, other, other, other.replace("ffff", "eeee")]))
     said: list[str] = []
-    open_splits(root, tell=said.append)
-    assert said[0].startswith(f"{root}: Open Images CSV, without the boxes of 3 images that are not there; images: ")
+    load_splits(root, log=said.append)
+    assert said[0].startswith(f"{root}: Open Images CSV, without the boxes of 3 missing images; images: ")
     rows.write_text("\n".join(lines[:3]))
-    open_splits(root, tell=said.append)
+    load_splits(root, log=said.append)
     assert said[-1].startswith(f"{root}: Open Images CSV; images: ")
 
 
@@ -157,7 +157,7 @@ def test_a_folder_tells_the_split_of_a_csv_file(tmp_path: Path) -> None:
     root = write_export("open-images", tmp_path)
     (root / "train-annotations-bbox.csv").rename(root / "train/boxes.csv")
     (root / "validation-annotations-bbox.csv").rename(root / "validation/boxes.csv")
-    assert {name: ids([each]) for name, each in open_splits(root).items()} == {
+    assert {name: ids([each]) for name, each in load_splits(root).items()} == {
         "train": {"000026e7ee790996"},
         "val": {"0001eeaf4aed83f9"},
     }

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector.datasets.dataset import Fault
-from detector.datasets.readers.coco import load_coco
-from detector.datasets.readers.voc import VOC_CLASSES, load_voc
+from detector.datasets.issues import Issue
+from detector.datasets.loading import load_coco, load_voc
+from detector.datasets.readers.voc import VOC_CLASSES
 from tests.fakes import coco_of
 
 
@@ -119,7 +119,7 @@ def changed(where: str, number: int, **values: Any) -> dict[str, Any]:
 )
 def test_files_that_are_not_cocos(tmp_path: Path, what: Any, reason: str) -> None:
     path = write(tmp_path, what)
-    found: list[Fault] = []
+    found: list[Issue] = []
     with pytest.raises(ValueError, match="json: ") as error:
         load_coco(path, report=found.append)
     assert str(error.value).startswith(f"{path}: ")
@@ -148,9 +148,9 @@ def test_faulty_objects_are_errors_or_reported_and_left_out(tmp_path: Path, what
     with pytest.raises(ValueError, match="json: annotation 1: ") as error:
         load_coco(path)
     assert str(error.value).startswith(f"{path}: annotation 1: {reason}")
-    found: list[Fault] = []
+    found: list[Issue] = []
     dataset = load_coco(path, report=found.append)
-    assert [fault.line for fault in found] == [str(error.value)]
+    assert [issue.line for issue in found] == [str(error.value)]
     assert dataset[0].labels.tolist() == [0, 1]
 
 
@@ -158,7 +158,7 @@ def test_objects_of_other_classes(tmp_path: Path) -> None:
     path = write(tmp_path, content())
     with pytest.raises(ValueError, match="annotation 2: unknown class 'wing nut'"):
         load_coco(path, class_names=["bolt"])
-    assert load_coco(path, class_names=["bolt"], report=lambda fault: None)[0].labels.tolist() == [0, 0]
+    assert load_coco(path, class_names=["bolt"], report=lambda issue: None)[0].labels.tolist() == [0, 0]
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -1,0 +1,140 @@
+"""Recognize the annotation format of a path by its files, and read it."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from detector.datasets.archive import unpacked
+from detector.datasets.image_finder import files_below, images_among
+from detector.datasets.issues import Report
+from detector.datasets.readers.coco import is_coco, read_coco
+from detector.datasets.readers.open_images import is_open_images, read_open_images
+from detector.datasets.readers.voc import TOOLS, is_voc, read_voc, read_voc_lists
+from detector.datasets.readers.yolo import CLASS_FILES, is_yolo_yaml, read_yolo
+from detector.datasets.records import Export
+
+
+class _FileFormat(NamedTuple):
+    """A format whose annotation files are recognized one by one.
+
+    suffixes: of files that may be one. description: of the format, for messages.
+    read: called with the folder, all files below it, the files recognized, and what receives issues.
+    """
+
+    suffixes: tuple[str, ...]
+    description: str
+    recognizes: Callable[[Path], bool]
+    read: Callable[[Path, Sequence[Path], Sequence[Path], Report], Export]
+
+
+_FILE_FORMATS = {
+    "coco": _FileFormat((".json",), "COCO JSON", is_coco, read_coco),
+    "open-images": _FileFormat((".csv",), "Open Images CSV", is_open_images, read_open_images),
+}
+"""A new format of annotation files is one entry here."""
+
+FORMATS = ("voc", "yolo", *_FILE_FORMATS, *TOOLS)
+
+_KNOWN = ["VOC XML", "YOLO (data.yaml or classes.txt)", *(each.description for each in _FILE_FORMATS.values())]
+_PARTS = {"train", "val", "valid", "validation", "test", "images", "labels", "annotations", "obj_train_data"}
+
+
+class _Match(NamedTuple):
+    """A format that was recognized, the file or folder that shows it, and its reader."""
+
+    format_name: str
+    evidence: Path
+    read: Callable[[Report], Export]
+
+
+def read_export(path: Path, format_name: str | None, report: Report) -> Export:
+    """Read the dataset at ``path``: a folder, a zip file, or an annotation file.
+
+    format_name: one of `FORMATS`, needed only where none or several are recognized.
+    Raises OSError and ValueError, with one line that starts with ``path``, where there is not exactly one dataset.
+    """
+    if format_name is not None and format_name not in FORMATS:
+        raise ValueError(f"--format must be one of {', '.join(FORMATS)}, but is {format_name!r}")
+    tool = TOOLS.get(format_name or "")
+    wanted = "voc" if tool else format_name
+    root, chosen = path, None
+    if path.suffix.lower() == ".zip" and path.is_file():
+        root = _innermost(unpacked(path))
+    elif path.is_file():
+        root, chosen = _root_of(path), path
+    files = files_below(root)
+    found = _file_matches(root, files, chosen) if chosen else _folder_matches(root, files, tool)
+    found = [match for match in found if wanted in (None, match.format_name)]
+    if not found:
+        what = f"the {format_name} format" if format_name else "a known format"
+        raise ValueError(f"{path}: holds no annotations of {what}; known are {', '.join(_KNOWN)}")
+    if len(found) > 1:
+        several = ", ".join(f"{match.format_name} ({match.evidence.relative_to(root)})" for match in found)
+        one_format = len({match.format_name for match in found}) == 1
+        remedy = "give one of them as the data" if one_format else "choose one with --format"
+        raise ValueError(f"{path}: may be read as {several}: {remedy}")
+    return found[0].read(report)
+
+
+def _innermost(folder: Path) -> Path:
+    """Return the only folder in ``folder``, unless it is a part of a dataset; else ``folder`` itself."""
+    held = sorted(folder.iterdir())
+    if len(held) != 1 or not held[0].is_dir() or held[0].name.lower() in _PARTS:
+        return folder
+    return held[0]
+
+
+def _root_of(path: Path) -> Path:
+    """Return the folder that holds the images of an annotation file."""
+    folder = path.absolute().parent
+    return folder.parent if folder.name.lower() in ("annotations", "labels") else folder
+
+
+def _file_matches(root: Path, files: Sequence[Path], chosen: Path) -> list[_Match]:
+    """Return the formats of one annotation file."""
+    chosen, files = chosen.absolute(), [path.absolute() for path in files]
+    return [*_yolo_matches(root, files, [chosen]), *_matches(root, files, [chosen])]
+
+
+def _folder_matches(root: Path, files: Sequence[Path], tool: str | None) -> list[_Match]:
+    return [*_voc_matches(root, files, tool), *_yolo_matches(root, files, files), *_matches(root, files, files)]
+
+
+def _matches(root: Path, files: Sequence[Path], candidates: Sequence[Path]) -> list[_Match]:
+    matches = []
+    for name, each in _FILE_FORMATS.items():
+        own = [path for path in candidates if path.suffix.lower() in each.suffixes and each.recognizes(path)]
+        if own:
+            matches.append(_Match(name, own[0], partial(each.read, root, files, own)))
+    return matches
+
+
+def _voc_matches(root: Path, files: Sequence[Path], tool: str | None) -> list[_Match]:
+    lists = {path.parent for path in files if path.suffix == ".txt" and path.parts[-3:-1] == ("ImageSets", "Main")}
+    matches = []
+    for each in sorted(lists):
+        folder = each.parent.parent
+        own = [path for path in files if folder in path.parents]
+        matches.append(_Match("voc", each, partial(read_voc_lists, folder, own, tool=tool)))
+    if matches:
+        return matches
+    loose = next((path for path in files if path.suffix.lower() == ".xml" and is_voc(path)), None)
+    return [] if loose is None else [_Match("voc", loose, partial(read_voc, root, files, tool=tool))]
+
+
+def _yolo_matches(root: Path, files: Sequence[Path], candidates: Sequence[Path]) -> list[_Match]:
+    descriptions = [path for path in candidates if path.suffix.lower() in (".yaml", ".yml") and is_yolo_yaml(path)]
+    if descriptions:
+        return [_Match("yolo", path, partial(read_yolo, root, files, path)) for path in descriptions]
+    classes = next((path for path in candidates if path.name in CLASS_FILES), None)
+    if classes is None or not _has_labels(root, files):
+        return []
+    return [_Match("yolo", classes, partial(read_yolo, root, files, None))]
+
+
+def _has_labels(root: Path, files: Sequence[Path]) -> bool:
+    """Return whether some text file is named after an image or lies in a folder of labels."""
+    stems = {path.stem for path in images_among(files)}
+    texts = [path for path in files if path.suffix.lower() == ".txt" and path.name not in CLASS_FILES]
+    return any(path.stem in stems or "labels" in path.relative_to(root).parts[:-1] for path in texts)
