@@ -15,7 +15,7 @@ from pathlib import Path
 from detector.cli.console import Parser, progress
 from detector.cli.options import add_recipe
 from detector.cli.outputs import cache_folder, check_outputs, output_model
-from detector.datasets.check import load_checked
+from detector.datasets.check import DataSource, load_checked
 from detector.datasets.image_classes import LabeledImages, labeled_images, labeled_objects, load_checked_folders
 from detector.images.files import SUFFIXES, image_size
 
@@ -83,11 +83,6 @@ def load_samples(options: Namespace) -> LabeledImages:
         return load_checked_folders(
             options.images, lambda path: path.suffix.lower() in SUFFIXES, image_size, options.strict
         )
-    dataset = load_checked(
-        voc=options.voc,
-        split=options.split,
-        class_names=options.classes,
-        strict=options.strict,
-        image_size=image_size,
-    )
+    source = DataSource(options.voc, options.split, shorthand="voc")
+    dataset = load_checked(source, class_names=options.classes, strict=options.strict)
     return labeled_objects(dataset) if options.objects else labeled_images(dataset)

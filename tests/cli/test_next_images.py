@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from detector.cli import data
+from detector.cli.console import run
 from detector.datasets.loading import load_splits
 from detector.ensemble import Ensemble
 from detector.heads.calibration import PRECISIONS, Calibration
@@ -64,7 +65,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proposer: Proposer) ->
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
 
-    def run(*arguments: str | Path) -> int:
+    def next_images(*arguments: str | Path) -> int:
         model = Ensemble([with_heads(fake_detector(propose=proposer), calibration=CALIBRATION)])
         monkeypatch.setattr("detector.ensemble.load_ensemble", lambda *_, **settings: model)
         monkeypatch.setattr(sys, "argv", ["spp data", "next", *map(str, arguments)])
@@ -73,7 +74,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proposer: Proposer) ->
         assert isinstance(ended.value.code, int)
         return ended.value.code
 
-    return run
+    return next_images
 
 
 def test_doubtful_images_of_different_looks_come_first(
@@ -132,7 +133,7 @@ def test_images_are_never_replaced(
 ) -> None:
     for output in (photos, tmp_path):
         assert call(photos, "--output", output, "--overwrite") == 2
-        assert f"{output}: must not hold what is read" in capsys.readouterr().err
+        assert f"{output}: must not hold images that are read" in capsys.readouterr().err
     assert len(list(photos.iterdir())) == 5
 
 

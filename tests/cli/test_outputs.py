@@ -75,7 +75,7 @@ def test_every_command_is_here() -> None:
 
 @pytest.mark.parametrize("command", FILES)
 def test_a_file_of_others_is_replaced_when_asked_alone(command: str, folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"other\.png is there, and not written by this program; say --overwrite"):
+    with pytest.raises(ValueError, match=r"other\.png exists and was not written by this program; --overwrite"):
         parse(command, "other.png")
     parse(command, "other.png", "--overwrite")
     parse(command, "new.png")
@@ -88,7 +88,7 @@ def test_a_file_of_others_is_replaced_when_asked_alone(command: str, folder: Pat
 def test_what_is_read_is_never_replaced(command: str, name: str, folder: Path) -> None:
     (folder / "link.png").symlink_to("in.png")
     (folder / "data" / "link.png").symlink_to(folder / "in.png")
-    with pytest.raises(ValueError, match=r"would replace what is read"):
+    with pytest.raises(ValueError, match=r"would replace an input"):
         parse(command, name, "--overwrite")
 
 
@@ -135,7 +135,7 @@ def test_a_model_may_be_changed_in_its_file_but_no_other_input() -> None:
     parser = import_module("detector.cli.train").parser()
     parser.parse_args(["--remove-class", "dog", "--model", "m.safetensors", "--output", "m.safetensors"])
     for inputs in ("--coco m.safetensors", "default --data data --weights m.safetensors"):
-        with pytest.raises(ValueError, match="would replace what is read"):
+        with pytest.raises(ValueError, match="would replace an input"):
             parser.parse_args([*inputs.split(), "--output", "m.safetensors"])
 
 
@@ -143,7 +143,7 @@ def test_what_is_known_to_be_read_later_is_checked_later(folder: Path) -> None:
     write_json(folder / "found.json", [])
     options = parse("detect", "found.json", "--overwrite", read="m")
     check_outputs(options, [folder / "other.png"])
-    with pytest.raises(ValueError, match=r"--json found\.json would replace what is read"):
+    with pytest.raises(ValueError, match=r"--json found\.json would replace an input"):
         check_outputs(options, [folder / "found.json"])
 
 
