@@ -1,61 +1,95 @@
-"""SPP-net object detection: proposals, one convolution per scale, pyramid-pooled boxes, linear SVMs.
+"""Detect objects with SPP-net: proposals, one convolution per scale, pyramid pooling, linear SVMs.
 
-    import detector as spp
+    import detector
 
-    found = spp.load().detect("dog.jpg")
-    mine = spp.train("my_export.zip")
+    model = detector.load()
+    found = model.detect("dog.jpg")
 
-What takes long to import is imported when it is first asked for.
+    mine = detector.train("my_export.zip")
+
+Modules are imported when a name is first used.
 """
 
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from detector.detections import Detections as Detections
-    from detector.pipeline import Detector as Detector
+    from detector.classification.model import Classifier
+    from detector.config.detector import Config, load_config
+    from detector.datasets.dataset import Dataset
+    from detector.datasets.loading import load_dataset
+    from detector.detections import Detections
+    from detector.ensemble import Ensemble
+    from detector.explanation.explainer import explain, explain_box
+    from detector.features.pooling import spatial_pyramid_pool
+    from detector.features.pyramid_layer import SpatialPyramidPooling
+    from detector.images.files import read_image
+    from detector.pipeline import Detector
+    from detector.proposals.selective_search import selective_search
     from detector.runtime.openvino import Runtime
+    from detector.training.train import train_on as train
 
 __version__ = "0.1.0"
 
-# Threads of OpenMP spin while they wait for each other, and so steal the cores that other processes need; a short while
-# is enough. The variable is read once, when torch is loaded; the user's own word wins.
+# waiting OpenMP threads spin and steal cores from other processes; a short while is enough. libgomp reads the variable
+# once, when torch is loaded; a value of the user is kept
 if os.environ.keys().isdisjoint(("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")):
     os.environ["GOMP_SPINCOUNT"] = "2000"
 
-_LATER = {"Detections": "detector.detections", "Detector": "detector.pipeline"}
+_MODULES = {
+    "Classifier": "detector.classification.model",
+    "Config": "detector.config.detector",
+    "Dataset": "detector.datasets.dataset",
+    "Detections": "detector.detections",
+    "Detector": "detector.pipeline",
+    "Ensemble": "detector.ensemble",
+    "SpatialPyramidPooling": "detector.features.pyramid_layer",
+    "explain": "detector.explanation.explainer",
+    "explain_box": "detector.explanation.explainer",
+    "load_config": "detector.config.detector",
+    "load_dataset": "detector.datasets.loading",
+    "read_image": "detector.images.files",
+    "selective_search": "detector.proposals.selective_search",
+    "spatial_pyramid_pool": "detector.features.pooling",
+    "train": "detector.training.train",
+}
+__all__ = [
+    "Classifier",
+    "Config",
+    "Dataset",
+    "Detections",
+    "Detector",
+    "Ensemble",
+    "SpatialPyramidPooling",
+    "explain",
+    "explain_box",
+    "load",
+    "load_config",
+    "load_dataset",
+    "read_image",
+    "selective_search",
+    "spatial_pyramid_pool",
+    "train",
+]
+
+
+def load(path: str | Path | None = None, device: str = "cpu", runtime: Runtime | None = None) -> Detector:
+    """Load a model file, by default the model of the package; see `Detector.load`."""
+    from detector.pipeline import Detector
+
+    return Detector.load(path, device, runtime)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(_LATER[name]), name)
+    return getattr(import_module(_MODULES[name]), "train_on" if name == "train" else name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
-
-
-def load(
-    path: str | Path | None = None,
-    device: str = "cpu",
-    weights: str | Path | None = None,
-    runtime: Runtime | None = None,
-) -> Detector:
-    """`detector.pipeline.Detector.load`: a model file, by default the model that comes with the package."""
-    from detector.pipeline import Detector
-
-    return Detector.load(path, device, weights, runtime)
-
-
-def train(data: Any, recipe: str | Path = "default", **options: Any) -> Detector:
-    """`detector.training.one_call.train_on`: a detector of the classes of labeled images, in one call."""
-    from detector.training.one_call import train_on
-
-    return train_on(data, recipe, **options)
+    return sorted({*globals(), *_MODULES})

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 as a list of its layers, for whatever computes it.
+"""Describe EfficientNet-Lite0 as a list of its layers, for torch and OpenVINO alike.
 
 The published weights were trained on even sides, where TensorFlow's "SAME" padding adds one row or column more behind
 than before; for odd sides it pads alike, and so moves the cells by up to 15 pixels from one size of image to another.
@@ -33,10 +33,10 @@ _STAGES = (
 
 
 class Step(NamedTuple):
-    """A convolution without bias, its batch normalization and ReLU6, as far as they have a name.
+    """Convolution without bias, with its batch normalization and ReLU6, where they have a name.
 
-    Names are timm's, in their block. A convolution of stride 2 pads one more behind than before, and gives half of a
-    side rounded up; others keep the size.
+    Names are timm's, within their block. A convolution of stride 2 pads one more after than before, and halves a side,
+    rounded up; others keep the size.
     """
 
     convolution: str
@@ -56,19 +56,19 @@ class Step(NamedTuple):
 
     @property
     def behind(self) -> int:
-        """Rows and columns of zeros behind it; the last one of stride 2 is read where the side is odd."""
+        """Rows and columns of zeros after the map; the last one of stride 2 is read where the side is odd."""
         return self.before + 2 if self.stride == 2 else self.before
 
 
 class Plan(NamedTuple):
-    """A block by its name: steps in sequence; with ``residual``, its input is added to its output."""
+    """Block of steps in sequence, by name; with ``residual``, its input is added to its output."""
 
     name: str
     steps: tuple[Step, ...]
     residual: bool = False
 
     def layer(self, name: str) -> str:
-        """The whole name of a layer of this block."""
+        """Return the full name of a layer of this block."""
         return f"{self.name}.{name}" if self.name else name
 
 
@@ -76,7 +76,7 @@ STEM = Plan("", (Step("conv_stem", "bn1", "act1", 3, 32, 3, 2),))
 
 
 def plan_of_stages(output_stride: int = 16) -> list[list[Plan]]:
-    """The blocks of each stage after the stem, up to 320 channels; dilated where they would exceed the stride."""
+    """Return the blocks of each stage after the stem, up to 320 channels, dilated to keep the stride."""
     first = Step("conv_dw", "bn1", "act1", 32, 32, 3, groups=32), Step("conv_pw", "bn2", None, 32, 16)
     stages = [[Plan("blocks.0.0", first)]]
     channels, stride, dilation = 16, 2, 1
@@ -100,9 +100,9 @@ def plan_of_stages(output_stride: int = 16) -> list[list[Plan]]:
 
 
 def plan_up_to(stage: str | None) -> list[Plan]:
-    """The blocks up to a stage, the stem first; that of a layer inside of a block ends there.
+    """Return the blocks up to a stage, the stem first; a block with the stage inside ends there.
 
-    None stands for all. Raises ValueError where there is no such stage.
+    None: all blocks. Raises ValueError for an unknown stage.
     """
     stage = stage or "blocks"
     plans = [STEM, *(plan for each in plan_of_stages() for plan in each)]
@@ -120,7 +120,7 @@ def plan_up_to(stage: str | None) -> list[Plan]:
 
 
 def tensor_shapes(plans: Iterable[Plan]) -> dict[str, tuple[int, ...]]:
-    """The shapes of the network's tensors by their names, in order."""
+    """Return the shapes of the network's tensors by name, in order."""
 
     def shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
         for plan in plans:
@@ -136,7 +136,7 @@ def tensor_shapes(plans: Iterable[Plan]) -> dict[str, tuple[int, ...]]:
 
 
 def map_geometry(plans: Iterable[Plan]) -> Geometry:
-    """Of the map that comes out of the last block."""
+    """Return the geometry of the map of the last block."""
     axis = Axis()
     for plan in plans:
         for step in plan.steps:
@@ -156,4 +156,4 @@ def published_weights() -> Arrays:
     tensors = optional("torch", "torch").load(path, map_location="cpu", weights_only=True)
     # the package has other names, but the order of the layers; those of the classifier are last
     names = tensor_shapes(plan_up_to(None))
-    return {name: each.numpy() for name, each in zip(names, tensors.values(), strict=False)}
+    return {name: each.contiguous().numpy() for name, each in zip(names, tensors.values(), strict=False)}

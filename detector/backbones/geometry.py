@@ -1,4 +1,4 @@
-"""Where the cells of a feature map lie in the image."""
+"""Geometry of a feature map: where its cells are in the image."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Geometry:
-    """Cell k of a feature map, along either axis, is centered at pixel offset + k * stride of its image.
+    """Position of the cells: cell k, along either axis, has its center at pixel offset + k * stride of the image.
 
-    Pixels are counted from 0 at the center of the first pixel, so that a receptive field of pixels 0 to 10 is
-    centered at 5. receptive_field is the side, in pixels, of the square that a cell sees.
+    Pixels are counted from 0 at the center of the first pixel: a receptive field of pixels 0 to 10 has its center at 5.
+    receptive_field: side, in pixels, of the square that a cell sees.
     """
 
     stride: int
@@ -20,14 +20,14 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Axis:
-    """The pixels first..last that cell 0 sees along one axis; cell k sees them moved by k * stride."""
+    """Pixels first..last that cell 0 sees along one axis; cell k sees them shifted by k * stride."""
 
     stride: int = 1
     first: int = 0
     last: int = 0
 
     def window(self, kernel: int, stride: int, padding: int, dilation: int) -> Axis:
-        """The cells after a window that moves by ``stride`` over these, ``padding`` of them before the first."""
+        """Return the cells of a window that slides by ``stride`` over these, from ``padding`` cells before the first."""
         return Axis(
             self.stride * stride,
             self.first - padding * self.stride,
@@ -35,12 +35,12 @@ class Axis:
         )
 
     def union(self, other: Axis) -> Axis:
-        """Cells that see what either sees; ValueError for other strides."""
+        """Return cells that see what either sees. Raises ValueError for unequal strides."""
         if self.stride != other.stride:
             raise ValueError(f"branches of strides {self.stride} and {other.stride} meet")
         return Axis(self.stride, min(self.first, other.first), max(self.last, other.last))
 
     @property
     def geometry(self) -> Geometry:
-        """Of a map whose other axis is alike."""
+        """Return the geometry of a map with equal axes."""
         return Geometry(self.stride, (self.first + self.last) / 2, self.last - self.first + 1)

@@ -1,4 +1,4 @@
-"""Convolutional networks by name, with their preprocessing and where their weights come from."""
+"""Load convolutional networks by name, with their preprocessing and weights."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from torch import nn
 from detector.backbones import efficientnet_lite as lite0
 from detector.backbones import networks
 from detector.backbones.truncation import State, Truncated, fill
-from detector.backbones.weights import check_tuned, origin
-from detector.runtime.files import reading
+from detector.backbones.weights import check_tuned, origin, read_weights
 from detector.runtime.optional import optional
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -46,7 +45,7 @@ class Preprocessing(nn.Module):
 
 @dataclass(frozen=True)
 class _Source:
-    """A network before it is cut and loaded."""
+    """Network before it is truncated, and the source of its weights."""
 
     network: nn.Module
     stage: str
@@ -56,11 +55,11 @@ class _Source:
 
 @dataclass(frozen=True)
 class Network:
-    """A network up to one stage, in float32, as it can be trained.
+    """Network up to one stage, in float32, ready for training.
 
-    name, stage: as they were asked for.
-    module: (N, 3, H, W) -> (N, C, h, w), in evaluation mode until it is told to train.
-    preprocessing: (N, H, W, 3) uint8 RGB -> the module's input.
+    name, stage: as given to `load_network`.
+    module: (N, 3, H, W) to (N, C, h, w), in evaluation mode.
+    preprocessing: (N, H, W, 3) uint8 RGB to the module's input.
     tuned: tensors by name that took the place of the network's own.
     """
 
@@ -71,7 +70,7 @@ class Network:
     tuned: State
 
     def maps(self, images: NDArray[np.uint8]) -> torch.Tensor:
-        """(N, H, W, 3) uint8 RGB -> (N, C, h, w) float32 feature maps of images of one size, with gradients.
+        """Return the (N, C, h, w) float32 feature maps of (N, H, W, 3) uint8 RGB images of one size, with gradients.
 
         Raises ValueError for a size that the network cannot take.
         """
@@ -82,7 +81,7 @@ class Network:
 
 @contextmanager
 def named_sizes(images: NDArray[np.uint8]) -> Iterator[None]:
-    """ValueError, naming the size of ``(N, H, W, 3)`` images, where torch says that layers cannot take it."""
+    """Turn torch's errors about the size of ``(N, H, W, 3)`` images into a ValueError with the size."""
     try:
         yield
     except RuntimeError as error:
@@ -98,15 +97,14 @@ def load_network(
     weights: str | Path | State | None = None,
     tuned: str | Path | State | None = None,
 ) -> Network:
-    """The network of that name, cut after a stage.
+    """Load the network of that name, truncated after a stage.
 
-    name: efficientnet_lite0, alexnet, vgg16, zf5, zf5/WIDTH with so many times its channels ("zf5/0.25"), or
-        timm/NAME for any convolutional network of timm.
+    name: efficientnet_lite0, alexnet, vgg16, zf5, zf5/WIDTH with WIDTH times its channels ("zf5/0.25"), or timm/NAME
+        for any convolutional network of timm.
     stage: dotted name of the module whose output is the map ("blocks.4", "layer3"); None: the last one, which
         timm/NAME does not have.
-    weights: None: the network's own ones (efficientnet_lite0's are installed, the others' are downloaded);
-        a path: a safetensors file with the network's tensor names; "random": seeded, untrained; or the tensors
-        themselves by name.
+    weights: None: the network's ImageNet weights (efficientnet_lite0's are installed, the others' are downloaded);
+        "random": seeded, untrained; the tensors by name; or a path or name as in `read_weights`.
     tuned: tensors that take the place of some of these, likewise a safetensors file or by name.
     Raises ValueError: name or stage unknown, no regular geometry, weights that do not fit; OSError: weights that
     cannot be read or downloaded.
@@ -220,20 +218,11 @@ _HAS_MODELS = {"timm": (True,), "zf5": (False, True)}
 
 
 def _state(weights: str | Path | State) -> State:
-    from safetensors.torch import load_file
-
     if isinstance(weights, Mapping):
         return weights
-    with reading(weights):
-        state: State = load_file(weights)
-    if not state:
-        raise ValueError(f"{weights}: has no tensors")
-    for name, tensor in state.items():
-        if not torch.isfinite(tensor.float()).all():
-            raise ValueError(f"{weights}: {name!r} must be finite")
-    return state
+    return {name: torch.from_numpy(np.array(array)) for name, array in read_weights(weights).items()}
 
 
 def first_line(error: BaseException) -> str:
-    """Of what an exception says; its name where it says nothing."""
+    """Return the first line of the message of an exception, or its type where it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,7 +1,7 @@
-"""The networks that the detector knows itself, up to their last feature map, without weights.
+"""Networks of the detector, up to their last feature map, without weights.
 
-They are written out here, although torchvision and timm have three of them, because importing either takes
-longer than detecting the objects of an image. Tensors have the names that they have there.
+torchvision and timm have three of them, but importing either takes longer than a detection. Tensors have the names that
+they have there.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from torch import nn
 
 from detector.backbones.efficientnet_lite import NORM_EPSILON, STEM, Plan, Step, plan_of_stages
 
-_MOST_WIDTH = 16
+_MAX_WIDTH = 16
 _VGG16 = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512)
 
 
 def efficientnet_lite0(output_stride: int = 16) -> Block:
-    """EfficientNet-Lite0 up to its 320 channels, named as timm's; dilated where it would exceed the stride."""
+    """Build EfficientNet-Lite0 up to its 320 channels, with timm's names, dilated to keep the stride."""
     stages = plan_of_stages(output_stride)
     blocks = nn.Sequential(*(nn.Sequential(*map(_block, stage)) for stage in stages))
     return Block(OrderedDict([*_layers(STEM), ("blocks", blocks)]))
 
 
 class Block(nn.Sequential):
-    """Layers in sequence, their input added to their output where both have the same shape."""
+    """Layers in sequence; with ``residual``, their input is added to their output."""
 
     def __init__(self, layers: OrderedDict[str, nn.Module], residual: bool = False) -> None:
         super().__init__(layers)
@@ -52,13 +52,13 @@ def _layers(plan: Plan) -> Iterator[tuple[str, nn.Module]]:
 
 
 class Halving(nn.Conv2d):
-    """A convolution of stride 2 that is padded one more behind than before; half a side is rounded up."""
+    """Convolution of stride 2, padded one more after than before; half a side is rounded up."""
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         return super().forward(self.padded(maps))
 
     def padded(self, maps: torch.Tensor) -> torch.Tensor:
-        """``(N, C, h, w)`` with the zeros that the convolution reads around them."""
+        """Pad ``(N, C, h, w)`` maps with the zeros that the convolution reads."""
         before = self.kernel_size[0] // 2 - 1
         height, width = maps.shape[2:]
         return F.pad(maps, (before, before + 1 + width % 2, before, before + 1 + height % 2))
@@ -72,7 +72,7 @@ def _convolution(step: Step) -> nn.Conv2d:
 
 
 def alexnet() -> nn.Sequential:
-    """AlexNet (its second version) up to conv5 after its ReLU, named as torchvision's: 256 channels."""
+    """Build AlexNet (its second version) up to conv5 after its ReLU, with torchvision's names: 256 channels."""
     features = nn.Sequential(
         nn.Conv2d(3, 64, 11, stride=4, padding=2),
         nn.ReLU(inplace=True),
@@ -91,7 +91,7 @@ def alexnet() -> nn.Sequential:
 
 
 def vgg16() -> nn.Sequential:
-    """VGG-16 up to conv5_3 after its ReLU, named as torchvision's: 512 channels."""
+    """Build VGG-16 up to conv5_3 after its ReLU, with torchvision's names: 512 channels."""
     layers: list[nn.Module] = []
     inputs = 3
     for outputs in _VGG16:
@@ -121,14 +121,14 @@ class WithinChannelNorm(nn.Module):
 
 
 def zf5(width: float = 1.0) -> nn.Sequential:
-    """The paper's ZF-5 up to conv5 after its ReLU: 256 channels (release: model-defs/Zeiler_conv5.prototxt).
+    """Build the paper's ZF-5 up to conv5 after its ReLU: 256 channels (release: model-defs/Zeiler_conv5.prototxt).
 
     width: multiplies the channels of all layers; ValueError where a layer would have none.
     Pools round their size up, as Caffe's do. Biases start at 1 in conv2, conv4 and conv5, else at 0.
     """
-    # also false for a width that is no number
-    if not width * 96 >= 1 or width > _MOST_WIDTH:
-        raise ValueError(f"width must give every layer a channel, and be {_MOST_WIDTH} at most, but is {width}")
+    # also false for NaN
+    if not width * 96 >= 1 or width > _MAX_WIDTH:
+        raise ValueError(f"width must give every layer a channel, and be at most {_MAX_WIDTH}, but is {width}")
     c1, c2, c3, c4, c5 = (round(channels * width) for channels in (96, 256, 384, 384, 256))
     network = nn.Sequential(
         OrderedDict(

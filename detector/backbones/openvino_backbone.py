@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 computed by OpenVINO: image -> feature map, without torch."""
+"""Compute EfficientNet-Lite0 with OpenVINO, without torch."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ from detector.backbones.efficientnet_lite import (
     published_weights,
     tensor_shapes,
 )
-from detector.backbones.weights import Arrays, check_tensors, check_tuned, origin, tensors_digest
+from detector.backbones.weights import Arrays, check_tensors, check_tuned, origin, read_weights, tensors_digest
 from detector.images.resizing import check_image
-from detector.runtime.files import reading
 from detector.runtime.openvino import CompiledGraph
 from detector.runtime.optional import optional
 
@@ -31,10 +30,9 @@ NETWORK = "efficientnet_lite0"
 
 
 class OpenVINOBackbone:
-    """An `Backbone` of EfficientNet-Lite0 up to a stage.
+    """`Backbone` of EfficientNet-Lite0 up to a stage.
 
-    stage, weights, precision and tuned are those of `backbone.load_torch_backbone`, with its errors; weights may not be
-    random. Raises MissingPackageError without OpenVINO.
+    Arguments and errors are those of `torch_backbone.load_torch_backbone`; weights may not be "random".
     """
 
     name = NETWORK
@@ -68,36 +66,23 @@ class OpenVINOBackbone:
         self._graph = CompiledGraph(_graph(plans, tensors), precision)
 
     def feature_map(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(H, W, 3) uint8 RGB -> (h, w, C) float32; ValueError when the image is not of that shape and type."""
+        """Return the ``(h, w, C)`` float32 feature map of an ``(H, W, 3)`` uint8 RGB image; ValueError for others."""
         return self._graph(check_image(image)[None])[0]
 
 
 def _arrays(weights: str | Path | Arrays) -> Arrays:
-    from safetensors.numpy import load_file
-
-    if not isinstance(weights, str | Path):
-        return weights
-    with reading(weights):
-        try:
-            arrays: Arrays = load_file(weights)
-        except TypeError:  # of bfloat16, which numpy does not have
-            from safetensors.torch import load_file as load_tensors
-
-            arrays = {name: tensor.float().numpy() for name, tensor in load_tensors(weights).items()}
-    if not arrays:
-        raise ValueError(f"{weights}: has no tensors")
-    return arrays
+    return read_weights(weights) if isinstance(weights, str | Path) else weights
 
 
 def _fitting(plans: Sequence[Plan], state: Arrays, source: str) -> Arrays:
-    """The tensors that the network has, of a state which may hold more; types are converted."""
+    """Return the tensors of the network from a state, which may hold more; types are converted."""
     shapes = tensor_shapes(plans)
     check_tensors(shapes, state, source)
     return {name: np.array(state[name], np.float32 if shape else np.int64, order="C") for name, shape in shapes.items()}
 
 
 def _graph(plans: Sequence[Plan], tensors: Arrays) -> Any:
-    """The ``openvino.Model`` from (1, H, W, 3) uint8 to (1, h, w, C), of any height and width."""
+    """Return the ``openvino.Model`` from (1, H, W, 3) uint8 to (1, h, w, C), of any height and width."""
     op = optional("openvino.opset13")
     image = op.parameter([1, -1, -1, 3], np.uint8)
     std = np.array(STD, np.float32)
@@ -114,7 +99,7 @@ def _graph(plans: Sequence[Plan], tensors: Arrays) -> Any:
 
 
 def _step(op: Any, maps: Any, plan: Plan, step: Step, tensors: Arrays) -> Any:
-    """One convolution and what follows it; the batch normalization is multiplied into it."""
+    """Add one convolution, with its batch normalization folded in, and its activation."""
     weights = tensors[plan.layer(f"{step.convolution}.weight")]
     biases = None
     if step.norm is not None:

@@ -1,4 +1,4 @@
-"""Convolutional networks ready for inference: image -> feature map."""
+"""Compute a convolutional network with torch: image to feature map."""
 
 from __future__ import annotations
 
@@ -19,14 +19,9 @@ from detector.runtime.threads import limit_torch_threads
 
 
 class TorchBackbone:
-    """A network up to one stage, with its preprocessing: (H, W, 3) uint8 RGB -> (C, h, w) float32.
+    """Network up to one stage, with its preprocessing; callable from (H, W, 3) uint8 RGB to (C, h, w) float32.
 
-    It takes the network over and makes it ready for inference.
-    name, stage: as they were asked for.
-    channels, geometry: of the feature map.
-    device, precision: of the computation; the precision is not "auto".
-    digest: SHA-256, in hexadecimal, of the names, types, shapes and values of the weights up to the stage.
-    tuned: tensors by name that took the place of the network's own.
+    Takes over the network and prepares it for inference; attributes are those of `backbone.Backbone`.
     """
 
     runtime = "torch"
@@ -49,29 +44,29 @@ class TorchBackbone:
         self._preprocessing = network.preprocessing.to(device)
 
     def preprocess(self, image: NDArray[np.uint8]) -> torch.Tensor:
-        """(H, W, 3) uint8 RGB -> the (1, 3, H, W) input of the network."""
+        """Return the (1, 3, H, W) input of the network for an (H, W, 3) uint8 RGB image."""
         return self._preprocessing(check_image(image)[None]).to(self._dtype)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(N, 3, H, W) -> (N, C, h, w) feature maps, in the precision of the network."""
+        """Return (N, C, h, w) feature maps of (N, 3, H, W) input, in the precision of the network."""
         with torch.inference_mode():
             maps: torch.Tensor = self.network(pixels)
         return maps
 
     def __call__(self, image: NDArray[np.uint8]) -> torch.Tensor:
-        """(H, W, 3) uint8 RGB -> (C, h, w) float32 feature map, on the backbone's device.
+        """Return the (C, h, w) float32 feature map of an (H, W, 3) uint8 RGB image, on the backbone's device.
 
-        Raises ValueError when the image is not of that shape and type, or of a size that the network cannot take.
+        Raises ValueError for another shape or type, and for a size that the network cannot take.
         """
         return self.maps(check_image(image)[None])[0]
 
     def feature_map(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The map of an image as (h, w, C) array, see `Backbone`."""
+        """Return the feature map of an image as an (h, w, C) array; see `backbone.Backbone`."""
         # channels last: the pooling reads all channels of a cell together
         return np.ascontiguousarray(self(image).permute(1, 2, 0).numpy(force=True))
 
     def maps(self, images: NDArray[np.uint8]) -> torch.Tensor:
-        """(N, H, W, 3) uint8 RGB -> (N, C, h, w) float32 feature maps of images of one size.
+        """Return (N, C, h, w) float32 feature maps of (N, H, W, 3) uint8 RGB images of one size.
 
         Raises ValueError for a size that the network cannot take.
         """
@@ -87,18 +82,18 @@ def load_torch_backbone(
     precision: Precision = "float32",
     tuned: str | Path | State | None = None,
 ) -> TorchBackbone:
-    """The network of `load_network`, in inference mode.
+    """Load a network with `load_network`, in inference mode.
 
-    precision: of the computation; the map is float32 always. bfloat16 is fast on processors that have it
+    precision: of the computation; the map is always float32. bfloat16 is fast on processors that have it
         (AVX-512 BF16, AMX), slow on others; "auto" takes it where it is fast, float32 elsewhere.
-    Raises also ValueError: device or precision unknown.
+    Raises also ValueError for an unknown device or precision.
     """
     precision = usable_precision(precision, device)
     return TorchBackbone(load_network(name, stage, weights, tuned), device, precision)
 
 
 def usable_precision(precision: Precision, device: str) -> Precision:
-    """A precision, "auto" resolved to what is fast on a device. Raises ValueError: device or precision unknown."""
+    """Resolve the precision "auto" to the fast one of a device. Raises ValueError for an unknown device or precision."""
     if precision not in get_args(Precision):
         raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, but got {precision!r}")
     _check_device(device)

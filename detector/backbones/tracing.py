@@ -1,4 +1,4 @@
-"""Where the cells of a feature map lie in the image, derived from the layers that made the map."""
+"""Trace where the cells of a feature map are in the image, through the layers of a torch network."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _Map = tuple[Axis, Axis]  # vertical, horizontal
 
 
 def network_geometry(network: nn.Module) -> Geometry:
-    """Stride, first center and receptive field of a network's output map.
+    """Return the stride, first center and receptive field of a network's output map.
 
     network: takes (1, 3, H, W), gives (1, C, h, w); it is run once on a small image, and every operation
         is followed: windows move and widen the field, pointwise operations unite the fields of their inputs.
@@ -53,7 +53,7 @@ def network_geometry(network: nn.Module) -> Geometry:
 
 
 class _Tracker(TorchDispatchMode):
-    """Keeps, for every tensor computed from the image, the geometry of its cells (None: it has no cells)."""
+    """Track the geometry of the cells of every tensor computed from the image (None: no cells)."""
 
     def __init__(self, image: torch.Tensor) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Cutting a network at one of its modules, and making what is left of it ready for inference."""
+"""Truncate a network after one of its modules, fill it with weights, and prepare it for inference."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ State = Mapping[str, torch.Tensor]
 
 
 class Truncated(nn.Module):
-    """A network in evaluation mode that stops after one of its modules and gives that module's output.
+    """Network in evaluation mode that stops after one of its modules and returns that module's output.
 
-    The modules that the stage does not need are dropped from the network.
-    channels, geometry: of the feature map.
-    Raises ValueError when there is no such module, it gives no feature map, or one without regular geometry.
+    Modules that the stage does not need are dropped. channels, geometry: of the feature map.
+    Raises ValueError for an unknown module, and for one without a feature map of regular geometry.
     """
 
     def __init__(self, network: nn.Module, stage: str) -> None:
@@ -38,7 +37,7 @@ class Truncated(nn.Module):
         self.geometry, self.channels = self._probe()
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(N, 3, H, W) -> (N, channels, h, w)."""
+        """Return the (N, channels, h, w) maps of (N, 3, H, W) input."""
         try:
             self.network(pixels)
         except StageReached as reached:
@@ -62,7 +61,7 @@ class Truncated(nn.Module):
         return geometry, channels[0]
 
     def fold_batch_norms(self) -> None:
-        """Multiply batch normalizations into the convolutions before them, in plain sequences of layers."""
+        """Fold batch normalizations into the convolutions before them, in plain sequences of layers."""
         for block in self.network.modules():
             if not isinstance(block, Block):
                 continue
@@ -100,9 +99,9 @@ def _drop(module: nn.Module, used: set[nn.Module]) -> None:
 
 
 def fill(network: nn.Module, state: State, source: str) -> None:
-    """Copy the tensors that the network has from a state, which may hold more; other types are converted.
+    """Copy the tensors of the network from a state, which may hold more; other types are converted.
 
-    Raises ValueError, naming the source and the first tensor that is missing or has another shape.
+    Raises ValueError, with the source and the first tensor that is missing or has another shape.
     """
     wanted = network.state_dict()
     check_tensors({name: tuple(tensor.shape) for name, tensor in wanted.items()}, state, source)

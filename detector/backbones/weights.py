@@ -1,4 +1,4 @@
-"""Check and identify the tensors of a network, of torch or numpy."""
+"""Read, check and identify the tensors of a network."""
 
 from __future__ import annotations
 
@@ -9,10 +9,39 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.runtime.files import digest
+from detector.model_file import DEFAULT_MODEL
+from detector.runtime.files import digest, reading
+from detector.runtime.optional import optional
 
 Tensor = TypeVar("Tensor")
 Arrays = Mapping[str, NDArray[Any]]
+
+
+SHIPPED = "shipped"
+"""Weights of the model of the package, which were trained for detection."""
+_BACKBONE = "backbone."
+
+
+def read_weights(weights: str | Path) -> Arrays:
+    """Read the tensors of a network by name.
+
+    weights: a safetensors file; a model file, whose backbone is read; or `SHIPPED`. bfloat16 is read as float32.
+    Raises OSError for an unreadable file and ValueError, with its name, for no tensors or infinite values.
+    """
+    from safetensors.numpy import load_file
+
+    path = str(DEFAULT_MODEL) if weights == SHIPPED else weights
+    with reading(path):
+        try:
+            arrays: Arrays = load_file(path)
+        except TypeError:  # bfloat16, which numpy lacks
+            tensors = optional("safetensors.torch", "torch").load_file(path)
+            arrays = {name: tensor.float().numpy() for name, tensor in tensors.items()}
+    own = {name.removeprefix(_BACKBONE): each for name, each in arrays.items() if name.startswith(_BACKBONE)}
+    if not arrays:
+        raise ValueError(f"{path}: has no tensors")
+    check_finite(own or arrays, str(path))
+    return own or arrays
 
 
 def origin(weights: object, name: str) -> str:
