@@ -27,7 +27,7 @@ def write_synthetic_voc(
     """Draw n_images into a VOC folder under root and return them as `detector.datasets.loading.load_voc` reads them.
 
     Images are 160 to 260 pixels a side, in files with ``suffixes`` in turn. On a speckled background
-    lie 2 to 4 ringed circles, chequered squares and striped triangles of 40 to 90 pixels that do not overlap,
+    lie 2 to 4 ringed circles, checkered squares and striped triangles of 40 to 90 pixels that do not overlap,
     or one where no room is left; one in ten is flagged difficult. The same arguments draw the same images; a
     second split in the same folder needs another name, and another seed to differ.
     """
