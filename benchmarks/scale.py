@@ -18,14 +18,14 @@ import numpy as np
 
 from benchmarks.machine import machine
 from detector.boxes import iou
-from detector.cli.detect import parser
+from detector.cli.detect import factory_of, parser
 from detector.datasets.dataset import Annotation
-from detector.datasets.readers.voc import VOC_CLASSES, load_voc
+from detector.datasets.loading import load_voc
+from detector.datasets.readers.voc import VOC_CLASSES
 from detector.images.files import read_image
-from detector.parallel.map_images import Engine, InTurn, Threads, map_images
+from detector.parallel.map_images import Engine, Factory, Sequential, Threads, map_images
 from detector.parallel.processes import Processes
 from detector.pipeline import Detector
-from detector.runs.detect_images import Detecting, record_of
 from detector.training.svm.mining import MiningSettings
 
 IMAGES = (10**4, 10**5, 10**6, 10**7, 10**8)
@@ -75,7 +75,7 @@ def measure(options: argparse.Namespace) -> int:
         print(f"{stage.name:<9} {stage.seconds:7.3f} s, reads {read:6.2f} MB, sends {sent:7.1f} kB")
     names = [str(each.path) for each in dataset]
     engines: dict[str, Engine] = {
-        "one by one": InTurn(),
+        "one by one": Sequential(),
         "lanes": Threads(),
         "1 worker": Processes(1),
         "2 workers": Processes(2),
@@ -84,7 +84,7 @@ def measure(options: argparse.Namespace) -> int:
         from detector.parallel.ray_actors import RayActors
 
         engines["2 Ray actors"] = RayActors(2)
-    rates = {name: rate(detecting(), names, engine) for name, engine in engines.items()}
+    rates = {name: rate(detection(), names, engine) for name, engine in engines.items()}
     for name, images in rates.items():
         print(f"{name:<13} {images:6.2f} images a second, {images / rates['one by one']:.2f} times one by one")
     seam = rate(Nothing(), range(options.items), Processes(2))
@@ -100,9 +100,9 @@ def measure(options: argparse.Namespace) -> int:
     return 0
 
 
-def detecting() -> Detecting:
-    """Detection by the default model."""
-    return Detecting(parser().parse_args(["--min-score", "0", "IMAGE"]))
+def detection() -> Factory:
+    """Return the factory of detection by the default model."""
+    return factory_of(parser().parse_args(["--min-score", "0", "IMAGE"]))
 
 
 class Nothing:
@@ -123,7 +123,7 @@ def rate(factory: Callable[[], Any], items: Iterable[Any], engine: Engine) -> fl
 
 def stage_costs(detector: Detector, annotations: Sequence[Annotation]) -> list[Stage]:
     """Means over the images, on one thread."""
-    detect = detecting()()
+    detect = detection()()
     detect(str(annotations[0].path))  # compiles
     rows = [row for _, row in map_images(lambda: partial(_costs, detector, detect), annotations, Threads(1))]
     names = ("detect", "cache", "mine", "evaluate")
@@ -146,13 +146,13 @@ def _costs(detector: Detector, detect: Any, annotation: Annotation) -> list[tupl
     kept = sum(each.size * 2 for each in maps.maps) + boxes.nbytes
 
     start = time.perf_counter()
-    scores = detector.encoder.apply(detector.decision_function, maps, detector.encoder.regions(maps, boxes))
+    scores = detector.encoder.apply(detector.heads.decision_function, maps, detector.encoder.regions(maps, boxes))
     mined = time.perf_counter() - start
     settings = MiningSettings()
     far = iou(boxes, annotation.boxes).max(1, initial=0) < 0.3
     hard = min(int((scores.max(1)[far] > settings.add_above).sum()), settings.max_per_image)
 
-    record = len(str(record_of("", found)))
+    record = len(str(found.to_record("")))
     return [
         (detected, size, record),
         (cached, size, 100.0),

@@ -1,8 +1,8 @@
-"""Compute feature maps and proposals of a data set once, look at them, and free their space.
+"""Compute the feature maps and proposals of a data set once, list what is cached, and free its space.
 
-python tools/cache_features.py CONFIG (--voc ROOT --split train | --coco JSON) --cache DIR
-python tools/cache_features.py --cache DIR --cache-info
-python tools/cache_features.py --clean [--older-than DAYS] [--cache DIR]
+spp cache CONFIG (--data PATH | --voc ROOT --split train | --coco JSON) --cache DIR
+spp cache --cache DIR --cache-info
+spp cache --clean [--older-than DAYS] [--cache DIR]
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ from __future__ import annotations
 from pathlib import Path
 
 from detector.cli.console import Parser, progress
-from detector.cli.engines import CacheBuilding, add_engine_options, where_of
-from detector.cli.options import add_data_options, add_network_options, add_recipe, load_data
+from detector.cli.data_options import add_data_options, load_data
+from detector.cli.options import add_engine_options, add_network_options, add_recipe, filling_of
 from detector.cli.outputs import cache_folder
 from detector.config.detector import load_config
 from detector.runtime.files import cache_root
 
 
 def parser() -> Parser:
-    parser = Parser(description="Compute and keep the feature maps and proposals of a data set; resumable.")
+    parser = Parser(description="Compute and store the feature maps and proposals of a data set; resumable.")
     add_recipe(parser, required=False)
     add_data_options(parser, required=False)
     add_network_options(parser)
     parser.add_argument("--cache", type=cache_folder, metavar="DIR", help="folder of the cached files")
     add_engine_options(parser, caches=True)
     action = parser.add_mutually_exclusive_group()
-    action.add_argument("--cache-info", action="store_true", help="only tell what is in the cache")
+    action.add_argument("--cache-info", action="store_true", help="only list what is in the cache")
     action.add_argument(
-        "--clean", action="store_true", help="delete it; without --cache, all that trainings keep by themselves"
+        "--clean", action="store_true", help="delete it; without --cache, everything that trainings cached by default"
     )
     parser.add_argument(
-        "--older-than", type=float, metavar="DAYS", help="of --clean: only what was not written to for so many days"
+        "--older-than", type=float, metavar="DAYS", help="of --clean: only caches not written to for DAYS"
     )
     return parser
 
@@ -49,22 +49,23 @@ def main() -> int:
         return 0
     if options.config is None:
         raise ValueError("a CONFIG is needed, such as default")
-    config = load_config(options.config, options.weights, options.tuned, options.runtime)
+    config = load_config(options.config, options.weights, options.runtime)
     dataset = load_data(options)
     config = config.for_images(len(dataset))
+    from detector.build import build_cache
     from detector.features.cache import fill_cache
 
-    build = CacheBuilding(config, options.cache, options.device, options.proposals)
-    cache = build()
-    where = where_of(options, build)
+    cache = build_cache(config, options.cache, options.device, options.proposals)
+    where = filling_of(options, config, options.cache)
     readable = fill_cache(cache, dataset, progress, where=where)
-    if config.learns_from_mirrored_maps:
+    if config.caches_mirrored_maps:
         readable = fill_cache(cache, readable, progress, mirrored=True, where=where)
     print(f"{len(readable)} images of {dataset.name}: {cache.maps_directory}, {cache.proposals_directory}")
     return 0
 
 
 def print_info(directory: Path) -> None:
+    """Print the folders of a cache: images, size and settings of each."""
     from detector.features.cache import cache_folders
 
     total = 0
@@ -76,10 +77,10 @@ def print_info(directory: Path) -> None:
 
 
 def clean(directory: Path, older_than_days: float) -> None:
-    """Delete what is in a cache, or in the caches below ``directory``, and tell what it was."""
+    """Delete what is in a cache, or in the caches below ``directory``, and print what it was."""
     from detector.features.cache_cleaning import clean_cache
 
-    # where no training kept anything yet, there is nothing to free
+    # nothing was cached by default yet
     missing = directory == cache_root() and not directory.exists()
     freed = [] if missing else clean_cache(directory, older_than_days)
     for each in freed:

@@ -1,19 +1,26 @@
-"""Options that several commands share, and what they name: data sets, networks, models, recipes, boxes."""
+"""Options that several verbs share: recipes, networks, models, workers, thresholds."""
 
 from __future__ import annotations
 
-from argparse import Namespace
-from collections.abc import Mapping, Sequence
+import sys
+from argparse import ArgumentTypeError, Namespace
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, get_args
 
-from detector.boxes import Boxes
+import numpy as np
+from numpy.typing import NDArray
+
 from detector.cli.console import Parser
-from detector.cli.outputs import check_outputs
-from detector.datasets.dataset import Dataset
-from detector.datasets.records import FORMATS
+from detector.parallel.map_images import Engine, Threads
+from detector.parallel.processes import Processes
 from detector.runtime.files import digest
 from detector.runtime.openvino import Runtime
+
+if TYPE_CHECKING:
+    from detector.config.detector import Config
+    from detector.ensemble import Ensemble
+    from detector.features.cache import Where
 
 
 def add_recipe(parser: Parser, example: str = "default", required: bool = True) -> None:
@@ -27,47 +34,9 @@ def add_recipe(parser: Parser, example: str = "default", required: bool = True) 
     )
 
 
-def add_data_options(parser: Parser, required: bool = True, hold_out: bool = True) -> None:
-    """Options of the commands that work on a data set; where it is not required, `data_source` asks for it.
-
-    hold_out: with that option; a command that has another of this name goes without.
-    """
-    source = parser.add_mutually_exclusive_group(required=required)
-    source.add_argument(
-        "--data", type=Path, metavar="PATH", help="data as a labeling tool wrote them: a folder, a zip file, ..."
-    )
-    source.add_argument("--voc", type=Path, metavar="ROOT", help="VOC folder, or a devkit above it")
-    source.add_argument("--coco", type=Path, metavar="JSON", help="annotations of object detection in COCO's form")
-    parser.add_argument("--split", help="of --data: train, val or test; of --voc: a list in ImageSets/Main")
-    add_layout_options(parser, hold_out)
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="of --coco: the images (default: where JSON lies)")
-    parser.add_argument("--classes", nargs="+", metavar="NAME", help="the classes (default: those of the data)")
-    parser.add_argument("--strict", action="store_true", help="end on any fault of the data, before any work")
-    parser.add_argument(
-        "--proposals", type=Path, metavar="FILE", help="take boxes by image id from a .npz, .json or R-CNN .mat file"
-    )
-
-
-def add_layout_options(parser: Parser, hold_out: bool = True, layout: str = "--format") -> None:
-    """Options that say how --data are read; ``layout`` is what that of the layout is called."""
-    parser.add_argument(layout, dest="format", choices=FORMATS, help="of --data: its layout, if not recognized")
-    parser.add_argument(
-        "--unlabeled",
-        choices=("skip", "background"),
-        default="skip",
-        help="of --data: leave out images without annotation (default), or learn them as images without objects",
-    )
-    if hold_out:
-        parser.add_argument(
-            "--hold-out", type=float, metavar="PART", help="of --data without val: the part of train to keep for it"
-        )
-
-
-def add_network_options(parser: Parser, tuned: bool = True) -> None:
-    """Options of the commands that run the network of a recipe; ``tuned``: also with fine-tuned layers."""
+def add_network_options(parser: Parser) -> None:
+    """Add the options of the commands that run the network of a recipe."""
     parser.add_argument("--weights", type=Path, metavar="FILE", help="the backbone's weights, in place of those named")
-    if tuned:
-        parser.add_argument("--tuned", type=Path, metavar="FILE", help="its fine-tuned layers, a file of their own")
     add_computing_options(parser)
 
 
@@ -84,7 +53,7 @@ def model_digests(options: Namespace) -> list[str]:
     from detector.model_file import DEFAULT_MODEL, model_path
 
     models = [model_path(str(path)) for path in options.model or [str(DEFAULT_MODEL)]]
-    return [digest([path.read_bytes()]) for path in [*models, *map(Path, filter(None, options.weights or ()))]]
+    return [digest([path.read_bytes()]) for path in models]
 
 
 def add_model_options(parser: Parser) -> None:
@@ -95,87 +64,107 @@ def add_model_options(parser: Parser) -> None:
         action="append",
         help="a model file (default: the one that comes with the package); again for a second one to go with it",
     )
-    parser.add_argument(
-        "--weights",
-        action="append",
-        metavar="FILE",
-        help="where the backbone's weights are, if not where they were; as often as --model, '' for one without",
-    )
-    parser.add_argument(
-        "--no-mirror", dest="mirror", action="store_false", help="leave out the mirror image: faster, less precise"
-    )
     add_computing_options(parser)
 
 
-def data_source(options: Namespace) -> dict[str, Any]:
-    """Where the data set of `add_data_options` lies and whether it may have faults, as arguments of `load_checked`.
-
-    Raises ValueError for options that do not go together.
-    """
-    if options.data is None and options.voc is None and options.coco is None:
-        raise ValueError("a data set is needed: --data PATH, --voc ROOT --split NAME, or --coco JSON")
-    if options.voc is not None and options.split is None:
-        raise ValueError("--voc needs --split, the name of a list in ImageSets/Main")
-    if options.voc is not None and options.pictures is not None:
-        raise ValueError("--pictures goes with --coco: a VOC folder has its images in JPEGImages")
-    if options.coco is not None and options.split is not None:
-        raise ValueError("--split goes with --voc: a COCO file is one list of images")
-    source = {name: getattr(options, name) for name in ("data", "voc", "split", "coco", "strict")}
-    return {"images": options.pictures, **source, **layout_options(options)}
+# ---- where work runs
 
 
-def split_name(options: Namespace) -> str:
-    """What result files call the images: the list's name, or that of the file or folder that holds the data."""
-    if options.split:
-        return Path(options.split).name.removesuffix(".txt")
-    stem: str = (options.coco or options.data).stem
-    return stem
-
-
-def layout_options(options: Namespace) -> dict[str, Any]:
-    """The options of `add_layout_options` as keyword arguments; ValueError where they do not go together."""
-    # of compare_settings.py, whose --hold-out is a whole number, it is the script's own
-    hold_out = getattr(options, "hold_out", None)
-    hold_out = hold_out if isinstance(hold_out, float) else None
-    if options.data is None and (options.format or hold_out is not None or options.unlabeled != "skip"):
-        raise ValueError("--format, --hold-out and --unlabeled go with --data")
-    if options.data is not None and getattr(options, "pictures", None) is not None:
-        raise ValueError("--pictures goes with --coco: images of --data are found by their names")
-    if hold_out is not None and not 0 < hold_out < 1:
-        raise ValueError(f"--hold-out must be between 0 and 1, but is {hold_out:g}")
-    return {"format_name": options.format, "unlabeled": options.unlabeled, "hold_out": hold_out}
-
-
-def load_data(
-    options: Namespace,
-    class_names: Sequence[str] | None = None,
-    open_images: bool = True,
-    need_objects: bool = True,
-    default_split: str = "train",
-) -> Dataset:
-    """The checked data set of `add_data_options`, with the errors of `data_source` and `load_checked`.
-
-    class_names: those that may occur where ``--classes`` does not say it. open_images: whether to check images, too.
-    default_split: of --data, where --split does not say it.
-    """
-    from detector.datasets.check import load_checked
-    from detector.images.files import image_size
-
-    dataset = load_checked(
-        **data_source(options),
-        class_names=options.classes or class_names,
-        image_size=image_size if open_images else None,
-        need_objects=need_objects,
-        default_split=default_split,
+def add_engine_options(parser: Parser, caches: bool = False) -> None:
+    """Add ``--workers``, ``--engine``, ``--address`` and, for verbs that fill ``caches``, ``--own-caches``."""
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="work in N processes of one thread each (default: in this one)"
     )
-    check_outputs(options, (each.path for each in dataset))
-    return dataset
+    parser.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="of the workers: this machine, or a Ray cluster"
+    )
+    parser.add_argument(
+        "--address", metavar="ADDRESS", help="of --engine ray: the cluster (default: RAY_ADDRESS, or this machine)"
+    )
+    if caches:
+        parser.add_argument(
+            "--own-caches",
+            action="store_true",
+            help="of --engine ray: --cache is a folder of each node's own, and each image stays with one worker",
+        )
 
 
-def precomputed_boxes(path: Path | None) -> Mapping[str, Boxes] | None:
-    """The boxes of ``--proposals``, if given."""
-    if path is None:
+def engine_of(options: Namespace) -> Engine:
+    """Return the engine of `add_engine_options`. Raises ValueError for options that do not go together."""
+    if options.workers is not None and options.workers < 1:
+        raise ValueError(f"--workers must be at least 1, but is {options.workers}")
+    own_caches = getattr(options, "own_caches", False)
+    if options.engine == "ray":
+        from detector.parallel.ray_actors import RayActors, check_ray
+
+        check_ray()
+        return RayActors(options.workers, options.address, owners=own_caches)
+    for name, given in (("--address", options.address), ("--own-caches", own_caches)):
+        if given:
+            raise ValueError(f"{name} goes with --engine ray")
+    return Threads() if options.workers is None else Processes(options.workers)
+
+
+def filling_of(options: Namespace, config: Config, directory: Path) -> Where | None:
+    """Return the engine that fills the cache of a recipe, by `add_engine_options`; None for this process."""
+    from detector.build import build_cache
+    from detector.features.cache import Where
+
+    engine = engine_of(options)
+    if isinstance(engine, Threads):
         return None
-    from detector.proposals.sources import PrecomputedBoxes
+    return Where(engine, partial(build_cache, config, directory, options.device, options.proposals))
 
-    return PrecomputedBoxes(path)
+
+# ---- which detections are kept
+
+
+def add_threshold_options(parser: Parser, default: str) -> None:
+    """Add ``--min-score``, ``--min-probability`` and ``--precision``, of which one may be given."""
+    one = parser.add_mutually_exclusive_group()
+    one.add_argument("--min-score", type=number, metavar="S", help=f"minimum score (default: {default})")
+    one.add_argument("--min-probability", type=fraction, metavar="P", help="minimum probability, by a calibrated model")
+    one.add_argument(
+        "--precision", type=fraction, metavar="P", help="the model's thresholds for this precision, 0.01 to 0.99"
+    )
+
+
+def number(text: str) -> float:
+    """Parse an option that takes any number but NaN."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise ArgumentTypeError(f"invalid float value: {text!r}") from None
+    if np.isnan(value):
+        raise ArgumentTypeError(f"must be a number, but is {text}")
+    return value
+
+
+def fraction(text: str) -> float:
+    """Parse an option that takes a number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ArgumentTypeError(f"must be in 0..1, but is {text}")
+    return value
+
+
+def check_thresholds(options: Namespace) -> None:
+    """Raise ValueError, before a model is loaded, for a precision that no model has thresholds for."""
+    if options.precision is not None and not 0.01 <= options.precision <= 0.99:
+        raise ValueError(f"--precision must be in 0.01..0.99, but is {options.precision:g}")
+
+
+def thresholds(options: Namespace, detector: Ensemble) -> NDArray[np.float32] | None:
+    """Return the minimum scores ``(K,)`` of `add_threshold_options`; None where no option is given.
+
+    Classes that never reached the ``--precision`` are printed. Raises ValueError where a calibration is needed.
+    """
+    limits = options.min_score, options.min_probability, options.precision
+    if limits == (None, None, None):
+        return None
+    scores = detector.thresholds(*limits)
+    unreached = [name for name, score in zip(detector.class_names, scores, strict=True) if np.isposinf(score)]
+    if unreached and options.precision is not None:
+        names = ", ".join(unreached)
+        print(f"precision {options.precision:g} was not reached, and nothing is kept, of {names}", file=sys.stderr)
+    return scores

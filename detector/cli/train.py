@@ -1,40 +1,39 @@
-"""Train a detector on cached features, or one class of a trained detector.
+"""Train a detector, or add or remove a class of a trained one.
 
-python tools/train_svm.py [CONFIG] (--data PATH | --voc ROOT --split train | --coco JSON) [--output PATH]
-python tools/train_svm.py [CONFIG] --data PATH --dry-run
-python tools/train_svm.py --add-class NAME (--data PATH | --voc ROOT --split train | --coco JSON) --output MODEL
-python tools/train_svm.py --remove-class NAME --output MODEL
+spp train [CONFIG] (--data PATH | --voc ROOT --split train | --coco JSON) [--output PATH]
+spp train [CONFIG] --data PATH --dry-run
+spp train --add-class NAME (--data PATH | --voc ROOT --split train | --coco JSON) --output MODEL
+spp train --remove-class NAME --output MODEL
 """
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detector.cli.console import Parser, progress, verbosity
-from detector.cli.engines import CacheBuilding, add_engine_options, where_of
-from detector.cli.options import (
-    add_data_options,
-    add_network_options,
-    add_recipe,
-    data_source,
-    load_data,
-    precomputed_boxes,
-)
-from detector.cli.outputs import OutputFile, cache_folder, is_model, output_folder, writable_file
+from detector.cli.console import Parser, console, progress, progress_bars
+from detector.cli.data_options import add_data_options, data_source, load_data, precomputed_boxes
+from detector.cli.options import add_engine_options, add_network_options, add_recipe, filling_of
+from detector.cli.outputs import OutputFile, cache_folder, check_folder, is_model, output_folder, writable_file
 from detector.config.detector import load_config
-from detector.runs.dry_run import dry_run, lists_folder, write_held_out
-from detector.runs.folder import is_model_file
-from detector.runs.training_run import build_steps, cache_directory, train_in_folder
+from detector.model_file import MODEL_NAME
+from detector.results.files import ResultFolder
+from detector.runs.folder import RUNS, buffered_log, choose_folder, is_model_file, settings_of
+from detector.runs.training_data import check_data, describe, lists_folder, load_held_out, write_held_out
+from detector.runtime.files import cache_of, check_writable
 
 if TYPE_CHECKING:
     from detector.pipeline import Detector
 
+_log = logging.getLogger(__name__)
+
 
 def parser() -> Parser:
-    parser = Parser(description="Train SVMs and box regressors on cached features; what the cache lacks is computed.")
+    parser = Parser(description="Train SVMs and box regressors on cached features; compute what the cache lacks.")
     add_recipe(parser, required=False)
     add_data_options(parser, required=False)
     add_network_options(parser)
@@ -51,69 +50,42 @@ def parser() -> Parser:
         help="a model file, NAME.safetensors, or a folder for model, numbers and log (default: runs/DATA-DATE)",
     )
     parser.add_argument(
-        "--learning-curve", action="store_true", help="also learn from a quarter and a half: would more images help?"
+        "--learning-curve", action="store_true", help="also train on a quarter and a half: would more images help?"
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="read and check everything, write nothing, and tell what there is"
+        "--dry-run", action="store_true", help="read and check all data, print their size, train nothing"
     )
     add_engine_options(parser, caches=True)
     change = parser.add_mutually_exclusive_group()
     change.add_argument("--add-class", metavar="NAME", help="train this class alone and add it to the model")
-    change.add_argument("--remove-class", metavar="NAME", help="take this class out of the model")
+    change.add_argument("--remove-class", metavar="NAME", help="remove this class from the model")
     parser.add_argument("--model", type=Path, help="the model to change (default: the one that comes with the package)")
     return parser
-
-
-def main() -> int:
-    options = parser().parse_args()
-    changes = options.add_class or options.remove_class
-    check_options(options)
-    if not changes:
-        to_model = writes_model(options)
-        options.config = options.config or Path("default")
-        if options.dry_run:
-            return dry_run(options)
-        if not to_model:
-            line = train_in_folder(options, build_steps)
-            if not verbosity.quiet:
-                print(line)
-            return 0
-    output = writable_file(options.output)
-    if options.remove_class:
-        detector = without_class(options)
-    elif options.add_class:
-        detector = with_class(options)
-    else:
-        detector = from_recipe(options)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    detector.save(output)
-    names, record = detector.class_names, detector.record
-    source = ", ".join(names) if changes else f"from {record['images']} images of {record['trained_on']}"
-    if not verbosity.quiet:
-        print(f"{output}: {len(names)} classes {source}")
-    return 0
-
-
-def writes_model(options: Namespace) -> bool:
-    """Whether --output is a model file: NAME.safetensors, or any name next to a recipe, --cache and --voc or --coco.
-
-    The latter is the command line of before there were folders, which knew none of the options of folders.
-    """
-    output: Path | None = options.output
-    spelled_out = options.config is not None and options.cache is not None and options.data is None
-    if output is None or is_model_file(output):
-        return output is not None
-    of_folder = options.learning_curve or (options.overwrite and not output.is_file())
-    return spelled_out and not of_folder and not output.is_dir()
 
 
 class ModelOrFolder(OutputFile):
     """Type of the option that names a model file to write, or a folder."""
 
     def __call__(self, text: str) -> Path:
-        # a model file may be there that was written under another ending
+        # an existing file of any name is checked like a model file: with --add-class and --remove-class, it may be one
         is_file = is_model_file(Path(text)) or Path(text).is_file()
         return super().__call__(text) if is_file else output_folder(text)
+
+
+def main() -> int:
+    options = parser().parse_args()
+    check_options(options)
+    if options.add_class or options.remove_class:
+        output = writable_file(options.output)
+        detector = with_class(options) if options.add_class else without_class(options)
+        return save(detector, output, ", ".join(detector.class_names))
+    options.config = options.config or Path("default")
+    if options.dry_run:
+        return dry_run(options)
+    if not is_model_file(options.output):
+        return train_into_folder(options)
+    detector = train_model(options)
+    return save(detector, options.output, f"from {detector.record['images']} images of {detector.record['trained_on']}")
 
 
 def check_options(options: Namespace) -> None:
@@ -124,8 +96,6 @@ def check_options(options: Namespace) -> None:
         raise ValueError("give a CONFIG to train by, or data, or the class to add or remove")
     if options.model and not changes:
         raise ValueError("--model goes with --add-class and --remove-class")
-    if options.tuned and changes:
-        raise ValueError("--tuned goes with CONFIG: a model has its fine-tuned layers in it")
     if changes and (options.workers is not None or options.engine != "local"):
         raise ValueError("--workers and --engine go with a CONFIG to train by")
     if changes and options.dry_run:
@@ -136,43 +106,121 @@ def check_options(options: Namespace) -> None:
         raise ValueError("--learning-curve goes with a training into a folder")
 
 
-def from_recipe(options: Namespace) -> Detector:
-    config = load_config(options.config, options.weights, options.tuned, options.runtime)
-    dataset = load_data(options)
-    from detector.training.one_call import recorded
-    from detector.training.train import train
+def save(detector: Detector, output: Path, source: str) -> int:
+    """Write a model file, and print what it holds."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    detector.save(output)
+    if not console.quiet:
+        print(f"{output}: {len(detector.class_names)} classes {source}")
+    return 0
 
-    lists = lists_folder(options, options.output.with_name(f"{options.output.name}-lists"), dataset)
-    start = time.monotonic()
-    build = CacheBuilding(config, cache_directory(options), options.device, options.proposals)
-    where = where_of(options, build)
-    detector = recorded(train(config, dataset, dataset.class_names, build(), progress, where=where), dataset, start)
-    for path in write_held_out(options, dataset, lists):
+
+def dry_run(options: Namespace) -> int:
+    """Check recipe, network and data; print the size of each split and, last, ``N images, M objects, K classes``."""
+    datasets = check_data(
+        load_config(options.config, options.weights, options.runtime),
+        data_source(options),
+        class_names=options.classes,
+        strict=options.strict,
+        boxes=precomputed_boxes(options.proposals),
+        cache=options.cache,
+        device=options.device,
+        progress=progress,
+    )
+    for dataset in datasets:
+        print(f"{dataset.name}: {describe([dataset])}")
+    print(describe(datasets))
+    return 0
+
+
+def train_into_folder(options: Namespace) -> int:
+    """Train into a folder with model, numbers and log, or resume there; print a summary."""
+    output = options.output or RUNS
+    check_writable(output, output.absolute())
+    with buffered_log() as log:
+        config = load_config(options.config, options.weights, options.runtime)
+        source, dataset = data_source(options), load_data(options)
+        # the parts of a learning curve are trained on as the whole is
+        config = config.for_images(len(dataset))
+        held_out = load_held_out(source, dataset, options.strict)
+        if options.learning_curve and held_out is None:
+            raise ValueError("--learning-curve needs held-out images: with --data, --hold-out 0.2 makes some")
+        settings = settings_of(config, dataset, held_out, options.proposals)
+        folder = choose_folder(options.output, source.path, settings, options.overwrite)
+        if folder.fresh:
+            check_folder(options, folder.path, [each.path for each in dataset])
+        from detector.build import build_cache
+        from detector.runs.training_run import TrainingRun, train_in_folder
+
+        directory = cache_directory(options)
+        cache = build_cache(config, directory, options.device, options.proposals)
+        where = filling_of(options, config, directory)
+        run = TrainingRun(config, dataset, held_out, cache, where, options.device, options.runtime)
+        with folder.opened(log) as note:
+            if not folder.fresh:
+                _log.info("going on with the training in %s", folder.path)
+            detector, summary = train_in_folder(run, folder, progress_bars, options.learning_curve)
+            if source.hold_out is not None:
+                write_held_out(ResultFolder(folder.path / "lists", (), overwrite=True), source, options.classes, dataset)
+            note(summary)
+            folder.finish()
+    if not console.quiet:
+        print(summary, file=sys.stderr)
+        record, model = detector.record, folder.path / MODEL_NAME
+        print(f"{model}: {len(detector.class_names)} classes from {record['images']} images of {record['trained_on']}")
+    return 0
+
+
+def cache_directory(options: Namespace) -> Path:
+    """Return the cache directory; log the default one."""
+    if options.cache is None:
+        options.cache = cache_of(data_source(options).path)
+        _log.info("features are kept in %s; spp cache --clean frees the space", options.cache)
+    directory: Path = options.cache
+    return directory
+
+
+def train_model(options: Namespace) -> Detector:
+    """Train by a recipe; write and print the lists of what was held out."""
+    config = load_config(options.config, options.weights, options.runtime)
+    source, dataset = data_source(options), load_data(options)
+    lists = None
+    if source.hold_out is not None:
+        folder = options.output.with_name(f"{options.output.name}-lists")
+        check_writable(folder, folder.absolute())
+        lists = lists_folder(folder, dataset, options.overwrite)
+    from detector.build import build_cache
+    from detector.training.train import train, with_record
+
+    start, directory = time.monotonic(), cache_directory(options)
+    cache = build_cache(config, directory, options.device, options.proposals)
+    where = filling_of(options, config, directory)
+    detector = with_record(train(config, dataset, dataset.class_names, cache, progress, where=where), dataset, start)
+    for path in write_held_out(lists, source, options.classes, dataset) if lists is not None else ():
         print(path)
     return detector
 
 
 def with_class(options: Namespace) -> Detector:
-    data_source(options)  # options that do not fit are told before a model is loaded
+    """Train one class on the features of a model, and add it."""
+    data_source(options)  # options that do not fit are reported before a model is loaded
     from detector.pipeline import Detector
     from detector.training.class_changes import add_classes, check_new
-    from detector.training.one_call import recorded
-    from detector.training.train import train
+    from detector.training.train import train, with_record
 
-    detector = Detector.load(options.model, options.device, options.weights, options.runtime)
+    detector = Detector.load(options.model, options.device, options.runtime)
     check_new(detector, options.add_class)  # before it is trained
     # objects of other classes are background to this one, whether the model knows them or not
     dataset = load_data(options).only(options.add_class)
     start = time.monotonic()
     cache = detector.cache(cache_directory(options), precomputed_boxes(options.proposals))
-    added = train(detector.config, dataset, dataset.class_names, cache, progress, detector.layers)
-    return add_classes(detector, recorded(added, dataset, start))
+    added = train(detector.config, dataset, dataset.class_names, cache, progress, detector.heads.layers)
+    return add_classes(detector, with_record(added, dataset, start))
 
 
 def without_class(options: Namespace) -> Detector:
+    """Remove a class from a model."""
     from detector.pipeline import Detector
     from detector.training.class_changes import remove_class
 
-    return remove_class(
-        Detector.load(options.model, options.device, options.weights, options.runtime), options.remove_class
-    )
+    return remove_class(Detector.load(options.model, options.device, options.runtime), options.remove_class)

@@ -1,1 +1,1 @@
-"""."""
+"""Map work over images: in threads, processes, or on a Ray cluster."""

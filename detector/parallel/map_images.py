@@ -115,13 +115,13 @@ class Threads:
 
 
 def attempt(work: Work, item: Any) -> Any:
-    """Return ``work(item)``, or a `Failure` where it raises ValueError or OSError."""
+    """Return ``work(item)``, or a `Failure` that names the item where it raises ValueError or OSError."""
     try:
         return work(item)
     except BrokenPipeError:  # of our own output, not of the item
         raise
     except (ValueError, OSError) as error:
-        return Failure(one_line(error))
+        return Failure(one_line(error, item if isinstance(item, str) else str(getattr(item, "path", ""))))
 
 
 def one_line(error: BaseException, name: str = "") -> str:

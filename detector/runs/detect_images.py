@@ -1,34 +1,34 @@
-"""Detection in one image after the other, wherever it runs: what a worker does, and what it gives back."""
+"""Detect objects in many images, wherever the work runs."""
 
 from __future__ import annotations
 
-from argparse import Namespace
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.cli.thresholds import default_thresholds, thresholds
 from detector.detections import Detections
+from detector.images.files import image_size, read_image
 from detector.parallel.map_images import Engine, Failure, attempt, map_images
-from detector.runtime.progress import stage_times
+from detector.runtime.progress import timings
 
 if TYPE_CHECKING:
     from detector.ensemble import Ensemble
 
 _TRIED = 20
-"""Images of which one must be readable for a model to be loaded, where there are no more."""
+"""Images of which one must be readable before a model is loaded."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """What is found in an image, and told of it.
+class ImageDetections:
+    """The detections of an image.
 
-    image_size: height and width. class_names: of the model. note: where nothing was found, what came nearest.
-    times: seconds by stage. image: (H, W, 3) uint8 RGB, where whoever asked is in the same process.
+    image_size: height and width. class_names: those of the model. note: where nothing was found, the best box in words.
+    times: seconds of each step. image: (H, W, 3) uint8 RGB, if it was to be kept.
     """
 
     detections: Detections
@@ -38,72 +38,76 @@ class Found:
     times: Mapping[str, float]
     image: NDArray[np.uint8] | None = None
 
+    def to_record(self, name: str) -> dict[str, Any]:
+        """Return what JSON says about the image of that name."""
+        height, width = self.image_size
+        return {"image": name, "width": width, "height": height, "detections": self.detections.to_records()}
+
 
 @dataclass(frozen=True)
-class Detecting:
-    """Makes what finds objects in the image of a name, by the options of the command; ``keep_image`` in `Found`."""
+class DetectorFactory:
+    """Load the model where the work is done, and return the function that detects in an image.
 
-    options: Namespace
+    load: returns the model; to run in other processes it must be picklable.
+    thresholds: returns the minimum scores ``(K,)`` of a model's classes, or None for its default.
+    max_detections: of an image, instead of the recipe's. keep_image: return the images, too.
+    """
+
+    load: Callable[[], Ensemble]
+    thresholds: Callable[[Ensemble], NDArray[np.float32] | None]
+    max_detections: int | None = None
     keep_image: bool = False
 
-    def __call__(self) -> Detect:
-        """Load the model."""
-        from detector.ensemble import load_ensemble
-
-        options = self.options
-        detector = load_ensemble(options.model, options.device, options.weights, options.mirror, options.runtime)
-        least = thresholds(options, detector)
-        least = default_thresholds(detector) if least is None else least
-        return Detect(detector, least, options.max_detections, self.keep_image)
-
-
-@dataclass(frozen=True)
-class Detect:
-    """Objects in images that reach the thresholds ``least`` ``(K,)``."""
-
-    detector: Ensemble
-    least: NDArray[np.float32]
-    max_detections: int | None
-    keep_image: bool
-
-    def __call__(self, name: str) -> Found:
-        """Those in the image of a path or an address; the errors of `read_image`."""
-        from detector.images.files import read_image
-
-        with stage_times() as times:
-            image = read_image(name)
-            try:
-                found, note = self.detect(image)
-            except (ValueError, OSError) as error:  # such as an image too narrow for the network
-                raise error if name in str(error) else ValueError(f"{name}: {error}") from error
-        height, width = image.shape[:2]
-        return Found(found, (height, width), self.detector.class_names, note, times, image if self.keep_image else None)
-
-    def detect(self, image: NDArray[np.uint8]) -> tuple[Detections, str]:
-        """Objects that reach the thresholds; where there are none, how far below the best box is."""
-        settings = self.detector.detectors[0].settings
-        low, most = settings.limits(None, self.max_detections)
-        every = self.detector.detect(image, None, min(float(self.least.min()), low), max(most, settings.max_detections))
-        found = every.reaching(self.least).top(most)
-        return found, "" if len(found) else nearest(every, self.least, low)
+    def __call__(self) -> Callable[[str], ImageDetections]:
+        model = self.load()
+        limits = self.thresholds(model)
+        return partial(
+            detect_image,
+            model=model,
+            thresholds=model.default_thresholds if limits is None else limits,
+            max_detections=self.max_detections,
+            keep_image=self.keep_image,
+        )
 
 
-def nearest(every: Detections, least: NDArray[np.float32], low: float) -> str:
-    """The box that comes nearest to the threshold of its class, in words; ``low`` is the least score looked at."""
-    if not len(every):
-        return f"no box scores {low:g} or more"
-    gaps = least[every.labels] - every.scores
+def detect_image(
+    name: str, model: Ensemble, thresholds: NDArray[np.float32], max_detections: int | None, keep_image: bool
+) -> ImageDetections:
+    """Detect the objects that reach the ``thresholds`` (K,) in the image of a path or URL.
+
+    Raises the errors of `read_image`, and ValueError for an image that is too narrow for the network.
+    """
+    settings = model.detectors[0].config.detection
+    limit = settings.max_detections if max_detections is None else max_detections
+    with timings() as times:
+        image = read_image(name)
+        # boxes below the thresholds, too: the best one is named where nothing is found
+        lowest = min(float(thresholds.min()), settings.min_score)
+        scored = model.detect(image, min_score=lowest, max_detections=max(limit, settings.max_detections))
+    found = scored.reaching(thresholds).top(limit)
+    note = "" if len(found) else describe_best(scored, thresholds, settings.min_score)
+    height, width = image.shape[:2]
+    return ImageDetections(found, (height, width), model.class_names, note, times, image if keep_image else None)
+
+
+def describe_best(scored: Detections, thresholds: NDArray[np.float32], min_score: float) -> str:
+    """Describe the box that is nearest to the threshold ``(K,)`` of its class; none scores below ``min_score``."""
+    if not len(scored):
+        return f"no box scores {min_score:g} or more"
+    gaps = thresholds[scored.labels] - scored.scores
     best = int(np.argmin(gaps))
-    name, score = every.class_names[every.labels[best]], every.scores[best]
-    if np.isinf(gaps[best]):
-        return f"the best box is {name!r} with a score of {score:.2f}, of which nothing is kept"
-    return f"the best box is {name!r} with a score of {score:.2f}, {gaps[best]:.2f} below the threshold"
+    line = f"the best box is {scored.class_names[scored.labels[best]]!r} with a score of {scored.scores[best]:.2f}"
+    return (
+        f"{line}; none of its class is kept"
+        if np.isinf(gaps[best])
+        else f"{line}, {gaps[best]:.2f} below the threshold"
+    )
 
 
-def detections(detecting: Detecting, names: Iterable[str], engine: Engine) -> Iterator[tuple[str, Found | Failure]]:
-    """What is found in every image, in order; no model is loaded where none of the first images can be read."""
-    from detector.images.files import image_size
-
+def detect_images(
+    factory: Callable[[], Callable[[str], ImageDetections]], names: Iterable[str], engine: Engine
+) -> Iterator[tuple[str, ImageDetections | Failure]]:
+    """Yield each name with the detections of its image, in order; load no model where no image can be read."""
     iterator = iter(names)
     first: list[str] = []
     tried: list[Any] = []
@@ -115,10 +119,4 @@ def detections(detecting: Detecting, names: Iterable[str], engine: Engine) -> It
     if len(first) < _TRIED and all(isinstance(each, Failure) for each in tried):
         yield from zip(first, tried, strict=True)
     else:
-        yield from map_images(detecting, chain(first, iterator), engine)
-
-
-def record_of(name: str, found: Found) -> dict[str, Any]:
-    """What JSON says of an image."""
-    height, width = found.image_size
-    return {"image": name, "width": width, "height": height, "detections": found.detections.to_records()}
+        yield from map_images(factory, chain(first, iterator), engine)

@@ -1,4 +1,8 @@
-"""What a training would cost on this machine, from a few images that go through its stages."""
+"""Forecast a training: the loops ahead with their times, for progress; its cost on this machine, before it starts.
+
+The times were measured with the recipe `default` and 20 classes on two cores. Their proportions count: how fast this
+machine is shows while it works or, before that, on a few images.
+"""
 
 from __future__ import annotations
 
@@ -15,38 +19,90 @@ from safetensors.numpy import save
 from detector.build import build_encoder, build_proposer
 from detector.config.detector import Config
 from detector.images.files import read_image
-from detector.runtime.progress import Stage
+from detector.runtime.progress import Task
 
-_PASSES = 4.0  # over all boxes: scaling, mining, its last round, regressors
-_BASE_BYTES = 1.2e9  # libraries, network and its work
-_SAMPLE_BYTES = 2  # a number of a sample, in half precision
-_MOST_SAMPLES_BYTES = 2.5e9
-_FIT_SECONDS = 4e-10  # for each number of each sample and class, over all fits
-_SAMPLES_AN_IMAGE = 40
+# seconds per image
+_FEATURES = 0.22
+_POSITIVES = 0.02
+_MINING = 0.13
+_REGRESSORS = 0.03  # for all classes together
+_DETECTION = 0.3
+_SCORING = 0.04  # pool and score all boxes once: what `forecast` measures
+
+_BASE_BYTES = 1.2e9  # libraries, network and its buffers
+_SAMPLE_BYTES = 2  # per number of a sample, in half precision
+_MAX_SAMPLES_BYTES = 2.5e9
+_SAMPLES_PER_IMAGE = 40
+
+
+class TrainingSize(NamedTuple):
+    """Numbers of images to train on, of those whose features are not cached yet, and of classes."""
+
+    n_images: int
+    n_missing: int
+    n_classes: int
+
+
+def training_plan(
+    config: Config, trainings: Sequence[TrainingSize], n_missing_held_out: int, n_held_out: int
+) -> list[Task]:
+    """Return the loops of trainings one after another, each followed by detection in held-out images, if there are any.
+
+    The first training is calibrated, where the recipe says so; the others never are. The plan of a recipe with
+    fine-tuning is empty: its time depends on more than images.
+    """
+    if config.fine_tuning.enabled:
+        return []
+    plan = []
+    for number, size in enumerate(trainings):
+        plan += [Task("features", size.n_missing, _FEATURES), *_svm_tasks(config, size, calibrated=not number)]
+        if n_held_out:
+            # the first training has cached the features for the others
+            missing = 0 if number else n_missing_held_out
+            plan += [Task("features", missing, _FEATURES), Task("detect", n_held_out, _DETECTION)]
+    return plan
+
+
+def _svm_tasks(config: Config, size: TrainingSize, calibrated: bool) -> list[Task]:
+    n_images, n_classes = size.n_images, size.n_classes
+    tasks = [Task("positives", n_images, _POSITIVES), Task("mining", n_images, _MINING)]
+    if config.regression.enabled:
+        tasks.append(Task("box regressors", n_classes, _REGRESSORS * n_images / n_classes))
+    if not (config.calibration.enabled and calibrated):
+        return tasks
+    # as in `detector.training.calibration`: train without a part of the images, and detect in that part
+    n_parts = min(round(1 / config.calibration.held_out), n_images)
+    n_folds = 1 if n_images >= config.calibration.cross_validate_below else n_parts
+    n_part = n_images // n_parts
+    for number in range(1, n_folds + 1):
+        tasks += [Task("positives", n_images - n_part, _POSITIVES), Task("mining", n_images - n_part, _MINING)]
+        tasks.append(Task(f"calibration {number} of {n_folds}", n_part, _DETECTION))
+    return tasks
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Seconds of caching and of learning, bytes of memory and of disk: an estimate."""
+    """Estimated seconds of caching and of training, and bytes of memory and of disk."""
 
     cache_seconds: float
-    learning_seconds: float
+    training_seconds: float
     memory_bytes: float
     disk_bytes: float
 
     def __str__(self) -> str:
-        cache, learning = (_duration(seconds) for seconds in (self.cache_seconds, self.learning_seconds))
+        cache, training = _duration(self.cache_seconds), _duration(self.training_seconds)
         memory, disk = self.memory_bytes / 1e9, self.disk_bytes / 1e9
         return (
-            f"an estimate, with this machine as busy as now: {cache} for features, {learning} for learning, "
+            f"an estimate, with this machine as busy as now: {cache} for features, {training} for learning, "
             f"{memory:.1f} GB of memory, {disk:.2f} GB of disk"
         )
 
 
 def forecast(config: Config, paths: Iterable[Path], n_images: int, n_classes: int, device: str = "cpu") -> Forecast:
-    """The cost of training ``n_images`` of ``n_classes`` by a recipe, measured on the few images of ``paths``.
+    """Forecast the cost of training on ``n_images`` of ``n_classes`` from the time that the images of ``paths`` take.
 
-    The first one warms up and does not count where there are more. Raises ValueError where none is given.
+    The first image warms up and does not count where there are more. Time of fine-tuning is not included. Raises
+    ValueError where there is no image.
     """
     encoder, propose = build_encoder(config.features, device), build_proposer(config.proposals)
     measured = []
@@ -63,24 +119,24 @@ def forecast(config: Config, paths: Iterable[Path], n_images: int, n_classes: in
         measured.append((min(middle - start), min(end - middle), float(size)))
     if not measured:
         raise ValueError("there is no image to measure the training with")
-    first, pooling, size = np.median(measured[1:] or measured, axis=0).tolist()
-    n_seen = n_images * (2 if config.learns_from_mirrored_maps else 1)
+    features, scoring, size = np.median(measured[1:] or measured, axis=0).tolist()
+    n_seen = n_images * (2 if config.caches_mirrored_maps else 1)
     n_samples = min(
-        n_seen * _SAMPLES_AN_IMAGE,
+        n_seen * _SAMPLES_PER_IMAGE,
         config.svm.max_samples or np.inf,
-        _MOST_SAMPLES_BYTES / _SAMPLE_BYTES / encoder.n_features,
+        _MAX_SAMPLES_BYTES / _SAMPLE_BYTES / encoder.n_features,
     )
-    fitting = _FIT_SECONDS * n_samples * encoder.n_features * n_classes
+    tasks = _svm_tasks(config, TrainingSize(n_seen, 0, n_classes), calibrated=True)
     return Forecast(
-        cache_seconds=n_seen * first,
-        learning_seconds=n_seen * pooling * _PASSES + fitting,
+        cache_seconds=n_seen * features,
+        training_seconds=scoring / _SCORING * sum(task.n_items * task.seconds for task in tasks),
         memory_bytes=_BASE_BYTES + n_samples * encoder.n_features * _SAMPLE_BYTES,
         disk_bytes=n_seen * size,
     )
 
 
 def _clocks() -> NDArray[np.float64]:
-    """Time that went by, and time of processors: the lesser difference is that of a machine without other work."""
+    """Return wall time and processor time: the smaller difference is that of a machine without other work."""
     return np.array([time.perf_counter(), time.process_time()])
 
 
@@ -88,63 +144,3 @@ def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-# Seconds an image, measured with the recipe `default` on two cores; of a whole loop over 20 classes for regressors.
-# Only their proportions count: how fast this machine is shows while it works.
-_FEATURES = 0.22
-_POSITIVES = 0.02
-_MINING = 0.13
-_REGRESSORS = 0.03
-_DETECTION = 0.3
-
-
-class Training(NamedTuple):
-    """How many images a training learns from, of how many of them features are missing, and of how many classes."""
-
-    n_images: int
-    n_missing: int
-    n_classes: int
-
-
-def training_plan(
-    config: Config, trainings: Sequence[Training], n_missing_held_out: int, n_held_out: int
-) -> list[Stage]:
-    """The loops of trainings one after another, each with a detection in held-out images, if there are any.
-
-    The first one is calibrated, where the recipe says so, and the others never.
-    Nothing is foretold of fine-tuning, whose time depends on more than images: then the plan is empty.
-    """
-    if config.fine_tuning.enabled:
-        return []
-    plan = []
-    for number, training in enumerate(trainings):
-        plan += [Stage("features", training.n_missing, _FEATURES), *_learning(config, training)]
-        if config.calibration.enabled and not number:
-            plan += _calibration(config, training)
-        if n_held_out:
-            # what the first training has cached is there for the others
-            missing = 0 if number else n_missing_held_out
-            plan += [Stage("features", missing, _FEATURES), Stage("detect", n_held_out, _DETECTION)]
-    return plan
-
-
-def _calibration(config: Config, training: Training) -> list[Stage]:
-    """As `detector.training.calibration` goes: SVMs that learn without a part of the images, and detection in that."""
-    n_images, settings = training.n_images, config.calibration
-    n_parts = min(round(1 / settings.held_out), n_images)
-    taken = 1 if n_images >= settings.cross_validate_below else n_parts
-    n_part = n_images // n_parts
-    plan = []
-    for number in range(1, taken + 1):
-        plan += [Stage("positives", n_images - n_part, _POSITIVES), Stage("mining", n_images - n_part, _MINING)]
-        plan.append(Stage(f"calibration {number} of {taken}", n_part, _DETECTION))
-    return plan
-
-
-def _learning(config: Config, training: Training) -> list[Stage]:
-    n_images, n_classes = training.n_images, training.n_classes
-    stages = [Stage("positives", n_images, _POSITIVES), Stage("mining", n_images, _MINING)]
-    if config.regression.enabled:
-        stages.append(Stage("box regressors", n_classes, _REGRESSORS * n_images / n_classes))
-    return stages

@@ -1,7 +1,7 @@
-"""Would more images help? Detectors that learned from parts of the images, measured on the same held-out ones.
+"""Learning curves: would more images help? Detectors trained on parts of the images, on the same held-out images.
 
-Average precision grows about as the logarithm of the number of images while there are few of them, so that a line
-through the measured points says what some more would bring; never farther than to twice as many.
+With few images, average precision grows about as the logarithm of their number. So a line through the measured points
+estimates what more images would add, up to twice as many.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _WORTH = 0.01  # of mAP: less is not worth the labels
 
 
 def parts_of(dataset: Dataset, shares: Iterable[float] = SHARES, seed: int = 0) -> list[Dataset]:
-    """Random parts of the images, each within the next one, in the order of the data set.
+    """Draw random parts of the images, each inside the next one, in the order of the data set.
 
-    A part that would leave a class without an object is left out.
+    Parts that lack a class are left out.
     """
     order = np.random.default_rng(seed).permutation(len(dataset))
     parts = []
@@ -38,7 +38,7 @@ def parts_of(dataset: Dataset, shares: Iterable[float] = SHARES, seed: int = 0) 
 
 @dataclass(frozen=True, eq=False)
 class LearningCurve:
-    """Numbers of images, ascending, and what the detectors that learned from so many reach on the same held-out images.
+    """Numbers of training images, ascending, and the results of their detectors on the same held-out images.
 
     Raises ValueError for fewer than two points.
     """
@@ -52,13 +52,13 @@ class LearningCurve:
 
     @property
     def n_more(self) -> int:
-        """For how many more images a gain is foretold: 100, but no more than there are."""
+        """Number of additional images of the estimate: 100, but at most as many as there are."""
         return min(MORE_IMAGES, self.n_images[-1])
 
     def gain(self) -> tuple[float, float]:
-        """The mAP that `n_more` images would bring, and its standard error, from the bootstrap of held-out images.
+        """Return the mAP that `n_more` images would add, and its standard error by the bootstrap over held-out images.
 
-        Other images to learn from, or other seeds, would move it, too; that is not in the error.
+        The error does not include that of other training images or seeds.
         """
         doublings = np.log2(np.asarray(self.n_images, np.float64))
         doublings -= doublings.mean()
@@ -69,7 +69,7 @@ class LearningCurve:
         return min(gain, 1 - self.results[-1].mAP), float(np.nanstd(gains, ddof=1))
 
     def answer(self) -> str:
-        """Whether more images would help, in a sentence."""
+        """Return one sentence on whether more images would help."""
         gain, error = self.gain()
         expected = f"{self.n_more} more would bring {100 * gain:+.1f} mAP (± {100 * error:.1f}) if it went on so"
         if gain >= _WORTH and gain > 2 * error:
@@ -79,7 +79,7 @@ class LearningCurve:
         return f"{self.results[0].images} held-out images are too few to say whether more would help: {expected}"
 
     def to_json(self) -> dict[str, Any]:
-        """Points and gain for ``json.dump``."""
+        """Return points and gain for ``json.dump``."""
         gain, error = self.gain()
         points = [
             {"images": n, "mAP": each.mAP, "standard_error": each.mAP_error}

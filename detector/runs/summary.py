@@ -1,4 +1,4 @@
-"""A training in a few lines: how good the model is, what its weakest class lacks, and what to do next."""
+"""Summarize a training in a few lines: the accuracy by class, the weakest class, and the next steps."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from detector.datasets.inspection import SMALL, ClassCounts
 from detector.evaluation.held_out import HeldOutResult
 
 FEW_OBJECTS = 50
-_UNSURE = 0.05  # of mAP: with a greater error, it says little
+_LARGE_ERROR = 0.05  # of mAP
 _FEW_HELD_OUT = 10  # objects
 
 
 def describe(name: str, counts: ClassCounts) -> str:
-    """A class in a line, such as "bottle: 14 objects, 9 of them below 32 px, in 3 images"."""
+    """Describe a class in a line, such as "bottle: 14 objects, 9 of them below 32 px, in 3 images"."""
     parts = [f"{name}: {_number(counts.objects, 'object')}"]
     if counts.small:
         parts.append(f"{counts.small} of them below {SMALL**0.5:.0f} px")
@@ -25,7 +25,7 @@ def describe(name: str, counts: ClassCounts) -> str:
 
 
 def precision_lines(counts: Mapping[str, ClassCounts], result: HeldOutResult) -> list[str]:
-    """A line a class, best first, and one for all: average precision, its error, objects learned from and held out."""
+    """Return a line per class, best first, and one for all: average precision, its error, objects trained on, held out."""
     width = max(len(name) for name in (*result.class_names, "mAP"))
     lines = []
     for label in np.argsort(-np.nan_to_num(result.AP, nan=-1.0), kind="stable").tolist():
@@ -37,14 +37,14 @@ def precision_lines(counts: Mapping[str, ClassCounts], result: HeldOutResult) ->
 
 
 def weakest(counts: Mapping[str, ClassCounts], result: HeldOutResult | None) -> str:
-    """The class of the least average precision on held-out images or, where none tell it, of the fewest objects."""
+    """Return the class of the lowest average precision on held-out images; without any, that of the fewest objects."""
     if result is None or np.isnan(result.AP).all():
         return min(counts, key=lambda name: counts[name].objects)
     return result.class_names[int(np.nanargmin(result.AP))]
 
 
 def next_steps(counts: Mapping[str, ClassCounts], result: HeldOutResult | None) -> list[str]:
-    """What would help most, the most helpful first."""
+    """Return what would improve the model, the most helpful first."""
     steps = []
     if result is None:
         steps.append(
@@ -57,8 +57,8 @@ def next_steps(counts: Mapping[str, ClassCounts], result: HeldOutResult | None) 
     if counts[name].objects < FEW_OBJECTS:
         steps.append(f"label more of {name}: {FEW_OBJECTS} objects are a good start")
     if result is not None:
-        if not result.mAP_error <= _UNSURE or min(result.objects) < _FEW_HELD_OUT:
-            steps.append(f"hold out more than {_number(result.images, 'image')}: these tell little about some classes")
+        if not result.mAP_error <= _LARGE_ERROR or min(result.objects) < _FEW_HELD_OUT:
+            steps.append(f"hold out more than {_number(result.images, 'image')}: they say little about some classes")
         if not steps:
             steps.append("find out whether more images would help: --learning-curve")
     return steps

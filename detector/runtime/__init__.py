@@ -1,1 +1,1 @@
-"""What every room stands on: files, threads, compiled kernels, timing, progress."""
+"""What all packages use: files, threads, compiled kernels, progress and timing."""

@@ -75,6 +75,40 @@ def _leads_to_proc(path: Path) -> bool:
     return False
 
 
+MAX_NAME = 255
+"""Bytes of the longest file name on all common file systems."""
+
+
+def check_writable(path: Path, folder: Path) -> None:
+    """Raise ValueError where ``path``, or ``folder``, its own or the one that it is in, cannot be written to."""
+    try:
+        stream = is_stream(path) and folder != path.absolute()
+        _check_name(path)
+        nearest = nearest_existing(folder)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {(error.strerror or '').lower()}") from None
+    if stream:
+        if not os.access(path, os.W_OK):
+            raise ValueError(f"{path} cannot be written: it may not be written to")
+    elif not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+        raise ValueError(f"{path} cannot be written: {nearest} is not a folder that may be written to")
+
+
+def nearest_existing(folder: Path) -> Path:
+    """Return the folder, or the first above it, that exists; a broken link does."""
+    return next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+
+
+def _check_name(path: Path) -> None:
+    """Raise OSError for a path that no file can have: too long, or a link that leads to itself."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        # the system says nothing about names in folders that are missing
+        if any(len(os.fsencode(part)) > MAX_NAME for part in path.parts):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(path)) from None
+
+
 def file_state(path: Path) -> tuple[str, int, int]:
     """Absolute path, time of change and size: another one says that a file may hold something else."""
     status = path.stat()

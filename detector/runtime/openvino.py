@@ -74,7 +74,7 @@ class _Requests:
 
 @cache
 def _core() -> Any:
-    return optional("openvino", "openvino").Core()
+    return optional("openvino").Core()
 
 
 Runtime = Literal["auto", "torch", "openvino"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from detector.cli.console import run
 from detector.ensemble import Ensemble
 from detector.heads.calibration import Calibration
 from tests.cli.detecting import Call
-from tests.fakes import fake_detector
+from tests.fakes import fake_detector, with_heads
 
 
 @pytest.fixture
@@ -22,7 +21,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
     monkeypatch.chdir(tmp_path)
 
     def call_detect(*arguments: str | Path, calibration: Calibration | None = None, copies: int = 1) -> int:
-        model = Ensemble([replace(fake_detector(), calibration=calibration)] * copies)
+        model = Ensemble([with_heads(fake_detector(), calibration=calibration)] * copies)
         monkeypatch.setattr("detector.ensemble.load_ensemble", lambda *_: model)
         monkeypatch.setattr(sys, "argv", ["spp detect", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:

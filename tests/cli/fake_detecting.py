@@ -1,4 +1,4 @@
-"""What workers of the tests detect with: nothing has to be loaded, torch neither, in processes of their own neither."""
+"""Detection without a model, for workers of the tests: nothing is loaded, torch neither."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ from pathlib import Path
 import numpy as np
 
 from detector.cli import detect
-from detector.cli import detect as detect_parts
 from detector.cli.console import run
 from detector.detections import Detections
 from detector.images.files import read_image
-from detector.runs.detect_images import Detecting, Found
+from detector.runs.detect_images import DetectorFactory, ImageDetections
 
 NAMES = ("red", "green")
 
 
-class FakeDetecting(Detecting):
-    """`Detecting` of red on the left and green on the right, by how bright they are there."""
+class FakeDetectorFactory(DetectorFactory):
+    """A `DetectorFactory` of red on the left and green on the right, by how bright they are there."""
 
-    def __call__(self) -> Callable[[str], Found]:  # type: ignore[override]
+    def __call__(self) -> Callable[[str], ImageDetections]:
         return self.detect
 
-    def detect(self, name: str) -> Found:
+    def detect(self, name: str) -> ImageDetections:
         image = read_image(name)
         height, width = image.shape[:2]
         boxes = np.array([[0, 0, width // 2, height], [width // 2, 0, width, height]], np.float32)
@@ -32,12 +31,11 @@ class FakeDetecting(Detecting):
         found = Detections(boxes, np.arange(2), scores, NAMES)
         found = found[found.scores > 0]
         note = "" if len(found) else "all is black"
-        return Found(found, (height, width), NAMES, note, {}, image if self.keep_image else None)
+        return ImageDetections(found, (height, width), NAMES, note, {}, image if self.keep_image else None)
 
 
 def run_detect(*arguments: str | Path) -> None:
-    """The command, for processes of the tests."""
-    for module in (detect, detect_parts):
-        module.Detecting = FakeDetecting  # type: ignore[attr-defined]
+    """Run the command, for processes of the tests."""
+    detect.DetectorFactory = FakeDetectorFactory  # type: ignore[misc]
     sys.argv = ["spp detect", *map(str, arguments)]
     run(detect.main)

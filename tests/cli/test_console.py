@@ -12,8 +12,8 @@ import pytest
 
 from detector import __version__
 from detector.cli.console import Parser, progress, run, write_json
+from detector.cli.data_options import precomputed_boxes
 from detector.cli.images import for_each_image
-from detector.cli.options import precomputed_boxes
 from detector.cli.outputs import output_file
 from detector.images.files import write_image
 from detector.runtime.optional import MissingPackageError

@@ -112,9 +112,9 @@ def test_an_image_whose_copy_cannot_be_written_ends_nothing(
 
 def test_results_are_there_whole_or_not_at_all(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = [photograph(tmp_path / f"{number}.png") for number in range(3)]
-    monkeypatch.setattr(detect.Run, "show", interrupted_after(2))
+    monkeypatch.setattr(detect.ResultWriter, "show", interrupted_after(2))
     assert call(*images, "--json", "found.json", "--format", "json,jsonl,csv,coco", "--no-drawing") == 130
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".png"] == [".spp detect"]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".png"] == [".spp-detect"]
 
 
 def interrupted_after(n: int) -> Callable[..., None]:
@@ -136,8 +136,8 @@ def interrupted_after(n: int) -> Callable[..., None]:
         (["--precision", "0.995"], "--precision must be in 0.01..0.99, but is 0.995"),
         (["--min-score", "nan"], "must be a number, but is nan"),
         (["--min-score", "0", "--precision", "0.9"], "not allowed with argument"),
-        (["--precision", "0.9"], "--precision needs a model with a calibration"),
-        (["--min-probability", "0.5"], "--min-probability needs a model with a calibration"),
+        (["--precision", "0.9"], "precision needs one model with a calibration"),
+        (["--min-probability", "0.5"], "min_probability needs one model with a calibration"),
         (["--format", "json,pdf"], "there is no format 'pdf'; there are json, jsonl, csv, coco, voc, yolo, crops"),
         (["--output", "photo.png"], "photo.png is not a folder that may be written to"),
         (["--output", "photo.png/deeper"], "photo.png is not a folder that may be written to"),
@@ -156,16 +156,16 @@ def test_wrong_options(
 def test_several_models_have_no_probabilities(call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image = photograph(tmp_path / "photo.png")
     assert call(image, "--precision", "0.9", calibration=CALIBRATION, copies=2) == 2
-    assert "--precision goes with one model" in capsys.readouterr().err
+    assert "precision needs one model with a calibration" in capsys.readouterr().err
 
 
 def test_memory_does_not_grow_with_the_images(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The records of the images that come later would take 5 kB each."""
     boxes = np.tile(np.array([[0, 0, 9, 9]], np.float32), (10, 1))
     many = Detections(boxes, np.zeros(10, int), np.arange(10, dtype=np.float32), NAMES)
-    monkeypatch.setattr("detector.runs.detect_images.Detect.detect", lambda *_: (many, ""))
-    monkeypatch.setattr("detector.images.files.read_image", lambda path: np.zeros((10, 10, 3), np.uint8))
-    monkeypatch.setattr("detector.images.files.image_size", lambda path: (10, 10))
+    monkeypatch.setattr("detector.ensemble.Ensemble.detect", lambda *_, **settings: many)
+    monkeypatch.setattr("detector.runs.detect_images.read_image", lambda path: np.zeros((10, 10, 3), np.uint8))
+    monkeypatch.setattr("detector.runs.detect_images.image_size", lambda path: (10, 10))
     peaks = []
     for count in (20, 50, 350):
         folder = f"out{count}"

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from detector.cli import detect
-from detector.cli import detect as detect_parts
-from tests.cli.fake_detecting import FakeDetecting, run_detect
+from detector.cli.console import run
+from tests.cli.fake_detecting import FakeDetectorFactory, run_detect
 from tests.cli.many_images import contents, write_images
 
 Call = Callable[..., int]
@@ -28,17 +28,16 @@ Call = Callable[..., int]
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
     """Run the command in an empty folder; its exit code."""
     monkeypatch.chdir(tmp_path)
-    for module in (detect, detect_parts):
-        monkeypatch.setattr(module, "Detecting", FakeDetecting)
+    monkeypatch.setattr(detect, "DetectorFactory", FakeDetectorFactory)
 
-    def run(*arguments: str | Path) -> int:
+    def call_detect(*arguments: str | Path) -> int:
         monkeypatch.setattr(sys, "argv", ["spp detect", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             run(detect.main)
         assert isinstance(ended.value.code, int)
         return ended.value.code
 
-    return run
+    return call_detect
 
 
 def test_workers_write_and_say_what_one_process_does(
@@ -92,9 +91,9 @@ def test_a_run_goes_on_where_it_was(call: Call, tmp_path: Path, capsys: pytest.C
     images = write_images(tmp_path / "images", 12)
     assert call(images, "--parts", "whole", "--part-size", "3") == 2
     done: list[Any] = []
-    taken = FakeDetecting.__call__
+    taken = FakeDetectorFactory.__call__
 
-    def interrupted(self: FakeDetecting) -> Any:
+    def interrupted(self: FakeDetectorFactory) -> Any:
         detect_in = taken(self)
 
         def one(name: str) -> Any:
@@ -106,7 +105,7 @@ def test_a_run_goes_on_where_it_was(call: Call, tmp_path: Path, capsys: pytest.C
         return one
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FakeDetecting, "__call__", interrupted)
+        patch.setattr(FakeDetectorFactory, "__call__", interrupted)
         patch.setattr("detector.cli.detect.engine_of", lambda options: detect.Threads(1))
         assert call(images, "--parts", "parts", "--part-size", "3") == 130
     there = contents(tmp_path / "parts")
@@ -120,7 +119,7 @@ def test_a_run_goes_on_where_it_was(call: Call, tmp_path: Path, capsys: pytest.C
     assert capsys.readouterr().out.startswith("parts: 6 of 12 images are there already\n")
     # a third time there is nothing to do
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FakeDetecting, "__call__", lambda self: pytest.fail("nothing to load"))
+        patch.setattr(FakeDetectorFactory, "__call__", lambda self: pytest.fail("nothing to load"))
         assert call(images, "--parts", "parts", "--part-size", "3") == 2
 
 
@@ -136,7 +135,7 @@ def test_parts_of_another_run_are_not_mixed(call: Call, tmp_path: Path, capsys: 
         capsys.readouterr()
         assert call(*arguments, "--parts", "parts") == 2
         err = capsys.readouterr().err
-        assert f"made otherwise ({named})" in err and err.count("\n") == 1
+        assert f"made with other settings ({named})" in err and err.count("\n") == 1
         assert contents(tmp_path / "parts") == before
     assert call(images / "1.png", "--parts", "parts", "--overwrite") == 0
     assert json.loads((tmp_path / "parts" / "manifest.json").read_text())["parts"][0]["images"] == 1

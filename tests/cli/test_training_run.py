@@ -13,15 +13,13 @@ import numpy as np
 import pytest
 import yaml
 
-from detector.cli.train import parser
 from detector.config.detector import Config, load_config
 from detector.datasets.dataset import Annotation, Dataset
-from detector.datasets.synthetic import write_synthetic_voc
-from detector.runs.folder import some_of
 from detector.runs.model_card import plain
-from detector.runs.training_run import train_in_folder
+from detector.runs.training_data import sample
 from tests.cli.fake_training import Fake
 from tests.scripts import spp
+from tests.synthetic import write_synthetic_voc
 
 FILES = {"model.safetensors", "config.yaml", "metrics.json", "thresholds.json", "README.md", "log.txt"} | {
     "environment.json"
@@ -51,8 +49,7 @@ def train(voc: Path) -> Callable[..., str]:
     """Train with the steps given, or new ones."""
 
     def train(*words: str, fake: Fake | None = None, split: str = "train") -> str:
-        options = parser().parse_args(["default", "--voc", str(voc), "--split", split, *words])
-        return train_in_folder(options, fake or Fake())
+        return (fake or Fake()).run("default", "--voc", str(voc), "--split", split, *words)
 
     return train
 
@@ -100,7 +97,7 @@ def test_without_held_out_images_nothing_is_claimed(
     assert "my shapes val shares images with my shapes both: nothing is held out" in caplog.text
     assert names_in(folder / "out") == FILES
     assert json.loads((folder / "out" / "metrics.json").read_text())["mAP"] is None
-    assert "how good the model is was not measured" in (folder / "out" / "README.md").read_text()
+    assert "the accuracy of the model was not measured" in (folder / "out" / "README.md").read_text()
     summary = capsys.readouterr().err.splitlines()
     assert summary[1] == "no image was held out: nothing says how good the model is"
     assert summary[3].startswith("next: hold images out")
@@ -115,8 +112,7 @@ def test_a_part_of_a_zip_file_is_held_out(voc: Path, folder: Path) -> None:
             if "val" not in path.name and path.name != "both.txt":
                 archive.write(path, path.relative_to(voc))
     fake = Fake()
-    options = ["default", "--data", "my export.zip", "--hold-out", "0.25"]
-    line = train_in_folder(parser().parse_args(options), fake)
+    line = fake.run("default", "--data", "my export.zip", "--hold-out", "0.25")
     assert fake.calls == ["train 6", "detect 6"]
     run = folder / line.partition("/model.safetensors")[0]
     assert run.name.startswith("my-export-") and names_in(run) == {*FILES, "lists"}
@@ -192,10 +188,10 @@ def test_a_full_disk_leaves_what_can_be_gone_on_with(train: Callable[..., str], 
 def test_of_many_held_out_images_some_are_taken(voc: Path) -> None:
     nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.bool_)
     dataset = Dataset([Annotation(str(number), voc, *nothing) for number in range(9)], (), "v")
-    some = some_of(dataset, 4)
-    assert [each.image_id for each in some] == [each.image_id for each in some_of(dataset, 4)]
+    some = sample(dataset, 4)
+    assert [each.image_id for each in some] == [each.image_id for each in sample(dataset, 4)]
     assert (len(some), some.name) == (4, "v (4 of 9 images)")
-    assert some_of(dataset, 9) is dataset
+    assert sample(dataset, 9) is dataset
 
 
 def test_names_from_data_are_text_in_the_card() -> None:

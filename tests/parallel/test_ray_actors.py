@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,12 @@ from detector.build import build_cache
 from detector.cli.console import run
 from detector.config.detector import Config
 from detector.datasets.dataset import Dataset
+from detector.ensemble import Ensemble
 from detector.features.cache import FeatureCache, Where
 from detector.parallel.map_images import Failure, Threads, map_images
 from detector.parallel.ray_actors import RayActors
 from detector.training.train import train
-from tests.cli.fake_detecting import FakeDetecting
+from tests.cli.fake_detecting import FakeDetectorFactory
 from tests.cli.many_images import contents, write_images
 from tests.parallel.workers import Doing, NeverReady, Raising
 from tests.same_bytes import check_same_bytes
@@ -110,28 +110,27 @@ def test_what_goes_wrong_before_and_in_the_work_ends_the_run(tmp_path: Path) -> 
 def test_a_node_that_is_removed_loses_nothing(nodes: Nodes, tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", 60)
     names = [str(images / f"{number}.png") for number in range(60)] * 10
-    detecting = FakeDetecting(Namespace())
+    factory = FakeDetectorFactory(Ensemble, Ensemble.thresholds)
 
-    def told(engine: Any, after: int | None = None, node: Any = None) -> list[Any]:
+    def detect_all(engine: Any, after: int | None = None, node: Any = None) -> list[Any]:
         found = []
-        for number, (name, result) in enumerate(map_images(detecting, names, engine)):
+        for number, (name, result) in enumerate(map_images(factory, names, engine)):
             if number == after:
                 nodes.remove(node)
             found.append((name, result.message if isinstance(result, Failure) else result.detections.to_records()))
         return found
 
-    expected = told(Threads(1))
+    expected = detect_all(Threads(1))
     third = nodes.add()
     # with five processors taken, some of them must be on the third node
-    assert told(RayActors(5), 20, third) == expected
+    assert detect_all(RayActors(5), 20, third) == expected
 
 
 @pytest.mark.usefixtures("nodes")
 def test_detection_in_parts_has_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from detector.cli import detect
-    from detector.cli import detect as detect_parts
 
-    monkeypatch.setattr(detect_parts, "Detecting", FakeDetecting)
+    monkeypatch.setattr(detect, "DetectorFactory", FakeDetectorFactory)
     images = write_images(tmp_path / "images", 30)
     for folder, more in (("one", ()), ("many", ("--engine", "ray", "--workers", "2"))):
         arguments = ["spp detect", images, "--parts", tmp_path / folder, "--part-size", "7", *more]
