@@ -1,1 +1,1 @@
-"""The page in the browser and its JSON API: a server for one machine, safe against hostile images and other sites."""
+"""Serve a web page and a JSON API on one machine, safe against hostile images and other sites."""

@@ -1,4 +1,4 @@
-"""The page and its JSON API as a Starlette application; see docs/web.md."""
+"""Serve the page and its JSON API as a Starlette application; see docs/web.md."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 STATIC = Path(__file__).parent / "static"
 MAX_PROPOSALS = 10_000
 MAX_DETECTIONS = 1_000
+_LIMITS = {"min_score": (-math.inf, math.inf), "min_probability": (0.0, 1.0), "precision": (0.01, 0.99)}
+"""Options that limit detections, with the numbers that they take."""
 
 _log = logging.getLogger(__name__)
 
 
 def create_app(session: Session | RemoteSession, host: str = "127.0.0.1", queue: Queue | None = None) -> Starlette:
-    """The application for a session; ``host`` is the address that it will be bound to, which the page is called by."""
+    """Create the application of a session; ``host`` is the address that it will be bound to."""
     api = _Api(session, queue or Queue())
     return Starlette(
         routes=[
@@ -58,7 +60,7 @@ def create_app(session: Session | RemoteSession, host: str = "127.0.0.1", queue:
 
 
 class _Api:
-    """The endpoints. Each body is an image file as it is, whatever its Content-Type says."""
+    """The endpoints. Each body is an image file, whatever its Content-Type says."""
 
     def __init__(self, session: Session | RemoteSession, queue: Queue) -> None:
         self.session, self.queue = session, queue
@@ -67,19 +69,19 @@ class _Api:
         return JSONResponse(self.session.status())
 
     async def detect(self, request: Request) -> Response:
-        query = _Query(request, {"name", "min_score", "max_detections", "proposals"})
+        query = _Query(request, {"name", "max_detections", "proposals", *_LIMITS})
         method = partial(
             self.session.detect,
             name=query.text("name", ""),
-            min_score=query.number("min_score", 0.0),
             max_detections=query.count("max_detections", None, 1, MAX_DETECTIONS),
             proposals=query.count("proposals", 0, 0, MAX_PROPOSALS) or 0,
+            **query.limits(),
         )
         return JSONResponse(await self._answer(request, method))
 
     async def explain(self, request: Request) -> Response:
-        query = _Query(request, {"box", "class"})
-        method = partial(self.session.explain, box=query.box("box"), label=query.text("class"))
+        query = _Query(request, {"box", "class", *_LIMITS})
+        method = partial(self.session.explain, box=query.box("box"), label=query.text("class"), **query.limits())
         return JSONResponse(await self._answer(request, method))
 
     async def render(self, request: Request) -> Response:
@@ -92,7 +94,7 @@ class _Api:
 
 
 class _Query:
-    """The options in the address of a request. Raises ValueError for unknown, missing, wrong and repeated ones."""
+    """Options in the URL of a request. Raises ValueError for unknown, missing, invalid and repeated ones."""
 
     def __init__(self, request: Request, known: set[str]) -> None:
         self.values = request.query_params
@@ -108,21 +110,26 @@ class _Query:
             raise ValueError(f"option {name!r} is missing")
         return value
 
-    def number(self, name: str, default: float) -> float:
+    def limits(self) -> dict[str, float]:
+        """Return the limits given, of which a session takes at most one."""
+        return {name: self.number(name, *bounds) for name, bounds in _LIMITS.items() if name in self.values}
+
+    def number(self, name: str, low: float, high: float) -> float:
         try:
-            value = float(self.values.get(name, default))
+            value = float(self.values[name])
         except ValueError:
             value = math.nan
-        if not math.isfinite(value):
-            raise ValueError(f"{name} must be a number, but is {self.values[name]!r}")
+        if not math.isfinite(value) or not low <= value <= high:
+            expected = "a number" if math.isinf(low) else f"a number of {low:g} to {high:g}"
+            raise ValueError(f"{name} must be {expected}, but is {self.values[name]!r}")
         return value
 
-    def count(self, name: str, default: int | None, least: int, most: int) -> int | None:
+    def count(self, name: str, default: int | None, low: int, high: int) -> int | None:
         text = self.values.get(name)
         if text is None:
             return default
-        if not (text.isascii() and text.isdecimal() and len(text) < 9 and least <= int(text) <= most):
-            raise ValueError(f"{name} must be a whole number of {least} to {most}, but is {text!r}")
+        if not (text.isascii() and text.isdecimal() and len(text) < 9 and low <= int(text) <= high):
+            raise ValueError(f"{name} must be a whole number of {low} to {high}, but is {text!r}")
         return int(text)
 
     def box(self, name: str) -> list[float]:
@@ -158,4 +165,4 @@ def _fault(request: Request, error: Exception) -> Response:
 
 
 def _gone(request: Request, error: Exception) -> Response:
-    return _line("the client is gone", 400)
+    return _line("the client has disconnected", 400)

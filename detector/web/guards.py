@@ -1,4 +1,4 @@
-"""What stands between the network and the detector: hosts, origins, headers, a bounded queue, patience with limits."""
+"""Guard the detector: check hosts and origins, set security headers, and bound the queue and the waiting."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BODY_BYTES = 20_000_000
-PLACES = 16
-"""Requests that are read, wait or are computed at a time: they bound the memory that bodies take."""
+MAX_REQUESTS = 16
+"""Requests that are read, wait or are computed at a time; they bound the memory of bodies."""
 BODY_SECONDS = 30.0
 
 Result = TypeVar("Result")
@@ -38,7 +38,7 @@ _HEADERS = {
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a server that is bound to ``host`` can be reached from this machine alone."""
+    """Return True if only this machine can reach a server that is bound to ``host``."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -46,9 +46,9 @@ def is_loopback(host: str) -> bool:
 
 
 def trusted_hosts(host: str) -> list[str]:
-    """Names by which a page that is bound to ``host`` may be called.
+    """Return the Host headers that a server bound to ``host`` accepts.
 
-    A page of another site can have a name of its own lead to this machine; its browser then sends that name.
+    Another site can point a name of its own to this machine; the browser then sends that name.
     """
     names = {"localhost", "127.0.0.1", "::1", host}
     if not is_loopback(host):
@@ -58,18 +58,18 @@ def trusted_hosts(host: str) -> list[str]:
 
 
 def _addresses(machine: str) -> set[str]:
-    """Addresses of this machine: those of its name, and that on its way to others; nothing is sent."""
+    """Return the addresses of this machine: those of its name, and that of its default route; nothing is sent."""
     found = set()
     with suppress(OSError):
         found |= {str(each[4][0]).partition("%")[0] for each in socket.getaddrinfo(machine, None)}
     with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # an address for documentation
+        probe.connect(("192.0.2.1", 9))  # reserved for documentation
         found.add(str(probe.getsockname()[0]))
     return found
 
 
 class OwnOriginOnly:
-    """403 for requests that a page of another origin sends, and security headers on every answer."""
+    """Refuse requests of pages of other origins with 403, and set security headers on every answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -94,19 +94,19 @@ class OwnOriginOnly:
 
 
 class Queue:
-    """One computation at a time and few that wait: whoever comes when all places are taken gets a 503."""
+    """Run one computation at a time and let few requests wait; further ones get a 503."""
 
-    def __init__(self, places: int = PLACES, body_seconds: float = BODY_SECONDS) -> None:
-        self._places, self._body_seconds = places, body_seconds
-        self._taken = 0
+    def __init__(self, max_requests: int = MAX_REQUESTS, body_seconds: float = BODY_SECONDS) -> None:
+        self._max_requests, self._body_seconds = max_requests, body_seconds
+        self._n_requests = 0
         self._turn = asyncio.Lock()
 
     @asynccontextmanager
     async def body(self, request: Request) -> AsyncIterator[bytes]:
-        """Take a place and read the body; HTTPException where there is no place, or the client is too slow."""
-        if self._taken >= self._places:
+        """Read the body. Raises HTTPException for too many requests, or a client that is too slow."""
+        if self._n_requests >= self._max_requests:
             raise HTTPException(503, "too many images are waiting: try again in a few seconds", {"Retry-After": "3"})
-        self._taken += 1
+        self._n_requests += 1
         try:
             async with asyncio.timeout(self._body_seconds):
                 body = await request.body()
@@ -114,10 +114,10 @@ class Queue:
         except TimeoutError:
             raise HTTPException(408, f"the image did not arrive within {self._body_seconds:g} seconds") from None
         finally:
-            self._taken -= 1
+            self._n_requests -= 1
 
     async def run(self, request: Request, function: Callable[[], Result]) -> Result:
-        """Call a blocking function in a thread, when it is its turn and if the client is still there."""
+        """Call a blocking function in a thread, in turn, if the client is still connected."""
         async with self._turn:
             if await request.is_disconnected():
                 raise ClientDisconnect

@@ -1,4 +1,4 @@
-"""The session in a process of its own: the page answers while the model loads and works, and outlives a crash."""
+"""Run the session in its own process, so that the page answers while the model works, and survives its crash."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _log = logging.getLogger(__name__)
 
 
 class SessionLostError(Exception):
-    """The session's process ended in the middle of a call; another one has been started."""
+    """The session's process ended during a call; another one has been started."""
 
 
 class SessionFaultError(Exception):
-    """A call ended in an error that is not the user's; the session's process has told it on standard error."""
+    """A call failed by no fault of the user; the session's process has logged the error."""
 
 
 class RemoteSession:
-    """`Session`, whose methods this class has, in a child process that ``load`` makes it in.
+    """A `Session`, whose methods this class has, in a child process.
 
-    ``load`` must be picklable. ``fault`` is the error of a session that could not be made. Calls that come before the
-    session is ready wait for it.
+    load: creates the session there; must be picklable. Calls wait until the session is ready. ``fault`` is the error
+    of a session that could not be created.
     """
 
     def __init__(self, load: Callable[[], Session]) -> None:
@@ -61,27 +61,27 @@ class RemoteSession:
         self._loaded.set()
 
     def stop(self) -> None:
-        """End the process at once, whatever it is doing; the call that waits for it raises SessionLostError."""
+        """Kill the process; a call that waits for it raises SessionLostError."""
         self._stopped = True
         self._process.kill()
 
     def status(self) -> Answer:
-        """`Session.status`, or ``{"status": "loading"}``."""
+        """Return `Session.status`, or ``{"status": "loading"}``."""
         return self._status
 
     def detect(self, body: bytes, **options: Any) -> Answer:
-        """`Session.detect`."""
-        return self._ask("detect", body, options)
+        """Call `Session.detect`."""
+        return self._call("detect", body, options)
 
-    def explain(self, body: bytes, box: Sequence[float], label: str) -> Answer:
-        """`Session.explain`."""
-        return self._ask("explain", body, {"box": box, "label": label})
+    def explain(self, body: bytes, box: Sequence[float], label: str, **limits: float | None) -> Answer:
+        """Call `Session.explain`."""
+        return self._call("explain", body, {"box": box, "label": label, **limits})
 
     def render(self, body: bytes) -> bytes:
-        """`Session.render`."""
-        return self._ask("render", body, {})
+        """Call `Session.render`."""
+        return self._call("render", body, {})
 
-    def _ask(self, method: str, body: bytes, options: dict[str, Any]) -> Any:
+    def _call(self, method: str, body: bytes, options: dict[str, Any]) -> Any:
         with self._one_at_a_time:
             self._loaded.wait()
             try:
@@ -89,17 +89,17 @@ class RemoteSession:
                 outcome = self._pipe.recv()
             except (EOFError, OSError):
                 if not self._stopped:
-                    _log.error("the detector's process ended in mid-work; starting another one")
+                    _log.error("the detector's process ended during a call; starting another one")
                     self._start()
-                raise SessionLostError("the detector broke off at this image and is starting again") from None
+                raise SessionLostError("the detector crashed at this image and is starting again") from None
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
 
 def _work(pipe: Connection, load: Callable[[], Session]) -> None:
-    """Answer calls until the other end of the pipe is gone. Errors are answers, too."""
-    # Ctrl-C reaches every process of a terminal, but the server alone decides what ends
+    """Answer calls until the other end of the pipe is closed. Errors are answers, too."""
+    # Ctrl-C reaches every process of a terminal, but only the server decides when to end
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         session = load()
@@ -107,7 +107,7 @@ def _work(pipe: Connection, load: Callable[[], Session]) -> None:
         pipe.send(error)
         return
     pipe.send(session.status())
-    session.warmup_steps()
+    session.warm_up()
     while True:
         try:
             method, body, options = pipe.recv()
@@ -118,6 +118,6 @@ def _work(pipe: Connection, load: Callable[[], Session]) -> None:
         except ValueError as error:
             outcome = ValueError(str(error))
         except Exception:
-            _log.exception("a fault in %s", method)
+            _log.exception("error in %s", method)
             outcome = SessionFaultError("the detector failed at this image")
         pipe.send(outcome)

@@ -1,4 +1,4 @@
-"""The server's process: a socket, uvicorn with little patience, and an end at once on Ctrl-C."""
+"""Run the server: uvicorn with short timeouts, which ends at once on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ MAX_CONNECTIONS = 64
 
 
 def serve(session: RemoteSession, listener: socket.socket, host: str) -> None:
-    """Answer what comes to a listening socket, bound to ``host``, until a signal or a fault of the session ends it.
+    """Serve a listening socket, bound to ``host``, until a signal or a fault of the session ends it.
 
     The session is stopped in any case. Raises its fault, such as the ValueError of a model that cannot be read.
     """
     config = uvicorn.Config(
         create_app(session, host),
-        http=_PatientProtocol,
+        http=_TimeoutProtocol,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -52,15 +52,15 @@ class _Server(uvicorn.Server):
         self.session = session
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.session.stop()  # a computation would be waited for
+        self.session.stop()  # uvicorn would wait for a computation
         super().handle_exit(sig, frame)
 
     async def on_tick(self, counter: int) -> bool:
         return self.session.fault is not None or await super().on_tick(counter)
 
 
-class _PatientProtocol(H11Protocol):
-    """uvicorn's protocol, which waits for the headers of a request no longer than `HEADER_SECONDS`."""
+class _TimeoutProtocol(H11Protocol):
+    """uvicorn's protocol, which waits at most `HEADER_SECONDS` for the headers of a request."""
 
     _deadline: asyncio.TimerHandle | None = None
 

@@ -1,4 +1,4 @@
-"""Sessions for tests of the page: without a detector and with a fake one, made in other processes, too."""
+"""Sessions for tests of the page, without a detector and with a fake one; other processes can create them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 class LightSession:
-    """Answers what the body tells it to, without a detector."""
+    """Answer without a detector, as the body demands."""
 
     def status(self) -> dict[str, Any]:
-        return {"status": "ready", "class_names": ["red", "green"], "min_score": -0.8}
+        return {"status": "ready", "class_names": ["red", "green"], "min_score": -1.5}
 
-    def warmup_steps(self) -> None:
+    def warm_up(self) -> None:
         pass
 
     def detect(self, body: bytes, **options: Any) -> dict[str, Any]:
@@ -29,8 +29,8 @@ class LightSession:
             os._exit(1)
         return {"size": len(body), "process": os.getpid(), **options}
 
-    def explain(self, body: bytes, box: Sequence[float], label: str) -> dict[str, Any]:
-        return {"box": box, "label": label}
+    def explain(self, body: bytes, box: Sequence[float], label: str, **limits: Any) -> dict[str, Any]:
+        return {"box": box, "label": label, **limits}
 
     def render(self, body: bytes) -> bytes:
         return body[::-1]
@@ -66,6 +66,21 @@ def fake_session() -> Session:
     from tests.fakes import fake_detector
 
     return Session(Ensemble([fake_detector()]))
+
+
+def calibrated_session() -> Session:
+    """The same with probabilities: red and green are shown from scores of 151 and 0 on."""
+    import numpy as np
+
+    from detector.ensemble import Ensemble
+    from detector.heads.calibration import PRECISIONS, Calibration
+    from detector.web.session import Session
+    from tests.fakes import fake_detector, with_heads
+
+    # no threshold reaches a precision above one half
+    precisions = np.where(np.arange(PRECISIONS)[:, None] < 50, 0, np.inf).repeat(2, axis=1)
+    calibration = Calibration(np.full(2, 0.01), np.full(2, -1.0), np.array([151, 0]), precisions)
+    return Session(Ensemble([with_heads(fake_detector(), calibration=calibration)]))
 
 
 def in_one_line(response: Any) -> str:

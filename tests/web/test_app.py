@@ -51,6 +51,8 @@ def test_explain(client: TestClient) -> None:
     assert response.json()["outcome"] == "found"
     response = client.post("/explain", content=BODY, params={"box": "0,0,64.5,64", "class": "green"})
     assert response.json()["outcome"] == "low score"
+    params = {"box": "0,0,64.5,64", "class": "red", "min_score": "151"}
+    assert client.post("/explain", content=BODY, params=params).json()["outcome"] == "low score"
 
 
 def test_render(client: TestClient) -> None:
@@ -59,7 +61,13 @@ def test_render(client: TestClient) -> None:
 
 
 def test_health(client: TestClient) -> None:
-    assert client.get("/health").json() == {"status": "ready", "class_names": ["red", "green"], "min_score": -1.5}
+    assert client.get("/health").json() == {
+        "status": "ready",
+        "class_names": ["red", "green"],
+        "calibrated": False,
+        "min_score": -1.5,
+        "thresholds": [0.0, 0.0],
+    }
 
 
 @pytest.mark.parametrize(
@@ -72,7 +80,14 @@ def test_health(client: TestClient) -> None:
         ("/detect?max_detections=²", "max_detections must be"),
         ("/detect?proposals=-1", "proposals must be a whole number of 0 to 10000"),
         ("/detect?proposals=1&proposals=2", "option 'proposals' is given more than once"),
-        ("/detect?color=red", "unknown option 'color': there are max_detections, min_score, name, proposals"),
+        ("/detect?min_probability=1.1", "min_probability must be a number of 0 to 1, but is '1.1'"),
+        ("/detect?precision=0", "precision must be a number of 0.01 to 0.99, but is '0'"),
+        ("/detect?precision=0.5&min_score=1", "at most one of min_score, min_probability and precision"),
+        ("/detect?precision=0.5", "precision needs one model with a calibration"),
+        (
+            "/detect?color=red",
+            "unknown option 'color': there are max_detections, min_probability, min_score, name, precision, proposals",
+        ),
         ("/explain?class=red", "option 'box' is missing"),
         ("/explain?box=1,2,3,4", "option 'class' is missing"),
         ("/explain?box=1,2,3&class=red", "box must be x1,y1,x2,y2, but is '1,2,3'"),

@@ -1,4 +1,4 @@
-"""The page in a real browser: what people do with it, and that nothing of it asks another host."""
+"""The page in a real browser: its functions, and that it asks no other host."""
 
 from __future__ import annotations
 
@@ -90,13 +90,35 @@ def test_boxes_of_an_image_and_the_threshold(page: Any, files: dict[str, Path]) 
     set_slider(page, "#threshold", 150.1)
     assert boxes(page) == []
     assert page.is_visible("#nothing")
-    set_slider(page, "#threshold", 0)
+    page.click("#threshold-default")
+    assert not page.is_visible("#threshold-default")
+    assert page.inner_text("#threshold-value") == "0.00"
     page.click("#classes label:has-text('red')")
     assert boxes(page) == [GREEN]
     assert asked == []
 
 
-def test_hovering_and_evidence(page: Any, files: dict[str, Path]) -> None:
+def test_probabilities_of_a_calibrated_model(browser: Any, files: dict[str, Path]) -> None:
+    with serving("calibrated_session") as (url, _):
+        page = browser.new_page()
+        page.goto(url)
+        page.wait_for_selector("#model[data-state=ready]")
+        show(page, files["squares.png"])
+        page.wait_for_selector(".box")
+        assert boxes(page) == [GREEN]
+        assert page.text_content(".box text") == "green 50 %"
+        assert page.inner_text("#found .number") == "50 %"
+        assert page.inner_text("#threshold-label") == "Minimum probability"
+        assert page.inner_text("#threshold-value") == "model's default"
+        set_slider(page, "#threshold", 0.51)
+        assert boxes(page) == [RED]
+        assert page.inner_text("#threshold-value") == "51 %"
+        page.click("#threshold-default")
+        assert boxes(page) == [GREEN]
+        page.close()
+
+
+def test_hovering_and_explanations(page: Any, files: dict[str, Path]) -> None:
     show(page, files["squares.png"])
     page.hover(".box[data-label=red]")
     page.wait_for_selector(".heat.on")
@@ -105,11 +127,11 @@ def test_hovering_and_evidence(page: Any, files: dict[str, Path]) -> None:
     page.wait_for_selector(".heat:not(.on)", state="attached")
     page.click(".box[data-label=green]")
     page.wait_for_selector(".grid")
-    assert page.inner_text("#evidence-title") == "Why green?"
+    assert page.inner_text("#explanation-title") == "Why green?"
     assert page.inner_text(".grid td") == "200.00"
-    assert page.locator(".shares dd").all_inner_texts() == ["\N{MINUS SIGN}100.00", "200.00", "100.00"]
+    assert page.locator(".attributions dd").all_inner_texts() == ["\N{MINUS SIGN}100.00", "200.00", "100.00"]
     page.keyboard.press("Escape")
-    assert not page.is_visible("#evidence")
+    assert not page.is_visible("#explanation")
 
 
 def test_why_not(page: Any, files: dict[str, Path]) -> None:
@@ -125,7 +147,7 @@ def test_why_not(page: Any, files: dict[str, Path]) -> None:
     page.wait_for_selector(".sentence")
     corners = [int(page.input_value(f"[name={name}]")) for name in ("x1", "y1", "x2", "y2")]
     assert corners == pytest.approx([90, 10, 150, 70], abs=1)
-    assert page.inner_text("#evidence-title") == "Why not red?"
+    assert page.inner_text("#explanation-title") == "Why not red?"
     assert "best proposal" in page.inner_text(".sentence").lower()
     assert page.locator(".own").count() == 1
     assert page.locator(".nearest").get_attribute("x") == "96"
@@ -136,7 +158,7 @@ def test_why_not(page: Any, files: dict[str, Path]) -> None:
     page.select_option("[name=class]", "green")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    page.wait_for_selector("#evidence-title:has-text('Why not green?')")
+    page.wait_for_selector("#explanation-title:has-text('Why not green?')")
 
 
 def test_proposals(page: Any, files: dict[str, Path]) -> None:

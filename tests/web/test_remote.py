@@ -36,7 +36,7 @@ def test_errors_come_back_and_the_session_goes_on(remote: RemoteSession) -> None
 
 def test_a_crash_costs_one_answer(remote: RemoteSession) -> None:
     before = remote.detect(b"good")["process"]
-    with pytest.raises(SessionLostError, match="broke off at this image"):
+    with pytest.raises(SessionLostError, match="crashed at this image"):
         remote.detect(b"crash")
     assert remote.detect(b"good")["process"] != before
     assert remote.fault is None

@@ -1,4 +1,4 @@
-"""What the page asks for: detections, evidence, and images for browsers that cannot show them."""
+"""Answers to the page: detections, explanations, and images for browsers that cannot show them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from detector.images.decoding import decode_image
 from detector.web.session import KEPT_IMAGES, Session, heat_record
 from tests.fakes import colored, fake_detector
 from tests.images.encoded import encode
-from tests.web.sessions import fake_session
+from tests.web.sessions import calibrated_session, fake_session
 
 BODY = encode(colored(), "PNG")
 
@@ -51,30 +51,52 @@ def test_options_of_detection() -> None:
     assert len(session.detect(BODY, min_score=120.0)["detections"]) == 1
     assert len(session.detect(BODY, max_detections=1)["detections"]) == 1
     assert "proposals" not in session.detect(BODY)
+    assert session.detect(BODY, min_score=120.0)["thresholds"] == [120, 120]
+    assert session.detect(BODY)["thresholds"] == session.status()["thresholds"] == [0, 0]
+    assert session.status()["calibrated"] is False
+    with pytest.raises(ValueError, match="at most one of min_score, min_probability and precision"):
+        session.detect(BODY, min_score=0.0, precision=0.5)
+    with pytest.raises(ValueError, match="min_probability needs one model with a calibration"):
+        session.detect(BODY, min_probability=0.5)
 
 
-def test_evidence_adds_up_and_needs_no_second_look_at_the_image() -> None:
+def test_a_calibrated_model_answers_with_its_thresholds_and_probabilities() -> None:
+    session = calibrated_session()
+    status = session.status()
+    assert (status["calibrated"], status["thresholds"]) == (True, [151, 0])
+    (green,) = session.detect(BODY)["detections"]
+    assert (green["label"], green["score"], green["probability"]) == ("green", 100, 0.5)
+    assert [each["label"] for each in session.detect(BODY, min_probability=0.51)["detections"]] == ["red"]
+    unreached = session.detect(BODY, precision=0.9)
+    assert (unreached["detections"], unreached["thresholds"]) == ([], [None, None])
+    json.dumps(unreached, allow_nan=False)
+    box = [4, 0, 64, 64]
+    assert session.explain(BODY, box, "red")["outcome"] == "low score"
+    assert session.explain(BODY, box, "red", min_probability=0.5)["outcome"] == "found"
+
+
+def test_attributions_add_up_and_reuse_the_feature_maps() -> None:
     session, seen = counting()
     (red, _) = session.detect(BODY)["detections"]
     assert len(seen) == 1
-    evidence = session.explain(BODY, red["box"], "red")
+    explanation = session.explain(BODY, red["box"], "red")
     assert len(seen) == 1
-    assert evidence["outcome"] == "found"
-    assert (evidence["label"], evidence["score"], evidence["box"]) == ("red", 150.0, red["box"])
-    assert evidence["bias"] + sum(np.sum(shares) for shares in evidence["levels"].values()) == pytest.approx(150)
-    assert [look["cells"] for look in evidence["looks"]] == [[0, 0, 4, 4]]
-    json.dumps(evidence)
+    assert explanation["outcome"] == "found"
+    assert (explanation["label"], explanation["score"], explanation["box"]) == ("red", 150.0, red["box"])
+    assert explanation["bias"] + sum(np.sum(grid) for grid in explanation["levels"].values()) == pytest.approx(150)
+    assert [each["cells"] for each in explanation["positions"]] == [[0, 0, 4, 4]]
+    json.dumps(explanation)
 
 
 def test_why_not() -> None:
     session, seen = counting()
-    # nobody has asked for detections before
-    evidence = session.explain(BODY, [0, 0, 64, 64], "green")
+    # without a detection before
+    explanation = session.explain(BODY, [0, 0, 64, 64], "green")
     assert len(seen) == 1
-    assert evidence["outcome"] == "low score"
-    assert evidence["score"] == pytest.approx(-100)
-    assert evidence["closest"] == {"box": [0, 0, 64, 64], "score": -100.0, "iou": 1.0}
-    assert evidence["sentence"].startswith("not found: ")
+    assert explanation["outcome"] == "low score"
+    assert explanation["score"] == pytest.approx(-100)
+    assert explanation["closest"] == {"box": [0, 0, 64, 64], "score": -100.0, "iou": 1.0}
+    assert explanation["sentence"].startswith("not found: ")
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def client_of(session: Any, queue: Queue) -> Any:
 def test_one_image_at_a_time_few_wait_and_the_others_are_sent_away() -> None:
     async def ask() -> None:
         session = Blocking()
-        async with client_of(session, Queue(places=3)) as client:
+        async with client_of(session, Queue(max_requests=3)) as client:
             asked = [asyncio.create_task(client.post("/detect", content=b"x" * size)) for size in range(3)]
             await asyncio.to_thread(session.begun.wait, 60)
             refused = await client.post("/detect", content=b"too much")
@@ -65,7 +65,7 @@ def test_slow_clients_lose_their_place() -> None:
         await asyncio.Event().wait()
 
     async def ask() -> None:
-        async with client_of(light_session(), Queue(places=1, body_seconds=0.05)) as client:
+        async with client_of(light_session(), Queue(max_requests=1, body_seconds=0.05)) as client:
             response = await client.post("/detect", content=forever())
             assert response.status_code == 408
             assert in_one_line(response) == "the image did not arrive within 0.05 seconds"

@@ -35,8 +35,9 @@ export async function detect(file, query) {
   return (await post("detect", query, file)).json();
 }
 
-export async function explain(file, box, label, signal) {
-  return (await post("explain", { box: box.join(","), class: label }, file, signal)).json();
+// `limit` holds at most one of min_score, min_probability and precision.
+export async function explain(file, box, label, limit, signal) {
+  return (await post("explain", { box: box.join(","), class: label, ...limit }, file, signal)).json();
 }
 
 // The image as a PNG, for formats that the browser does not know.

@@ -2,23 +2,23 @@
 
 import { ApiError, detect } from "./api.js";
 import { byId, complain, element } from "./elements.js";
+import { Explanations } from "./explanation.js";
 import { bitmapOf, ownBitmap, takeImages } from "./images.js";
-import { model, watchModel } from "./model.js";
+import { model, modelLoaded, watchModel } from "./model.js";
 import { Filter, drawList, drawTimes } from "./results.js";
 import { saveImage, saveJson } from "./saving.js";
 import { addThumbnails, markThumbnails, paintThumbnail } from "./strip.js";
 import { Viewer } from "./viewer.js";
-import { Why } from "./why.js";
 
-const MOST_PROPOSALS = 2000;
+const MAX_PROPOSALS = 2000;
 const CORNERS = ["x1", "y1", "x2", "y2"];
 
-const items = []; // {name, file, state, result, error, bitmap, evidence}
-const events = { activate, hover: (detection) => why.hover(detection), choose, draw: askOwn };
+const items = []; // {name, file, state, result, error, bitmap, explanations}
+const events = { activate, hover: (detection) => explanations.hover(detection), select: toggle, draw: explainOwn };
 const viewers = [new Viewer(events), new Viewer(events)];
-const desk = { viewers, active: viewers[0], refresh };
-const why = new Why(desk);
 const filter = new Filter(refresh);
+const desk = { viewers, active: viewers[0], filter, refresh };
+const explanations = new Explanations(desk);
 const ownForm = byId("own-card");
 let mode = "detections";
 let busy = false;
@@ -30,7 +30,7 @@ const viewed = () => viewers.filter(({ root }) => root.isConnected).map(({ item 
 function open(files) {
   if (!files.length) return complain("There is no image among these files.");
   const first = items.length;
-  items.push(...files.map((file) => ({ name: file.name || "pasted image", file, state: "waiting", evidence: new Map() })));
+  items.push(...files.map((file) => ({ name: file.name || "pasted image", file, state: "waiting", explanations: new Map() })));
   byId("welcome").hidden = true;
   byId("tools").hidden = byId("results").hidden = false;
   byId("side-by-side").hidden = items.length < 2;
@@ -44,7 +44,7 @@ function open(files) {
 async function work() {
   if (busy) return;
   busy = true;
-  // what is looked at goes first
+  // images in view go first
   const next = () => [...viewed(), ...items].find((item) => item.state === "waiting");
   for (let item = next(); item; item = next()) await process(item);
   busy = false;
@@ -53,11 +53,12 @@ async function work() {
 async function process(item) {
   item.state = "working";
   const start = performance.now();
-  const clock = setInterval(() => tell(item, (performance.now() - start) / 1000), 100);
+  const clock = setInterval(() => showProgress(item, (performance.now() - start) / 1000), 100);
   try {
     item.bitmap ??= await ownBitmap(item.file);
     redraw(item);
-    item.result = await detect(item.file, { name: item.name, min_score: model.leastScore, proposals: MOST_PROPOSALS });
+    await modelLoaded;
+    item.result = await detect(item.file, { name: item.name, min_score: model.minScore, proposals: MAX_PROPOSALS });
     const { width, height } = item.result;
     if (item.bitmap?.width !== width || item.bitmap?.height !== height) item.bitmap = await bitmapOf(item.file, item.result);
     item.state = "done";
@@ -72,30 +73,30 @@ async function process(item) {
   announce(item);
 }
 
-// The browser keeps the pixels of images that are looked at; hundreds would fill its memory.
+// Free the pixels of images out of view; hundreds would fill the memory.
 function release(item) {
   if (viewed().includes(item) || item.state === "waiting" || item.state === "working") return;
   item.bitmap?.close();
   item.bitmap = null;
 }
 
-function tell(item, seconds) {
-  const what = model.state === "loading" ? "The model is still loading" : "Looking for objects";
-  for (const viewer of viewers) if (viewer.item === item) viewer.progress(`${what} … ${seconds.toFixed(1)} s`);
+function showProgress(item, seconds) {
+  const text = model.state === "loading" ? "The model is still loading" : "Looking for objects";
+  for (const viewer of viewers) if (viewer.item === item) viewer.progress(`${text} … ${seconds.toFixed(1)} s`);
 }
 
 function announce(item) {
-  // of an image that is looked at, it is to be seen in the image's place
+  // an image in view shows its error itself
   if (item.error) complain(`${item.name}: ${item.error}`, viewed().includes(item));
   const waiting = items.filter(({ state }) => state === "waiting").length;
   const rest = items.length > 1 ? `${items.length - waiting} of ${items.length} images done. ` : "";
-  byId("status").textContent = rest + outcome(desk.active.item);
+  byId("status").textContent = rest + summary(desk.active.item);
 }
 
-function outcome({ name, result }) {
+function summary({ name, result }) {
   if (!result) return "";
   const names = filter.shown(result).map(({ label }) => label);
-  return names.length ? `Found in ${name}: ${names.join(", ")}.` : `Found nothing in ${name} above the least score.`;
+  return names.length ? `Found in ${name}: ${names.join(", ")}.` : `Found nothing in ${name} above the threshold.`;
 }
 
 // ---- what is shown
@@ -103,7 +104,7 @@ function outcome({ name, result }) {
 function redraw(item) {
   for (const viewer of viewers) if (viewer.item === item) viewer.show(item);
   if (item.bitmap) paintThumbnail(item);
-  filter.range(model.leastScore, Math.max(0, ...items.flatMap(({ result }) => result?.detections[0]?.score ?? [])));
+  filter.range(Math.max(0, ...items.flatMap(({ result }) => result?.detections[0]?.score ?? [])));
   fillClasses();
   refresh();
 }
@@ -123,7 +124,7 @@ function refresh() {
   for (const id of ["save-json", "save-image"]) byId(id).disabled = !result;
   if (!result) return;
   filter.drawChips(result);
-  drawList(filter.shown(result), result.detections.length, why.chosen, { hover: events.hover, choose });
+  drawList(filter.shown(result), result.detections.length, explanations.selected, { hover: events.hover, select: toggle });
   drawTimes(result.times);
   slider.max = result.proposals.length;
   byId("proposal-value").textContent = slider.value;
@@ -133,9 +134,9 @@ function refresh() {
 async function select(item, viewer = desk.active) {
   const before = viewer.item;
   viewer.show(item);
-  why.forget();
+  explanations.close();
   complain("");
-  byId("status").textContent = outcome(item);
+  byId("status").textContent = summary(item);
   if (before) release(before);
   fillClasses();
   refresh();
@@ -154,7 +155,7 @@ function step(by) {
 function activate(viewer) {
   if (viewer === desk.active) return;
   desk.active = viewer;
-  why.forget();
+  explanations.close();
   refresh();
 }
 
@@ -173,10 +174,10 @@ function toggleSideBySide() {
   }
 }
 
-// ---- evidence, and a box of one's own
+// ---- explanations, and the user's own box
 
-function choose(detection) {
-  if (mode !== "draw") why.choose(detection);
+function toggle(detection) {
+  if (mode !== "draw") explanations.toggle(detection);
 }
 
 function fillClasses() {
@@ -187,21 +188,21 @@ function fillClasses() {
   if (result.detections.length) list.value = result.detections[0].label;
 }
 
-function askOwn(box) {
+function explainOwn(box) {
   CORNERS.forEach((name, i) => { ownForm.elements[name].value = box[i]; });
   desk.active.mark(box, null);
-  why.show({ own: true, box, label: ownForm.elements.class.value });
+  explanations.show({ own: true, box, label: ownForm.elements.class.value });
 }
 
-function askAgain() {
-  if (ownForm.reportValidity()) askOwn(CORNERS.map((name) => Number(ownForm.elements[name].value)));
+function explainTyped() {
+  if (ownForm.reportValidity()) explainOwn(CORNERS.map((name) => Number(ownForm.elements[name].value)));
 }
 
 function setMode(next) {
   mode = next;
   byId("proposal-card").hidden = mode !== "proposals";
   ownForm.hidden = mode !== "draw";
-  why.forget();
+  explanations.close();
   refresh();
 }
 
@@ -227,12 +228,12 @@ on("previous", "click", () => step(-1));
 on("next", "click", () => step(1));
 on("save-json", "click", () => saveJson(items, filter));
 on("save-image", "click", () => saveImage(desk.active.item, desk.active.canvas, filter.shown(desk.active.item.result)));
-on("own-card", "submit", (event) => { event.preventDefault(); askAgain(); });
-ownForm.elements.class.addEventListener("change", () => why.chosen?.own && askAgain());
+on("own-card", "submit", (event) => { event.preventDefault(); explainTyped(); });
+ownForm.elements.class.addEventListener("change", () => explanations.selected?.own && explainTyped());
 document.addEventListener("keydown", (event) => {
   if (event.target.closest("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "ArrowRight") step(1);
   else if (event.key === "ArrowLeft") step(-1);
-  else if (event.key === "Escape") { why.forget(); refresh(); }
+  else if (event.key === "Escape") { explanations.close(); refresh(); }
 });
 watchModel();

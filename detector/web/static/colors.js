@@ -1,6 +1,6 @@
-// Colors of classes, the same as in the images that detect.py draws, and of evidence for and against.
+// Colors of classes, the same as in the images of spp detect, and of attributions for and against.
 
-// M. Okabe and K. Ito, Color Universal Design (2008): told apart with every common kind of color vision.
+// M. Okabe and K. Ito, Color Universal Design (2008): distinct with every common kind of color vision.
 const PALETTE = [
   [230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [0, 114, 178], [213, 94, 0], [204, 121, 167],
 ];
@@ -31,9 +31,9 @@ export function contrast([red, green, blue]) {
   return 0.299 * red + 0.587 * green + 0.114 * blue > 127 ? "#000" : "#fff";
 }
 
-// A share of -1 (against) to 1 (for): the color of its side, the fainter the smaller.
-export function shareColor(share, strongest = 0.85) {
-  return css(share < 0 ? AGAINST : FOR, Math.min(1, Math.abs(share)) * strongest);
+// The color of an attribution of -1 (against) to 1 (for); small ones are faint.
+export function attributionColor(value, strongest = 0.85) {
+  return css(value < 0 ? AGAINST : FOR, Math.min(1, Math.abs(value)) * strongest);
 }
 
 // Paint a heat map of the API, {width, height, data}, on a canvas of its size.

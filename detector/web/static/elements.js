@@ -32,7 +32,10 @@ export function bar(color, start, width, name = "i") {
 
 export const number = (value) => value.toFixed(2).replace(/^-(?=.*[1-9])/, "−").replace(/^-/, "");
 
-// A line about what went wrong; `unseen` is for screen readers alone, where it is to be seen elsewhere.
+// Probability or, of a model without calibration, score: "88 %", "0.83".
+export const confidence = ({ score, probability }) => (probability === undefined ? number(score) : `${Math.round(100 * probability)} %`);
+
+// Report an error; `unseen` is for screen readers alone, where the image shows it.
 export function complain(line, unseen = false) {
   byId("error").textContent = line;
   byId("error").classList.toggle("unseen", unseen);

@@ -2,27 +2,27 @@
 
 import { render } from "./api.js";
 
-const MOST = 500;
+const MAX_FILES = 500;
 
 const looksLikeImage = (file) => file.type.startsWith("image/") || /\.(jpe?g|jfif|png|webp|bmp|dib|tiff?|gif)$/i.test(file.name);
 const naturally = (a, b) => a.name.localeCompare(b.name, undefined, { numeric: true });
 
 // Files of a folder that are images, in natural order; files that were named one by one stay as they are.
 function ofFolder(files) {
-  return [...files].filter((file) => looksLikeImage(file) && !file.name.startsWith(".")).sort(naturally).slice(0, MOST);
+  return [...files].filter((file) => looksLikeImage(file) && !file.name.startsWith(".")).sort(naturally).slice(0, MAX_FILES);
 }
 
 async function dropped(transfer) {
   // entries must be taken before the first wait: the browser forgets them then
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  if (!entries.some((entry) => entry.isDirectory)) return [...transfer.files].slice(0, MOST);
+  if (!entries.some((entry) => entry.isDirectory)) return [...transfer.files].slice(0, MAX_FILES);
   const files = [];
   for (const entry of entries) await collect(entry, files);
   return ofFolder(files);
 }
 
 async function collect(entry, files) {
-  if (files.length >= MOST) return;
+  if (files.length >= MAX_FILES) return;
   if (entry.isFile) {
     files.push(await new Promise((resolve, reject) => entry.file(resolve, reject)));
     return;
@@ -37,7 +37,7 @@ async function collect(entry, files) {
 
 // Call `open` with the files of every way in which the page takes images.
 export function takeImages({ drop, files, folder, open }) {
-  files.addEventListener("change", () => { open([...files.files].slice(0, MOST)); files.value = ""; });
+  files.addEventListener("change", () => { open([...files.files].slice(0, MAX_FILES)); files.value = ""; });
   folder.addEventListener("change", () => { open(ofFolder(folder.files)); folder.value = ""; });
   document.addEventListener("paste", (event) => {
     const pasted = [...(event.clipboardData?.files ?? [])];

@@ -1,10 +1,13 @@
-// Whether the model is there, which the page asks the server from time to time.
+// State and thresholds of the model, which the page polls from the server.
 
 import { health } from "./api.js";
 import { byId } from "./elements.js";
 
-// `leastScore` is that of the recipe: what scores less is no detection at all
-export const model = { state: "loading", leastScore: -0.8 };
+// From /health: `minScore` is the lowest score of a detection, `thresholds` are the defaults by class name.
+export const model = { state: "loading", calibrated: false, minScore: 0, thresholds: {} };
+
+let resolve;
+export const modelLoaded = new Promise((done) => { resolve = done; });
 
 export async function watchModel() {
   let line = "Model is loading …";
@@ -12,13 +15,16 @@ export async function watchModel() {
     const answer = await health();
     model.state = answer.status;
     if (model.state === "ready") {
-      model.leastScore = answer.min_score;
+      model.calibrated = answer.calibrated;
+      model.minScore = answer.min_score;
+      model.thresholds = Object.fromEntries(answer.class_names.map((name, i) => [name, answer.thresholds[i] ?? Infinity]));
       line = `Ready, ${answer.class_names.length} classes`;
     }
   } catch {
     model.state = "lost";
     line = "Server is gone";
   }
+  if (model.state !== "loading") resolve();
   const node = byId("model");
   node.dataset.state = model.state;
   if (node.textContent !== line) node.textContent = line; // a screen reader reads it whenever it is set

@@ -1,7 +1,7 @@
-// Downloads: the records of detect.py as JSON, and the image with its boxes.
+// Downloads: the records of spp detect as JSON, and the image with its boxes.
 
 import { classColor, contrast, css } from "./colors.js";
-import { number } from "./elements.js";
+import { confidence } from "./elements.js";
 
 function save(blob, name) {
   const link = document.createElement("a");
@@ -13,13 +13,13 @@ function save(blob, name) {
 
 const stem = (name) => name.replace(/\.[^.]*$/, "") || "image";
 
-// What is shown of every image, as detect.py --json writes it.
+// The detections shown of every image, as spp detect --json writes them.
 export function saveJson(items, filter) {
   const records = items.filter(({ result }) => result).map(({ name, result }) => ({
     image: name,
     width: result.width,
     height: result.height,
-    detections: filter.shown(result).map(({ label, score, box }) => ({ label, score, box })),
+    detections: filter.shown(result).map(({ label, score, probability, box }) => ({ label, score, probability, box })),
   }));
   const blob = new Blob([JSON.stringify(records, null, 2), "\n"], { type: "application/json" });
   save(blob, records.length === 1 ? `${stem(records[0].image)}.json` : "detections.json");
@@ -36,7 +36,8 @@ export function saveImage(item, image, detections) {
   canvas.toBlob((blob) => save(blob, `${stem(item.name)}_detections.png`), "image/png");
 }
 
-function drawBox(context, { label, score, box: [x1, y1, x2, y2], index }, line) {
+function drawBox(context, detection, line) {
+  const { label, box: [x1, y1, x2, y2], index } = detection;
   const color = classColor(index);
   const inner = [x1 + line / 2, y1 + line / 2, x2 - x1 - line, y2 - y1 - line];
   context.lineJoin = "round";
@@ -48,7 +49,7 @@ function drawBox(context, { label, score, box: [x1, y1, x2, y2], index }, line) 
   context.strokeRect(...inner);
   const size = Math.max(12, line * 6);
   context.font = `600 ${size}px system-ui, sans-serif`;
-  const text = `${label} ${number(score)}`;
+  const text = `${label} ${confidence(detection)}`;
   const width = context.measureText(text).width + size;
   const left = Math.max(0, Math.min(x1, context.canvas.width - width));
   const top = Math.max(0, y1 - size * 1.5);

@@ -1,4 +1,4 @@
-// The strip of all opened images: a thumbnail each, with the number of objects that are shown in it.
+// The strip of opened images: a thumbnail each, with the number of detections shown.
 
 import { byId, element } from "./elements.js";
 

@@ -1,17 +1,17 @@
 // One image with its boxes over it: an SVG in pixels of the image, so that the boxes are those of the answer.
 
 import { classColor, contrast, css, paintHeat } from "./colors.js";
-import { element, number, svg } from "./elements.js";
+import { confidence, element, svg } from "./elements.js";
 
 const measure = document.createElement("canvas").getContext("2d");
 
 export class Viewer {
-  // `events` are {activate, hover(detection | null), choose(detection), draw(box)}
+  // `events` are {activate, hover(detection | null), select(detection), draw(box)}
   constructor(events) {
     this.events = events;
     this.item = null;
     this.drawn = [];
-    this.lit = null;
+    this.highlighted = null;
     this.canvas = element("canvas", { class: "image" });
     this.heat = element("canvas", { class: "heat", "aria-hidden": "true" });
     this.boxes = svg("g");
@@ -50,7 +50,7 @@ export class Viewer {
     this.canvas.width = this.width;
     this.canvas.height = this.height;
     const context = this.canvas.getContext("2d");
-    context.fillStyle = "#fff"; // what is transparent was laid on white by the detector, too
+    context.fillStyle = "#fff"; // the detector puts transparent pixels on white, too
     context.fillRect(0, 0, this.width, this.height);
     context.drawImage(item.bitmap, 0, 0, this.width, this.height);
     this.svg.setAttribute("viewBox", `0 0 ${this.width} ${this.height}`);
@@ -79,8 +79,8 @@ export class Viewer {
     const area = ({ box: [x1, y1, x2, y2] }) => (x2 - x1) * (y2 - y1);
     const groups = [...detections].sort((a, b) => area(b) - area(a)).map((detection) => this.group(detection));
     this.boxes.replaceChildren(...groups);
-    this.light(this.lit);
-    const names = detections.map(({ label, score }) => `${label} ${number(score)}`).join(", ");
+    this.highlight(this.highlighted);
+    const names = detections.map((detection) => `${detection.label} ${confidence(detection)}`).join(", ");
     this.svg.setAttribute("aria-label", `${this.item?.name ?? "image"}: ${names || "nothing found"}`);
   }
 
@@ -97,15 +97,16 @@ export class Viewer {
     );
     node.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && this.events.hover(detection));
     node.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && this.events.hover(null));
-    node.addEventListener("click", () => this.events.choose(detection));
+    node.addEventListener("click", () => this.events.select(detection));
     return node;
   }
 
-  // Name and score on a ground of the class's color, above the box or, at the edge, inside of it.
-  tag({ label, score, box: [x1, y1] }, color) {
+  // Name and confidence on the color of the class, above the box or, at the edge, inside it.
+  tag(detection, color) {
+    const { label, box: [x1, y1] } = detection;
     const size = 13 * this.pixel;
     measure.font = "600 13px system-ui, sans-serif";
-    const text = `${label} ${number(score)}`;
+    const text = `${label} ${confidence(detection)}`;
     const width = (measure.measureText(text).width + 12) * this.pixel;
     const height = 20 * this.pixel;
     const left = Math.max(0, Math.min(x1, this.width - width));
@@ -116,8 +117,8 @@ export class Viewer {
     return [ground, svg("text", letters, text)];
   }
 
-  light(detection) {
-    this.lit = detection;
+  highlight(detection) {
+    this.highlighted = detection;
     this.svg.classList.toggle("some-lit", detection !== null);
     for (const { classList, dataset } of this.boxes.children) {
       classList.toggle("lit", dataset.label === detection?.label && dataset.box === detection?.box.join(","));
@@ -151,20 +152,20 @@ export class Viewer {
 
   listenToDrawing() {
     let start = null;
-    const place = (event) => {
+    const position = (event) => {
       const sheet = this.svg.getBoundingClientRect();
       const x = ((event.clientX - sheet.left) / sheet.width) * this.width;
       const y = ((event.clientY - sheet.top) / sheet.height) * this.height;
       return [Math.max(0, Math.min(this.width, Math.round(x))), Math.max(0, Math.min(this.height, Math.round(y)))];
     };
     const box = (event) => {
-      const [x, y] = place(event);
+      const [x, y] = position(event);
       return [Math.min(x, start[0]), Math.min(y, start[1]), Math.max(x, start[0]), Math.max(y, start[1])];
     };
     this.svg.addEventListener("pointerdown", (event) => {
       if (!this.frame.classList.contains("drawing") || !this.item?.result) return;
       event.preventDefault();
-      start = place(event);
+      start = position(event);
       this.svg.setPointerCapture(event.pointerId);
     });
     this.svg.addEventListener("pointermove", (event) => start && this.mark(box(event), null));
