@@ -165,4 +165,4 @@ def test_the_recipe_to_begin_with_leaves_mirror_images_to_the_number() -> None:
     ],
 )
 def test_maps_of_mirror_images_are_for_layers_and_svms(content: dict[str, dict[str, bool]], learns: bool) -> None:
-    assert parse_config(content, "recipe").learns_from_mirrored_maps is learns
+    assert parse_config(content, "recipe").caches_mirrored_maps is learns

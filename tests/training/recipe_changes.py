@@ -17,7 +17,7 @@ BASE: dict[str, dict[str, Any]] = {
         "precision": "float32",
     },
     "fine_tuning": {"enabled": True},
-    "end_to_end": {"enabled": True},
+    "end_to_end": {"enabled": True, "first_layer": "conv5"},
 }
 CHANGES: dict[str, dict[str, Any]] = {
     "proposals": {
@@ -33,7 +33,6 @@ CHANGES: dict[str, dict[str, Any]] = {
         "backbone": "zf5/0.06",
         "stage": "conv5",
         "weights": "FILE",
-        "tuned": "FILE",
         "precision": "bfloat16",
         "runtime": "torch",
         "short_sides": [64, 96],
@@ -46,7 +45,6 @@ CHANGES: dict[str, dict[str, Any]] = {
     "fine_tuning": {
         "enabled": False,
         "layer": "fc6",
-        "beside_pooled": True,
         "head": "softmax",
         "initial": "FILE",
         "width": 7,
@@ -66,6 +64,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     },
     "end_to_end": {
         "enabled": False,
+        "first_layer": "conv4",
         "steps": 7,
         "images_per_step": 7,
         "min_sizes_start": [7, 9],
@@ -98,7 +97,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     },
     "regression": {
         "enabled": False,
-        "fit": "joint",
+        "fit": "end_to_end",
         "features": "layer",
         "min_iou": 0.7,
         "regularization": 7.0,
@@ -117,7 +116,8 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 """By section and key; FILE is filled in with that of some tensors."""
 TOGETHER: dict[str, dict[str, dict[str, Any]]] = {
-    "joint": {"regression": {"features": "layer"}},
+    "end_to_end": {"regression": {"features": "layer"}},
+    "power": {"end_to_end": {"enabled": False}},
 }
 """What else has to change, by the key or the value."""
 

@@ -1,4 +1,4 @@
-"""A training set that is made in no time: colored squares, a fake network, boxes that are given."""
+"""A fast training set: colored squares, a fake network, given boxes."""
 
 from __future__ import annotations
 
@@ -27,14 +27,12 @@ SETTINGS: dict[str, Any] = {
     "dropout": 0.3,
     "batch_size": 8,
     "seed": 3,
-    "images_per_round": 5,
-    "boxes_per_image": 4,
 }
-"""Constants of a short fine-tuning."""
+"""Keys of a short fine-tuning."""
 
 
 class NamedCells(MeanOfCells):
-    """The fake network with what caches and trainings read off a real one."""
+    """The fake network with the attributes that caches and trainings read."""
 
     name, stage, precision, device, digest = "fake", None, "float32", "cpu", "00"
 

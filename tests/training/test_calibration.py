@@ -17,7 +17,7 @@ from detector.training.calibration import (
     fit_sigmoid,
     fit_thresholds,
     held_out_parts,
-    learnable_without,
+    removable_rows,
 )
 from detector.training.class_changes import add_classes, remove_class
 from detector.training.train import train
@@ -119,7 +119,7 @@ def test_difficult_objects_count_neither_way() -> None:
 
 def test_nothing_found_gives_no_calibration() -> None:
     truths = [objects("1", (A, 0, False))]
-    with pytest.raises(ValueError, match="none of the objects of 1 held-out images was found"):
+    with pytest.raises(ValueError, match="no object in 1 held-out images was found"):
         fit_calibration([found((FAR, 0, 1.0))], truths, NAMES)
 
 
@@ -140,14 +140,14 @@ def test_every_class_keeps_objects_to_learn_from(images: TrainingSet) -> None:
     rest = [each for row, each in enumerate(images.annotations) if row == only or row not in rows]
     few = replace(images, annotations=rest)
     there = [each.image_id for each in rest].index(images.annotations[only].image_id)
-    assert there not in learnable_without(few, np.array([there, (there + 1) % len(rest)]))
-    assert len(learnable_without(images, np.arange(2))) == 2
+    assert there not in removable_rows(few, np.array([there, (there + 1) % len(rest)]))
+    assert len(removable_rows(images, np.arange(2))) == 2
 
 
 def test_an_image_with_the_only_object_of_a_class_is_learned_from(tmp_path: Path) -> None:
     place = (0, 0, 64, 64)
     images = small_set(tmp_path, {"a": [(place, 0), (place, 1)], "b": [(place, 1)], "c": [(place, 1)]}, {})
-    assert learnable_without(images, np.array([0, 1])).tolist() == [1]
+    assert removable_rows(images, np.array([0, 1])).tolist() == [1]
 
 
 def test_a_training_calibrates_on_images_that_its_svms_did_not_see(
@@ -206,5 +206,7 @@ def test_a_training_calibrates_on_images_that_its_svms_did_not_see(
     only = remove_class(remove_class(made, made.class_names[0]), made.class_names[2])
     more = add_classes(less, only)
     assert more.heads.calibration is not None
-    np.testing.assert_array_equal(more.heads.calibration.at_precision, made.heads.calibration.at_precision[:, [0, 2, 1]])
+    np.testing.assert_array_equal(
+        more.heads.calibration.at_precision, made.heads.calibration.at_precision[:, [0, 2, 1]]
+    )
     assert add_classes(less, with_heads(only, calibration=None)).heads.calibration is None

@@ -1,6 +1,6 @@
-"""What a cache and the state of a training are named by: all that changes them, so that nothing stale is read.
+"""Names of caches and checkpoints: they follow from all that changes the content, so that nothing stale is read.
 
-Every key of a recipe is changed in turn. The table says which names must stay: those of what the key does not change.
+Every key of a recipe is changed in turn. The table says which names must change; all others must stay.
 """
 
 from __future__ import annotations
@@ -22,58 +22,56 @@ from detector.config.detector import Config
 from detector.datasets.dataset import Annotation
 from detector.features.cache import FeatureCache
 from detector.heads.fully_connected import FullyConnected
-from detector.training.end_to_end import network_tuning
-from detector.training.end_to_end import train as joint
-from detector.training.train import _Stages
+from detector.training.end_to_end import training as end_to_end
+from detector.training.train import checkpoint_files
 from detector.training.training_set import TrainingSet
 from tests.training.recipe_changes import CHANGES, TOGETHER, recipe
 from tests.training.small import annotation, image_of
 
-# after the pooling: a map is the same, whatever is made of it
+# used after the convolutions: they change no map
 POOLING = {"levels", "margin", "target", "scale_rule", "power"}
-JOINT_OF_TUNING = {"width", "dropout", "foreground_fraction", "min_iou", "flips", "seed", "held_out"}
-# that of fc6 and fc7 is one for all that may be done with them
-LAYERS_STAY = {"layer", "beside_pooled", "head"}
+SHARED_WITH_END_TO_END = {"width", "dropout", "foreground_fraction", "min_iou", "flips", "seed", "held_out"}
+# used after fc6 and fc7 are trained
+LAYERS_STAY = {"layer", "head"}
 
 KEYS = [(section, key) for section, keys in CHANGES.items() for key in keys]
 
 
 def changed_names(section: str, key: str) -> set[str]:
-    """What another value of a key must give another name."""
+    """Return the kinds of files whose names another value of a key must change."""
     found: set[str] = set()
     if key == "runtime":
-        return found  # where it changes maps, these have another name, and so all that follows
+        return found  # a runtime that changes maps changes their names, and with them all others
     if section == "proposals":
         found |= {"proposals"}
     if section == "features" and key not in POOLING:
         found |= {"maps", "mirrored maps"}
     if section == "features" or (section, key) == ("svm", "difficult"):
-        found |= {"fine-tuning", "network", "joint"}
+        found |= {"fine-tuning", "end-to-end"}
     if section == "fine_tuning" and key not in LAYERS_STAY:
         found |= {"fine-tuning"}
-        found |= {"network"} if key != "initial" else set()
-        found |= {"joint"} if key in JOINT_OF_TUNING else set()
+        found |= {"end-to-end"} if key in SHARED_WITH_END_TO_END else set()
     if section == "end_to_end" and key != "enabled":
-        found |= {"joint"}
+        found |= {"end-to-end"}
     if (section, key) == ("calibration", "enabled"):
-        found |= {"joint"}  # which then learns from all images
-    # SVMs are the end of all of it, but for what is done with their scores afterwards
+        found |= {"end-to-end"}  # which then trains on all images
+    # SVMs depend on everything but the calibration of their scores
     return found | ({"calibration"} if section == "calibration" else {"training", "calibration"})
 
 
 @functools.cache
 def network_of(name: str, stage: str | None, weights: str | None) -> Network:
-    """`load_network`, once for all recipes with the same one."""
+    """Load a network once for all recipes with the same one."""
     return load_network(name, stage, weights)
 
 
-def names(config: Config, cache: FeatureCache, annotations: Sequence[Annotation], **rest: Any) -> dict[str, str]:
-    """The names of everything that is kept of a training by a recipe."""
+def names(
+    config: Config, cache: FeatureCache, annotations: Sequence[Annotation], layers: FullyConnected | None = None
+) -> dict[str, str]:
+    """Return the names of all files and folders that a training by a recipe keeps, by kind."""
     images = TrainingSet(annotations, 3, cache, config.svm.max_negative_iou, config.svm.difficult)
-    stages = _Stages(config, ("red", "green", "blue"), rest.get("layers"), lambda items, title: items)
-    checkpoints = stages.checkpoints(images)
+    checkpoints = checkpoint_files(config, images, layers)
     assert checkpoints.calibration(0) != checkpoints.calibration(1)
-    network = network_of(config.features.backbone, config.features.stage, config.features.weights)
     return {
         "maps": cache.maps_directory.name,
         "mirrored maps": cache.mirrored_maps_directory.name,
@@ -81,40 +79,37 @@ def names(config: Config, cache: FeatureCache, annotations: Sequence[Annotation]
         "fine-tuning": checkpoints.layers.name,
         "training": checkpoints.svms.name,
         "calibration": checkpoints.calibration(0).name,
-        "network": network_tuning._checkpoint_file(config, "conv5", network, annotations, cache).name,
+        "end-to-end": end_to_end_name(config, images),
     }
 
 
-def joint_name(
-    config: Config, cache: FeatureCache, annotations: Sequence[Annotation], monkeypatch: pytest.MonkeyPatch
-) -> str:
-    """The name of the state of a joint training, which is known when it begins."""
+def end_to_end_name(config: Config, images: TrainingSet) -> str:
+    """Return the name of the state of an end-to-end training, which is known when it starts."""
 
     class Named(Exception):  # noqa: N818 (a signal)
         pass
 
     found = []
-    plain = joint.state_file
+    plain = end_to_end.state_file
 
     def named(*arguments: Any) -> Path:
         found.append(plain(*arguments).name)
         raise Named
 
-    with monkeypatch.context() as patched:
-        patched.setattr(joint, "state_file", named)
-        patched.setattr(joint, "load_network", network_of)
-        # what is learned by has no part in the name
-        patched.setattr(joint, "split_network", lambda *_, **__: ("relu4", torch.nn.Sequential()))
-        patched.setattr(joint, "load_torch_backbone", lambda *_: None)
-        patched.setattr(joint, "build_cache", lambda *_: cache)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(end_to_end, "state_file", named)
+        patched.setattr(end_to_end, "load_network", network_of)
+        # the trained layers themselves are no part of the name
+        patched.setattr(end_to_end, "split_network", lambda *_: ("relu4", torch.nn.Sequential()))
+        patched.setattr(end_to_end, "load_torch_backbone", lambda *_: images.cache.encoder.backbone)
         with pytest.raises(Named):
-            joint.train_jointly(config, annotations, 3, "conv5", cache.directory)
+            end_to_end.train_end_to_end(config, images)
     return found[0]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an image, and a file of tensors that fit anywhere."""
+    """Return a folder with an image, and files of tensors that fit anywhere."""
     folder = tmp_path_factory.mktemp("names")
     image_of(folder, "a", [([0, 0, 64, 64], 0)])
     random = torch.Generator().manual_seed(0)
@@ -127,7 +122,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def four(folder: Path) -> list[Annotation]:
-    """Four images, of which a joint training holds one out."""
+    """Return four images; an end-to-end training holds one out."""
     return [annotation(name, folder / "a.png", [([0, 0, 64, 64], 0)]) for name in "abcd"]
 
 
@@ -149,12 +144,6 @@ def before(folder: Path, four: list[Annotation]) -> dict[str, str]:
     return names(config, cache_of(config, folder, BOXES), four)
 
 
-@pytest.fixture(scope="module")
-def joint_before(folder: Path, four: list[Annotation]) -> str:
-    with pytest.MonkeyPatch.context() as patched:
-        return joint_name(recipe(), cache_of(recipe(), folder, BOXES), four, patched)
-
-
 def test_the_table_has_every_key_of_a_recipe() -> None:
     config = Config()
     assert CHANGES.keys() == Config.model_fields.keys()
@@ -164,35 +153,21 @@ def test_the_table_has_every_key_of_a_recipe() -> None:
 
 @pytest.mark.parametrize(("section", "key"), KEYS, ids=lambda each: each)
 def test_a_key_of_a_recipe_changes_the_names_of_what_it_changes_and_no_others(
-    section: str,
-    key: str,
-    folder: Path,
-    four: list[Annotation],
-    before: dict[str, str],
-    joint_before: str,
-    monkeypatch: pytest.MonkeyPatch,
+    section: str, key: str, folder: Path, four: list[Annotation], before: dict[str, str]
 ) -> None:
     value = filled_in(section, key, folder)
-    together = TOGETHER.get(value if value == "joint" else key, {})
+    together = TOGETHER.get(value if value == "end_to_end" else key, {})
     if key == "enabled" and section == "fine_tuning":
         together = {"end_to_end": {"enabled": False}}
     config = recipe(together, {section: {key: value}})
     cache = cache_of(config, folder, BOXES)
     after = names(config, cache, four)
-    expected = changed_names(section, key)
-    assert {name for name in before if before[name] != after[name]} == expected - {"joint"}
-    name = joint_name(config, cache, four, monkeypatch)
-    assert (name != joint_before) == ("joint" in expected)
+    assert {name for name in before if before[name] != after[name]} == changed_names(section, key)
 
 
 @pytest.mark.parametrize("change", ["name", "box", "label", "difficult", "one more", "proposals"])
 def test_other_objects_or_boxes_are_another_training(
-    change: str,
-    folder: Path,
-    four: list[Annotation],
-    before: dict[str, str],
-    joint_before: str,
-    monkeypatch: pytest.MonkeyPatch,
+    change: str, folder: Path, four: list[Annotation], before: dict[str, str]
 ) -> None:
     others = {
         "name": [replace(each, image_id=f"{each.image_id}{each.image_id}") for each in four],
@@ -210,9 +185,8 @@ def test_other_objects_or_boxes_are_another_training(
         "fine-tuning",
         "training",
         "calibration",
-        "network",
+        "end-to-end",
     }
-    assert joint_name(config, cache, others, monkeypatch) != joint_before
 
 
 def test_another_file_at_the_same_path_is_another_training(folder: Path, four: list[Annotation]) -> None:
@@ -245,5 +219,5 @@ def test_the_same_settings_give_the_same_names_and_kinds_begin_them(
     config = recipe()
     assert names(config, cache_of(config, folder, dict(BOXES)), list(four)) == before
     assert len(set(before.values())) == len(before)
-    for kind in ("fine-tuning", "training", "calibration", "network", "maps", "proposals"):
+    for kind in ("fine-tuning", "training", "calibration", "end-to-end", "maps", "proposals"):
         assert before[kind].startswith(f"{kind}-")

@@ -97,12 +97,11 @@ def test_what_does_not_fit_is_refused(root: Path) -> None:
     [
         (("--output", "x"), "give a CONFIG to train by, or data, or the class"),
         (("recipe.yaml", "--remove-class", "dog", "--output", "x"), "give a CONFIG to train by, or"),
-        (("--tuned", "layers", "--remove-class", "circle", "--output", "x"), "--tuned goes with CONFIG: a model has"),
         (("--model", "two", "--remove-class", "dog", "--output", "x"), "no class 'dog'; it has circle, square"),
-        (("--model", "two", "--add-class", "dog", "--output", "x"), "a data set is needed: --data PATH, --voc ROOT"),
+        (("--model", "two", "--add-class", "dog", "--output", "x"), "a dataset is needed: --data PATH, --voc ROOT"),
         (
             ("--model", "two", "--add-class", "dog", "--cache", "c", "--output", "x"),
-            "a data set is needed: --data PATH, --voc ROOT",
+            "a dataset is needed: --data PATH, --voc ROOT",
         ),
         (
             ("--model", "two", "--add-class", "dog", "--cache", "c", *DATA, "--output", "x"),
@@ -131,7 +130,7 @@ def test_the_classes_of_a_softmax_stay_together(root: Path) -> None:
     weights = np.zeros((three.encoder.n_features, 4), np.float32)
     softmax = with_heads(three, scorer=Softmax(weights, np.zeros(4, np.float32)))
     for change in (lambda: remove_class(softmax, "square"), lambda: add_classes(softmax, three)):
-        with pytest.raises(ValueError, match="the classes of a softmax are learned together"):
+        with pytest.raises(ValueError, match="scores with a softmax, whose classes are trained together"):
             change()
 
 
@@ -141,7 +140,7 @@ def test_a_class_is_added_on_the_layers_that_are_there(root: Path) -> None:
     cache = build_cache(config, root / "cache")
     random = np.random.default_rng(0)
     values = random.normal(0, 0.01, (32, cache.encoder.n_features)).astype(np.float16)
-    layers = FullyConnected([values], [np.zeros(32, np.float32)], beside_inputs=True)
+    layers = FullyConnected([values], [np.zeros(32, np.float32)])
     two, one = (
         train(config, part, part.class_names, cache, layers=layers) for part in (dataset, dataset.only("circle"))
     )

@@ -11,8 +11,14 @@ import torch
 from torch import nn
 
 from detector.training import gradient_descent as module
-from detector.training.checkpoints import Checkpoint
-from detector.training.gradient_descent import Batch, GradientDescent, Schedule, Validation, parameter_groups, sgd
+from detector.training.gradient_descent import (
+    Batch,
+    Checkpoint,
+    GradientDescent,
+    Schedule,
+    Validation,
+    parameter_groups,
+)
 
 
 class Batches:
@@ -39,7 +45,7 @@ def mean_output(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def descent(layer: nn.Linear, batches: Batches, decay: float, momentum: float, *drops: int, **more: Any) -> Any:
-    optimizer = sgd(parameter_groups(layer, decay), momentum)
+    optimizer = torch.optim.SGD(parameter_groups(layer, decay), momentum=momentum)
     n_rounds = more.pop("n_rounds", 1)
     schedule = Schedule(n_rounds, 0.1, drops, seed=0)
     return GradientDescent(layer, optimizer, batches, schedule, mean_output, more.pop("checkpoint", None), **more)
@@ -68,23 +74,16 @@ def test_the_rate_falls_to_a_tenth_at_its_rounds() -> None:
     assert layer.bias.item() == pytest.approx(-0.2 - 0.02 - 0.002)
 
 
-def test_a_factor_is_of_both_rates() -> None:
-    layer = line(weight=1.0)
-    groups = parameter_groups(layer, 0.0, factor=0.1)
-    assert [group["factor"] for group in groups] == pytest.approx([0.1, 0.2])
-    assert [group["weight_decay"] for group in groups] == [0.0, 0.0]
-
-
-def test_what_does_not_learn_is_in_no_group() -> None:
-    network = nn.Sequential(line(), line())
-    network[0].requires_grad_(False)
-    weights, biases = parameter_groups(network, 0.25)
-    assert [id(each) for each in weights["params"]] == [id(network[1].weight)]
-    assert [id(each) for each in biases["params"]] == [id(network[1].bias)]
+def test_parameters_are_grouped_into_weights_and_biases() -> None:
+    layer = line()
+    weights, biases = parameter_groups(layer, 0.25)
+    assert [id(each) for each in weights["params"]] == [id(layer.weight)]
+    assert [id(each) for each in biases["params"]] == [id(layer.bias)]
     assert (weights["weight_decay"], biases["weight_decay"]) == (0.25, 0.0)
+    assert (weights["factor"], biases["factor"]) == (1.0, 2.0)
 
 
-def test_the_best_state_is_that_of_the_least_mean_loss_a_sample() -> None:
+def test_the_best_state_has_the_lowest_mean_loss_per_sample() -> None:
     """A batch of three samples weighs as three."""
     layer = line(weight=0.0, bias=0.0)
     held_out = [
@@ -100,23 +99,23 @@ def test_the_best_state_is_that_of_the_least_mean_loss_a_sample() -> None:
     assert not layer.training
 
 
-def test_snapshots_are_looked_at_every_so_many_rounds_and_at_the_end() -> None:
+def test_snapshots_are_validated_every_few_rounds_and_at_the_end() -> None:
     """The loss is the square of the bias, which goes from 1 in steps of .4: .6, .2, -.2, -.6, -1."""
     layer = line(weight=0.0, bias=1.0)
-    looked: list[float] = []
+    validated: list[float] = []
 
     def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         if torch.is_inference_mode_enabled():
-            looked.append(round(float(layer.bias), 3))
+            validated.append(round(float(layer.bias), 3))
             return (outputs**2).mean()
         return 2 * outputs.mean()
 
-    optimizer = sgd(parameter_groups(layer, 0.0), 0.0)
+    optimizer = torch.optim.SGD(parameter_groups(layer, 0.0), momentum=0.0)
     held_out = [Batch(torch.zeros(1, 1), torch.zeros(1), 1)]
     schedule = Schedule(5, 0.1, (), seed=0)
     trained = GradientDescent(layer, optimizer, Batches(0.0), schedule, loss, None, Validation(lambda: held_out, 2))
     best = trained.run()
-    assert looked == [0.2, -0.6, -1.0]
+    assert validated == [0.2, -0.6, -1.0]
     assert best["bias"].item() == pytest.approx(0.2)
     assert trained.lowest == pytest.approx(0.04)
 
@@ -140,7 +139,7 @@ def test_a_state_is_kept_after_batches_when_it_is_time(tmp_path: Path) -> None:
     descent(again, batches, 0.1, 0.9, n_rounds=3, checkpoint=checkpoint).run()
     assert batches.asked == [(1, 2), (2, 0)]
     assert (again.weight.item(), again.bias.item()) == (whole.weight.item(), whole.bias.item())
-    # done: what it ended with is read, and nothing is learned any more
+    # done: the result is loaded, and nothing is trained any more
     last, none = line(9.0, 9.0), Batches()
     best = descent(last, none, 0.1, 0.9, n_rounds=3, checkpoint=checkpoint).run()
     assert best["weight"].item() == whole.weight.item()
@@ -148,7 +147,7 @@ def test_a_state_is_kept_after_batches_when_it_is_time(tmp_path: Path) -> None:
 
 
 def test_states_are_kept_some_seconds_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # a look at the clock takes 4 s, a batch and a write none: 10 s are over at the third batch, and the sixth
+    # reading the clock takes 4 s, a batch and a write none: 10 s are over at the third batch, and the sixth
     clock = iter(range(0, 1000, 4))
     monkeypatch.setattr(module.time, "monotonic", lambda: float(next(clock)))
     written: list[int] = []
@@ -165,7 +164,7 @@ def test_what_is_dropped_follows_from_the_seed_and_the_round(tmp_path: Path) -> 
     def trained(seed: int, checkpoint: Checkpoint | None = None, n_rounds: int = 4) -> list[float]:
         torch.manual_seed(seed)
         network = nn.Sequential(nn.Dropout(0.5), line())
-        optimizer = sgd(parameter_groups(network, 0.0), 0.9)
+        optimizer = torch.optim.SGD(parameter_groups(network, 0.0), momentum=0.9)
         schedule = Schedule(n_rounds, 0.1, (), seed=7)
         module.GradientDescent(network, optimizer, Batches(1.0, 2.0, 3.0), schedule, mean_output, checkpoint).run()
         return [float(each.item()) for each in network.parameters()]
@@ -177,7 +176,7 @@ def test_what_is_dropped_follows_from_the_seed_and_the_round(tmp_path: Path) -> 
     network = nn.Sequential(nn.Dropout(0.5), line())
     first = module.GradientDescent(
         network,
-        sgd(parameter_groups(network, 0.0), 0.9),
+        torch.optim.SGD(parameter_groups(network, 0.0), momentum=0.9),
         Batches(1.0, 2.0, 3.0),
         Schedule(4, 0.1, (), 7),
         mean_output,

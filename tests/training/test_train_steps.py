@@ -1,4 +1,4 @@
-"""Which features each stage of a training learns from, what is cached for it, and what is refused at once."""
+"""Steps of a training: their features, the cache they need, and mistakes that end it before any work."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ import pytest
 from detector.config.detector import Config
 from detector.heads.fully_connected import FullyConnected, Softmax
 from detector.heads.linear import BoxRegressors
+from detector.runtime.progress import no_progress
 from detector.training import train as module
-from detector.training.end_to_end.fc_layers import TunedLayers
+from detector.training.end_to_end import fc_layers
+from detector.training.end_to_end.fc_layers import FineTunedLayers
 from detector.training.sampling import validation_split
 from detector.training.svm import training as svm_training
-from detector.training.svm.mining import MiningSettings
+from detector.training.svm.mining import START_SAMPLES
 from detector.training.svm.training import sample_capacity
-from detector.training.train import _Stages, _Tuned, check_training, train
+from detector.training.train import TrainedLayers, cache_features, check_training, scale_features, train
 from detector.training.training_set import TrainingSet
 from tests.training.recipes import config_of
 from tests.training.small import small_set
@@ -39,13 +41,9 @@ def recipe(**sections: Any) -> Config:
     return config_of(base, sections)
 
 
-def stages(config: Config, layers: FullyConnected | None = None) -> _Stages:
-    return _Stages(config, NAMES, layers, lambda items, title: items)
-
-
 LAYERS = FullyConnected([np.eye(2, 3).astype(np.float16)], [np.ones(2, np.float32)])
 SOFTMAX = Softmax(np.zeros((2, 4), np.float32), np.zeros(4, np.float32))
-MOVES = BoxRegressors(np.zeros((3, 2, 4), np.float32), np.zeros((3, 4), np.float32))
+REGRESSORS = BoxRegressors(np.zeros((3, 2, 4), np.float32), np.zeros((3, 4), np.float32))
 
 
 def mean_norm(images: TrainingSet) -> float:
@@ -54,21 +52,22 @@ def mean_norm(images: TrainingSet) -> float:
 
 
 @pytest.mark.parametrize(
-    ("regression", "tuned", "svms", "regressors"),
+    ("regression", "trained", "svms", "regressors"),
     # whether features are those of the layers, and whether they are scaled
     [
-        ({}, _Tuned(None), (False, True), (False, True)),
-        ({}, _Tuned(LAYERS), (True, True), (False, True)),
-        ({"features": "layer"}, _Tuned(LAYERS), (True, True), (True, True)),
-        ({"enabled": False}, _Tuned(LAYERS), (True, True), (False, False)),
-        ({}, _Tuned(LAYERS, SOFTMAX), (True, False), (False, True)),
-        ({}, _Tuned(LAYERS, SOFTMAX, MOVES), (True, False), (True, False)),
+        ({}, TrainedLayers(None), (False, True), (False, True)),
+        ({}, TrainedLayers(LAYERS), (True, True), (False, True)),
+        ({"features": "layer"}, TrainedLayers(LAYERS), (True, True), (True, True)),
+        ({"enabled": False}, TrainedLayers(LAYERS), (True, True), (False, False)),
+        ({}, TrainedLayers(LAYERS, SOFTMAX), (True, False), (False, True)),
+        # not used
+        ({}, TrainedLayers(LAYERS, SOFTMAX, REGRESSORS), (True, False), (False, False)),
     ],
 )
 def test_svms_and_regressors_get_their_features(
-    images: TrainingSet, regression: Any, tuned: _Tuned, svms: tuple[bool, bool], regressors: tuple[bool, bool]
+    images: TrainingSet, regression: Any, trained: TrainedLayers, svms: tuple[bool, bool], regressors: tuple[bool, bool]
 ) -> None:
-    found = stages(recipe(regression=regression)).scale(images, tuned)
+    found = scale_features(recipe(regression=regression), images, trained)
     for each, (layered, scaled) in zip(found, (svms, regressors), strict=True):
         assert each.layers is (LAYERS if layered else None)
         if scaled:
@@ -78,24 +77,28 @@ def test_svms_and_regressors_get_their_features(
 
 
 def test_features_are_centered_where_the_recipe_says_so(images: TrainingSet) -> None:
-    plain, _ = stages(recipe()).scale(images, _Tuned(None))
-    centered, _ = stages(recipe(svm={"center": True, "mean_norm": 7.0})).scale(images, _Tuned(None))
+    plain, _ = scale_features(recipe(), images, TrainedLayers())
+    centered, _ = scale_features(recipe(svm={"center": True, "mean_norm": 7.0}), images, TrainedLayers())
     assert not np.asarray(plain.mean).any()
     assert np.asarray(centered.mean).any()
 
 
-def test_mirror_images_are_cached_for_fine_tuning_that_takes_them(images: TrainingSet) -> None:
+def cached(config: Config, images: TrainingSet) -> TrainingSet:
+    return cache_features(config, images, TrainedLayers(), no_progress)
+
+
+def test_mirrored_images_are_cached_for_fine_tuning_with_flips(images: TrainingSet) -> None:
     folder = images.cache.directory
-    stages(recipe(fine_tuning={"enabled": False, "flips": True})).cache_features(images)
+    cached(recipe(fine_tuning={"enabled": False, "flips": True}), images)
     assert len(list(folder.glob("maps-*"))) == 1
-    stages(recipe(fine_tuning={"enabled": True, "flips": False})).cache_features(images)
+    cached(recipe(fine_tuning={"enabled": True, "flips": False}), images)
     assert len(list(folder.glob("maps-*"))) == 1
-    found = stages(recipe(fine_tuning={"enabled": True, "flips": True})).cache_features(images)
+    found = cached(recipe(fine_tuning={"enabled": True, "flips": True}), images)
     assert len(list(folder.glob("maps-*"))) == 2
     assert len(found) == len(images)
 
 
-def test_what_became_of_images_that_cannot_be_read_is_checked_again(images: TrainingSet) -> None:
+def test_classes_are_checked_again_without_unreadable_images(images: TrainingSet) -> None:
     """Of two images one is lost, and with it the only object of a class."""
     first, second = images.annotations[:2]
     red = replace(first, boxes=first.boxes[:2], labels=first.labels[:2], difficult=first.difficult[:2])
@@ -103,14 +106,14 @@ def test_what_became_of_images_that_cannot_be_read_is_checked_again(images: Trai
     few = replace(images, annotations=[red, second])
     check_training(recipe(), few, NAMES)
     with pytest.raises(ValueError, match="no object to learn from in 1 images: blue"):
-        stages(recipe()).cache_features(few)
-    kept = stages(recipe()).cache_features(replace(images, annotations=[first, second]))
+        train(recipe(), few.annotations, NAMES, images.cache)
+    kept = cached(recipe(), replace(images, annotations=[first, second]))
     assert [each.image_id for each in kept.annotations] == [first.image_id]
 
 
 def test_more_objects_than_samples_are_refused_before_any_work(images: TrainingSet) -> None:
     # 18 objects, and a hundred random negatives of each of six images
-    n_first = 18 + 6 * MiningSettings.start_samples
+    n_first = 18 + 6 * START_SAMPLES
     check_training(recipe(svm={"max_samples": n_first}), images, NAMES)
     with pytest.raises(
         ValueError, match=rf"svm\.max_samples is {n_first - 1}, but these objects need at least {n_first}"
@@ -124,12 +127,12 @@ def test_samples_that_fit_into_memory_depend_on_the_features(
     svm = recipe().svm
     assert sample_capacity(svm, 1000) == 1_250_000
     assert sample_capacity(recipe(svm={"max_samples": 5}).svm, 1000) == 5
-    monkeypatch.setattr(svm_training, "_SAMPLES_BYTES", 2 * 620 * 10)
+    monkeypatch.setattr(svm_training, "_BUFFER_BYTES", 2 * 620 * 10)
     check_training(recipe(), images, NAMES)  # of 3 features
     tuned = {"enabled": True, "width": 10}
     check_training(recipe(fine_tuning=tuned), images, NAMES)
-    with pytest.raises(ValueError, match=r"samples that take 2.5 GB are 476, but these objects need at least 618"):
-        check_training(recipe(fine_tuning={**tuned, "beside_pooled": True}), images, NAMES)
+    with pytest.raises(ValueError, match=r"2\.5 GB hold 476 samples, but these objects need at least 618"):
+        check_training(recipe(fine_tuning={**tuned, "width": 13}), images, NAMES)
     # the softmax needs no samples
     check_training(recipe(fine_tuning={"enabled": True, "width": 500, "head": "softmax"}), images, NAMES)
 
@@ -140,7 +143,7 @@ def test_fine_tuned_layers_are_calibrated_on_images_that_they_were_not_shown(
     seen: list[Any] = []
     layers = [(np.eye(3, dtype=np.float16), np.zeros(3, np.float32))] * 2
     softmax = Softmax(np.zeros((3, 4), np.float32), np.zeros(4, np.float32))
-    monkeypatch.setattr(module, "tune_layers", lambda *_: TunedLayers(layers[0], layers[1], softmax, 0.0))
+    monkeypatch.setattr(fc_layers, "fine_tune_layers", lambda *_: FineTunedLayers(layers[0], layers[1], softmax))
     monkeypatch.setattr(module, "calibrate", lambda detector, images, parts, *_: seen.append(parts))
     tuning = {"enabled": True, "head": "softmax", "held_out": 0.3, "width": 3}
     config = recipe(fine_tuning=tuning, calibration={"enabled": True}, regression={"enabled": False})
@@ -151,13 +154,13 @@ def test_fine_tuned_layers_are_calibrated_on_images_that_they_were_not_shown(
     assert len(part) == 2
 
 
-def test_layers_of_an_earlier_training_are_not_tuned_again(
+def test_layers_of_an_earlier_training_are_not_trained_again(
     images: TrainingSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*_: Any) -> None:
         raise AssertionError("tuned again")
 
-    monkeypatch.setattr(module, "tune_layers", never)
+    monkeypatch.setattr(fc_layers, "fine_tune_layers", never)
     config = recipe(fine_tuning={"enabled": True}, regression={"features": "layer"})
     detector = train(config, images.annotations, NAMES, images.cache, layers=LAYERS)
     assert detector.heads.layers is LAYERS

@@ -10,11 +10,10 @@ import pytest
 
 from detector.boxes import Boxes, flip, iou
 from detector.build import build_cache
-from detector.config.detector import Config, RegressionConfig
+from detector.config.detector import Config, FineTuningConfig, RegressionConfig
 from detector.datasets.dataset import Dataset
 from detector.features.cache import fill_cache
 from detector.features.encoder import FeatureMaps
-from detector.heads.fully_connected import FullyConnected
 from detector.images.files import read_image
 from detector.training.box_regression import train_regressors
 from detector.training.sampling import RandomBoxes
@@ -58,8 +57,8 @@ def test_difficult_objects_are_neither_objects_nor_background(images: TrainingSe
     hidden = replace(first, difficult=np.ones(len(first.labels), bool))
     without = TrainingSet(Dataset((hidden,), train_set.class_names, "one"), 3, images.cache, difficult=False)
     random = np.random.default_rng(0)
-    assert len(RandomBoxes(images, np.array([index])).sample(0, 64, random)[1]) > 0
-    assert len(RandomBoxes(without, np.array([0])).sample(0, 64, random)[1]) == 0
+    assert len(RandomBoxes(images, np.array([index]), FineTuningConfig()).sample(0, 64, random)[1]) > 0
+    assert len(RandomBoxes(without, np.array([0]), FineTuningConfig()).sample(0, 64, random)[1]) == 0
     assert not without.has_objects(0)
     regressors = train_regressors(without, RegressionConfig(), seed=3)
     assert not regressors.weights.any() and not regressors.biases.any()
@@ -105,18 +104,6 @@ def test_unscaled_weights_say_the_same_of_plain_features(images: TrainingSet, tr
     np.testing.assert_allclose(images.features(0, boxes) @ plain_weights + plain_biases, expected, atol=1e-2)
 
 
-def test_features_side_by_side_get_equal_shares_of_the_norm(images: TrainingSet) -> None:
-    n_pooled = images.n_features
-    weights = np.random.default_rng(0).normal(0, 1 / n_pooled, (5, n_pooled)).astype(np.float16)
-    layers = FullyConnected([weights], [np.zeros(5, np.float32)], beside_inputs=True)
-    beside = scaled(replace(images, layers=layers), 20, True, seed=3)
-    assert beside.n_features == n_pooled + 5
-    samples = [beside[index] for index in range(len(beside))]
-    features = np.concatenate([each.features(slice(None)) for each in samples])
-    for part in (features[:, :n_pooled], features[:, n_pooled:]):
-        assert np.linalg.norm(part, axis=1).mean() == pytest.approx(20 / 2**0.5, rel=0.1)
-
-
 def test_images_without_precomputed_boxes_are_left_out_of_a_full_cache_too(
     images: TrainingSet, train_set: Dataset
 ) -> None:
@@ -126,7 +113,7 @@ def test_images_without_precomputed_boxes_are_left_out_of_a_full_cache_too(
     assert [each.image_id for each in fill_cache(with_boxes, iter(train_set.annotations[1:]))] == list(boxes)
 
 
-def test_mirror_images_are_cached_and_learned_from(train_set: Dataset, config: Config, tmp_path: Path) -> None:
+def test_mirrored_images_are_cached_and_sampled(train_set: Dataset, config: Config, tmp_path: Path) -> None:
     cache = build_cache(config, tmp_path)
     first = train_set[0]
     few = Dataset((first,), train_set.class_names, "one image")
@@ -135,7 +122,10 @@ def test_mirror_images_are_cached_and_learned_from(train_set: Dataset, config: C
 
     def foreground(flips: bool) -> set[float]:
         """Sums of the features of one object's own box, which is the only one above an IoU of 0.999."""
-        sampled = RandomBoxes(images, np.arange(1), 1 / len(first.boxes), 0.999, (0.998, 0.999), flips)
+        tuning = FineTuningConfig(
+            foreground_fraction=1 / len(first.boxes), min_iou=0.999, background_iou=(0.998, 0.999), flips=flips
+        )
+        sampled = RandomBoxes(images, np.arange(1), tuning)
         draws = [sampled.sample(0, len(first.boxes), np.random.default_rng(seed))[0] for seed in range(12)]
         return {round(float(features.sum()), 1) for features in draws}
 

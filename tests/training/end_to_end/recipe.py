@@ -1,4 +1,4 @@
-"""A joint training that takes a second."""
+"""Recipe of an end-to-end training that takes a second."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ RECIPE: dict[str, dict[str, Any]] = {
     "fine_tuning": {"enabled": True, "width": 16, "dropout": 0.1, "flips": True, "head": "softmax"},
     "end_to_end": {
         "enabled": True,
+        "first_layer": "conv2",
         "steps": 250,
         "images_per_step": 2,
         "min_sizes_start": [128, 160],
@@ -24,7 +25,7 @@ RECIPE: dict[str, dict[str, Any]] = {
         "warmup_steps": 20,
         "ema_decay": 0.9,
     },
-    "regression": {"fit": "joint", "features": "layer"},
+    "regression": {"fit": "end_to_end", "features": "layer"},
     "detection": {"min_score": -3.0, "box_refinements": 1},
 }
 

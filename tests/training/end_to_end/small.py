@@ -1,9 +1,8 @@
-"""A joint training that is made in no time: colored squares, a fake network, boxes that are given."""
+"""A fast end-to-end training: colored squares, a fake network, given boxes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,35 +10,34 @@ import pytest
 import torch
 from torch import nn
 
+from detector.config.detector import EndToEndConfig, FineTuningConfig
 from detector.training.end_to_end.region_network import RegionNetwork
-from detector.training.end_to_end.training import JointSettings, JointTraining
+from detector.training.end_to_end.training import EndToEndTraining
 from tests.fakes import MeanOfCells
 from tests.training.small import small_set
 
 RED = [0, 32, 64, 96]
-SETTINGS = JointSettings(
+CONFIG = EndToEndConfig(
     steps=4,
     images_per_step=1,
     min_sizes_start=(160, 160),
     min_sizes_end=(160, 160),
     rois_per_image=8,
     hard_examples=4,
-    foreground_fraction=0.5,
-    min_iou=0.5,
     lr=0.01,
     network_lr=0.001,
     weight_decay=0.0,
-    dropout=0.0,
     warmup_steps=0,
     ema_decay=0.9,
     color_jitter=0.0,
-    flips=False,
-    seed=3,
 )
+FINE_TUNING = FineTuningConfig(foreground_fraction=0.5, min_iou=0.5, dropout=0.0, flips=False, seed=3)
+SHARED = {"foreground_fraction", "min_iou", "dropout", "flips", "seed"}
+"""Keys of the section fine_tuning."""
 
 
 class Cells(MeanOfCells):
-    """The fake network as training asks for it: several images of one size."""
+    """The fake network for several images of one size."""
 
     def maps(self, images: Any) -> torch.Tensor:
         with torch.inference_mode():
@@ -47,11 +45,11 @@ class Cells(MeanOfCells):
 
 
 TWO: dict[str, Any] = {"a": [(RED, 0)], "b": [(RED, 1)]}
-"""Images that differ in what their object is like."""
+"""Images whose objects differ."""
 
 
-def training(folder: Path, objects: Any = None, boxes: Any = None, **changes: Any) -> JointTraining:
-    """On an image of a red square at the left, with boxes on it and elsewhere."""
+def training(folder: Path, objects: Any = None, boxes: Any = None, **changes: Any) -> EndToEndTraining:
+    """Return a training on an image of a red square at the left, with boxes on it and elsewhere."""
     objects = {"a": [(RED, 0)]} if objects is None else objects
     boxes = [[0, 32, 64, 80], [96, 32, 160, 96], [0, 112, 64, 160]] if boxes is None else boxes
     images = small_set(folder, objects, {name: boxes for name in objects})
@@ -60,12 +58,14 @@ def training(folder: Path, objects: Any = None, boxes: Any = None, **changes: An
         last.weight.copy_(torch.eye(3)[:, :, None, None])
         last.bias.zero_()  # type: ignore[union-attr]
     network = RegionNetwork(last, (1,), 3, 6, 3, seed=0)
-    before: Any = Cells()
-    return JointTraining(network, before, Cells.geometry, images, replace(SETTINGS, **changes), folder / "state")
+    frozen: Any = Cells()
+    shared = {key: changes.pop(key) for key in SHARED & changes.keys()}
+    config, fine_tuning = CONFIG.model_copy(update=changes), FINE_TUNING.model_copy(update=shared)
+    return EndToEndTraining(network, frozen, Cells.geometry, images, config, fine_tuning, folder / "state")
 
 
 def noting(found: list[Any], what: Callable[..., Any], then: Callable[..., Any]) -> Callable[..., Any]:
-    """A function like another that notes something of each call."""
+    """Return a function like another that notes something of each call."""
 
     def call(*arguments: Any) -> Any:
         found.append(what(*arguments))
@@ -74,14 +74,14 @@ def noting(found: list[Any], what: Callable[..., Any], then: Callable[..., Any])
     return call
 
 
-def judged(made: JointTraining, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Features, and what becomes of them, of every call of the layers."""
+def predicted(made: EndToEndTraining, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return the list of the arguments of every prediction from now on."""
     seen: list[Any] = []
-    judge = made.network.judge
+    predict = made.network.predict
 
     def watched(features: torch.Tensor, dropout: float = 0.0, random: Any = None) -> Any:
         seen.append((features.detach().clone(), dropout, random))
-        return judge(features, dropout, random)
+        return predict(features, dropout, random)
 
-    monkeypatch.setattr(made.network, "judge", watched)
+    monkeypatch.setattr(made.network, "predict", watched)
     return seen

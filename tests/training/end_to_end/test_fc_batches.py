@@ -1,4 +1,4 @@
-"""Batches, rates and layers of fine-tuning, by hand: the mixing of boxes, dropout, what snapshots are compared on."""
+"""Fine-tuning by hand: shuffled batches, learning rates, dropout, validation boxes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from detector.training.checkpoints import Checkpoint
-from detector.training.end_to_end.fc_layers import VALIDATION_BOXES, FineTuningSettings, LayerTuning, build_layers
-from detector.training.gradient_descent import softmax_loss
+from detector.config.detector import FineTuningConfig
+from detector.training.end_to_end import fc_layers
+from detector.training.end_to_end.fc_layers import (
+    VALIDATION_BOXES,
+    LayerTraining,
+    build_layers,
+    fine_tuning_schedule,
+    sample_round,
+)
+from detector.training.gradient_descent import Checkpoint, softmax_loss
 from tests.training.small import SETTINGS
 
 
@@ -42,9 +49,17 @@ class Numbered:
         return rows, np.full(n, index % 3)
 
 
-def tuning(tmp_path: Path, images: int = 9, held_out: int = 2, **changes: Any) -> LayerTuning:
-    settings = FineTuningSettings(**{**SETTINGS, **changes})
-    return LayerTuning(Numbered(images), Numbered(held_out, 100), settings, tmp_path / "state")
+@pytest.fixture(autouse=True)
+def small_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fc_layers, "IMAGES_PER_ROUND", 5)
+    monkeypatch.setattr(fc_layers, "BOXES_PER_IMAGE", 4)
+
+
+def tuning(tmp_path: Path, images: int = 9, held_out: int = 2, **changes: Any) -> LayerTraining:
+    config = FineTuningConfig(**{**SETTINGS, **changes})
+    training: Any = Numbered(images)
+    validation: Any = Numbered(held_out, 100)
+    return LayerTraining(training, validation, config, tmp_path / "state")
 
 
 def test_boxes_of_all_images_of_a_round_are_mixed_and_keep_their_labels(tmp_path: Path) -> None:
@@ -98,9 +113,9 @@ def test_values_of_the_recipe_reach_the_optimizer(tmp_path: Path) -> None:
     assert made.descent.checkpoint == Checkpoint(tmp_path / "state")
 
 
-def test_layers_begin_random_by_their_seed_and_drop_what_the_recipe_says() -> None:
-    settings = FineTuningSettings(**{**SETTINGS, "width": 400})
-    layers: Any = build_layers(900, 3, settings)
+def test_layers_start_random_by_their_seed_with_the_dropout_of_the_recipe() -> None:
+    config = FineTuningConfig(**{**SETTINGS, "width": 400})
+    layers: Any = build_layers(900, 3, config)
     assert [type(each).__name__ for each in layers] == [
         "Linear",
         "ReLU",
@@ -118,14 +133,14 @@ def test_layers_begin_random_by_their_seed_and_drop_what_the_recipe_says() -> No
     assert fc8.weight.std().item() == pytest.approx(0.01, rel=0.1)
     assert not any(each.bias.any() for each in (fc6, fc7, fc8))
     assert [each.p for each in layers if isinstance(each, nn.Dropout)] == [0.3, 0.3]
-    again: Any = build_layers(900, 3, settings)
+    again: Any = build_layers(900, 3, config)
     assert torch.equal(again[0].weight, fc6.weight)
-    other: Any = build_layers(900, 3, FineTuningSettings(**{**SETTINGS, "width": 400, "seed": 4}))
+    other: Any = build_layers(900, 3, FineTuningConfig(**{**SETTINGS, "width": 400, "seed": 4}))
     assert not torch.equal(other[0].weight, fc6.weight)
 
 
 def test_nothing_is_dropped_from_boxes_that_snapshots_are_compared_on(tmp_path: Path) -> None:
-    """Dropout is for learning alone: the same layers say the same of the same boxes."""
+    """Dropout is for training alone: the same layers give the same scores of the same boxes."""
     made = tuning(tmp_path, dropout=0.9, iterations=1, lr=1e-12)
     made.run()
     network = made.descent.network.eval()
@@ -137,16 +152,15 @@ def test_nothing_is_dropped_from_boxes_that_snapshots_are_compared_on(tmp_path: 
 
 
 @pytest.mark.parametrize(("steps", "drops"), [((0.5,), [5]), ((0.25, 1.0), [3, 10]), ((), [])])
-def test_rounds_and_falls_of_a_schedule(steps: tuple[float, ...], drops: list[int]) -> None:
-    schedule = FineTuningSettings(**{**SETTINGS, "lr_steps": steps}).schedule(1)
-    assert (schedule.n_rounds, list(schedule.drops), schedule.learning_rate, schedule.seed) == (10, drops, 0.1, 3)
-    assert FineTuningSettings(**SETTINGS).schedule(1000).n_rounds == 1
+def test_rounds_and_drops_of_a_schedule(steps: tuple[float, ...], drops: list[int]) -> None:
+    schedule = fine_tuning_schedule(FineTuningConfig(**{**SETTINGS, "lr_steps": steps}), 1)
+    assert (schedule.n_rounds, list(schedule.drops), schedule.lr, schedule.seed) == (10, drops, 0.1, 3)
+    assert fine_tuning_schedule(FineTuningConfig(**SETTINGS), 1000).n_rounds == 1
 
 
-def test_images_of_a_round_are_drawn_by_its_number() -> None:
-    settings = FineTuningSettings(**SETTINGS)
-    first, other = settings.draw(9, 0)[0], settings.draw(9, 1)[0]
+def test_images_of_a_round_follow_from_its_number() -> None:
+    first, other = sample_round(9, 3, 0)[0], sample_round(9, 3, 1)[0]
     assert len(set(first.tolist())) == 5 == len(first)
-    assert first.tolist() == settings.draw(9, 0)[0].tolist() != other.tolist()
-    assert sorted(settings.draw(3, 0)[0].tolist()) == [0, 1, 2]
-    assert FineTuningSettings(**{**SETTINGS, "seed": 4}).draw(9, 0)[0].tolist() != first.tolist()
+    assert first.tolist() == sample_round(9, 3, 0)[0].tolist() != other.tolist()
+    assert sorted(sample_round(3, 3, 0)[0].tolist()) == [0, 1, 2]
+    assert sample_round(9, 4, 0)[0].tolist() != first.tolist()

@@ -1,8 +1,7 @@
-"""Fully connected layers: what they compute, which boxes they learn from, how a training goes on, and ImageNet's."""
+"""Fully connected layers: their output, the boxes they are trained on, resumption, and ImageNet's layers."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,10 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from detector.config.detector import FineTuningConfig
 from detector.heads.fully_connected import FullyConnected, Softmax
-from detector.training.end_to_end.fc_layers import FineTuningSettings, LayerTuning, imagenet_layers
+from detector.training.end_to_end import fc_layers
+from detector.training.end_to_end.fc_layers import LayerTraining, imagenet_layers
 from detector.training.sampling import sample_boxes
 from detector.training.training_set import without_ignored
 from tests.fakes import stops_after
@@ -31,9 +32,6 @@ def test_layers_are_applied_in_order_with_relu_after_each() -> None:
     assert layers(np.array([[2, 1], [0, 0]], np.float32)).tolist() == [[4], [0]]
     assert (layers.n_inputs, layers.n_features) == (2, 1)
     assert layers(np.zeros((0, 2), np.float32)).shape == (0, 1)
-    beside = FullyConnected([fc6[0], fc7[0]], [fc6[1], fc7[1]], beside_inputs=True)
-    assert beside(np.array([[2, 1], [0, 0]], np.float32)).tolist() == [[2, 1, 4], [0, 0, 0]]
-    assert beside.n_features == 3
     with pytest.raises(ValueError, match=r"features must have shape \(_, 2\), but got \(1, 3\)"):
         layers(np.zeros((1, 3), np.float32))
     with pytest.raises(ValueError, match="follow each other"):
@@ -105,8 +103,15 @@ class Quadrants:
         return points, labels.astype(np.int64)
 
 
-def settings(**changes: Any) -> FineTuningSettings:
-    few = FineTuningSettings(
+@pytest.fixture(autouse=True)
+def small_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fc_layers, "IMAGES_PER_ROUND", 8)
+    monkeypatch.setattr(fc_layers, "BOXES_PER_IMAGE", 16)
+    monkeypatch.setattr(fc_layers, "ROUNDS_PER_SNAPSHOT", 4)
+
+
+def settings(**changes: Any) -> FineTuningConfig:
+    few = FineTuningConfig(
         width=32,
         iterations=320,
         lr=0.1,
@@ -116,25 +121,25 @@ def settings(**changes: Any) -> FineTuningSettings:
         dropout=0.1,
         batch_size=16,
         seed=3,
-        images_per_round=8,
-        boxes_per_image=16,
-        rounds_per_snapshot=4,
     )
-    return replace(few, **changes)
+    return few.model_copy(update=changes)
 
 
-def training(checkpoint: Path, **changes: Any) -> LayerTuning:
-    return LayerTuning(Quadrants(0), Quadrants(1000), settings(**changes), checkpoint)
+def training(checkpoint: Path, validation: Quadrants | None = None, start: Any = (), **changes: Any) -> LayerTraining:
+    images: Any = Quadrants(0)
+    held_out: Any = Quadrants(1000) if validation is None else validation
+    return LayerTraining(images, held_out, settings(**changes), checkpoint, start=start)
 
 
 def test_layers_learn_what_no_linear_model_can(tmp_path: Path) -> None:
-    tuned = training(tmp_path / "state.safetensors", iterations=1600).run()
+    made = training(tmp_path / "state.safetensors", iterations=1600)
+    tuned = made.run()
     points, labels = Quadrants(5000).sample(0, 64, np.random.default_rng(0))
     scores = tuned.fc8.decision_function(tuned.up_to("fc7")(points))
     found = np.where(scores.max(1) > 0, scores.argmax(1), 4)
     assert (found == labels).mean() > 0.85
     assert tuned.up_to("fc6").n_features == 32
-    assert tuned.validation_loss < 0.5
+    assert made.descent.lowest < 0.5
 
 
 def test_images_held_out_without_boxes_are_named_before_any_work(tmp_path: Path) -> None:
@@ -142,8 +147,8 @@ def test_images_held_out_without_boxes_are_named_before_any_work(tmp_path: Path)
         def sample(self, index: int, n_boxes: int, random: np.random.Generator) -> tuple[Floats, NDArray[np.int64]]:
             return super().sample(index, 0, random)
 
-    with pytest.raises(ValueError, match="no boxes to choose a snapshot on in the images that are held out"):
-        LayerTuning(Quadrants(0), Empty(0), settings(), tmp_path / "state.safetensors").run()
+    with pytest.raises(ValueError, match="the held-out images have no boxes to select a snapshot on"):
+        training(tmp_path / "state.safetensors", Empty(0)).run()
     assert not list(tmp_path.iterdir())
 
 
@@ -175,23 +180,23 @@ def test_a_finished_training_is_read_and_a_damaged_one_starts_over(
 
 def test_the_best_snapshot_is_kept(tmp_path: Path) -> None:
     """At a rate that ruins the layers later on, what they were before stays."""
-    ruined = LayerTuning(Quadrants(0), Quadrants(1000), settings(lr=0.1, lr_steps=()), tmp_path / "s.safetensors")
+    ruined = training(tmp_path / "s.safetensors", lr=0.1, lr_steps=())
     losses: list[float] = []
 
     def progress(rounds, title):  # type: ignore[no-untyped-def]
         for number in rounds:
             if number == 24:
-                ruined.descent.schedule.__dict__["learning_rate"] = 1e3
+                ruined.descent.schedule.__dict__["lr"] = 1e3
             losses.append(ruined.descent.lowest)
             yield number
 
     tuned = ruined.run(progress)
-    assert tuned.validation_loss == losses[-1] < losses[5]
+    assert ruined.descent.lowest == losses[-1] < losses[5]
     assert np.isfinite(tuned.fc8.weights).all()
 
 
 def test_a_training_that_diverges_is_no_result(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="fine-tuning diverged: its loss was never a number; lower lr"):
+    with pytest.raises(ValueError, match="fine-tuning diverged: its loss was never finite; lower lr"):
         training(tmp_path / "s.safetensors", lr=1e30).run()
 
 
@@ -213,7 +218,7 @@ def test_imagenet_layers_fill_the_block_of_their_level(tmp_path: Path) -> None:
     np.testing.assert_allclose(fc6 @ pooled.ravel(), tensors["classifier.1.weight"] @ as_torchvision, rtol=1e-5)
     np.testing.assert_array_equal(biases, tensors["classifier.1.bias"])
     np.testing.assert_array_equal(fc7[0], tensors["classifier.4.weight"])
-    with pytest.raises(ValueError, match=r"of 3 channels that is none of the levels \(3, 1\)"):
+    with pytest.raises(ValueError, match=r"with 3 channels that is none of the levels \(3, 1\)"):
         imagenet_layers(tmp_path / "classifier.safetensors", (3, 1), 3)
     save_file({"features.0.weight": tensors["classifier.1.bias"]}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match=r"other.safetensors: has no layers"):
@@ -225,5 +230,5 @@ def test_imagenet_layers_fill_the_block_of_their_level(tmp_path: Path) -> None:
 
 def test_layers_to_begin_with_are_taken(tmp_path: Path) -> None:
     start = [(np.ones((8, 2), np.float32), np.zeros(8, np.float32))]
-    begun = LayerTuning(Quadrants(0), Quadrants(9), settings(width=8), tmp_path / "s.safetensors", start=start)
+    begun = training(tmp_path / "s.safetensors", start=start, width=8)
     np.testing.assert_array_equal(begun.descent.network.state_dict()["0.weight"].numpy(), start[0][0])

@@ -1,4 +1,4 @@
-"""What an image teaches in a joint training: its boxes, its mirror image, the hardest, losses and gradients."""
+"""Gradients of an image in end-to-end training: its boxes, its mirror image, hard examples, losses."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import torch
 
 from detector.training.end_to_end.region_network import box_losses
 from detector.training.sampling import DELTA_SPREAD
-from tests.training.small_joint import RED, judged, noting, training
+from tests.training.end_to_end.small import RED, noting, predicted, training
 
 
 @pytest.mark.parametrize("flips", [False, True])
 def test_boxes_are_read_where_they_are_in_an_image_and_its_mirror_image(
     flips: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is red is the object, wherever it is; labels are told apart by the losses that follow."""
+    """What is red is the object, wherever it is; labels are seen in the losses that follow."""
     made = training(tmp_path, flips=flips)
-    seen = judged(made, monkeypatch)
+    seen = predicted(made, monkeypatch)
     lost: list[Any] = []
 
     def losses(scores: Any, deltas: Any, labels: Any, targets: Any) -> Any:
@@ -48,7 +48,7 @@ def test_boxes_are_read_where_they_are_in_an_image_and_its_mirror_image(
                 assert target[0] == pytest.approx(0, abs=1e-4)
 
 
-def test_moves_to_the_side_turn_with_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deltas_to_the_side_flip_with_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = training(
         tmp_path, boxes=[[16, 32, 80, 96]], flips=True, foreground_fraction=1.0, rois_per_image=2, hard_examples=2
     )
@@ -65,7 +65,7 @@ def test_moves_to_the_side_turn_with_the_image(tmp_path: Path, monkeypatch: pyte
     assert found == {0.0, -2.5, 2.5}
 
 
-def test_the_loss_is_a_share_of_the_boxes_learned_from_and_its_gradient_is_torchs(tmp_path: Path) -> None:
+def test_the_loss_is_averaged_over_the_hard_examples_and_its_gradient_is_torchs(tmp_path: Path) -> None:
     made = training(tmp_path)
     loss, gradients = made._gradients(0, 160, warming_up=False)
     # one red, two black: of the object and the box that nearly covers it, only the harder, which is to move
@@ -73,11 +73,11 @@ def test_the_loss_is_a_share_of_the_boxes_learned_from_and_its_gradient_is_torch
     labels = torch.tensor([0, 3, 3])
     encoded = torch.tensor([[0, 8 / 48, 0, np.log(64 / 48)], [0, 0, 0, 0], [0, 0, 0, 0]])
     targets = (encoded / torch.from_numpy(DELTA_SPREAD)).float()
-    of_class, of_place = box_losses(*made.network.judge(features), labels, targets)
-    expected = (of_class.sum() + of_place.sum()) / 4
+    classification, regression = box_losses(*made.network.predict(features), labels, targets)
+    expected = (classification.sum() + regression.sum()) / 4
     assert loss == pytest.approx(expected.item(), rel=1e-4)
-    learned = dict(zip(made.names, gradients, strict=True))
-    of_head = [name for name in made.names if not name.startswith("last.")]
+    learned = dict(zip(made.parameters, gradients, strict=True))
+    of_head = [name for name in made.parameters if not name.startswith("last.")]
     parameters = dict(made.network.named_parameters())
     plain = torch.autograd.grad(expected, [parameters[name] for name in of_head])
     for name, each in zip(of_head, plain, strict=True):
@@ -85,9 +85,9 @@ def test_the_loss_is_a_share_of_the_boxes_learned_from_and_its_gradient_is_torch
     assert learned["last.weight"].abs().sum() > 0
 
 
-def test_only_the_hardest_are_learned_from_after_the_warm_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_hard_examples_are_trained_on_after_the_warmup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = training(tmp_path, hard_examples=1, dropout=0.25)
-    seen = judged(made, monkeypatch)
+    seen = predicted(made, monkeypatch)
     made._gradients(0, 160, warming_up=False)
     (everything, without, none), (hard, dropped, generator) = seen
     assert (len(everything), len(hard)) == (4, 1)
@@ -98,12 +98,12 @@ def test_only_the_hardest_are_learned_from_after_the_warm_up(tmp_path: Path, mon
     assert [len(features) for features, _, _ in seen] == [1]
 
 
-def test_an_image_without_boxes_teaches_nothing(tmp_path: Path) -> None:
+def test_an_image_without_boxes_has_no_gradients(tmp_path: Path) -> None:
     made = training(tmp_path, objects={"a": []}, boxes=np.zeros((0, 4)))
     assert made._gradients(0, 160, warming_up=True) == (0.0, ())
-    before = [each.detach().clone() for each in made.parameters]
+    before = [each.detach().clone() for each in made.parameters.values()]
     assert made._step(0) == 0.0
-    assert all(torch.equal(a, b) for a, b in zip(before, made.parameters, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, made.parameters.values(), strict=True))
 
 
 def test_images_are_taken_in_turns_each_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

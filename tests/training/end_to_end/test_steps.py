@@ -1,4 +1,4 @@
-"""The descent of a joint training: rates, averages, sizes, the mean of the weights, its state, what is read back."""
+"""Steps of end-to-end training: rates, averages, sizes, the moving average of the weights, the state, the result."""
 
 from __future__ import annotations
 
@@ -10,46 +10,47 @@ import pytest
 import torch
 from torch import nn
 
-from detector.config.detector import Config, parse_config
 from detector.runtime.files import read_arrays
-from detector.training.end_to_end.layers import joint_tensors, read_joint_layers
 from detector.training.end_to_end.region_network import RegionNetwork
-from detector.training.end_to_end.train import joint_settings
-from detector.training.end_to_end.training import JointTraining, vary_colors
+from detector.training.end_to_end.training import EndToEndTraining, heads_of, jitter_colors
 from detector.training.sampling import DELTA_SPREAD
-from tests.training.small_joint import RED, TWO, noting, training
+from tests.training.end_to_end.small import RED, TWO, noting, training
 
 
-def rates(made: JointTraining) -> dict[str, float]:
-    return {name: group["lr"] for name, group in zip(made.names, made.optimizer.param_groups, strict=True)}
+def rates(made: EndToEndTraining) -> dict[str, float]:
+    return {name: group["lr"] for name, group in zip(made.parameters, made.optimizer.param_groups, strict=True)}
 
 
 def test_rates_and_decay_are_those_of_the_layers(tmp_path: Path) -> None:
     made = training(tmp_path, warmup_steps=2, weight_decay=0.25)
-    decays = {name: group["weight_decay"] for name, group in zip(made.names, made.optimizer.param_groups, strict=True)}
-    assert set(made.names) == {
-        f"{layer}.{kind}" for layer in ("last", "fc6", "fc7", "classes", "moves") for kind in ("weight", "bias")
+    decays = {
+        name: group["weight_decay"] for name, group in zip(made.parameters, made.optimizer.param_groups, strict=True)
     }
-    assert {name for name, decay in decays.items() if decay == 0.25} == {n for n in made.names if n.endswith("weight")}
+    assert set(made.parameters) == {
+        f"{layer}.{kind}" for layer in ("last", "fc6", "fc7", "classifier", "regressor") for kind in ("weight", "bias")
+    }
+    assert {name for name, decay in decays.items() if decay == 0.25} == {
+        name for name in made.parameters if name.endswith("weight")
+    }
     assert {decay for name, decay in decays.items() if name.endswith("bias")} == {0.0}
     made._step(0)
     assert rates(made)["last.weight"] == pytest.approx(0.5 * 0.001)
     assert rates(made)["fc6.weight"] == pytest.approx(0.5 * 0.01)
     made._step(2)  # half of the way down
     assert rates(made)["last.bias"] == pytest.approx(0.5 * 0.001)
-    assert rates(made)["moves.bias"] == pytest.approx(0.5 * 0.01)
+    assert rates(made)["regressor.bias"] == pytest.approx(0.5 * 0.01)
 
 
 def test_gradients_of_images_are_averaged_and_bounded(tmp_path: Path) -> None:
     made = training(tmp_path, objects={name: [(RED, 0)] for name in "ab"}, images_per_step=2)
     each = [made._gradients(number, 160, warming_up=False)[1] for number in range(2)]
     made._step(0)
-    for parameter, first, second in zip(made.parameters, *each, strict=True):
+    for parameter, first, second in zip(made.parameters.values(), *each, strict=True):
         torch.testing.assert_close(parameter.grad, (first + second) / 2)
     with torch.no_grad():
-        made.network.moves.weight.mul_(1e6)
+        made.network.regressor.weight.mul_(1e6)
     made._step(1)
-    norms = torch.stack([each.grad.norm() for each in made.parameters if each.grad is not None])
+    norms = torch.stack([each.grad.norm() for each in made.parameters.values() if each.grad is not None])
     assert norms.norm().item() == pytest.approx(5, rel=1e-3)
 
 
@@ -63,7 +64,7 @@ def test_sides_are_drawn_by_the_step_between_those_of_its_time(tmp_path: Path, m
     assert len(set(sides)) > 5
 
 
-def test_images_of_a_step_and_the_warm_up_are_told_by_its_number(
+def test_images_of_a_step_and_the_warm_up_follow_from_its_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = training(tmp_path, images_per_step=3, warmup_steps=2)
@@ -74,10 +75,10 @@ def test_images_of_a_step_and_the_warm_up_are_told_by_its_number(
     assert sorted(seen) == [(3, True), (4, True), (5, True), (6, False), (7, False), (8, False)]
 
 
-def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_is_not_finite_ends_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = training(tmp_path)
     monkeypatch.setattr(made, "_gradients", lambda *_: (float("nan"), ()))
-    with pytest.raises(ValueError, match=r"diverged: its loss is no number; lower end_to_end\.lr and network_lr"):
+    with pytest.raises(ValueError, match=r"diverged: its loss is not finite; lower end_to_end\.lr"):
         made._step(0)
 
 
@@ -87,7 +88,7 @@ def test_features_are_centered_before_the_first_step(tmp_path: Path) -> None:
     # of objects alone: their norm around the mean is that of .4 and .4, and becomes the root of three
     assert made.network.get_buffer("mean").tolist() == pytest.approx([0.4, 0.4, 0], abs=1e-3)
     assert made.network.get_buffer("scale").item() == pytest.approx(3**0.5 / (0.4 * 2**0.5), rel=1e-3)
-    # a state of a training that came to its end is read, and nothing is learned
+    # the state of a finished training is loaded, and nothing is trained
     weights = made.network.fc6.weight.detach().clone()
     again = training(tmp_path, TWO, boxes=[[96, 32, 160, 96]], steps=1)
     again._step = None  # type: ignore[assignment, method-assign]
@@ -96,8 +97,8 @@ def test_features_are_centered_before_the_first_step(tmp_path: Path) -> None:
     assert again.network.get_buffer("mean").tolist() == made.network.get_buffer("mean").tolist()
 
 
-def test_a_training_goes_on_from_its_state_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("detector.training.end_to_end.training._STEPS_PER_ROUND", 2)
+def test_a_training_resumes_from_its_state_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("detector.training.end_to_end.training.STEPS_PER_ROUND", 2)
     objects = TWO | {"c": [(RED, 2)]}
     whole = training(tmp_path, objects, steps=5, flips=True, dropout=0.3, color_jitter=0.1, weight_decay=0.1)
     whole.run()
@@ -125,7 +126,7 @@ def test_a_training_goes_on_from_its_state_to_the_same_bits(tmp_path: Path, monk
     assert whole.checkpoint.read_bytes() == content
 
 
-def test_the_mean_of_the_weights_is_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_result_is_the_moving_average_of_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = training(tmp_path, TWO, steps=2, ema_decay=0.5)
     begun = {name: each.detach().clone() for name, each in made.network.named_parameters()}
     after = []
@@ -150,7 +151,7 @@ def test_colors_are_steeper_and_brighter_by_at_most_their_share() -> None:
     image = np.tile(np.arange(256, dtype=np.uint8)[None, :, None], (1, 1, 3))
     slopes, shifts = [], []
     for seed in range(200):
-        found = vary_colors(image, 0.2, np.random.default_rng(seed)).astype(float)[0]
+        found = jitter_colors(image, 0.2, np.random.default_rng(seed)).astype(float)[0]
         assert (np.diff(found, axis=0) >= 0).all()
         inner = slice(40, 160)
         slope = (found[inner][-1] - found[inner][0]) / 119
@@ -161,43 +162,21 @@ def test_colors_are_steeper_and_brighter_by_at_most_their_share() -> None:
     assert len({round(each, 2) for each in slopes[:3]}) > 1, "each channel by itself"
 
 
-def test_constants_of_a_recipe_reach_the_training_by_their_names() -> None:
-    joint = {"enabled": True, "steps": 7, "images_per_step": 2, "min_sizes_start": [3, 4], "min_sizes_end": [5, 6]}
-    joint |= {
-        "rois_per_image": 20,
-        "hard_examples": 10,
-        "lr": 0.5,
-        "network_lr": 0.25,
-        "weight_decay": 0.125,
-        "warmup_steps": 9,
-    }
-    joint |= {"ema_decay": 0.75, "color_jitter": 0.375}
-    tuning = {"enabled": True, "foreground_fraction": 0.3, "min_iou": 0.6, "dropout": 0.7, "flips": True, "seed": 11}
-    settings = vars(joint_settings(parse_config({"end_to_end": joint, "fine_tuning": tuning}, "test")))
-    expected: dict[str, Any] = {**joint, **tuning}
-    expected.pop("enabled")
-    assert settings == expected | {"min_sizes_start": (3, 4), "min_sizes_end": (5, 6)}
-    assert set(settings) - set(tuning) == set(type(Config().end_to_end).model_fields) - {"enabled"}
-
-
-def test_what_was_learned_is_read_back_as_layers_for_plain_features(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
+def test_the_result_is_layers_for_uncentered_features() -> None:
     network = RegionNetwork(nn.Identity(), (1,), 3, 4, 2, seed=0)
     with torch.no_grad():
-        network.moves.bias.copy_(torch.arange(8.0))
+        network.regressor.bias.copy_(torch.arange(8.0))
     network.center(torch.rand(20, 3, generator=torch.Generator().manual_seed(0)) * 5)
-    save_file(joint_tensors({"conv.weight": torch.ones(2)}, network.layers()), tmp_path / "layers")
-    layers = read_joint_layers(tmp_path / "layers")
+    layers, regressors = heads_of(network.layers())
     features = np.random.default_rng(0).uniform(0, 5, (6, 3)).astype(np.float32)
-    scores, deltas = network.judge(torch.from_numpy(features))
-    fc7 = layers.tuned.up_to("fc7")(features)
+    scores, deltas = network.predict(torch.from_numpy(features))
+    fc7 = layers.up_to("fc7")(features)
     # log odds of the softmax are those of the scores; in half precision
     shares = torch.softmax(scores.detach(), 1).numpy()
     expected = np.log(shares / (1 - shares))[:, :2]
-    np.testing.assert_allclose(layers.tuned.fc8.decision_function(fc7), expected, atol=0.02)
+    np.testing.assert_allclose(layers.fc8.decision_function(fc7), expected, atol=0.02)
     for label in range(2):
-        found = layers.regressors.predict(fc7, np.full(6, label))
+        found = regressors.predict(fc7, np.full(6, label))
         np.testing.assert_allclose(found, deltas[:, label].detach().numpy() * DELTA_SPREAD, atol=0.02)
         assert found[0, 3] == pytest.approx((4 * label + 3) * 0.2, abs=0.05)
 

@@ -1,4 +1,4 @@
-"""Layers that learn: the same maps and gradients as torch's own, with frozen normalizations."""
+"""Trainable layers: the same maps and gradients as torch's own, with frozen batch statistics."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import nn
 
 from detector.backbones.loading import load_network
 from detector.backbones.networks import Block
-from detector.training.end_to_end import trainable_layers as learning
+from detector.training.end_to_end import trainable_layers as module
 from detector.training.end_to_end.depthwise import depthwise_convolution
-from detector.training.end_to_end.trainable_layers import learning_layers
+from detector.training.end_to_end.trainable_layers import trainable_layers
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,9 @@ def test_convolutions_of_one_channel_each_are_ours_and_others_torchs(
         calls.append(arguments)
         return depthwise_convolution(*arguments)
 
-    monkeypatch.setattr(learning, "depthwise_convolution", counted)
+    monkeypatch.setattr(module, "depthwise_convolution", counted)
     pixels = torch.randn(1, 4, 9, 11)
-    torch.testing.assert_close(learning_layers(layers)(pixels), layers(pixels))
+    torch.testing.assert_close(trainable_layers(layers)(pixels), layers(pixels))
     assert bool(calls) == ours
 
 
@@ -86,9 +86,9 @@ def test_convolutions_of_one_channel_each_are_ours_and_others_torchs(
 def test_a_network_computes_and_learns_as_torch_has_it(size: tuple[int, int]) -> None:
     network = load_network("efficientnet_lite0", "blocks.3", "random").module.network
     random = torch.Generator().manual_seed(0)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            for tensor in (layer.weight, layer.bias, layer.running_mean, layer.running_var):
                 assert tensor is not None
                 tensor.data.uniform_(0.5, 1.5, generator=random)
     stages = [network.get_submodule(f"blocks.{number}") for number in range(4)]
@@ -96,7 +96,7 @@ def test_a_network_computes_and_learns_as_torch_has_it(size: tuple[int, int]) ->
     plain = nn.Sequential(
         network.get_submodule("conv_stem"), *(block for stage in stages for block in stage.children())
     )
-    ours = learning_layers(plain)
+    ours = trainable_layers(plain)
     tensors = list(plain.parameters())
     assert [id(each) for each in ours.parameters()] == [id(each) for each in tensors]
     pixels = torch.randn(1, 3, *size, generator=random).requires_grad_()
@@ -111,12 +111,12 @@ def test_a_network_computes_and_learns_as_torch_has_it(size: tuple[int, int]) ->
 def test_a_block_that_a_network_ends_in_is_left_as_it_is() -> None:
     block = block_of(nn.Conv2d(3, 3, 3, bias=False), nn.BatchNorm2d(3))
     handle = block[0].register_forward_hook(lambda *_: None)
-    assert learning_layers(block) is block
+    assert trainable_layers(block) is block
     handle.remove()
-    assert learning_layers(block) is not block
+    assert trainable_layers(block) is not block
 
 
 def test_a_normalization_without_a_convolution_before_it_stays() -> None:
     layers = block_of(nn.BatchNorm2d(2), nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Conv2d(3, 3, 3, bias=False))
     maps = torch.randn(1, 2, 6, 6, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(learning_layers(layers)(maps), layers(maps))
+    assert torch.equal(trainable_layers(layers)(maps), layers(maps))
