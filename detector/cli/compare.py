@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from detector.cli.console import Parser, progress, write_json
-from detector.cli.engines import CacheBuilding, add_engine_options, where_of
-from detector.cli.options import add_data_options, add_network_options, load_data
+from detector.cli.data_options import add_data_options, load_data
+from detector.cli.options import add_engine_options, add_network_options, filling_of
 from detector.cli.outputs import OutputFile, cache_folder
 from detector.config.detector import CalibrationConfig, Config, load_config, parse_config
 from detector.config.recipes import load_yaml
@@ -35,14 +35,14 @@ def parser() -> Parser:
     parser.add_argument(
         "config", type=Path, metavar="CONFIG", help="the recipe to begin with, name or file; measured, too"
     )
-    add_data_options(parser, hold_out=False)
+    add_data_options(parser)
     add_network_options(parser)
     parser.add_argument("--cache", type=cache_folder, required=True, metavar="DIR", help="folder of the cached files")
     parser.add_argument(
         "--try", dest="variants", action="append", default=[], metavar="KEY=VALUE,...", help="a variant"
     )
-    parser.add_argument("--images", type=int, metavar="N", help="only the first N images")
-    parser.add_argument("--hold-out", type=int, default=5, metavar="N", help="score every Nth image (default: 5)")
+    parser.add_argument("--max-images", type=int, metavar="N", help="use only the first N images")
+    parser.add_argument("--score-every", type=int, default=5, metavar="N", help="score every Nth image (default: 5)")
     parser.add_argument(
         "--results",
         type=OutputFile(is_results),
@@ -55,15 +55,15 @@ def parser() -> Parser:
 
 def main() -> int:
     options = parser().parse_args()
-    if options.hold_out < 2:
-        raise ValueError(f"--hold-out must be at least 2, but is {options.hold_out}")
-    if options.images is not None and options.images < 1:
-        raise ValueError(f"--images must be at least 1, but is {options.images}")
-    base = load_config(options.config, options.weights, options.tuned, options.runtime)
+    if options.score_every < 2:
+        raise ValueError(f"--score-every must be at least 2, but is {options.score_every}")
+    if options.max_images is not None and options.max_images < 1:
+        raise ValueError(f"--max-images must be at least 1, but is {options.max_images}")
+    base = load_config(options.config, options.weights, options.runtime)
     variants = {name: changed(base, name) for name in ["", *options.variants]}
     results = kept_results(options.results)
     dataset = load_data(options)
-    fit, held_out = parts(dataset, options.images, options.hold_out)
+    fit, held_out = parts(dataset, options.max_images, options.score_every)
     print(f"{options.config}: trained on {len(fit)}, scored on {len(held_out)} other images of {dataset.name}")
     data = data_digest((fit, held_out), options.proposals)
     detector = None
@@ -117,7 +117,7 @@ def parts(dataset: Dataset, limit: int | None, every: int) -> tuple[Dataset, Dat
     annotations = dataset.annotations[:limit]
     held_out = annotations[every - 1 :: every]
     if not held_out:
-        raise ValueError(f"there are {len(annotations)} images: none is left to score with --hold-out {every}")
+        raise ValueError(f"there are {len(annotations)} images: none is left to score with --score-every {every}")
     fit = tuple(each for index, each in enumerate(annotations) if (index + 1) % every)
     return replace(dataset, annotations=fit), replace(dataset, annotations=held_out)
 
@@ -137,20 +137,22 @@ def measure(
 
     ``last`` is used again, in no time, where only its steps of detection differ.
     """
-    from detector.evaluation.voc import by_class, evaluate_voc
+    from detector.build import build_cache
+    from detector.evaluation.voc import evaluate_voc
     from detector.features.cache import fill_cache
     from detector.training.train import train
 
     config = config.model_copy(update={"calibration": CalibrationConfig(enabled=False)})
-    build = CacheBuilding(config, options.cache, options.device, options.proposals)
-    cache, where = build(), where_of(options, build)
+    cache = build_cache(config, options.cache, options.device, options.proposals)
+    where = filling_of(options, config, options.cache)
     start = time.monotonic()
     if last is not None and config == last.config.model_copy(update={"detection": config.detection}):
-        detector = replace(last, settings=config.detection)
+        detector = replace(last, config=config)
     else:
         detector = train(config, fit, fit.class_names, cache, progress, where=where)
     seconds = time.monotonic() - start
-    readable = fill_cache(cache, held_out, progress, where=where)
-    found = [detector.detect_cached(cache, each) for each in progress(readable, "detect")]
-    detections = by_class([each.image_id for each in readable], found)
-    return detector, {"mAP": evaluate_voc(detections, readable, held_out.class_names).mAP, "seconds": seconds}
+    # of the detector's backbone, which the end-to-end training changes and workers do not have
+    own = detector.cache(cache.directory, cache.precomputed)
+    readable = fill_cache(own, held_out, progress, where=None if config.end_to_end.enabled else where)
+    found = [detector.detect_cached(own, each) for each in progress(readable, "detect")]
+    return detector, {"mAP": evaluate_voc(found, readable, held_out.class_names).mAP, "seconds": seconds}

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from detector.ensemble import Ensemble
 from detector.heads.calibration import PRECISIONS, Calibration
 from detector.images.files import write_image
 from detector.pipeline import Detector
-from tests.fakes import NAMES, coco_of, colored, fake_detector
+from tests.fakes import NAMES, coco_of, colored, fake_detector, with_heads
 
 Call = Callable[..., int]
 
@@ -63,9 +62,9 @@ def test_a_model_is_calibrated_without_training(
     monkeypatch.setattr(Detector, "save", lambda self, path: saved.append(self))
     assert call(calibrate.main, "model.safetensors", "--coco", coco, "--output", tmp_path / "new" / "model") == 0
     (made,) = saved
-    assert made.calibration is not None
+    assert made.heads.calibration is not None
     # red ones, at 150, are all true, and two of three green ones, at 100; so few borrow from each other
-    assert made.calibration.best_f1.tolist() == [100, 100]
+    assert made.heads.calibration.best_f1.tolist() == [100, 100]
     assert made.detect(colored()).probabilities is not None
     out = capsys.readouterr().out
     assert "red          best F1 from a score of 100.00 on\n" in out
@@ -84,7 +83,7 @@ def test_evaluation_tells_how_far_off_probabilities_are(
 ) -> None:
     pytest.importorskip("pycocotools")
     result = tmp_path / "result.json"
-    model = replace(fake_detector(), calibration=CALIBRATION)
+    model = with_heads(fake_detector(), calibration=CALIBRATION)
 
     def numbers(*options: str) -> dict[str, object]:
         assert call(evaluate.main, "--coco", coco, "--json", result, *options, model=model) == 0
@@ -115,7 +114,7 @@ def test_evaluation_tells_how_far_off_probabilities_are(
 
 def test_training_in_one_call(coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pycocotools")
-    from detector.training import one_call
+    from detector.training import train as module
 
     called: list[tuple[object, ...]] = []
 
@@ -123,8 +122,8 @@ def test_training_in_one_call(coco: Path, tmp_path: Path, monkeypatch: pytest.Mo
         called.append((config, dataset, names, cache))
         return fake_detector()
 
-    monkeypatch.setattr(one_call, "train", train)
-    monkeypatch.setattr(one_call, "build_cache", lambda config, folder, device: folder)
+    monkeypatch.setattr(module, "train", train)
+    monkeypatch.setattr(module, "build_cache", lambda config, folder, device: folder)
     made = spp.train(coco, cache=tmp_path / "cache")
     ((_, dataset, names, cache),) = called
     assert isinstance(dataset, Dataset) and len(dataset) == 3

@@ -35,15 +35,15 @@ CONFIG: dict[str, Any] = {
     "proposals": {"max_boxes": 60, "min_side": 16},
     "fine_tuning": {"enabled": True, "head": "softmax", "width": 16},
     "end_to_end": {"enabled": True},
-    "regression": {"fit": "joint", "features": "layer"},
+    "regression": {"fit": "end_to_end", "features": "layer"},
     "detection": {"min_score": -4.0, "box_refinements": 1},
 }
 
 
 @pytest.fixture(scope="module")
-def joint_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model as joint training makes them: a network that learned from blocks.2 to blocks.5, a softmax on fc7."""
-    path = tmp_path_factory.mktemp("joint") / "model"
+def end_to_end_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a model of an end-to-end training: backbone trained from blocks.2 to blocks.5, a softmax on fc7."""
+    path = tmp_path_factory.mktemp("end_to_end") / "model"
     random = np.random.default_rng(0)
 
     def normal(scale: float, *shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -67,13 +67,13 @@ def joint_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_both_runtimes_find_the_same(joint_model: Path) -> None:
+def test_both_runtimes_find_the_same(end_to_end_model: Path) -> None:
     image = skimage.data.chelsea()[::2, ::2]
     found: dict[str, Detections] = {}
     for runtime in ("torch", "openvino"):
-        model = Detector.load(joint_model, runtime=runtime)
+        model = Detector.load(end_to_end_model, runtime=runtime)
         assert model.encoder.backbone.runtime == runtime
-        assert model.layers is not None and model.layers.runtime == runtime
+        assert model.heads.layers is not None and model.heads.layers.runtime == runtime
         found[runtime] = model.detect(image, min_score=-30)
     assert len(found["torch"]) > 8
     assert np.array_equal(found["openvino"].labels, found["torch"].labels)
@@ -81,24 +81,24 @@ def test_both_runtimes_find_the_same(joint_model: Path) -> None:
     np.testing.assert_allclose(found["openvino"].boxes, found["torch"].boxes, atol=1e-2)
 
 
-def test_evidence_adds_up(joint_model: Path) -> None:
-    model, image = Detector.load(joint_model, runtime="openvino"), skimage.data.chelsea()[::2, ::2]
+def test_evidence_adds_up(end_to_end_model: Path) -> None:
+    model, image = Detector.load(end_to_end_model, runtime="openvino"), skimage.data.chelsea()[::2, ::2]
     found = model.detect(image, max_detections=3)
     for each, score in zip(model.explain(image, found), found.scores, strict=True):
         assert each.bias + sum(grid.sum() for grid in each.levels.values()) == pytest.approx(float(score), abs=1e-5)
         assert abs(each.rounding) < 1e-4
 
 
-def test_a_model_that_was_loaded_is_saved_as_it_was(joint_model: Path, tmp_path: Path) -> None:
+def test_a_model_that_was_loaded_is_saved_as_it_was(end_to_end_model: Path, tmp_path: Path) -> None:
     for runtime in ("torch", "openvino"):
-        Detector.load(joint_model, runtime=runtime).save(tmp_path / runtime)
-        assert (tmp_path / runtime).read_bytes() == joint_model.read_bytes()
+        Detector.load(end_to_end_model, runtime=runtime).save(tmp_path / runtime)
+        assert (tmp_path / runtime).read_bytes() == end_to_end_model.read_bytes()
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_the_command_imports_no_torch(own: bool, joint_model: Path, tmp_path: Path) -> None:
+def test_the_command_imports_no_torch(own: bool, end_to_end_model: Path, tmp_path: Path) -> None:
     write_image(tmp_path / "cat.jpg", skimage.data.chelsea()[::4, ::4])
-    options = ["--model", str(joint_model)] if own else ["--no-mirror"]
+    options = ["--model", str(end_to_end_model)] if own else ["--no-mirror"]
     words = (sys.executable, "-c", SCRIPT, "cat.jpg", "--json", "found.json", *options)
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -81,7 +81,6 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (f"{DATA} --proposals text", "text"),
         (f"{DATA} --weights nowhere.safetensors", "nowhere.safetensors"),
         (f"{DATA} --weights text", "text: is damaged or no safetensors file"),
-        (f"{DATA} --tuned text", "text: is damaged or no safetensors file"),
         (f"{DATA} --device tpu9", "tpu9"),
         (f"{DATA} --output full", "full: holds files, but no training"),
         (f"{DATA} --output text", "--output text exists and was not written by this program"),
@@ -121,12 +120,6 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (f"default {DATA} --cache cache --try svm.C=much", "--try svm.C=much: svm.C"),
         (f"default {DATA} --cache cache --results text", "--results text exists and was not written by this program"),
         (f"default {DATA} --cache text", "text cannot be a folder"),
-    ],
-    "tune_network.py": [
-        (f"joint {DATA} --cache cache --output l.safetensors", "arguments are required: --from"),
-        (f"joint {DATA} --cache cache --output l.safetensors --from conv99", "conv99"),
-        (f"default {DATA} --cache cache --output full --from blocks.6", "full is a folder, but must be a file"),
-        (f"fine_tuned {DATA} --cache text --output l.safetensors --from blocks.6", "text cannot be a folder"),
     ],
     "evaluate": [
         ("", "one of the arguments --data --voc --coco is required"),
