@@ -1,4 +1,4 @@
-"""What was found in one image: checked arrays, to filter, to draw and to hand on to other libraries."""
+"""Detections of one image: checked arrays, to filter, draw and convert for other libraries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Floats = NDArray[np.float32]
 
 
 class Detection(NamedTuple):
-    """One of `Detections`; box: ``x1 y1 x2 y2``. probability: None where the model has no calibration."""
+    """One detection; box: ``x1 y1 x2 y2``. probability: None for a model without calibration."""
 
     class_name: str
     score: float
@@ -30,14 +30,14 @@ class Detection(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """What was found in one image, best first: rows are sorted by score, equal scores stay in order.
+    """Detections of one image, best first: rows are sorted by score; ties keep their order.
 
     boxes: ``(N, 4)`` float32 ``x1 y1 x2 y2``, pixels of the image, 0-based, half-open.
     labels: ``(N,)`` int64, indices into class_names.
-    scores: ``(N,)`` float32 margins; neither bounded nor probabilities.
+    scores: ``(N,)`` float32 margins, unbounded and not probabilities.
     class_names: names of the labels 0..K-1.
-    probabilities: ``(N,)`` float32 in 0..1, by a model with a calibration; else None.
-    Raises ValueError for arrays that do not fit together, labels out of range, values that are not finite.
+    probabilities: ``(N,)`` float32 in 0..1; None for a model without calibration.
+    Raises ValueError for arrays that do not fit together, labels out of range, and values that are not finite.
     """
 
     boxes: Boxes
@@ -67,15 +67,15 @@ class Detections:
         object.__setattr__(self, "labels", labels.astype(np.int64)[order])
         object.__setattr__(self, "scores", scores[order])
         object.__setattr__(self, "class_names", tuple(self.class_names))
-        if (chances := columns.get("probabilities")) is not None:
-            outside = ~((chances >= 0) & (chances <= 1))  # NaN is outside, too
+        if (probabilities := columns.get("probabilities")) is not None:
+            outside = ~((probabilities >= 0) & (probabilities <= 1))  # NaN is outside, too
             if outside.any():
-                raise ValueError(f"probabilities must be in 0..1, but got {chances[outside][0]}")
-            object.__setattr__(self, "probabilities", chances[order])
+                raise ValueError(f"probabilities must be in 0..1, but got {probabilities[outside][0]}")
+            object.__setattr__(self, "probabilities", probabilities[order])
 
     @classmethod
     def empty(cls, class_names: Sequence[str]) -> Detections:
-        """Nothing found."""
+        """Return no detections."""
         no_scores = np.zeros(0, np.float32)
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), no_scores, tuple(class_names))
 
@@ -89,41 +89,41 @@ class Detections:
             yield Detection(name, score, tuple(self.boxes[row].tolist()), probability)
 
     def __getitem__(self, rows: slice | NDArray[Any]) -> Detections:
-        """Some of them: a slice, indices or a mask ``(N,)``."""
-        chances = None if self.probabilities is None else self.probabilities[rows]
-        return Detections(self.boxes[rows], self.labels[rows], self.scores[rows], self.class_names, chances)
+        """Return the detections of a slice, of indices or of a mask ``(N,)``."""
+        probabilities = None if self.probabilities is None else self.probabilities[rows]
+        return Detections(self.boxes[rows], self.labels[rows], self.scores[rows], self.class_names, probabilities)
 
     @property
     def xyxy(self) -> Boxes:
-        """``boxes``, as supervision's ``sv.Detections`` calls them."""
+        """``boxes``, by their name in supervision's ``sv.Detections``."""
         return _read_only(self.boxes)
 
     @property
     def class_id(self) -> NDArray[np.int64]:
-        """``labels``, as ``sv.Detections`` calls them."""
+        """``labels``, by their name in ``sv.Detections``."""
         return _read_only(self.labels)
 
     @property
     def confidence(self) -> Floats:
-        """``probabilities``, as ``sv.Detections`` calls them; ``scores`` where the model has no calibration."""
+        """``probabilities``, by their name in ``sv.Detections``; ``scores`` for a model without calibration."""
         return _read_only(self.scores if self.probabilities is None else self.probabilities)
 
     def above(self, min_score: float) -> Detections:
-        """Those with a score of at least min_score."""
+        """Keep detections with a score of at least ``min_score``."""
         return self.top(int((self.scores >= min_score).sum()))
 
     def reaching(self, thresholds: ArrayLike) -> Detections:
-        """Those with a score of at least the threshold ``(K,)`` of their class."""
+        """Keep detections with a score of at least the threshold ``(K,)`` of their class."""
         return self[self.scores >= np.asarray(thresholds, np.float32)[self.labels]]
 
     def top(self, n: int) -> Detections:
-        """The n best, or all where there are fewer. Raises ValueError for a negative n."""
+        """Keep the n best, or all where there are fewer. Raises ValueError for a negative n."""
         if n < 0:
             raise ValueError(f"n must not be negative, but got {n}")
         return self[:n]
 
     def inside(self) -> Detections:
-        """Those with an area: boxes that were moved out of their image, and cut to it, have none."""
+        """Keep detections with an area: boxes refined out of the image and clipped to it have none."""
         return self[area(self.boxes) > 0]
 
     def where(
@@ -134,9 +134,9 @@ class Detections:
         min_area: float | None = None,
         max_area: float | None = None,
     ) -> Detections:
-        """Those that meet all conditions given; limits are included, areas are in square pixels.
+        """Keep detections that meet all conditions given; limits are inclusive, areas are in square pixels.
 
-        Raises ValueError for a class that the model does not know, and for min_probability without probabilities.
+        Raises ValueError for an unknown class, and for min_probability without probabilities.
         """
         kept, areas = np.ones(len(self), np.bool_), area(self.boxes)
         if classes is not None:
@@ -147,15 +147,15 @@ class Detections:
         if min_probability is not None and self.probabilities is None:
             raise ValueError("there are no probabilities: the model has no calibration")
         pairs = (self.scores, min_score), (self.probabilities, min_probability), (areas, min_area)
-        for values, least in pairs:
-            if values is not None and least is not None:
-                kept &= values >= np.float32(least)
+        for values, limit in pairs:
+            if values is not None and limit is not None:
+                kept &= values >= np.float32(limit)
         if max_area is not None:
             kept &= areas <= max_area
         return self[kept]
 
     def draw(self, image: NDArray[np.uint8]) -> Image:
-        """A copy of the ``(H, W, 3)`` uint8 RGB image with boxes and names, as a PIL image, which notebooks show."""
+        """Draw boxes and names on a copy of the ``(H, W, 3)`` uint8 RGB image; return a PIL image."""
         from PIL import Image
 
         from detector.images.drawing import draw_detections
@@ -163,9 +163,9 @@ class Detections:
         return Image.fromarray(draw_detections(image, self.boxes, self.labels, self.confidence, self.class_names))
 
     def to_records(self) -> list[dict[str, str | float | list[float]]]:
-        """One ``{"label": name, "score": float, "box": [x1, y1, x2, y2]}`` a detection, ready for JSON.
+        """Return one ``{"label": name, "score": float, "box": [x1, y1, x2, y2]}`` per detection, ready for JSON.
 
-        With probabilities, ``"probability"`` stands next to the score.
+        With probabilities, ``"probability"`` follows the score.
         """
         records = []
         for row, (box, label) in enumerate(zip(self.boxes, self.labels, strict=True)):
@@ -176,9 +176,9 @@ class Detections:
         return records
 
     def to_coco(self, image_id: int | str, category_ids: Mapping[str, int] | None = None) -> list[dict[str, Any]]:
-        """Rows of a COCO result file, ``bbox`` as ``[x, y, width, height]``.
+        """Return rows of a COCO result file, ``bbox`` as ``[x, y, width, height]``.
 
-        category_ids: of the classes by name; without, the first class is 1.
+        category_ids: by class name; by default 1 for the first class, and so on.
         """
         ids = category_ids or {name: label for label, name in enumerate(self.class_names, 1)}
         rows = []
@@ -189,14 +189,14 @@ class Detections:
         return rows
 
     def to_pandas(self) -> Any:
-        """A ``pandas.DataFrame``: class_name, score, probability (NaN without calibration), x1, y1, x2, y2."""
-        chances = np.full(len(self), np.nan, np.float32) if self.probabilities is None else self.probabilities
-        columns = {"class_name": self._names(), "score": self.scores, "probability": chances}
+        """Return a ``pandas.DataFrame``: class_name, score, probability (NaN without calibration), x1, y1, x2, y2."""
+        probabilities = np.full(len(self), np.nan, np.float32) if self.probabilities is None else self.probabilities
+        columns = {"class_name": self._names(), "score": self.scores, "probability": probabilities}
         columns |= {name: self.boxes[:, corner] for corner, name in enumerate(("x1", "y1", "x2", "y2"))}
         return optional("pandas").DataFrame(columns)
 
     def to_supervision(self) -> Any:
-        """A ``supervision.Detections``, with the names of the classes and the scores in its data."""
+        """Return a ``supervision.Detections`` with class names and scores in its data."""
         kind = optional("supervision").Detections
         data = {"class_name": np.array(self._names(), str), "score": self.scores.copy()}
         return kind(
@@ -207,7 +207,7 @@ class Detections:
         return [self.class_names[label] for label in self.labels]
 
     def _repr_html_(self) -> str:
-        """A table, for notebooks."""
+        """Return an HTML table, for notebooks."""
         head = "".join(f"<th>{name}</th>" for name in ("class", "score", "probability", "x1", "y1", "x2", "y2"))
         rows = []
         for each in self:
@@ -218,7 +218,7 @@ class Detections:
 
 
 def plain(value: np.float32) -> float:
-    """The shortest decimal that reads back as the same float32: 0.83 instead of 0.8299999833106995."""
+    """Return the shortest decimal that is read as the same float32: 0.83 instead of 0.8299999833106995."""
     return float(str(value))
 
 

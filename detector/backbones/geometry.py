@@ -27,7 +27,7 @@ class Axis:
     last: int = 0
 
     def window(self, kernel: int, stride: int, padding: int, dilation: int) -> Axis:
-        """Return the cells of a window that slides by ``stride`` over these, from ``padding`` cells before the first."""
+        """Return the cells of a window that slides by ``stride`` over these, starting ``padding`` cells before."""
         return Axis(
             self.stride * stride,
             self.first - padding * self.stride,

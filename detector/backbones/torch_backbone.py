@@ -93,7 +93,7 @@ def load_torch_backbone(
 
 
 def usable_precision(precision: Precision, device: str) -> Precision:
-    """Resolve the precision "auto" to the fast one of a device. Raises ValueError for an unknown device or precision."""
+    """Resolve the precision "auto" to the fast one of a device. Raises ValueError for an unknown one of either."""
     if precision not in get_args(Precision):
         raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, but got {precision!r}")
     _check_device(device)

@@ -1,9 +1,9 @@
-"""Feature maps and proposals of images on disk, a file an image, computed when missing.
+"""Cache feature maps and proposals on disk, one file per image; compute missing ones.
 
-Maps are kept in half precision (a 500 x 375 image at one scale of 688 px and 320 channels: 1.6 MB). They lie in a
-folder named by a fingerprint of everything that changes their values, so that a changed setting never reads old
-files; settings.json in it tells what that is. Each file carries a checksum and that of its image; one that is
-damaged or belongs to another image is reported, computed again and replaced.
+Maps are stored in half precision (a 500 x 375 image at one scale of 688 px and 320 channels: 1.6 MB), in a folder named
+by a fingerprint of everything that changes their values; settings.json in it lists that. So a changed setting never
+reads old files. Each file carries a checksum and that of its image; a damaged file, or one of another image, is
+reported, computed again and replaced.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from detector.runtime.progress import Progress, no_progress
 
 _FORMAT = 1
 SETTINGS = "settings.json"
-_LONGEST_NAME = 160
-_MOST_BYTES = 1_000_000
+_MAX_NAME = 160
+_MAX_BYTES = 1_000_000
 _log = logging.getLogger(__name__)
 
 
@@ -40,9 +40,9 @@ _log = logging.getLogger(__name__)
 class FeatureCache:
     """Feature maps and proposals of images under ``directory``.
 
-    ``propose`` maps an image to its boxes and ``proposal_settings`` names everything that changes them, as
-    JSON-able values; what changes the maps is read off the ``encoder``. ``precomputed`` boxes by image id take the
-    place of proposals.
+    encoder: computes the maps; it also identifies them.
+    propose: image to boxes. proposal_settings: JSON-able values, everything that changes the boxes.
+    precomputed: boxes by image id, instead of proposals.
     """
 
     directory: Path
@@ -58,7 +58,7 @@ class FeatureCache:
 
     @property
     def mirrored_maps_directory(self) -> Path:
-        """Folder of the feature maps of mirror images."""
+        """Folder of the feature maps of mirrored images."""
         return self._folder("maps", self._map_settings(mirrored=True))
 
     @property
@@ -67,11 +67,11 @@ class FeatureCache:
         return self._folder("proposals", self.proposal_settings)
 
     def maps(self, image_id: str, path: Path) -> FeatureMaps:
-        """Feature maps of the image at ``path``, float16, from the cache or computed and stored."""
+        """Return the float16 feature maps of the image at ``path``; compute and store missing ones."""
         return self._maps(image_id, path, mirrored=False)
 
     def mirrored_maps(self, image_id: str, path: Path) -> FeatureMaps:
-        """`maps` of the mirror image of the image."""
+        """Return the feature maps of the mirrored image; see `maps`."""
         return self._maps(image_id, path, mirrored=True)
 
     def _maps(self, image_id: str, path: Path, mirrored: bool) -> FeatureMaps:
@@ -90,7 +90,7 @@ class FeatureCache:
         return FeatureMaps(maps, zooms, (height, width))
 
     def proposals(self, image_id: str, path: Path) -> Boxes:
-        """Proposals ``(R, 4)`` float32 of the image at ``path``, from the cache or computed and stored."""
+        """Return the proposals ``(R, 4)`` float32 of the image at ``path``; compute and store missing ones."""
         if self.precomputed is not None:
             return self.precomputed[image_id]
 
@@ -101,7 +101,7 @@ class FeatureCache:
         return as_boxes(_get(file, path, self.proposal_settings, compute, ("boxes",))["boxes"])
 
     def is_complete(self, image_id: str, mirrored: bool = False) -> bool:
-        """Whether all files of an image, or of its mirror image, are there (not whether they are sound)."""
+        """Return whether all files of an image, or of its mirrored image, exist; they may be damaged."""
         name = _file_name(image_id)
         if self.precomputed is not None:
             proposed = image_id in self.precomputed
@@ -118,8 +118,7 @@ class FeatureCache:
             "stage": backbone.stage,
             "digest": backbone.digest,
             "precision": backbone.precision,
-            # torch has no name in caches, which are older than the choice
-            **({} if backbone.runtime == "torch" else {"runtime": backbone.runtime}),
+            "runtime": backbone.runtime,
             "geometry": asdict(backbone.geometry),
             "short_sides": list(self.encoder.short_sides),
         }
@@ -130,7 +129,7 @@ class FeatureCache:
 
 @dataclass(frozen=True)
 class CacheFolder:
-    """What one folder of a cache holds: its settings, and how many images in how many bytes."""
+    """Contents of one folder of a cache: settings, number of images, size in bytes."""
 
     path: Path
     settings: Mapping[str, object]
@@ -139,7 +138,7 @@ class CacheFolder:
 
 
 def cache_folders(directory: Path) -> list[CacheFolder]:
-    """The folders of maps and proposals of the cache under ``directory``; OSError when it is no folder."""
+    """Return the folders of maps and proposals of the cache under ``directory``; OSError for no folder."""
     found = []
     for folder in sorted(path for path in directory.iterdir() if path.is_dir()):
         sizes = [path.stat().st_size for path in folder.glob("[!.]*.safetensors")]
@@ -149,9 +148,9 @@ def cache_folders(directory: Path) -> list[CacheFolder]:
 
 
 def _settings(path: Path) -> dict[str, object]:
-    """What a folder's description says; nothing, and a line, where it is damaged: the files are sound without it."""
+    """Return the settings of a folder; empty, with a warning, where they are damaged: the files are valid without."""
     try:
-        settings = json.loads(read_text(path, _MOST_BYTES))
+        settings = json.loads(read_text(path, _MAX_BYTES))
     except (ValueError, RecursionError):
         settings = None
     if not isinstance(settings, dict):
@@ -161,10 +160,10 @@ def _settings(path: Path) -> dict[str, object]:
 
 
 def _file_name(image_id: str) -> str:
-    # an image id may hold a slash; a file name must not, and file systems end it at 255 bytes
+    # an image id may contain a slash, a file name must not, and file systems limit it to 255 bytes
     name = quote(image_id, safe="")
-    if len(name) > _LONGEST_NAME:
-        name = f"{name[:_LONGEST_NAME]}-{fingerprint({'image_id': image_id})}"
+    if len(name) > _MAX_NAME:
+        name = f"{name[:_MAX_NAME]}-{fingerprint({'image_id': image_id})}"
     return f"{name}.safetensors"
 
 
@@ -179,7 +178,7 @@ def _get(
         image = read_image(image_path)
         try:
             arrays = compute(image)
-        except ValueError as error:  # such as an image too narrow for the network
+        except ValueError as error:  # for example an image too narrow for the network
             raise ValueError(f"{image_path}: {error}") from error
         description = file.with_name(SETTINGS)
         if not description.exists():
@@ -192,7 +191,7 @@ def _get(
 def fill_proposals(
     cache: FeatureCache, annotations: Iterable[Annotation], progress: Progress = no_progress
 ) -> list[Annotation]:
-    """Compute the proposals that the cache lacks; return the images that could be read, as `fill_cache` does."""
+    """Compute the proposals that are missing in the cache; return the readable images, like `fill_cache`."""
     readable = []
     for each in progress(list(annotations), "proposals"):
         try:
@@ -212,15 +211,16 @@ def fill_cache(
     mirrored: bool = False,
     where: Where | None = None,
 ) -> list[Annotation]:
-    """Compute what the cache lacks of the images, or of their mirror images; return those that could be read.
+    """Compute the features of images that are missing in the cache; return the readable images.
 
-    The others are logged. Killed and started again, it goes on where it was. Several processes may fill one cache at a
-    time; ``where`` is who does, if not this one. Raises ValueError when none could be read.
+    Unreadable images are logged. A killed call continues where it was. Several processes may fill one cache at a time.
+    mirrored: compute the maps of the mirrored images. where: workers, instead of this process.
+    Raises ValueError when no image is readable.
     """
     annotations = list(annotations)
     missing = [each for each in annotations if not cache.is_complete(each.image_id, mirrored)]
     unreadable: set[str] = set()
-    # begin anywhere, or two processes would compute the same images side by side
+    # start at a random image, or two processes would compute the same images side by side
     start = random.randrange(len(missing)) if missing else 0
     title = "features of mirror images" if mirrored else "features"
     missing = missing[start:] + missing[:start]
@@ -238,7 +238,7 @@ def fill_cache(
 
 @dataclass(frozen=True)
 class Where:
-    """Who fills a cache: an engine, whose workers each build it for themselves."""
+    """Engine whose workers each open the cache with ``build``."""
 
     engine: Engine
     build: Callable[[], FeatureCache]
@@ -246,13 +246,13 @@ class Where:
 
 @dataclass(frozen=True)
 class Filling:
-    """Makes what computes the features that a cache lacks of an image, and tells why it cannot, if so."""
+    """Factory of a worker that computes the missing features of an image and returns an error message, if any."""
 
     build: Callable[[], FeatureCache]
     mirrored: bool
 
     def __call__(self) -> Callable[[Annotation], str | None]:
-        """Build the cache."""
+        """Open the cache and return the function of one image."""
         cache = self.build()
 
         def fill(annotation: Annotation) -> str | None:
@@ -263,7 +263,7 @@ class Filling:
                     (cache.mirrored_maps if self.mirrored else cache.maps)(*image)
             except ValueError as error:
                 return str(error)
-            except OSError as error:  # such as of a full disk
+            except OSError as error:  # for example a full disk
                 raise EndRun(error) from error
             return None
 

@@ -129,8 +129,7 @@ def test_a_damaged_file_is_named_and_replaced(
 def test_nothing_half_written_is_left(tmp_path: Path, image: Path) -> None:
     cache = make_cache(tmp_path / "cache")
     cache.maps("folder/cat", image)
-    # caches of torch's maps have the names that they had before there was a choice
-    assert "runtime" not in cache_folders(cache.directory)[0].settings
+    assert cache_folders(cache.directory)[0].settings["runtime"] == "torch"
     names = sorted(path.name for path in cache.maps_directory.iterdir())
     assert names == ["folder%2Fcat.safetensors", "settings.json"]
 
