@@ -1,8 +1,8 @@
 """Detect in the images of a data set, on any engine, and match what is found; killed evaluations resume.
 
-    factory = EvaluatorFactory(load, dataset.class_names)
-    evaluated = detect_all(factory, detector, dataset, engine, state)
-    voc_result(evaluated.outcomes, metric)
+factory = EvaluatorFactory(load, dataset.class_names)
+evaluated = detect_all(factory, detector, dataset, engine, state)
+voc_result(evaluated.outcomes, metric)
 """
 
 from __future__ import annotations

@@ -119,9 +119,7 @@ def _to_arrays(results: Sequence[ImageResult]) -> tuple[Arrays, dict[str, Any]]:
     return arrays, {"class_names": found[0].class_names, "failures": [each.failure for each in results]}
 
 
-def _from_arrays(
-    arrays: Arrays, metadata: Mapping[str, Any], annotations: Sequence[Annotation]
-) -> list[ImageResult]:
+def _from_arrays(arrays: Arrays, metadata: Mapping[str, Any], annotations: Sequence[Annotation]) -> list[ImageResult]:
     ends = np.cumsum(arrays["counts"])[:-1]
     columns = {
         name: np.split(arrays[name], ends) for name in ("boxes", "labels", "scores", "probabilities") if name in arrays
@@ -132,9 +130,7 @@ def _from_arrays(
     for row, failure in enumerate(metadata["failures"]):
         values: dict[str, Any] = {name: column[row] for name, column in columns.items()}
         coverage = (
-            None
-            if best is None
-            else ImageCoverage(best[row].astype(np.float32), int(arrays["n_proposals"][row]))
+            None if best is None else ImageCoverage(best[row].astype(np.float32), int(arrays["n_proposals"][row]))
         )
         results.append(ImageResult(Detections(**values, class_names=metadata["class_names"]), coverage, {}, failure))
     return results

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import detector as spp
-from detector.cli import calibrate, evaluate
+from detector.cli import calibrate, console, evaluate
 from detector.datasets.dataset import Annotation, Dataset
 from detector.ensemble import Ensemble
 from detector.heads.calibration import PRECISIONS, Calibration
@@ -47,7 +47,7 @@ def call(monkeypatch: pytest.MonkeyPatch) -> Call:
         monkeypatch.setattr(Detector, "load", lambda *_: model)
         monkeypatch.setattr(sys, "argv", ["spp", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            main()
+            console.run(main)
         assert isinstance(ended.value.code, int)
         return ended.value.code
 
@@ -67,7 +67,7 @@ def test_a_model_is_calibrated_without_training(
     assert made.heads.calibration.best_f1.tolist() == [100, 100]
     assert made.detect(colored()).probabilities is not None
     out = capsys.readouterr().out
-    assert "red          best F1 from a score of 100.00 on\n" in out
+    assert "red          best F1 at a score of 100.00\n" in out
     assert f"{tmp_path / 'new' / 'model'}: expected calibration error 0." in out
     assert call(calibrate.main, "model", "--coco", coco, "--output", tmp_path / "x", "--classes", "red") == 2
     assert "leave out --classes" in capsys.readouterr().err
@@ -78,7 +78,7 @@ CALIBRATION = Calibration(
 )
 
 
-def test_evaluation_tells_how_far_off_probabilities_are(
+def test_evaluation_prints_the_calibration_error(
     call: Call, coco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("pycocotools")
@@ -108,8 +108,8 @@ def test_evaluation_tells_how_far_off_probabilities_are(
     assert call(evaluate.main, *uncalibrated, "--precision", "0.9") == 2
     assert call(evaluate.main, *uncalibrated, "--detections", tmp_path, "--min-score", "0") == 2
     err = capsys.readouterr().err
-    assert "--precision needs a model with a calibration" in err
-    assert "thresholds go without --detections" in err
+    assert "precision needs one model with a calibration" in err
+    assert "thresholds do not go with --detections" in err
 
 
 def test_training_in_one_call(coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

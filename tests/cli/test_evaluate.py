@@ -1,4 +1,4 @@
-"""Evaluation that was killed and goes on, and its workers; with a detector that takes no time."""
+"""Evaluations that were killed and resume; with a detector that takes no time."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector.cli import evaluate
+from detector.cli import console, evaluate
 from detector.datasets.dataset import Annotation
 from detector.ensemble import Ensemble
 from detector.images.files import write_image
 from detector.parallel.map_images import Threads
-from detector.runs import evaluate_images as evaluating
 from detector.runs import evaluation_state
+from detector.runs.evaluate_images import ImageEvaluator
 from tests.fakes import colored, fake_detector
 
 Call = Callable[..., int]
@@ -60,7 +60,7 @@ def call(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
     def run(*arguments: str) -> int:
         monkeypatch.setattr(sys, "argv", ["spp evaluate", "--coco", str(data), *arguments])
         with pytest.raises(SystemExit) as ended:
-            run(evaluate.main)
+            console.run(evaluate.main)
         assert isinstance(ended.value.code, int)
         return ended.value.code
 
@@ -71,13 +71,13 @@ def call(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
 def detected(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The images that were detected in."""
     done: list[str] = []
-    detect = evaluating._Evaluate.__call__
+    detect = ImageEvaluator.__call__
 
     def noted(self: Any, annotation: Annotation) -> Any:
         done.append(annotation.path.name)
         return detect(self, annotation)
 
-    monkeypatch.setattr(evaluating._Evaluate, "__call__", noted)
+    monkeypatch.setattr(ImageEvaluator, "__call__", noted)
     return done
 
 

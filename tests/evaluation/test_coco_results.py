@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from detector.datasets.dataset import Annotation, Dataset
-from detector.datasets.readers.coco import load_coco
+from detector.datasets.loading import load_coco
 from detector.detections import Detections
 from detector.evaluation.coco import coco_ids, plain_ids, read_coco_results, to_coco_results
 from detector.evaluation.error_kinds import find_error_kinds, lost_precision

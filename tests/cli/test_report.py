@@ -1,4 +1,4 @@
-"""The scripts that report: from an evaluation, from saved detections of all forms, and of two runs."""
+"""Reports of an evaluation, of saved detections of all forms, and of two runs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from detector.datasets.dataset import Dataset
 from detector.detections import Detections
 from detector.ensemble import Ensemble
 from detector.evaluation.voc_results import write_detections
-from detector.runs.coverage import Watch, coverage_of, unseen
+from detector.runs.evaluate_images import ProposalRecorder, image_coverage, join_coverage
 from tests.evaluation.boxes import objects
 from tests.fakes import PROPOSALS, coco_of, colored, fake_detector
 from tests.scripts import spp
 
-FILES = {".spp detect", "report.html", "metrics.json", "metrics.csv", "errors.csv", "detections.json"}
+FILES = {".spp-detect", "report.html", "metrics.json", "metrics.csv", "errors.csv", "detections.json"}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_reports_of_saved_detections(root: Path, saved: Path, test_set: Dataset,
     assert (done.returncode, done.stdout) == (0, "one/two/report.html\n"), done.stderr
     assert {path.name for path in (tmp_path / "one" / "two").iterdir()} == FILES
     metrics = json.loads((tmp_path / "one" / "two" / "metrics.json").read_text())
-    assert metrics["missed_because"] == {}  # only proposals would tell
+    assert metrics["missed_because"] == {}  # needs proposals
 
     # the report's own detections.json, the folder of the report, and the evaluation itself say the same
     options = (*data, "--metric", "area", "--output", "again")
@@ -65,15 +65,15 @@ def test_reports_of_saved_detections(root: Path, saved: Path, test_set: Dataset,
     assert 'id="changes"' in page and str(saved / "b") in page
 
 
-def test_a_report_of_a_detector_tells_what_proposals_cover(tmp_path: Path) -> None:
+def test_a_report_of_a_detector_has_the_coverage_of_its_proposals() -> None:
     detector = fake_detector()
-    watch = Watch.over(Ensemble([detector, detector]))
-    assert len(watch.recorders) == 1
+    recorder = ProposalRecorder.of(Ensemble([detector, detector]))
+    assert len(recorder.proposers) == 1
     image = colored()
     expected = Ensemble([detector, detector]).detect(image)
-    assert watch.detector.detect(image).boxes.tolist() == expected.boxes.tolist()
-    seen = watch.see(objects("1", ((0, 0, 64, 64), 0, False), ((0, 96, 160, 160), 1, False)), [])
-    coverage = coverage_of([seen, unseen(objects("2", ((0, 0, 64, 64), 0, False)))])
+    assert recorder.detector.detect(image).boxes.tolist() == expected.boxes.tolist()
+    first = recorder.coverage(objects("1", ((0, 0, 64, 64), 0, False), ((0, 96, 160, 160), 1, False)))
+    coverage = join_coverage([first, image_coverage(objects("2", ((0, 0, 64, 64), 0, False)), [])])
     assert coverage.n_proposals.tolist() == [len(PROPOSALS), 0]
     assert coverage.best[:, [0, -1]].tolist() == [[1, 1], [0, 1], [0, 0]]
 
@@ -85,7 +85,7 @@ def test_coco_ids_are_those_of_the_file(root: Path, saved: Path, test_set: Datas
     for each in content["annotations"]:  # type: ignore[attr-defined]
         each["image_id"] += 500
     (tmp_path / "test.json").write_text(json.dumps(content))
-    data = ("--coco", "test.json", "--pictures", root / "JPEGImages", "--classes", *test_set.class_names)
+    data = ("--coco", "test.json", "--images", root / "JPEGImages", "--classes", *test_set.class_names)
     done = spp("report", saved / "a", *data, "--output", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "out" / "detections.json").read_text())
@@ -93,12 +93,12 @@ def test_coco_ids_are_those_of_the_file(root: Path, saved: Path, test_set: Datas
     assert min(each["image_id"] for each in found) == 501
 
 
-def test_mistakes_are_told_before_any_work(root: Path, saved: Path, test_set: Dataset, tmp_path: Path) -> None:
+def test_mistakes_are_reported_before_any_work(root: Path, saved: Path, test_set: Dataset, tmp_path: Path) -> None:
     data = ("--voc", root, "--split", "test", "--classes", *test_set.class_names)
     (tmp_path / "file").write_text("{}")
     (tmp_path / "area.json").write_text('{"metric": "area", "mAP": 1, "AP": {}, "images": 10}')
     for arguments, message in (
-        ((saved / "a", saved / "b", saved / "a"), "but there are 3"),
+        ((saved / "a", saved / "b", saved / "a"), "but not 3"),
         ((saved / "none",), "no such folder"),
         ((saved / "a", "--output", "file"), "file is not a folder that may be written to"),
         ((saved / "a", "--baseline", "file"), "not the numbers of a run"),
@@ -111,5 +111,5 @@ def test_mistakes_are_told_before_any_work(root: Path, saved: Path, test_set: Da
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert message in done.stderr
     done = spp("evaluate", *data, "--detections", saved / "a", "--baseline", "file", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (2, "error: --baseline goes with --report, which tells the difference\n")
+    assert (done.returncode, done.stderr) == (2, "error: --baseline needs --report, which shows the difference\n")
     assert not (tmp_path / "report").exists()
