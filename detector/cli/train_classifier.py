@@ -16,8 +16,7 @@ from detector.cli.console import Parser, progress
 from detector.cli.options import add_recipe
 from detector.cli.outputs import cache_folder, check_outputs, output_model
 from detector.datasets.check import DataSource, load_checked
-from detector.datasets.image_classes import LabeledImages, labeled_images, labeled_objects, load_checked_folders
-from detector.images.files import SUFFIXES, image_size
+from detector.datasets.image_classes import LabeledImages, labeled_images, labeled_objects, load_folders
 
 
 def parser() -> Parser:
@@ -52,11 +51,11 @@ def main() -> int:
     samples = load_samples(options)
     check_outputs(options, samples.paths)
     from detector.classification.samples import ResizedImages
-    from detector.classification.training import train_classifier, untrained
+    from detector.classification.training import train_classifier, untrained_classifier
 
-    untrained(config, samples, options.device)  # mistakes come to light before the long work
+    untrained_classifier(config, samples, options.device)  # finds mistakes before the long work
     start = time.monotonic()
-    samples = samples.take(ResizedImages(samples, config.pictures.short_side, options.cache).fill(progress))
+    samples = samples.take(ResizedImages(samples, config.images.short_side, options.cache).fill(progress))
     classifier = train_classifier(config, samples, options.cache, progress, options.device)
     record = {
         "trained_on": samples.name,
@@ -80,9 +79,7 @@ def check_source(options: Namespace) -> None:
 def load_samples(options: Namespace) -> LabeledImages:
     """What the options name, without what cannot be read."""
     if options.images is not None:
-        return load_checked_folders(
-            options.images, lambda path: path.suffix.lower() in SUFFIXES, image_size, options.strict
-        )
+        return load_folders(options.images, options.strict)
     source = DataSource(options.voc, options.split, shorthand="voc")
     dataset = load_checked(source, class_names=options.classes, strict=options.strict)
     return labeled_objects(dataset) if options.objects else labeled_images(dataset)

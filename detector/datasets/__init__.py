@@ -1,5 +1,5 @@
-"""Readers of data sets as labeling tools write them, and writers; a check of them; a small synthetic set.
+"""Datasets: read exports of labeling tools, check, split, inspect and write them.
 
-`opening.open_dataset` is the way in: `layouts` recognizes what lies at a path; `voc_exports`, `coco_exports`, `yolo`
-and `open_images` make `records` of it; `assembling` finds their images and brings boxes onto them.
+`loading` is the way in, and `check` is the same with issues reported. `format_detection` recognizes a path, `readers`
+turn it into `records`, and `resolving` finds their images and returns a `dataset`.
 """

@@ -1,7 +1,7 @@
 """Images with class labels: from folders named after classes, or from the objects of a dataset."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.datasets.dataset import Dataset
-from detector.datasets.issues import Issue, IssueKind, Report, count_issues, log_issues, raise_issue
+from detector.datasets.image_finder import files_below, images_among
+from detector.datasets.issues import Issue, IssueKind, count_issues, log_issues
+from detector.images.files import image_header
 
 _log = logging.getLogger(__name__)
 
@@ -84,68 +86,43 @@ def labeled_objects(dataset: Dataset) -> LabeledImages:
     return LabeledImages(paths, targets, dataset.class_names, True, f"objects of {dataset.name}", np.stack(boxes))
 
 
-def load_folders(root: Path | str, is_image: Callable[[Path], bool], report: Report = raise_issue) -> LabeledImages:
+def load_folders(root: Path | str, strict: bool = False) -> LabeledImages:
     """Return the images of all folders directly in root; an image's class is the name of its folder.
 
-    is_image: returns whether a file is an image by its name. Other files and what is hidden are skipped; folders in the
-        folders are part of the class.
-    report: receives folders without images, which are left out.
-    Classes and images are in the order of their names. Image files are not opened. Raises FileNotFoundError for a
-    missing root and ValueError for one without two classes.
+    Folders in the folders are part of the class; other files and what is hidden are skipped. Folders without images,
+    and images whose header cannot be read, are logged as warnings and left out. Classes and images are in the order of
+    their names. Raises FileNotFoundError for a missing root, and ValueError for one without two classes, where a class
+    has no readable image, and where strict is set and there is an issue.
     """
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder")
+    name = root.resolve().name
+    issues: list[Issue] = []
     images: dict[str, list[Path]] = {}
     for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        found = sorted(path for path in _files(folder) if is_image(path))
-        if found:
+        if found := images_among(files_below(folder)):
             images[folder.name] = found
         else:
-            report(Issue(IssueKind.NO_IMAGE, f"{folder}: no image found"))
+            issues.append(Issue(IssueKind.NO_IMAGE, f"{folder}: no image found"))
     if len(images) < 2:
-        raise ValueError(f"{root}: must hold folders of images, one a class, at least two; found {len(images)}")
-    paths = tuple(path for found in images.values() for path in found)
-    labels = np.repeat(np.arange(len(images)), [len(found) for found in images.values()])
-    targets = exclusive_targets(labels, len(images))
-    return LabeledImages(paths, targets, tuple(images), exclusive=True, name=root.resolve().name)
-
-
-def load_checked_folders(
-    root: Path | str, is_image: Callable[[Path], bool], check: Callable[[Path], object], strict: bool = False
-) -> LabeledImages:
-    """Return the images of `load_folders` without those that ``check`` refuses.
-
-    check: opens an image, or its header; raises OSError or ValueError, with one line that starts with the path.
-    strict: whether an issue is an error.
-    Issues are logged as warnings, the first ones of each kind. Raises ValueError also where strict is set and there is
-    an issue, and where a class has no image left.
-    """
-    issues: list[Issue] = []
-    found = load_folders(root, is_image, issues.append)
-    sound = np.array([_is_sound(path, check, issues.append) for path in found.paths])
-    log_issues(found.name, issues, strict)
-    targets = found.targets[sound]
-    for name, is_in in zip(found.class_names, (targets > 0).any(axis=0), strict=True):
-        if not is_in:
-            raise ValueError(f"{root}: no image of class {name!r} can be read")
+        raise ValueError(f"{root}: must hold a folder of images for each class, at least two; found {len(images)}")
+    readable = {each: [path for path in found if _is_readable(path, issues)] for each, found in images.items()}
+    log_issues(name, issues, strict)
+    for each, found in readable.items():
+        if not found:
+            raise ValueError(f"{root}: no image of class {each!r} can be read")
+    paths = tuple(path for found in readable.values() for path in found)
+    labels = np.repeat(np.arange(len(images)), [len(found) for found in readable.values()])
     if issues:
-        _log.warning("%s: found %s; going on with %d images", found.name, count_issues(issues), len(targets))
-    paths = tuple(path for path, is_sound in zip(found.paths, sound, strict=True) if is_sound)
-    return LabeledImages(paths, targets, found.class_names, exclusive=True, name=found.name)
+        _log.warning("%s: found %s; going on with %d images", name, count_issues(issues), len(paths))
+    return LabeledImages(paths, exclusive_targets(labels, len(images)), tuple(images), exclusive=True, name=name)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """Yield files at any depth below a folder, without hidden ones."""
-    for path in folder.rglob("*"):
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
-            yield path
-
-
-def _is_sound(path: Path, check: Callable[[Path], object], report: Report) -> bool:
+def _is_readable(path: Path, issues: list[Issue]) -> bool:
     try:
-        check(path)
+        image_header(path)
     except (OSError, ValueError) as error:
-        report(Issue(IssueKind.BAD_IMAGE, str(error)))
+        issues.append(Issue(IssueKind.BAD_IMAGE, str(error)))
         return False
     return True

@@ -1,5 +1,6 @@
 """Annotations as a labeling tool exports them, before their image files are found: what readers return."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,9 @@ from detector.datasets.dataset import Object
 UNSPLIT = ""
 """Name of the only split of data without splits."""
 
+_SPLIT_IN_NAME = re.compile(
+    r"(?:^|[_\-.])(train|training|val|valid|validation|test)(?:\d{4})?(?=[_\-.]|$)", re.IGNORECASE
+)
 _SPLITS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 
 
@@ -61,6 +65,12 @@ class Export:
 def split_name(text: str) -> str:
     """Return train, val or test for any usual spelling of these, any other text unchanged."""
     return _SPLITS.get(text.lower(), text.lower() if text.lower() in ("train", "val", "test") else text)
+
+
+def split_in_name(stem: str) -> str:
+    """Return the split that the name of an annotation file contains, ``UNSPLIT`` for none."""
+    found = _SPLIT_IN_NAME.search(stem)
+    return split_name(found.group(1)) if found else UNSPLIT
 
 
 def split_of_folder(folder: Path, root: Path) -> str:

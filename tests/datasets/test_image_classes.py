@@ -13,15 +13,8 @@ from detector.datasets.image_classes import (
     LabeledImages,
     labeled_images,
     labeled_objects,
-    load_checked_folders,
     load_folders,
 )
-from detector.datasets.issues import Issue, IssueKind
-from detector.images.files import image_size
-
-
-def is_image(path: Path) -> bool:
-    return path.suffix.lower() in (".png", ".jpg")
 
 
 @pytest.fixture
@@ -37,43 +30,46 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_a_class_is_a_folder(root: Path) -> None:
-    found = load_folders(root, is_image)
+    found = load_folders(root)
     assert [path.relative_to(root).as_posix() for path in found.paths] == ["cat/b.png", "cat/home/a.png", "dog/1.PNG"]
     assert found.class_names == ("cat", "dog")
     assert found.targets.tolist() == [[1, -1], [1, -1], [-1, 1]]
     assert (found.exclusive, found.name, found.boxes) == (True, "pets", None)
 
 
-def test_folders_without_images_are_named_and_left_out(root: Path) -> None:
+def test_folders_without_images_are_named_and_left_out(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     (root / "bird").mkdir()
-    with pytest.raises(ValueError, match="bird: no image found"):
-        load_folders(root, is_image)
-    issues: list[Issue] = []
-    assert load_folders(root, is_image, issues.append).class_names == ("cat", "dog")
-    assert [issue.kind for issue in issues] == [IssueKind.NO_IMAGE]
+    with pytest.raises(ValueError, match="pets: found 1 x class without images; --strict allows no issues"):
+        load_folders(root, strict=True)
+    caplog.clear()
+    assert load_folders(root).class_names == ("cat", "dog")
+    assert caplog.messages == [
+        f"{root / 'bird'}: no image found",
+        "pets: found 1 x class without images; going on with 3 images",
+    ]
 
 
 def test_one_class_is_none(root: Path, tmp_path: Path) -> None:
     (root / "dog/1.PNG").unlink()
     (root / "dog").rmdir()
     with pytest.raises(ValueError, match="at least two; found 1"):
-        load_folders(root, is_image)
+        load_folders(root)
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
-        load_folders(tmp_path / "nowhere", is_image)
+        load_folders(tmp_path / "nowhere")
 
 
 def test_images_that_cannot_be_read_are_left_out(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     (root / "cat/b.png").write_bytes(b"GIF")
-    found = load_checked_folders(root, is_image, image_size)
+    found = load_folders(root)
     assert [path.name for path in found.paths] == ["a.png", "1.PNG"]
     assert found.targets.tolist() == [[1, -1], [-1, 1]]
     assert "b.png" in caplog.messages[0]
     assert caplog.messages[-1].endswith("going on with 2 images")
     with pytest.raises(ValueError, match="1 x unreadable image; --strict allows no issues"):
-        load_checked_folders(root, is_image, image_size, strict=True)
+        load_folders(root, strict=True)
     (root / "dog/1.PNG").write_bytes(b"")
     with pytest.raises(ValueError, match="no image of class 'dog' can be read"):
-        load_checked_folders(root, is_image, image_size)
+        load_folders(root)
 
 
 @pytest.fixture

@@ -18,12 +18,9 @@ import numpy as np
 from detector.datasets.dataset import Object
 from detector.datasets.image_finder import images_among
 from detector.datasets.issues import Issue, IssueKind, Report
-from detector.datasets.records import UNSPLIT, Export, Record, split_name, split_of_folder
+from detector.datasets.records import UNSPLIT, Export, Record, split_in_name, split_name, split_of_folder
 from detector.runtime.optional import optional
 
-_SPLIT_IN_NAME = re.compile(
-    r"(?:^|[_\-.])(train|training|val|valid|validation|test)(?:\d{4})?(?=[_\-.]|$)", re.IGNORECASE
-)
 _SUBSET = re.compile(r"^instances_(\w+)$")
 
 
@@ -143,9 +140,9 @@ def _instances(paths: Sequence[Path]) -> list[Path]:
 
 
 def _split(path: Path, root: Path) -> str:
-    if found := _SPLIT_IN_NAME.search(path.stem) or _SUBSET.match(path.stem):
-        return split_name(found.group(1))
-    return split_of_folder(path.parent, root)
+    subset = _SUBSET.match(path.stem)
+    named = split_in_name(path.stem) or (split_name(subset.group(1)) if subset else UNSPLIT)
+    return named or split_of_folder(path.parent, root)
 
 
 def _tool(coco: Any, path: Path) -> str:

@@ -8,11 +8,10 @@ from pathlib import Path
 from detector.datasets.dataset import Object
 from detector.datasets.image_finder import images_among
 from detector.datasets.issues import Issue, IssueKind, Report
-from detector.datasets.records import Export, Record, split_name, split_of_folder
+from detector.datasets.records import Export, Record, split_in_name, split_of_folder
 
 _COLUMNS = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax")
 _CODE = re.compile(r"^/[mgt]/\w+$")
-_SPLIT_IN_NAME = re.compile(r"(?:^|[-_])(train|validation|val|test)(?=[-_.]|$)", re.IGNORECASE)
 
 
 def is_open_images(path: Path) -> bool:
@@ -43,7 +42,7 @@ def read_open_images(root: Path, files: Sequence[Path], paths: Sequence[Path], r
             if (each := _object(source, row, names, report)) is not None:
                 objects.append(each)
         near = (path.parent, path.parent / "data", path.parent.parent / "data")
-        splits.setdefault(_split(path, root), []).extend(
+        splits.setdefault(split_in_name(path.stem) or split_of_folder(path.parent, root), []).extend(
             Record((image_id,), path, near, objects, normalized=True) for image_id, objects in found.items()
         )
     if not any(splits.values()):
@@ -51,11 +50,6 @@ def read_open_images(root: Path, files: Sequence[Path], paths: Sequence[Path], r
     kept = {name: records for name, records in splits.items() if records}
     skipped = f", without the boxes of {len(others)} missing images" if others else ""
     return Export(f"Open Images CSV{skipped}", root, images, kept)
-
-
-def _split(path: Path, root: Path) -> str:
-    found = _SPLIT_IN_NAME.search(path.stem)
-    return split_name(found.group(1)) if found else split_of_folder(path.parent, root)
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:

@@ -15,7 +15,6 @@ from detector.cli.console import run
 from tests.datasets.exports import draw_image, write_export
 from tests.scripts import ROOT
 
-
 Break = Callable[[Path], object]
 
 
