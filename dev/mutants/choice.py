@@ -25,7 +25,7 @@ TESTS = {
     "training.checkpoints": "training/test_recipe_keys.py training/test_checkpoint_names.py",
     "training.forecast": "commands/test_training_run.py",
     "training.gradient_descent": "training/test_finetuning.py",
-    "training.svm_training": "test_workers.py",
+    "training.svm_training": "parallel/test_processes.py",
     "evaluation.matching": "evaluation/test_evaluation.py evaluation/test_evaluation_twin.py "
     "evaluation/test_error_kinds.py",
     "datasets.dataset": "datasets/readers/test_voc.py datasets/test_check.py datasets/test_hold_out.py",

@@ -52,13 +52,13 @@ def test_scripts_train_and_evaluate_own_classes(root: Path, test_set: Dataset, t
     classes = ("--classes", *test_set.class_names)
     done = spp("cache", recipe, *data, "--split", "train", *classes, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    done = spp("train", recipe, *data, "--split", "train", *classes, "--output", "m", cwd=tmp_path)
+    done = spp("train", recipe, *data, "--split", "train", *classes, "--output", "m.safetensors", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.search(r"INFO: \d+ samples of 0 images: objective \d+\.\d{3}\n", done.stderr)
-    assert Detector.load(tmp_path / "m").record["images"] == 24
-    assert done.stdout == f"m: 3 classes from 24 images of {root.name} train\n"
+    assert Detector.load(tmp_path / "m.safetensors").record["images"] == 24
+    assert done.stdout == f"m.safetensors: 3 classes from 24 images of {root.name} train\n"
     files = ("--json", "a.json", "--save-detections", "found")
-    done = spp("evaluate", *data, "--split", "test", "--model", "m", *files, cwd=tmp_path)
+    done = spp("evaluate", *data, "--split", "test", "--model", "m.safetensors", *files, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     shutil.rmtree(tmp_path / "cache")
     files = ("--json", "b.json", "--detections", "found")
@@ -98,10 +98,10 @@ def test_an_image_cut_short_is_named_and_left_out(root: Path, test_set: Dataset,
         image.write_bytes(image.read_bytes()[: image.stat().st_size // 2])
     (tmp_path / "recipe.yaml").write_text(json.dumps(CONFIG))
     data = ("--voc", "voc", "--cache", "cache")
-    done = spp("train", "recipe.yaml", *data, "--split", "train", "--output", "m", cwd=tmp_path)
+    done = spp("train", "recipe.yaml", *data, "--split", "train", "--output", "m.safetensors", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "going on without it" in done.stderr
-    done = spp("evaluate", *data, "--split", "test", "--model", "m", cwd=tmp_path)
+    done = spp("evaluate", *data, "--split", "test", "--model", "m.safetensors", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("error: ") == 1
 
@@ -109,7 +109,7 @@ def test_an_image_cut_short_is_named_and_left_out(root: Path, test_set: Dataset,
 def test_scripts_name_what_is_wrong_with_data(root: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("featurs: {}")
-    data = ("--voc", root, "--split", "train", "--cache", tmp_path / "cache", "--output", tmp_path / "model")
+    data = ("--voc", root, "--split", "train", "--cache", tmp_path / "cache", "--output", tmp_path / "model.safetensors")
     done = spp("train", recipe, *data, cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "recipe.yaml: unknown key 'featurs'" in done.stderr
@@ -120,9 +120,9 @@ def test_scripts_name_what_is_wrong_with_data(root: Path, tmp_path: Path) -> Non
     assert done.stderr.splitlines()[-1].startswith("error: ")
     done = spp("evaluate", "--voc", root, "--split", "nope", "--detections", root, cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    done = spp("evaluate", *data[:2], "--split", "train", "--model", "m", "--record", "--no-mirror", cwd=tmp_path)
+    done = spp("evaluate", *data[:2], "--split", "train", "--model", "m", "--record", "--min-score", "1", cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "--record notes what the model itself reaches" in done.stderr
+    assert "thresholds do not go with --detections, which are scored as they are, nor with --record" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]
 
 
@@ -145,8 +145,8 @@ def test_mistakes_are_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[
 
 def test_images_too_few_to_hold_one_out_are_named(root: Path, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("")
-    data = ("--voc", root, "--split", "train", "--cache", "cache", "--images", "4")
+    data = ("--voc", root, "--split", "train", "--cache", "cache", "--max-images", "4")
     done = spp("compare", "recipe.yaml", *data, cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "there are 4 images: none is left to score with --hold-out 5" in done.stderr
+    assert "there are 4 images: none is left to score with --score-every 5" in done.stderr
     assert not (tmp_path / "cache").exists()

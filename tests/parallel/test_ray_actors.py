@@ -24,7 +24,7 @@ from detector.training.train import train
 from tests.cli.fake_detecting import FakeDetectorFactory
 from tests.cli.many_images import contents, write_images
 from tests.parallel.workers import Doing, NeverReady, Raising
-from tests.same_bytes import check_same_bytes
+from tests.parallel.same_bytes import check_same_bytes
 
 pytestmark = pytest.mark.all
 
