@@ -23,7 +23,7 @@ from detector.cli.console import progress, write_json
 from detector.cli.outputs import output_numbers
 from detector.config.classifier import ClassifierConfig, ImageConfig, NetworkConfig, TrainingConfig
 from detector.datasets.image_classes import LabeledImages, labeled_objects
-from detector.datasets.readers.voc import load_voc
+from detector.datasets.loading import load_voc
 
 SHORT_SIDE, CROP, SMALLER = 128, 112, 90
 """Half of the paper's 256, 224 and 180 pixels: most objects are not larger."""
@@ -48,8 +48,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", default="zf5/0.25", help="network (default: zf5/0.25)")
     parser.add_argument("--hidden", type=int, nargs="*", default=[512, 512], help="fc layers (default: 512 512)")
     parser.add_argument("--epochs", type=int, default=14, help="of every training (default: 14)")
-    parser.add_argument("--batch", type=int, default=32, help="default: 32")
-    parser.add_argument("--learning-rate", type=float, default=0.005, help="at the beginning (default: 0.005)")
+    parser.add_argument("--batch-size", type=int, default=32, help="default: 32")
+    parser.add_argument("--lr", type=float, default=0.005, help="initial learning rate (default: 0.005)")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each kind (default: 3)")
     parser.add_argument("--work", type=Path, default=Path("cache/scratch"), help="folder (default: cache/scratch)")
     parser.add_argument("--json", type=output_numbers, metavar="FILE", help="write the numbers to FILE; - is stdout")
@@ -82,19 +82,19 @@ def recipe(options: argparse.Namespace, method: str, seed: int) -> ClassifierCon
         network=NetworkConfig(
             backbone=options.backbone, weights="random", frozen=False, pyramid=pyramid, hidden=tuple(options.hidden)
         ),
-        pictures=ImageConfig(short_side=SHORT_SIDE, crop=CROP, sizes=sizes),
+        images=ImageConfig(short_side=SHORT_SIDE, crop=CROP, sizes=sizes),
         training=TrainingConfig(
             epochs=options.epochs,
-            batch=options.batch,
-            learning_rate=options.learning_rate,
-            drops=drops(options.epochs),
+            batch_size=options.batch_size,
+            lr=options.lr,
+            lr_drop_epochs=drop_epochs(options.epochs),
             seed=seed,
         ),
     )
 
 
-def drops(epochs: int) -> tuple[int, ...]:
-    """The learning rate falls after six and after nine tenths of the epochs, each time at least one."""
+def drop_epochs(epochs: int) -> tuple[int, ...]:
+    """Return the epochs that divide the learning rate by ten: six and nine tenths of all, each at least 1."""
     return max(1, 6 * epochs // 10), max(1, 9 * epochs // 10)
 
 

@@ -33,8 +33,8 @@ CONFIG: dict[str, dict[str, Any]] = {
 
 TINY: dict[str, dict[str, Any]] = {
     "network": {"backbone": "zf5/0.05", "weights": "random", "frozen": False, "pyramid": [2, 1], "hidden": [8]},
-    "pictures": {"short_side": 52, "crop": 48, "sizes": [48]},
-    "training": {"epochs": 4, "batch": 8},
+    "images": {"short_side": 52, "crop": 48, "sizes": [48]},
+    "training": {"epochs": 4, "batch_size": 8},
 }
 
 

@@ -1,1 +1,1 @@
-"""Classification of images of any size: convolutions, spatial pyramid, fully connected layers."""
+"""Classify images of any size: convolutions, spatial pyramid, fully connected layers."""

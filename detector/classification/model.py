@@ -1,4 +1,4 @@
-"""A trained classifier: images of any size to class probabilities, saved to a file and loaded from it."""
+"""A trained classifier: images of any size to class probabilities, and its model file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from detector.backbones.torch_backbone import Backbone, usable_precision
+from detector.backbones.torch_backbone import TorchBackbone, usable_precision
 from detector.classification.network import Head, build_convolutions, build_head
 from detector.classification.views import Image, Views, flipped, multi_sides, nine_crops, resize_squeezed, view_images
 from detector.config.classifier import ClassifierConfig, parse_classifier_config
@@ -23,10 +23,10 @@ from detector.runtime.files import Arrays
 Scores = NDArray[np.float32]
 
 BATCH_PIXELS = 32 * 224 * 224
-"""About so many pixels go through the network at a time."""
+"""Pixels of a batch, approximately."""
 
-GREATEST_SIDE = 4096
-"""Pixels of the shorter side of an image."""
+MAX_SIDE = 4096
+"""Maximum of the shorter side of an image, in pixels."""
 
 _EXCLUSIVE = "exclusive"
 
@@ -35,28 +35,28 @@ _EXCLUSIVE = "exclusive"
 class Classifier:
     """A trained classifier.
 
-    exclusive: whether an image has exactly one class; probabilities then sum to 1, else each stands for itself.
-    learned: the tensors that training changed, by name, as they are saved.
-    record: on what it was trained, when, and how well it did, as JSON-able values.
+    exclusive: an image has exactly one class, so that probabilities sum to 1; else they are independent.
+    trained: tensors that training changed, by name, as in the model file.
+    record: training data, date and results, as JSON-able values.
     """
 
-    backbone: Backbone
+    backbone: TorchBackbone
     head: Head
     class_names: tuple[str, ...]
     exclusive: bool
     config: ClassifierConfig
-    learned: Arrays
+    trained: Arrays
     record: Mapping[str, Any] = field(default_factory=dict)
 
     def scores(self, images: Sequence[Image], views: Views | None = None, short_side: int | None = None) -> Scores:
-        """Probabilities ``(N, K)`` float32 of ``(H, W, 3)`` uint8 RGB images of any sizes.
+        """Return probabilities ``(N, K)`` float32 of ``(H, W, 3)`` uint8 RGB images of any sizes.
 
         views: "whole", the image without distortion; "one", its central crop; "ten", crops at the corners and the
             center, and their mirror images; "multi", the crops at six scales of the paper's section 3.1.4, 96 of an
-            image that is not square. None: "whole", or "one" where there is no pyramid.
-        short_side: pixels of the shorter side of the whole, or before crops are taken; None: the recipe's.
-        Probabilities of views are averaged. Images and crops of one size go through the network together.
-        Raises ValueError for images of other shapes and types, and views that the classifier cannot take.
+            image that is not square. None: "whole", or "one" without a pyramid.
+        short_side: shorter side in pixels, before crops are taken; None: the recipe's.
+        Probabilities of views are averaged; images and crops of one size are computed in one batch. Raises ValueError
+        for images of other shapes and types, and for views that the classifier cannot take.
         """
         views = self.check_views(views, short_side)
         images = [check_image(image) for image in images]
@@ -65,29 +65,29 @@ class Classifier:
         with torch.inference_mode():
             if views == "multi":
                 return np.stack([self._multi_scores(image) for image in images])
-            side, crop = short_side or self.config.pictures.short_side, self.config.pictures.crop
+            side, crop = short_side or self.config.images.short_side, self.config.images.crop
             return self._mean_scores([view_images(image, views, side, crop) for image in images])
 
     def check_views(self, views: Views | None, short_side: int | None) -> Views:
-        """The views of `scores`, for None those that it takes. Raises ValueError where it cannot take them."""
-        flat, crop = self.config.network.pyramid is None, self.config.pictures.crop
+        """Return the views of `scores`; None is the default. Raises ValueError for views it cannot take."""
+        flat, crop = self.config.network.pyramid is None, self.config.images.crop
         views = views or ("one" if flat else "whole")
         if flat and views in ("whole", "multi"):
             raise ValueError(
-                f"a classifier without pyramid takes {crop} x {crop} pixels: views one or ten, not {views}"
+                f"a classifier without a pyramid takes {crop} x {crop} pixels: use views one or ten, not {views}"
             )
         if short_side is not None:
             if views == "multi":
-                raise ValueError("views multi have sizes of their own")
-            least = 1 if views == "whole" else crop
-            if not least <= short_side <= GREATEST_SIDE:
+                raise ValueError("views multi have fixed sizes; leave out the shorter side")
+            min_side = 1 if views == "whole" else crop
+            if not min_side <= short_side <= MAX_SIDE:
                 raise ValueError(
-                    f"the shorter side must be {least} to {GREATEST_SIDE} for views {views}, but is {short_side}"
+                    f"the shorter side must be {min_side} to {MAX_SIDE} for views {views}, but is {short_side}"
                 )
         return views
 
     def _mean_scores(self, views: Sequence[Sequence[Image]]) -> Scores:
-        """Means over the views of each image, ``(N, K)``."""
+        """Return means ``(N, K)`` over the views of each image."""
         by_size: dict[tuple[int, ...], list[tuple[int, Image]]] = {}
         for row, images in enumerate(views):
             for image in images:
@@ -102,12 +102,12 @@ class Classifier:
         return sums / np.array([[len(images)] for images in views], np.float32).reshape(-1, 1)
 
     def _multi_scores(self, image: Image) -> Scores:
-        """Mean ``(K,)`` over crops at all scales of the image and its mirror image, taken from the feature maps."""
+        """Return the mean ``(K,)`` over crops of the feature maps at all scales, mirrored ones included."""
         rows = []
-        for side in multi_sides(self.config.pictures.crop):
+        for side in multi_sides(self.config.images.crop):
             resized = resize_squeezed(image, side)
             height, width = resized.shape[:2]
-            crops = nine_crops(height, width, self.config.pictures.crop)
+            crops = nine_crops(height, width, self.config.images.crop)
             for view in (resized, flipped(resized)):
                 maps = self.backbone(view)[None]
                 geometry = self.backbone.geometry
@@ -121,17 +121,18 @@ class Classifier:
         return (logits.softmax(1) if self.exclusive else logits.sigmoid()).numpy(force=True)
 
     def save(self, path: str | Path) -> None:
-        """Write the model to one safetensors file, whole or not at all; weights that were frozen are not in it."""
+        """Write the model to one safetensors file, atomically; frozen weights are not in it."""
         recipe, more = self.config.model_dump(mode="json"), {_EXCLUSIVE: self.exclusive}
-        contents = ModelContents(self.learned, self.class_names, recipe, self.backbone.digest, self.record, more)
+        contents = ModelContents(self.trained, self.class_names, recipe, self.backbone.digest, self.record, more)
         write_model(path, CLASSIFIER, contents)
 
     @classmethod
     def load(cls, path: str | Path, device: str = "cpu", weights: str | Path | None = None) -> Classifier:
         """Load a model file.
 
-        ``weights`` is where frozen weights are, if not where they were in training. Raises OSError when a file cannot
-        be read and ValueError, naming it, when it is no model or does not fit its backbone.
+        weights: file of the frozen weights, if they moved since training.
+        Raises OSError for a file that cannot be read and ValueError, with its name, for one that is not a classifier or
+        does not fit its backbone.
         """
         return read_model(path, CLASSIFIER, lambda contents: cls._compose(contents, device, weights))
 
@@ -150,7 +151,7 @@ class Classifier:
         if weights is not None and network.frozen:
             network = network.model_copy(update={"weights": str(weights)})
         precision = usable_precision(network.precision, device)
-        backbone = Backbone(build_convolutions(network, state), device, precision if network.frozen else "float32")
+        backbone = TorchBackbone(build_convolutions(network, state), device, precision if network.frozen else "float32")
         contents.check_backbone(network.backbone, backbone.digest)
         head = build_head(config, backbone.maps, len(contents.class_names))
         head.load_state_dict(_tensors(contents.under("head")))

@@ -1,4 +1,4 @@
-"""The layers of a classifier: convolutions up to a stage, a pyramid (or none), fully connected layers."""
+"""Layers of a classifier: convolutions up to a stage, an optional pyramid, fully connected layers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from detector.backbones.loading import Network, Preprocessing, load_network
-from detector.backbones.torch_backbone import Backbone, usable_precision
+from detector.backbones.torch_backbone import TorchBackbone, usable_precision
 from detector.backbones.truncation import State
 from detector.config.classifier import ClassifierConfig, NetworkConfig
 from detector.features.pyramid_layer import SpatialPyramidPooling
@@ -23,7 +23,7 @@ LAST_STD = 0.01
 
 
 class UnitNorm(nn.Module):
-    """Rows ``(N, D)`` scaled to one Euclidean norm."""
+    """Scale rows ``(N, D)`` to one Euclidean norm."""
 
     def __init__(self, norm: float) -> None:
         super().__init__()
@@ -34,10 +34,10 @@ class UnitNorm(nn.Module):
 
 
 class Head(nn.Module):
-    """Everything after the convolutions: maps ``(N, C, h, w)`` float32 -> logits ``(N, K)`` float32.
+    """Layers after the convolutions: maps ``(N, C, h, w)`` float32 -> logits ``(N, K)`` float32.
 
-    pool: maps to rows of features, of any size with a pyramid (bins before channels), of one size without.
-    layers: rows of features to logits.
+    pool: maps to features; of any size with a pyramid (bins before channels), of one size without.
+    layers: features to logits.
     """
 
     def __init__(self, config: NetworkConfig, map_shape: tuple[int, int, int], n_classes: int) -> None:
@@ -60,21 +60,21 @@ class Head(nn.Module):
 
 
 def build_convolutions(config: NetworkConfig, state: State | None = None) -> Network:
-    """The convolutions of a recipe; ``state``, if given, takes the place of its weights.
+    """Return the convolutions of a recipe, with the weights ``state`` instead of the recipe's if given.
 
-    A network that is learned from scratch gets pixels scaled as ImageNet's: the range of the release's ZF-5, 255 wide,
-    asks for the learning rates and weights of its own first layer.
+    A network that is trained from scratch gets pixels scaled as ImageNet's: the release's ZF-5 takes a range of 255,
+    which needs learning rates and weights of its own in the first layer.
     """
     network = load_network(config.backbone, config.stage, config.weights if state is None else state)
     return replace(network, preprocessing=Preprocessing()) if config.weights == "random" else network
 
 
 def build_head(config: ClassifierConfig, maps: Maps, n_classes: int) -> Head:
-    """An untrained head for the ``maps`` ``(N, C, h, w)`` of images ``(N, H, W, 3)``.
+    """Return an untrained head for the ``maps`` ``(N, C, h, w)`` of images ``(N, H, W, 3)``.
 
-    Raises ValueError where the convolutions cannot take the crop of the recipe.
+    Raises ValueError if the convolutions cannot take the crop of the recipe.
     """
-    _, channels, height, width = _maps_of_square(maps, config.pictures.crop).shape
+    _, channels, height, width = _maps_of_square(maps, config.images.crop).shape
     with torch.random.fork_rng(devices=[]):
         return Head(config.network, (channels, height, width), n_classes)
 
@@ -87,23 +87,23 @@ def _maps_of_square(maps: Maps, side: int) -> torch.Tensor:
 class TrainableClassifier(nn.Module):
     """All layers of a classifier in training: ``(N, S, S, 3)`` uint8 RGB -> logits ``(N, K)`` float32.
 
-    Its parameters are those that learn: the head's and, where they are not frozen, those of the convolutions.
-    convolutions: ready for inference where they are frozen.
+    Its parameters are the trained ones: those of the head and, unless frozen, of the convolutions.
+    convolutions: a network ready for inference if frozen.
     """
 
     def __init__(self, config: ClassifierConfig, n_classes: int, device: str = "cpu") -> None:
         super().__init__()
         precision = usable_precision(config.network.precision, device)
         network = build_convolutions(config.network)
-        self.convolutions: Network | Backbone = network
+        self.convolutions: Network | TorchBackbone = network
         if config.network.frozen:
-            self.convolutions = Backbone(network, device, precision)
+            self.convolutions = TorchBackbone(network, device, precision)
         self.head = build_head(config, self.convolutions.maps, n_classes)
-        _maps_of_square(self.convolutions.maps, min(config.pictures.sizes))  # refused here, not in some later epoch
+        _maps_of_square(self.convolutions.maps, min(config.images.sizes))  # fails here, not in a later epoch
         if config.network.weights == "random":
-            _draw_weights(nn.ModuleList([network.module, self.head]), config.training.seed)
+            _init_weights(nn.ModuleList([network.module, self.head]), config.training.seed)
         else:
-            _draw_weights(self.head, config.training.seed)
+            _init_weights(self.head, config.training.seed)
         if not config.network.frozen:
             self.backbone = network.module.network
             network.preprocessing.to(device)
@@ -111,18 +111,22 @@ class TrainableClassifier(nn.Module):
 
     def forward(self, images: NDArray[np.uint8]) -> torch.Tensor:
         maps = self.convolutions.maps(images)
-        # copied, because gradients cannot be taken at tensors made in inference mode
+        # a copy: tensors of inference mode take no part in gradients
         logits: torch.Tensor = self.head(maps.clone() if maps.is_inference() else maps)
         return logits
 
-    def ready(self, device: str) -> Backbone:
-        """The convolutions for inference, with what they learned; training is over then."""
+    def ready(self, device: str) -> TorchBackbone:
+        """Return the trained convolutions for inference; ends the training."""
         self.eval()
-        return self.convolutions if isinstance(self.convolutions, Backbone) else Backbone(self.convolutions, device)
+        return (
+            self.convolutions
+            if isinstance(self.convolutions, TorchBackbone)
+            else TorchBackbone(self.convolutions, device)
+        )
 
 
-def _draw_weights(layers: nn.Module, seed: int) -> None:
-    """Draw the weights of all convolutions and linear layers (He et al., 2015), small ones for the last; no biases."""
+def _init_weights(layers: nn.Module, seed: int) -> None:
+    """Initialize all convolutions and linear layers (He et al., 2015), the last with small weights; biases are 0."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         drawn = [layer for layer in layers.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]

@@ -1,4 +1,4 @@
-"""From labeled images to a classifier: stochastic gradient descent at one size or several (paper, section 3.1)."""
+"""Train a classifier on labeled images by gradient descent, at one or several sizes (paper, section 3.1)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from detector.backbones.torch_backbone import Backbone
+from detector.backbones.torch_backbone import TorchBackbone
 from detector.backbones.truncation import network_digest
 from detector.classification.model import Classifier
 from detector.classification.network import TrainableClassifier
 from detector.classification.samples import (
     ResizedImages,
-    Samples,
     batch_seed,
     epoch_order,
     epoch_size,
@@ -29,10 +28,10 @@ from detector.classification.samples import (
     training_image,
 )
 from detector.config.classifier import ClassifierConfig, TrainingConfig
+from detector.datasets.image_classes import LabeledImages
 from detector.runtime.files import fingerprint
-from detector.runtime.progress import Progress, without_progress
-from detector.training.checkpoints import Checkpoint, to_arrays
-from detector.training.gradient_descent import Batch, GradientDescent, Schedule
+from detector.runtime.progress import Progress, no_progress
+from detector.training.gradient_descent import Batch, Checkpoint, GradientDescent, Schedule, to_arrays
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -44,40 +43,40 @@ _CHECKPOINT_FORMAT = 2
 
 def train_classifier(
     config: ClassifierConfig,
-    samples: Samples,
+    samples: LabeledImages,
     directory: Path | None = None,
-    progress: Progress = without_progress,
+    progress: Progress = no_progress,
     device: str = "cpu",
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Classifier:
     """Train a classifier on labeled images.
 
-    Resized images and, every ``checkpoint_seconds``, the state of the training are kept under ``directory``, where
-    there is one. Killed and called again, it goes on from its last state to the same bits, on the same processor and
-    number of threads: whatever is random depends on seed, epoch and index alone. Exclusive classes are told apart by a
-    softmax, others each by a logistic loss. Raises ValueError, before any work, for a class without a sample, for one
-    exclusive class alone and for sizes that the network cannot take; and when the loss is no longer a number.
+    With a ``directory``, resized images and, every ``checkpoint_seconds``, the training state are kept there. Killed
+    and called again, training resumes to bit-identical weights on the same processor and number of threads: all random
+    choices depend on seed, epoch and index only. Exclusive classes are trained with a softmax, others with a logistic
+    loss each. Raises ValueError, before any work, for a class without a sample, for a single exclusive class and for
+    sizes that the network cannot take; and if the loss is not finite.
     """
-    network = untrained(config, samples, device)
+    network = untrained_classifier(config, samples, device)
     checkpoint = None
     if directory is not None:
-        file = directory / f"training-{_identity(config, samples, network)}.safetensors"
+        file = directory / f"training-{_training_key(config, samples, network)}.safetensors"
         checkpoint = Checkpoint(file, checkpoint_seconds)
-    epochs = _Epochs(config, ResizedImages(samples, config.pictures.short_side, directory), progress)
+    epochs = _Epochs(config, ResizedImages(samples, config.images.short_side, directory), progress)
     schedule = training_schedule(config.training)
     descent = GradientDescent(
         network, _optimizer(config.training, network), epochs, schedule, epochs.loss, checkpoint, device=device
     )
     network.load_state_dict(descent.run())
-    learned = to_arrays(network.state_dict())
+    trained = to_arrays(network.state_dict())
     backbone = network.ready(device)
-    return Classifier(backbone, network.head, samples.class_names, samples.exclusive, config, learned)
+    return Classifier(backbone, network.head, samples.class_names, samples.exclusive, config, trained)
 
 
-def untrained(config: ClassifierConfig, samples: Samples, device: str = "cpu") -> TrainableClassifier:
-    """The layers of a recipe for the classes of ``samples``. Raises ValueError as `train_classifier` does at once."""
+def untrained_classifier(config: ClassifierConfig, samples: LabeledImages, device: str = "cpu") -> TrainableClassifier:
+    """Return the untrained layers of a recipe. Raises the ValueErrors of `train_classifier` before any work."""
     if samples.exclusive and len(samples.class_names) < 2:
-        raise ValueError("a classifier needs two classes to tell apart, but there is one")
+        raise ValueError("a classifier needs at least two exclusive classes, but there is one")
     missing = np.array(samples.class_names)[~(samples.targets > 0).any(axis=0)]
     if len(missing):
         raise ValueError(f"no image to learn from: {', '.join(missing)}")
@@ -85,8 +84,8 @@ def untrained(config: ClassifierConfig, samples: Samples, device: str = "cpu") -
 
 
 def training_schedule(config: TrainingConfig) -> Schedule:
-    """The epochs of a recipe and their learning rates."""
-    return Schedule(config.epochs, config.learning_rate, config.drops, config.seed)
+    """Return the epochs of a recipe and their learning rates."""
+    return Schedule(config.epochs, config.lr, config.lr_drop_epochs, config.seed)
 
 
 def _optimizer(config: TrainingConfig, network: TrainableClassifier) -> torch.optim.SGD:
@@ -94,22 +93,22 @@ def _optimizer(config: TrainingConfig, network: TrainableClassifier) -> torch.op
     return torch.optim.SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay)
 
 
-def _identity(config: ClassifierConfig, samples: Samples, network: TrainableClassifier) -> str:
-    """A name for everything that changes the result of a training that is yet to begin."""
+def _training_key(config: ClassifierConfig, samples: LabeledImages, network: TrainableClassifier) -> str:
+    """Return a fingerprint of everything that changes the result of a training."""
     settings: dict[str, object] = {
         "config": config.model_dump(mode="json"),
         "data": samples_digest(samples),
         "start": network_digest(network),
         "format": _CHECKPOINT_FORMAT,
     }
-    if isinstance(network.convolutions, Backbone):
+    if isinstance(network.convolutions, TorchBackbone):
         settings |= {"digest": network.convolutions.digest, "precision": network.convolutions.precision}
     return fingerprint(settings)
 
 
 @dataclass
 class _Epochs:
-    """The batches of each epoch, with the next one loaded while one is learned from, and their losses."""
+    """The batches of each epoch, and their losses; the next batch is loaded while one is trained on."""
 
     config: ClassifierConfig
     images: ResizedImages
@@ -117,13 +116,13 @@ class _Epochs:
     losses: list[float] = field(default_factory=list)
 
     def round(self, number: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch; each seeds torch's generator for what is random inside the network."""
+        """Yield the batches of an epoch; each seeds torch's generator for the random numbers inside the network."""
         training, title = self.config.training, f"epoch {number + 1} of {self.config.training.epochs}"
         if self.losses:
             title += f", loss before {np.mean(self.losses):.3f}"
         self.losses.clear()
         order = epoch_order(len(self.images), training.seed, number)
-        batches = list(enumerate(split_batches(order, training.batch)))[first:]
+        batches = list(enumerate(split_batches(order, training.batch_size)))[first:]
         with ThreadPoolExecutor(1) as pool:
             loaded = prefetch(pool, partial(self._load, number), [rows for _, rows in batches])
             for index, _ in self.progress(batches, title):
@@ -131,22 +130,22 @@ class _Epochs:
                 yield next(loaded)
 
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """`classification_loss`. Raises ValueError when it is no longer a number."""
+        """Return the `classification_loss`. Raises ValueError if it is not finite."""
         loss = classification_loss(logits, targets, self.images.samples.exclusive)
         if not math.isfinite(value := loss.item()):
-            raise ValueError("training diverged: its loss is no number any more; lower training.learning_rate")
+            raise ValueError("training diverged: its loss is not finite; lower training.lr")
         self.losses.append(value)
         return loss
 
     def _load(self, epoch: int, rows: NDArray[np.int64]) -> Batch:
-        seed, crop = self.config.training.seed, self.config.pictures.crop
-        size = epoch_size(self.config.pictures, seed, epoch)
+        seed, crop = self.config.training.seed, self.config.images.crop
+        size = epoch_size(self.config.images, seed, epoch)
         images = [training_image(self.images[i], crop, size, seed, epoch, i) for i in rows.tolist()]
         return Batch(np.stack(images), torch.from_numpy(self.images.samples.targets[rows]), len(rows))
 
 
 def split_batches(order: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
-    """Batches of ``size`` indices and a last one of what is left, which is a single one only if there are no others.
+    """Return batches of ``size`` indices, and a last one of the rest; a single index joins the batch before it.
 
     Batch normalization has no statistics of a single value.
     """
@@ -155,19 +154,19 @@ def split_batches(order: NDArray[np.int64], size: int) -> list[NDArray[np.int64]
 
 
 def prefetch(pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Results in order, the next one computed while the last is used."""
-    coming = None
+    """Yield results in order; the next one is computed while the last is used."""
+    upcoming = None
     for item in items:
         future = pool.submit(function, item)
-        if coming is not None:
-            yield coming.result()
-        coming = future
-    if coming is not None:
-        yield coming.result()
+        if upcoming is not None:
+            yield upcoming.result()
+        upcoming = future
+    if upcoming is not None:
+        yield upcoming.result()
 
 
 def classification_loss(logits: torch.Tensor, targets: torch.Tensor, exclusive: bool) -> torch.Tensor:
-    """Mean over samples of the softmax cross-entropy, or of the sum of the classes' logistic losses.
+    """Return the mean over samples of the softmax cross-entropy, or of the sum of the classes' logistic losses.
 
     logits: (N, K); targets: (N, K) of 1, -1, or 0 for a class that is ignored. Returns a scalar.
     """

@@ -1,4 +1,4 @@
-"""What a classifier looks at of an image: crops of it, the whole, or crops at many scales (paper, section 3.1)."""
+"""Views of an image for a classifier: crops, the whole, or crops at many scales (paper, section 3.1)."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ MAX_ASPECT = 4
 
 
 def resize_squeezed(image: Image, short_side: int) -> Image:
-    """An ``(H, W, 3)`` uint8 RGB image with a shorter side of so many pixels, the longer one rounded up.
+    """Resize an ``(H, W, 3)`` uint8 RGB image to a shorter side of ``short_side`` pixels; the longer one is rounded up.
 
-    As `detector.images.resizing.resize_short_side`, but for an image more than `MAX_ASPECT` times as long as it is
-    wide: that one keeps proportions, which boxes need, and makes the shorter side smaller; here the shorter side stays,
-    which crops need, and the image is squeezed.
+    For images more than `MAX_ASPECT` times as long as wide, `detector.images.resizing.resize_short_side` keeps the
+    proportions, which boxes need, with a smaller shorter side. Here the shorter side stays, which crops need, and the
+    image is squeezed.
     """
     image = check_image(image)
     shorter = min(image.shape[:2])
@@ -36,28 +36,28 @@ def resize_squeezed(image: Image, short_side: int) -> Image:
 
 
 def corners_and_center(height: int, width: int, side: int) -> Boxes:
-    """Crops ``(5, 4)`` of an image, the center last. Raises ValueError for a side above the image's."""
+    """Return crops ``(5, 4)`` of an image, the center last. Raises ValueError for a side above the image's."""
     return _crops([(0, 0), (0, 2), (2, 0), (2, 2), (1, 1)], height, width, side)
 
 
 def nine_crops(height: int, width: int, side: int) -> Boxes:
-    """Crops ``(R, 4)`` at the corners, the middles of the edges and the center of an image, each once.
+    """Return distinct crops ``(R, 4)`` at the corners, the middles of the edges and the center of an image.
 
-    R is 9, or 3 where the side is one of the image's. Raises ValueError for a side above the image's.
+    R is 9, or 3 if the side is one of the image's. Raises ValueError for a side above the image's.
     """
     return np.unique(_crops(itertools.product(range(3), range(3)), height, width, side), axis=0)
 
 
 def _crops(places: Iterable[tuple[int, int]], height: int, width: int, side: int) -> Boxes:
-    """Crops by row and column of a 3 x 3 grid of places: 0 is the top or the left, 1 the middle."""
+    """Return crops by row and column of a 3 x 3 grid: 0 is the top or the left, 1 the middle."""
     if side > min(height, width):
         raise ValueError(f"crops of {side} pixels do not fit an image of {width} x {height}")
     tops, lefts = (np.array([0, free // 2, free]) for free in (height - side, width - side))
     return as_boxes([[lefts[x], tops[y], lefts[x] + side, tops[y] + side] for y, x in places])
 
 
-def cut(image: Image, box: NDArray[np.float32]) -> Image:
-    """The pixels of an image that a box ``x1 y1 x2 y2`` touches, at least one."""
+def crop_box(image: Image, box: NDArray[np.float32]) -> Image:
+    """Return the pixels of an image that a box ``x1 y1 x2 y2`` touches, at least one."""
     height, width = image.shape[:2]
     x1, y1 = (int(np.clip(np.floor(value), 0, end - 1)) for value, end in zip(box[:2], (width, height), strict=True))
     x2, y2 = (
@@ -68,28 +68,28 @@ def cut(image: Image, box: NDArray[np.float32]) -> Image:
 
 
 def flipped(image: Image) -> Image:
-    """Left and right exchanged."""
+    """Return the mirror image, left and right exchanged."""
     return image[:, ::-1]
 
 
 def view_images(image: Image, views: Views, short_side: int, crop: int) -> list[Image]:
-    """The images ``(h, w, 3)`` uint8 that stand for one image: one or ten crops of it, or all of it.
+    """Return the views ``(h, w, 3)`` uint8 of an image: one crop, ten crops, or the whole.
 
-    ``short_side`` is that of the image when crops are taken, or that of the whole. Raises ValueError for a shorter
-    side below the crop's, and for views "multi", which are parts of feature maps and no images.
+    The image is resized to ``short_side`` before. Raises ValueError for a shorter side below the crop's, and for views
+    "multi", which are crops of feature maps and not of images.
     """
     resized = resize_squeezed(image, short_side)
     height, width = resized.shape[:2]
     if views == "whole":
         return [resized]
     if views == "one":
-        return [cut(resized, corners_and_center(height, width, crop)[-1])]
+        return [crop_box(resized, corners_and_center(height, width, crop)[-1])]
     if views == "ten":
-        crops = [cut(resized, box) for box in corners_and_center(height, width, crop)]
+        crops = [crop_box(resized, box) for box in corners_and_center(height, width, crop)]
         return [*crops, *map(flipped, crops)]
     raise ValueError(f"views must be one, ten or whole, but are {views!r}")
 
 
 def multi_sides(crop: int) -> tuple[int, ...]:
-    """`MULTI_SIDES` for crops of another side than `MULTI_CROP`."""
+    """Return `MULTI_SIDES` scaled to crops of ``crop`` pixels."""
     return tuple(round(side * crop / MULTI_CROP) for side in MULTI_SIDES)

@@ -15,30 +15,31 @@ from pathlib import Path
 from detector.cli.console import Parser, progress
 from detector.cli.options import add_recipe
 from detector.cli.outputs import cache_folder, check_outputs, output_model
-from detector.datasets.check import DataSource, load_checked
+from detector.datasets.check import load_checked
 from detector.datasets.image_classes import LabeledImages, labeled_images, labeled_objects, load_folders
+from detector.datasets.loading import DataSource
 
 
 def parser() -> Parser:
     parser = Parser(description="Train a classifier: convolutions, spatial pyramid, fully connected layers.")
     add_recipe(parser, "classifier")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--images", type=Path, metavar="ROOT", help="a folder with a folder of images for each class")
+    source.add_argument("--images", type=Path, metavar="ROOT", help="folder with one folder of images per class")
     source.add_argument("--voc", type=Path, metavar="ROOT", help="VOC folder, or a devkit above it")
     parser.add_argument("--split", help="of --voc: a list in ImageSets/Main, such as train")
-    parser.add_argument("--objects", action="store_true", help="of --voc: learn from objects cut out of the images")
-    parser.add_argument("--classes", nargs="+", metavar="NAME", help="of --voc: the classes (default: all there are)")
-    parser.add_argument("--strict", action="store_true", help="end on any fault of the data, before any work")
+    parser.add_argument("--objects", action="store_true", help="of --voc: train on objects cropped from the images")
+    parser.add_argument("--classes", nargs="+", metavar="NAME", help="of --voc: the classes (default: all)")
+    parser.add_argument("--strict", action="store_true", help="treat any data issue as an error")
     parser.add_argument(
         "--cache",
         type=cache_folder,
         required=True,
         metavar="DIR",
-        help="folder of resized images and the training's state",
+        help="directory of resized images and checkpoints",
     )
-    parser.add_argument("--output", type=output_model, required=True, metavar="MODEL", help="the model file to write")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="the backbone's weights, in place of those named")
-    parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
+    parser.add_argument("--output", type=output_model, required=True, metavar="MODEL", help="model file to write")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="weights of the backbone, instead of the recipe's")
+    parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
     return parser
 
 
@@ -69,7 +70,7 @@ def main() -> int:
 
 
 def check_source(options: Namespace) -> None:
-    """Raise ValueError for options that do not go together."""
+    """Raise ValueError for options that cannot be combined."""
     if options.voc is not None and options.split is None:
         raise ValueError("--voc needs --split, the name of a list in ImageSets/Main")
     if options.images is not None and (options.split or options.objects or options.classes):
@@ -77,7 +78,7 @@ def check_source(options: Namespace) -> None:
 
 
 def load_samples(options: Namespace) -> LabeledImages:
-    """What the options name, without what cannot be read."""
+    """Load the images that the options name, without unreadable ones."""
     if options.images is not None:
         return load_folders(options.images, options.strict)
     source = DataSource(options.voc, options.split, shorthand="voc")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from detector.backbones.loading import load_network
-from detector.backbones.torch_backbone import load_backbone
+from detector.backbones.torch_backbone import load_torch_backbone
 from detector.classification.model import Classifier
 from detector.classification.training import train_classifier
 from detector.classification.views import Views, multi_sides, nine_crops, resize_squeezed
@@ -93,7 +93,9 @@ def test_without_a_pyramid_one_size_is_taken(trained: dict[str, Classifier], ima
     np.testing.assert_array_equal(flat.scores(images), flat.scores(images, "one"))
     assert flat.scores(images, "ten").shape == (5, 2)
     for views in ("whole", "multi"):
-        with pytest.raises(ValueError, match=f"without pyramid takes 48 x 48 pixels: views one or ten, not {views}"):
+        with pytest.raises(
+            ValueError, match=f"without a pyramid takes 48 x 48 pixels: use views one or ten, not {views}"
+        ):
             flat.scores(images, views)
 
 
@@ -104,7 +106,7 @@ def test_without_a_pyramid_one_size_is_taken(trained: dict[str, Classifier], ima
         ("whole", 0, "1 to 4096 for views whole, but is 0"),
         ("whole", 5000, "1 to 4096 for views whole, but is 5000"),
         ("whole", 1, "the network cannot take an image of .* pixels"),
-        ("multi", 300, "views multi have sizes of their own"),
+        ("multi", 300, "views multi have fixed sizes"),
     ],
 )
 def test_sizes_that_do_not_go(
@@ -136,31 +138,31 @@ def test_a_file_holds_the_whole_classifier(
 def test_frozen_weights_are_named_and_not_stored(images: list[NDArray[np.uint8]], tmp_path: Path) -> None:
     samples = write_stripes(tmp_path / "pictures", 8, exclusive=False)
     classifier = train_classifier(FROZEN, samples)
-    original = load_backbone("efficientnet_lite0", "blocks.1")
+    original = load_torch_backbone("efficientnet_lite0", "blocks.1")
     assert classifier.backbone.digest == original.digest
-    assert all(name.startswith("head.") for name in classifier.learned)
+    assert all(name.startswith("head.") for name in classifier.trained)
     classifier.save(tmp_path / "model")
     loaded = Classifier.load(tmp_path / "model")
     np.testing.assert_array_equal(loaded.scores(images), classifier.scores(images))
     state = load_network("efficientnet_lite0", "blocks.1").module.network.state_dict()
     save_file({name: tensor + 1 for name, tensor in state.items()}, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="was trained on other weights of efficientnet_lite0"):
+    with pytest.raises(ValueError, match="weights of efficientnet_lite0"):
         Classifier.load(tmp_path / "model", weights=tmp_path / "other.safetensors")
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"netwrk": {}}, "unknown key 'netwrk'; allowed are network, pictures, training"),
+        ({"netwrk": {}}, "unknown key 'netwrk'; allowed are network, images, training"),
         ({"network": {"levels": [1]}}, "unknown key 'network.levels'; allowed are backbone, stage, weights,"),
-        ({"network": {"weights": "random"}}, "network: random weights must not be frozen: say frozen: false"),
+        ({"network": {"weights": "random"}}, "network: weights: random needs frozen: false"),
         ({"network": {"dropout": 1.0}}, "network.dropout: input should be less than 1, but is 1.0"),
         ({"network": {"pyramid": []}}, "network.pyramid"),
-        ({"pictures": {"crop": 300}}, "pictures: crop must be at most short_side 256"),
-        ({"pictures": {"sizes": [224], "size_rule": "random"}}, "pictures: random sizes are drawn from"),
+        ({"images": {"crop": 300}}, "images: crop must be at most short_side 256"),
+        ({"images": {"sizes": [224], "size_rule": "random"}}, "images: size_rule: random needs two ascending sizes"),
         (
-            {"network": {"pyramid": None}, "pictures": {"sizes": [224, 180]}},
-            "without a pyramid, pictures.sizes must be [224], the crop's",
+            {"network": {"pyramid": None}, "images": {"sizes": [224, 180]}},
+            "without a pyramid, images.sizes must be [224], the crop's",
         ),
         ({"training": {"epochs": 0}}, "training.epochs: input should be greater than or equal to 1, but is 0"),
         ([], "must hold sections such as 'network:', but holds list"),

@@ -72,7 +72,7 @@ def test_scripts_take_voc_and_all_views(
 
 
 def test_wrong_options_cost_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    from detector.cli import classify, train_classifier
+    from detector.cli.main import run_verb
 
     (tmp_path / "r.yaml").write_text("training: {epochs: 0}")
     (tmp_path / "b.yaml").write_text("network: {backbone: nothing}")
@@ -83,18 +83,18 @@ def test_wrong_options_cost_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     ours = ["--cache", "c", "--output", "m"]
     cases = {
-        ("train_classifier", "r.yaml", "--voc", ".", *ours): "--voc needs --split",
-        ("train_classifier", "r.yaml", "--images", ".", "--objects", *ours): "--split, --objects and --classes go with",
-        ("train_classifier", "r.yaml", "--images", ".", *ours): "r.yaml: training.epochs: input should be",
-        ("train_classifier", "b.yaml", "--images", "stripes", *ours): "unknown backbone 'nothing'",
+        ("train-classifier", "r.yaml", "--voc", ".", *ours): "--voc needs --split",
+        ("train-classifier", "r.yaml", "--images", ".", "--objects", *ours): "--split, --objects and --classes go with",
+        ("train-classifier", "r.yaml", "--images", ".", *ours): "r.yaml: training.epochs: input should be",
+        ("train-classifier", "b.yaml", "--images", "stripes", *ours): "unknown backbone 'nothing'",
         ("classify", "a.jpg", "--model", "no.model"): "no.model: is damaged or no safetensors file",
         ("classify", "a.jpg", "--model", "nowhere"): "nowhere",
         ("classify", "a.jpg", "--model", "no.model", "--top", "0"): "--top must be at least 1",
     }
-    for (tool, *arguments), message in cases.items():
-        monkeypatch.setattr(sys, "argv", [tool, *arguments])
+    for (verb, *arguments), message in cases.items():
+        monkeypatch.setattr(sys, "argv", [verb, *arguments])
         with pytest.raises(SystemExit) as exit_:
-            {"classify": classify.main, "train_classifier": train_classifier.main}[tool]()
+            run_verb(verb)
         error = capsys.readouterr().err
         assert exit_.value.code == 2
         assert error.startswith("error: ") and message in error and error.count("\n") == 1, error

@@ -13,7 +13,7 @@ from detector.classification.samples import ResizedImages, epoch_order, epoch_si
 from detector.classification.views import (
     MULTI_SIDES,
     corners_and_center,
-    cut,
+    crop_box,
     multi_sides,
     nine_crops,
     resize_squeezed,
@@ -83,9 +83,9 @@ def test_very_long_images_are_squeezed_to_four_to_one() -> None:
 
 
 def test_parts_have_whole_pixels_and_at_least_one(noise: NDArray[np.uint8]) -> None:
-    np.testing.assert_array_equal(cut(noise, np.array([1.5, 2, 3.2, 4], np.float32)), noise[2:4, 1:4])
-    np.testing.assert_array_equal(cut(noise, np.array([-5, -5, 99, 99], np.float32)), noise)
-    assert cut(noise, np.array([41, 30, 45, 33], np.float32)).shape == (1, 1, 3)
+    np.testing.assert_array_equal(crop_box(noise, np.array([1.5, 2, 3.2, 4], np.float32)), noise[2:4, 1:4])
+    np.testing.assert_array_equal(crop_box(noise, np.array([-5, -5, 99, 99], np.float32)), noise)
+    assert crop_box(noise, np.array([41, 30, 45, 33], np.float32)).shape == (1, 1, 3)
 
 
 def test_other_sizes_are_the_same_crop_resized(noise: NDArray[np.uint8]) -> None:

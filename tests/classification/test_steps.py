@@ -9,7 +9,7 @@ from torch import nn
 from detector.classification.network import Head
 from detector.classification.samples import batch_seed, epoch_order, epoch_size, training_image
 from detector.classification.training import _optimizer, training_schedule
-from detector.classification.views import cut
+from detector.classification.views import crop_box
 from detector.config.classifier import ImageConfig, NetworkConfig, TrainingConfig
 
 PLACES = np.stack([*np.mgrid[:9, :12], np.zeros((9, 12), int)], axis=-1).astype(np.uint8)
@@ -53,11 +53,11 @@ def test_drawn_sizes_reach_from_the_least_to_the_greatest() -> None:
 
 
 def test_constants_of_the_recipe_reach_the_descent() -> None:
-    config = TrainingConfig(momentum=0.7, weight_decay=0.25, epochs=9, learning_rate=0.5, drops=(4, 6), seed=11)
+    config = TrainingConfig(momentum=0.7, weight_decay=0.25, epochs=9, lr=0.5, lr_drop_epochs=(4, 6), seed=11)
     (group,) = _optimizer(config, nn.Linear(2, 2)).param_groups  # type: ignore[arg-type]
     assert (group["momentum"], group["weight_decay"], group["factor"]) == (0.7, 0.25, 1.0)
     schedule = training_schedule(config)
-    assert (schedule.n_rounds, schedule.learning_rate, tuple(schedule.drops), schedule.seed) == (9, 0.5, (4, 6), 11)
+    assert (schedule.n_rounds, schedule.lr, tuple(schedule.drops), schedule.seed) == (9, 0.5, (4, 6), 11)
     assert [schedule.rate(number) for number in (3, 4, 6)] == pytest.approx([0.5, 0.05, 0.005])
 
 
@@ -86,5 +86,5 @@ def test_layers_of_the_recipe_are_built() -> None:
 )
 def test_a_part_is_what_its_box_touches(box: tuple[float, ...], expected: tuple[int, int, int, int]) -> None:
     top, bottom, left, right = expected
-    found = cut(PLACES, np.array(box, np.float32))
+    found = crop_box(PLACES, np.array(box, np.float32))
     assert found.tolist() == PLACES[top:bottom, left:right].tolist()

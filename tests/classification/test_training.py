@@ -17,7 +17,7 @@ from detector.classification.training import classification_loss, split_batches,
 from detector.config.classifier import ClassifierConfig, load_classifier_config
 from detector.datasets.image_classes import LabeledImages, exclusive_targets
 from detector.images.files import read_image
-from detector.runtime.progress import Progress, without_progress
+from detector.runtime.progress import Progress, no_progress
 from tests.fakes import tiny, write_stripes
 from tests.scripts import forking
 
@@ -25,11 +25,11 @@ BATCHES = 4 * 3
 
 
 SINGLE = tiny()
-MULTI = tiny(pictures={"sizes": [48, 40]})
+MULTI = tiny(images={"sizes": [48, 40]})
 KINDS = {
     "single": SINGLE,
     "multi": MULTI,
-    "random sizes": tiny(pictures={"sizes": [40, 48], "size_rule": "random"}),
+    "random sizes": tiny(images={"sizes": [40, 48], "size_rule": "random"}),
     "no pyramid": tiny(network={"pyramid": None}),
     "frozen": tiny(network={"backbone": "efficientnet_lite0", "stage": "blocks.1", "weights": None, "frozen": True}),
     "batch norms": tiny(network={"backbone": "efficientnet_lite0", "stage": "blocks.1", "weights": None}),
@@ -71,9 +71,9 @@ def test_an_interrupted_training_ends_with_the_same_bits(kind: str, stripes: Lab
 
     found = train_classifier(config, stripes, tmp_path, counting, checkpoint_seconds=0)
     assert sum(batches) == BATCHES - 1 - 2 - 5
-    assert found.learned.keys() == expected.learned.keys()
-    for name, array in expected.learned.items():
-        np.testing.assert_array_equal(found.learned[name], array, err_msg=name)
+    assert found.trained.keys() == expected.trained.keys()
+    for name, array in expected.trained.items():
+        np.testing.assert_array_equal(found.trained[name], array, err_msg=name)
 
 
 def train_until_killed(folder: Path, config: ClassifierConfig, samples: LabeledImages, after: int) -> None:
@@ -110,8 +110,8 @@ def test_another_recipe_or_other_data_start_over(stripes: LabeledImages, tmp_pat
     others = (tiny(training={"seed": 1}), stripes), (SINGLE, write_stripes(tmp_path / "fewer", 16))
     for config, samples in others:
         found, expected = train_classifier(config, samples, tmp_path), train_classifier(config, samples)
-        for name, array in expected.learned.items():
-            np.testing.assert_array_equal(found.learned[name], array)
+        for name, array in expected.trained.items():
+            np.testing.assert_array_equal(found.trained[name], array)
     assert len(list(tmp_path.glob("training-*"))) == 3
 
 
@@ -123,13 +123,13 @@ def test_images_that_changed_in_place_start_over(tmp_path: Path) -> None:
     across.write_bytes(down.read_bytes())
     down.write_bytes(across_bytes)
     found, expected = train_classifier(SINGLE, samples, tmp_path), train_classifier(SINGLE, samples)
-    for name, array in expected.learned.items():
-        np.testing.assert_array_equal(found.learned[name], array)
+    for name, array in expected.trained.items():
+        np.testing.assert_array_equal(found.trained[name], array)
 
 
 def test_sizes_that_the_network_cannot_take_are_refused_before_training(stripes: LabeledImages) -> None:
     with pytest.raises(ValueError, match="the network cannot take an image of 8 x 8 pixels"):
-        train_classifier(tiny(pictures={"sizes": [48, 8]}), stripes)
+        train_classifier(tiny(images={"sizes": [48, 8]}), stripes)
 
 
 def test_a_batch_is_a_single_sample_only_if_there_is_no_other() -> None:
@@ -145,7 +145,7 @@ def test_a_batch_is_a_single_sample_only_if_there_is_no_other() -> None:
 
 def test_one_exclusive_class_is_refused() -> None:
     samples = LabeledImages((Path("a"),), np.ones((1, 1), np.int8), ("only",), True, "one")
-    with pytest.raises(ValueError, match="needs two classes to tell apart"):
+    with pytest.raises(ValueError, match="needs at least two exclusive classes"):
         train_classifier(SINGLE, samples)
 
 
@@ -159,7 +159,7 @@ def test_weights_of_what_was_trained_from_scratch_are_its_own(stripes: LabeledIm
 
 def test_frozen_weights_cannot_be_random(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text("network: {backbone: efficientnet_lite0}")
-    with pytest.raises(ValueError, match=r"r\.yaml: .*random weights must not be frozen"):
+    with pytest.raises(ValueError, match=r"r\.yaml: .*weights: random needs frozen: false"):
         load_classifier_config(tmp_path / "r.yaml", "random")
 
 
@@ -171,15 +171,15 @@ def test_a_damaged_state_is_named_and_not_used(
     state.write_bytes(state.read_bytes()[:-1])
     found = train_classifier(SINGLE, stripes, tmp_path)
     assert "starting over" in caplog.text
-    for name, array in expected.learned.items():
-        np.testing.assert_array_equal(found.learned[name], array)
+    for name, array in expected.trained.items():
+        np.testing.assert_array_equal(found.trained[name], array)
 
 
 @pytest.mark.parametrize("exclusive", [True, False], ids=["softmax", "logistic"])
 def test_it_learns_what_can_be_told_apart(exclusive: bool, tmp_path: Path) -> None:
     samples = write_stripes(tmp_path / "pictures", 40, exclusive)
     network = {"backbone": "zf5/0.1", "hidden": [], "feature_norm": 10.0}
-    config = tiny(network=network, training={"epochs": 12, "learning_rate": 0.02, "drops": [9]})
+    config = tiny(network=network, training={"epochs": 12, "lr": 0.02, "lr_drop_epochs": [9]})
     classifier = train_classifier(config, samples, tmp_path)
     scores = classifier.scores([read_image(path) for path in samples.paths])
     right = (scores.argmax(1) == samples.targets.argmax(1)) if exclusive else ((scores > 0.5) == (samples.targets > 0))
@@ -206,17 +206,17 @@ def test_losses_by_hand() -> None:
 
 
 def test_learning_rate_drops_by_ten() -> None:
-    schedule = training_schedule(tiny(training={"epochs": 9, "drops": [2, 5]}).training)
+    schedule = training_schedule(tiny(training={"epochs": 9, "lr_drop_epochs": [2, 5]}).training)
     np.testing.assert_allclose([schedule.rate(epoch) for epoch in (0, 1, 2, 4, 5)], [1e-2] * 2 + [1e-3] * 2 + [1e-4])
 
 
 def test_divergence_is_an_error(stripes: LabeledImages) -> None:
-    with pytest.raises(ValueError, match=r"training diverged: .* lower training\.learning_rate"):
-        train_classifier(tiny(training={"learning_rate": 1e6}), stripes)
+    with pytest.raises(ValueError, match=r"training diverged: .* lower training\.lr"):
+        train_classifier(tiny(training={"lr": 1e6}), stripes)
 
 
 def test_a_class_without_an_image_is_named() -> None:
     targets = np.array([[1, -1, 0], [1, -1, -1]], np.int8)
     samples = LabeledImages((Path("a"), Path("b")), targets, ("cat", "dog", "cow"), False, "pets")
     with pytest.raises(ValueError, match="no image to learn from: dog, cow"):
-        train_classifier(SINGLE, samples, progress=without_progress)
+        train_classifier(SINGLE, samples, progress=no_progress)
