@@ -59,6 +59,6 @@ def test_a_value_that_aliases_make_endless_is_told_in_short(tmp_path: Path) -> N
 
 def test_classifiers_are_bounded_alike(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
-    path.write_text("pictures: {short_side: 20000}")
-    with pytest.raises(ValueError, match=r"pictures\.short_side: input should be less than or equal to 4096"):
+    path.write_text("images: {short_side: 20000}")
+    with pytest.raises(ValueError, match=r"images\.short_side: input should be less than or equal to 4096"):
         read_recipe(path, ClassifierConfig)

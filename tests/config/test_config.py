@@ -65,11 +65,11 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     assert load_config(path) == Config()
 
 
-def test_weights_take_the_place_of_the_recipes(tmp_path: Path) -> None:
+def test_weights_and_runtime_override_the_recipe(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text("features: {weights: a, levels: [2]}")
-    changed = load_config(path, tmp_path / "b", tmp_path / "c").features
-    assert (changed.weights, changed.tuned, changed.levels) == (str(tmp_path / "b"), str(tmp_path / "c"), (2,))
+    changed = load_config(path, tmp_path / "b", "torch").features
+    assert (changed.weights, changed.runtime, changed.levels) == (str(tmp_path / "b"), "torch", (2,))
     assert load_config(path).features.weights == "a"
 
 
