@@ -110,8 +110,7 @@ def check(options: Namespace) -> int:
     issues: list[Issue] = []
     suspicious: list[Issue] = []
     datasets = load_splits(
-        options.data,
-        **format_source(options).reading(),
+        format_source(options),
         report=issues.append,
         inspect=lambda objects, header: suspicious.extend(suspicious_boxes(objects, header)),
     )
@@ -199,7 +198,7 @@ def convert(options: Namespace) -> int:
 def _load_splits(options: Namespace, strict: bool = False) -> dict[str, Dataset]:
     """Load all splits and log their issues."""
     issues: list[Issue] = []
-    datasets = load_splits(options.data, **format_source(options).reading(), report=issues.append)
+    datasets = load_splits(format_source(options), report=issues.append)
     log_issues(str(options.data), issues, strict)
     return datasets
 

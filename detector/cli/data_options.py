@@ -10,9 +10,10 @@ from typing import Any
 from detector.boxes import Boxes
 from detector.cli.console import Parser
 from detector.cli.outputs import check_outputs
-from detector.datasets.check import DataSource, load_checked
+from detector.datasets.check import load_checked
 from detector.datasets.dataset import Dataset
 from detector.datasets.format_detection import FORMATS
+from detector.datasets.loading import DataSource
 
 
 def add_data_options(parser: Parser, required: bool = True) -> None:

@@ -1,46 +1,16 @@
-"""Load data from a `DataSource`, report all of its issues, and go on without what they concern."""
+"""Load a dataset, report all of its issues, and go on without what they concern."""
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import replace
 
 import numpy as np
 
 from detector.datasets.dataset import Dataset
 from detector.datasets.issues import Issue, IssueKind, Report, count_issues, log_issues
-from detector.datasets.loading import load_coco, load_dataset, load_splits, load_voc
-from detector.datasets.resolving import Unlabeled
+from detector.datasets.loading import DataSource, load_dataset, load_splits
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class DataSource:
-    """Where a dataset is and how to read it, as the data options of the command line say.
-
-    path, split, format_name, hold_out, unlabeled: as `load_dataset` takes them.
-    shorthand: "voc": ``path`` and ``split`` are those of `load_voc`. "coco": ``path`` and ``images`` are those of
-        `load_coco`.
-    Raises ValueError for a VOC folder without a split.
-    """
-
-    path: Path
-    split: str | None = None
-    format_name: str | None = None
-    hold_out: float | None = None
-    unlabeled: Unlabeled = "skip"
-    shorthand: Literal["voc", "coco"] | None = None
-    images: Path | None = None
-
-    def __post_init__(self) -> None:
-        if self.shorthand == "voc" and self.split is None:
-            raise ValueError("--voc needs --split, the name of a list in ImageSets/Main")
-
-    def reading(self) -> dict[str, Any]:
-        """Return the keyword arguments that `load_dataset` and `load_splits` share."""
-        return {"format_name": self.format_name, "hold_out": self.hold_out, "unlabeled": self.unlabeled}
 
 
 def load_checked(
@@ -56,29 +26,14 @@ def load_checked(
 
     class_names: the classes that may occur. None: those of the data that have objects.
     strict: whether an issue is an error.
-    open_images: as `load_voc` and `load_coco` take it; other data are always opened.
     need_objects: whether a class without objects is an issue; classes in class_names stay in any case.
-    default_split: as `load_dataset` takes it.
+    open_images, default_split: as `load_dataset` takes them.
     Issues are logged as warnings, the first ones of each kind. Raises OSError and ValueError where there is no such
     dataset, where strict is set and there is an issue, and where no object is left.
     """
     issues: list[Issue] = []
     notes: list[str] = []
-    if source.shorthand == "coco":
-        dataset = load_coco(source.path, source.images, class_names, issues.append, open_images)
-    elif source.shorthand == "voc":
-        assert source.split is not None
-        dataset = load_voc(source.path, source.split, class_names, issues.append, open_images)
-    else:
-        dataset = load_dataset(
-            source.path,
-            source.split,
-            **source.reading(),
-            class_names=class_names,
-            default_split=default_split,
-            report=issues.append,
-            log=notes.append,
-        )
+    dataset = load_dataset(source, class_names, issues.append, notes.append, default_split, open_images)
     if need_objects:
         dataset = check_classes(dataset, class_names is None, issues.append)
     _conclude(dataset, issues, strict, notes)
@@ -94,9 +49,7 @@ def load_checked_splits(
     """
     issues: list[Issue] = []
     notes: list[str] = []
-    datasets = load_splits(
-        source.path, **source.reading(), class_names=class_names, report=issues.append, log=notes.append
-    )
+    datasets = load_splits(source, class_names, issues.append, notes.append)
     first = next((name for name in ("", "train") if name in datasets), None)
     if first is None:
         raise ValueError(f"{source.path}: there is no split 'train', there are: {', '.join(datasets)}")

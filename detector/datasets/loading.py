@@ -4,8 +4,9 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from detector.datasets.dataset import Annotation, Dataset
 from detector.datasets.format_detection import read_export
@@ -20,74 +21,92 @@ _NO_OBJECT = -1  # stands for the class of images without objects
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class DataSource:
+    """Where a dataset is and how to read it, as the data options of the command line say.
+
+    path: a folder, a zip file as downloaded, or an annotation file.
+    split: name of a split, or a text file with one image id per line; None: see `load_dataset`.
+    format_name: one of `format_detection.FORMATS`; None: recognized.
+    hold_out: fraction of the images that becomes val where the data have no val.
+    unlabeled: leave out images without annotation, or use them as images without objects.
+    shorthand: "voc": ``path`` and ``split`` are those of `load_voc`. "coco": ``path`` and ``images`` are those of
+        `load_coco`. The other fields do not apply then.
+    Raises ValueError for a VOC folder without a split.
+    """
+
+    path: Path
+    split: str | None = None
+    format_name: str | None = None
+    hold_out: float | None = None
+    unlabeled: Unlabeled = "skip"
+    shorthand: Literal["voc", "coco"] | None = None
+    images: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.shorthand == "voc" and self.split is None:
+            raise ValueError("--voc needs --split, the name of a list in ImageSets/Main")
+
+
 def load_dataset(
-    path: Path | str,
-    split: str | None = None,
-    *,
-    format_name: str | None = None,
-    hold_out: float | None = None,
-    unlabeled: Unlabeled = "skip",
+    source: DataSource | Path | str,
     class_names: Sequence[str] | None = None,
-    default_split: str = "train",
     report: Report = raise_issue,
     log: Log = _log.info,
+    default_split: str = "train",
+    open_images: bool = True,
 ) -> Dataset:
-    """Load one split of the dataset at ``path``; other parameters and errors are those of `load_splits`.
+    """Load one split of a dataset.
 
-    split: its name, or a text file with one image id per line. None: all images of a dataset without splits, or
-        ``default_split``.
-    Raises ValueError, naming the splits there are, for an unknown one.
+    source: also the path alone. Without a split, data without splits are loaded whole, others' ``default_split``.
+    class_names: the classes that may occur; None: all there are.
+    report: receives each issue; the image or object concerned is left out.
+    log: receives a line that describes what was recognized, and lines about unlabeled images.
+    open_images: whether to read image headers; shorthands can do without, see `resolve`.
+    Raises OSError and ValueError, with one line that starts with the path, where there is not exactly one dataset, and
+    for an unknown split.
     """
-    path = Path(path)
-    export = _read(path, format_name, report, log)
-    if split is not None and split.endswith(".txt"):
-        everything = resolve(export, [*export.splits], class_names, report, log, unlabeled)
-        return _listed(everything, Path(split), path)
-    divided = _divided(export.splits, hold_out)
-    if split is None and divided is None and [*export.splits] == [UNSPLIT]:
-        return resolve(export, [UNSPLIT], class_names, report, log, unlabeled)[UNSPLIT]
-    wanted = split_name(split or default_split)
+    source = source if isinstance(source, DataSource) else DataSource(Path(source))
+    if source.shorthand == "voc":
+        return load_voc(source.path, source.split or "", class_names, report, open_images)
+    if source.shorthand == "coco":
+        return load_coco(source.path, source.images, class_names, report, open_images)
+    export = _read(source, report, log)
+    if source.split is not None and source.split.endswith(".txt"):
+        everything = resolve(export, [*export.splits], class_names, report, log, source.unlabeled)
+        return _listed(everything, Path(source.split), source.path)
+    divided = _divided(export.splits, source.hold_out)
+    whole = source.split is None and divided is None and [*export.splits] == [UNSPLIT]
+    wanted = UNSPLIT if whole else split_name(source.split or default_split)
     if divided is not None and wanted in ("train", "val"):
-        (whole,) = resolve(export, [divided], class_names, report, log, unlabeled).values()
-        return _parts(whole, export, hold_out or 0)[wanted]
+        (dataset,) = resolve(export, [divided], class_names, report, log, source.unlabeled).values()
+        return _parts(dataset, export, source.hold_out or 0)[wanted]
     if wanted not in export.splits:
         there = ", ".join(each for each in export.splits if each) or "none"
         advice = "; --hold-out 0.2 makes train and val" if wanted in ("train", "val") else ""
-        raise ValueError(f"{path}: there is no split {wanted!r}, there are: {there}{advice}")
-    return resolve(export, [wanted], class_names, report, log, unlabeled)[wanted]
+        raise ValueError(f"{source.path}: there is no split {wanted!r}, there are: {there}{advice}")
+    return resolve(export, [wanted], class_names, report, log, source.unlabeled)[wanted]
 
 
 def load_splits(
-    path: Path | str,
-    *,
-    format_name: str | None = None,
-    hold_out: float | None = None,
-    unlabeled: Unlabeled = "skip",
+    source: DataSource | Path | str,
     class_names: Sequence[str] | None = None,
     report: Report = raise_issue,
     log: Log = _log.info,
     inspect: Inspect | None = None,
 ) -> dict[str, Dataset]:
-    """Load all splits of the dataset at ``path`` by name, with the same classes; data without splits are named "".
+    """Load all splits of a dataset by name, with the same classes; data without splits are named "".
 
-    path: a folder, a zip file as downloaded, or an annotation file.
-    format_name: one of `format_detection.FORMATS`; None: recognized.
-    hold_out: fraction of the images that becomes val where the data have no val.
-    unlabeled: leave out images without annotation, or use them as images without objects.
-    class_names: the classes that may occur; None: all there are.
-    report: receives each issue; the image or object concerned is left out.
-    log: receives a line that describes what was recognized, and lines about unlabeled images.
-    inspect: called with the objects of each image, see `resolve`.
-    Image headers are read. Raises OSError and ValueError, with one line that starts with the path, where there is not
-    exactly one dataset.
+    source: no shorthand; its split does not matter. inspect: called with the objects of each image, see `resolve`.
+    Other parameters and errors are those of `load_dataset`.
     """
-    path = Path(path)
-    export = _read(path, format_name, report, log)
-    datasets = resolve(export, [*export.splits], class_names, report, log, unlabeled, inspect)
-    divided = _divided(export.splits, hold_out)
+    source = source if isinstance(source, DataSource) else DataSource(Path(source))
+    export = _read(source, report, log)
+    datasets = resolve(export, [*export.splits], class_names, report, log, source.unlabeled, inspect)
+    divided = _divided(export.splits, source.hold_out)
     if divided is None:
         return datasets
-    return {**_parts(datasets.pop(divided), export, hold_out or 0), **datasets}
+    return {**_parts(datasets.pop(divided), export, source.hold_out or 0), **datasets}
 
 
 def load_voc(
@@ -99,10 +118,8 @@ def load_voc(
 ) -> Dataset:
     """Load the images that the devkit's ImageSets/Main/<split>.txt lists, in its order.
 
-    root, errors: those of `read_voc_split`.
-    class_names: the classes that may occur; None: those that do, sorted, which is VOC's own order, too.
-    report: receives each issue; the image or object concerned is left out.
-    open_images: as `resolve` takes it.
+    root, errors: those of `read_voc_split`. class_names: None: those that occur, sorted, which is VOC's own order, too.
+    Other parameters are those of `load_dataset`.
     """
     export = read_voc_split(Path(root), split, report)
     return resolve(export, [split], class_names, report, _log.info, open_images=open_images)[split]
@@ -117,11 +134,8 @@ def load_coco(
 ) -> Dataset:
     """Load the images of a COCO file, in its order.
 
-    images: the folder that the images' `file_name`s are relative to (default: that of the file).
-    class_names: the classes that may occur; None: all categories, ordered by id.
-    report: receives each issue; the image or object concerned is left out.
-    open_images: as `resolve` takes it.
-    Raises the errors of `read_coco_file`.
+    images: the folder that the images' `file_name`s are relative to (default: that of the file). class_names: None: all
+    categories, ordered by id. Other parameters are those of `load_dataset`, errors those of `read_coco_file`.
     """
     path = Path(path)
     export = read_coco_file(path, path.parent if images is None else Path(images), report)
@@ -165,12 +179,12 @@ def _draw(order: list[Annotation], wanted: int, fraction: float) -> set[str]:
     return drawn
 
 
-def _read(path: Path, format_name: str | None, report: Report, log: Log) -> Export:
-    export = read_export(path, format_name, report)
+def _read(source: DataSource, report: Report, log: Log) -> Export:
+    export = read_export(source.path, source.format_name, report)
     ordered = sorted(export.splits, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
     export = replace(export, splits={name: export.splits[name] for name in ordered})
     sizes = ", ".join(f"{split or 'all'} {len(records)}" for split, records in export.splits.items())
-    log(f"{path}: {export.description}; images: {sizes}")
+    log(f"{source.path}: {export.description}; images: {sizes}")
     return export
 
 

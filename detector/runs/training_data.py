@@ -12,10 +12,10 @@ import numpy as np
 
 from detector.boxes import Boxes
 from detector.config.detector import Config
-from detector.datasets.check import DataSource, load_checked, load_checked_splits
+from detector.datasets.check import load_checked, load_checked_splits
 from detector.datasets.dataset import Annotation, Dataset
 from detector.datasets.issues import Issue, IssueKind, log_issues
-from detector.datasets.loading import load_splits
+from detector.datasets.loading import DataSource, load_splits
 from detector.images.files import image_size, read_image
 from detector.results.files import ResultFolder
 from detector.runtime.files import replacing
@@ -93,7 +93,7 @@ def write_held_out(
     lists: ResultFolder, source: DataSource, class_names: Sequence[str] | None, train: Dataset
 ) -> list[Path]:
     """Write the lists of the images in ``train`` and of those that ``source.hold_out`` kept; return the files."""
-    datasets = load_splits(source.path, **source.reading(), class_names=class_names, report=lambda issue: None)
+    datasets = load_splits(source, class_names, report=lambda issue: None)
     return write_lists(lists, {"train": train, **{name: datasets[name] for name in ("val",) if name in datasets}})
 
 

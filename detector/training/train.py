@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 from detector.backbones.weights import Arrays
 from detector.build import build_cache, build_encoder
 from detector.config.detector import Config, FeatureConfig, load_config
-from detector.datasets.check import DataSource, load_checked
+from detector.datasets.check import load_checked
 from detector.datasets.dataset import Annotation, Dataset
+from detector.datasets.loading import DataSource
 from detector.features.cache import FeatureCache, Where, fill_cache
 from detector.features.encoder import Encoder
 from detector.heads.fully_connected import FullyConnected, Softmax

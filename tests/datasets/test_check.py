@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from detector.datasets.check import DataSource, load_checked
+from detector.datasets.check import load_checked
 from detector.datasets.dataset import Dataset
-from detector.datasets.loading import load_voc
+from detector.datasets.loading import DataSource, load_voc
 from detector.datasets.readers.voc import VOC_CLASSES
 from tests.fakes import coco_of
 

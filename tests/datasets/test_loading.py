@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from detector.datasets.check import DataSource, load_checked_splits
+from detector.datasets.check import load_checked_splits
 from detector.datasets.issues import Issue, IssueKind
-from detector.datasets.loading import load_dataset, load_splits
+from detector.datasets.loading import DataSource, load_dataset, load_splits
 from tests.datasets.exports import draw_image, write_export
 
 
@@ -40,12 +40,14 @@ def test_faults_labels_and_lines_go_where_they_should(way: str, tmp_path: Path) 
 
     def read(unlabeled: Any) -> set[str]:
         issues.clear()
-        given: Any = {"unlabeled": unlabeled, "report": issues.append, "log": said.append}
+        given: Any = {"report": issues.append, "log": said.append}
         if way == "held out":
-            return ids(load_dataset(root, split, hold_out=0.5, **given) for split in ("train", "val"))
+            sources = (DataSource(root, split, hold_out=0.5, unlabeled=unlabeled) for split in ("train", "val"))
+            return ids(load_dataset(source, **given) for source in sources)
         if way == "all":
-            return ids(load_splits(root, **given).values())
-        return ids([load_dataset(root, {"split": "train", "list": str(images), "whole": None}[way], **given)])
+            return ids(load_splits(DataSource(root, unlabeled=unlabeled), **given).values())
+        split = {"split": "train", "list": str(images), "whole": None}[way]
+        return ids([load_dataset(DataSource(root, split, unlabeled=unlabeled), **given)])
 
     found = read("background")
     assert {"a", "more"} <= found
@@ -73,7 +75,7 @@ def test_what_to_learn_from_comes_first(tmp_path: Path) -> None:
 def test_a_list_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text(" \n\n")
     with pytest.raises(ValueError, match="lists no images"):
-        load_dataset(write_export("labelimg", tmp_path), str(tmp_path / "list.txt"))
+        load_dataset(DataSource(write_export("labelimg", tmp_path), str(tmp_path / "list.txt")))
 
 
 @pytest.mark.parametrize(("name", "told"), [("cvat-voc", "CVAT PASCAL VOC"), ("voc", "VOC devkit")])
@@ -105,10 +107,11 @@ def test_the_part_that_is_held_out_is_as_large_as_was_said(tmp_path: Path) -> No
     for number in range(9):
         for suffix in (".jpg", ".txt"):
             shutil.copy(root / f"a{suffix}", root / f"{number}{suffix}")
-    assert {name: len(each) for name, each in load_splits(root, hold_out=0.4).items()} == {"train": 6, "val": 4}
-    val = load_dataset(root, "val", hold_out=0.4)
+    splits = load_splits(DataSource(root, hold_out=0.4))
+    assert {name: len(each) for name, each in splits.items()} == {"train": 6, "val": 4}
+    val = load_dataset(DataSource(root, "val", hold_out=0.4))
     assert len(val) == 4
-    assert not ids([val]) & ids([load_dataset(root, "train", hold_out=0.4)])
+    assert not ids([val]) & ids([load_dataset(DataSource(root, "train", hold_out=0.4))])
 
 
 @pytest.mark.parametrize(("corner", "told"), [("61", False), ("61.01", True)])

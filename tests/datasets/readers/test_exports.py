@@ -9,7 +9,7 @@ import pytest
 
 from detector.datasets.dataset import Dataset
 from detector.datasets.issues import raise_issue
-from detector.datasets.loading import load_dataset, load_splits, load_voc
+from detector.datasets.loading import DataSource, load_dataset, load_splits, load_voc
 from detector.datasets.readers import yolo
 from tests.datasets.exports import IMAGES, draw_image, write_export
 from tests.synthetic import SYNTHETIC_CLASSES
@@ -114,10 +114,10 @@ def rounded(read: dict[str, Content]) -> dict[str, Content]:
 @pytest.mark.parametrize("split", ["val", "valid", "validation", "Validation"])
 def test_splits_have_their_usual_names(split: str, tmp_path: Path) -> None:
     root = write_export("roboflow-coco", tmp_path)
-    assert load_dataset(root, split).name == "roboflow-coco val"
+    assert load_dataset(DataSource(root, split)).name == "roboflow-coco val"
     assert load_dataset(root).name == "roboflow-coco train"
     with pytest.raises(ValueError, match="there is no split 'extra', there are: train, val, test"):
-        load_dataset(root, "extra")
+        load_dataset(DataSource(root, "extra"))
 
 
 def test_images_that_nobody_labeled_are_left_out_unless_told_otherwise(tmp_path: Path) -> None:
@@ -130,15 +130,15 @@ def test_images_that_nobody_labeled_are_left_out_unless_told_otherwise(tmp_path:
         f"{root}: LabelImg XML; images: all 3",
         "labelimg: 1 images without annotation are left out; see --unlabeled background",
     ]
-    dataset = load_dataset(root, unlabeled="background", log=said.append)
+    dataset = load_dataset(DataSource(root, unlabeled="background"), log=said.append)
     assert content(dataset)["unlabeled"] == []
     assert said[-1] == "labelimg: 1 images without annotation are used as images without objects"
 
 
 def test_the_first_pixel_may_be_said(tmp_path: Path) -> None:
     root = write_export("labelimg", tmp_path)
-    assert content(load_dataset(root, format_name="labelimg"))["IMG 1"][0] == ("nut", [1, 5, 20, 25])
-    assert content(load_dataset(root, format_name="voc-devkit"))["IMG 1"][0] == ("nut", [0, 4, 20, 25])
+    assert content(load_dataset(DataSource(root, format_name="labelimg")))["IMG 1"][0] == ("nut", [1, 5, 20, 25])
+    assert content(load_dataset(DataSource(root, format_name="voc-devkit")))["IMG 1"][0] == ("nut", [0, 4, 20, 25])
 
 
 @pytest.mark.parametrize(
@@ -221,13 +221,13 @@ def test_two_data_sets_at_one_place_are_told(tmp_path: Path) -> None:
         ValueError, match=r"labelimg: may be read as voc \(IMG 1\.xml\), coco \(second/.*: choose one with --format"
     ):
         load_dataset(root)
-    assert len(load_dataset(root, format_name="voc")) == 3
-    assert len(load_dataset(root, format_name="coco")) == 2
+    assert len(load_dataset(DataSource(root, format_name="voc"))) == 3
+    assert len(load_dataset(DataSource(root, format_name="coco"))) == 2
 
 
 def test_a_devkit_is_read_as_its_own_reader_does(root: Path) -> None:
     for split in ("train", "test"):
-        one, two = load_voc(root, split, SYNTHETIC_CLASSES), load_dataset(root, split)
+        one, two = load_voc(root, split, SYNTHETIC_CLASSES), load_dataset(DataSource(root, split))
         assert content(one) == content(two)
         for each, other in zip(one, two, strict=True):
             assert (each.image_id, each.path) == (other.image_id, other.path)
@@ -235,7 +235,7 @@ def test_a_devkit_is_read_as_its_own_reader_does(root: Path) -> None:
 
 
 def test_a_real_devkit_is_read_as_its_own_reader_does(voc_root: Path) -> None:
-    assert content(load_voc(voc_root, "val")) == content(load_dataset(voc_root, "val"))
+    assert content(load_voc(voc_root, "val")) == content(load_dataset(DataSource(voc_root, "val")))
 
 
 def test_a_description_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
