@@ -13,7 +13,7 @@ from detector.cli.console import Parser, print_error, progress
 from detector.cli.data_options import add_data_options, data_source, load_data
 from detector.cli.options import add_computing_options
 from detector.cli.outputs import OutputFile, cache_folder, is_model
-from detector.evaluation.calibration import calibration_error
+from detector.evaluation.calibration import probability_bins
 from detector.runs.evaluate_images import EvaluatorFactory, detect_all
 
 
@@ -54,7 +54,8 @@ def main() -> int:
     replace(detector, heads=replace(detector.heads, calibration=calibration)).save(options.output)
     for name, best in zip(detector.class_names, calibration.best_f1.tolist(), strict=True):
         print(f"{name:<12} best F1 at a score of {best:6.2f}")
-    error = calibration_error([calibration(each) for each in found], dataset, dataset.class_names)
+    bins = probability_bins([calibration(each) for each in found], dataset, dataset.class_names)
+    error = bins.calibration_error
     source = f"{len(dataset)} images of {dataset.name}, to which it was fitted"
     print(f"{options.output}: expected calibration error {'-' if isnan(error) else f'{error:.3f}'} on {source}")
     return 0

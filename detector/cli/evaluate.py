@@ -211,7 +211,6 @@ def detect(detector: Ensemble, dataset: Dataset, options: Namespace, split: str)
         dataset,
         engine_of(options),
         state,
-        keep=bool(options.save_detections or options.report or detector.calibration),
         progress=progress,
         on_failure=lambda message: print_error(ValueError(message)),
     )

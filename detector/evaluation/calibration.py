@@ -40,7 +40,10 @@ class ScoreBins:
 
     @property
     def calibration_error(self) -> float:
-        """Expected calibration error: distance of mean score and fraction of true detections, weighed by detections."""
+        """Expected calibration error of probabilities (M. P. Naeini et al., AAAI 2015); NaN without detections.
+
+        In each bin, the distance of the mean and the fraction of true detections, weighed by detections.
+        """
         total = self.n_true + self.n_false
         used = total > 0
         if not used.any():
@@ -77,7 +80,6 @@ def probability_bins(
     detections: Sequence[Detections],
     ground_truth: Sequence[Annotation],
     class_names: Sequence[str],
-    min_probability: float = 0,
     n_bins: int = 15,
 ) -> ScoreBins:
     """Count the detections of each annotation's image in ``n_bins`` equal bins of their probabilities.
@@ -89,22 +91,5 @@ def probability_bins(
     for each in detections:
         if each.probabilities is None:
             raise ValueError("there are no probabilities: the model has no calibration")
-        likely = each.where(min_probability=min_probability)
-        assert likely.probabilities is not None
-        rescored.append(Detections(likely.boxes, likely.labels, likely.probabilities, likely.class_names))
+        rescored.append(Detections(each.boxes, each.labels, each.probabilities, each.class_names))
     return bin_scores(gather_outcomes(rescored, ground_truth, class_names), n_bins)
-
-
-def calibration_error(
-    detections: Sequence[Detections],
-    ground_truth: Sequence[Annotation],
-    class_names: Sequence[str],
-    min_probability: float = 0,
-    n_bins: int = 15,
-) -> float:
-    """Return the expected calibration error of all classes together; arguments and errors are `probability_bins`'.
-
-    In each bin, the distance between the mean probability and the fraction of true detections, weighed by their number
-    (M. P. Naeini et al., AAAI 2015). NaN without detections of ``min_probability``.
-    """
-    return probability_bins(detections, ground_truth, class_names, min_probability, n_bins).calibration_error

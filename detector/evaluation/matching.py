@@ -21,7 +21,7 @@ class Objects(NamedTuple):
 
     def take(self, rows: NDArray[np.int64]) -> Objects:
         """Select objects by ascending row."""
-        return Objects(*(column[rows] for column in self))
+        return Objects(self.images[rows], self.boxes[rows], self.labels[rows], self.difficult[rows])
 
 
 def gather_objects(annotations: Sequence[Annotation], n_classes: int) -> Objects:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -187,7 +188,7 @@ def join_outcomes(parts: Sequence[Outcomes]) -> Outcomes:
     )
 
 
-_NO_DETECTIONS: tuple[NDArray[np.generic], ...] = (
+_NO_DETECTIONS: tuple[NDArray[Any], ...] = (
     *(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0)),
     *(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.bool_), np.zeros(0, np.bool_)),
 )
@@ -195,25 +196,14 @@ _NO_DETECTIONS: tuple[NDArray[np.generic], ...] = (
 
 
 def _outcomes(
-    class_names: tuple[str, ...], image_ids: tuple[str, ...], objects: Objects, *columns: NDArray[np.generic]
+    class_names: tuple[str, ...], image_ids: tuple[str, ...], objects: Objects, *columns: NDArray[Any]
 ) -> Outcomes:
     images, labels, boxes, scores, nearest, ious, true, counted = columns
     found_by = np.full(len(objects.images), -1, np.int64)
     hits = np.flatnonzero(true)
-    found_by[nearest.astype(np.int64)[hits]] = hits
+    found_by[nearest[hits]] = hits
     return Outcomes(
-        class_names,
-        image_ids,
-        objects,
-        images.astype(np.int64),
-        labels.astype(np.int64),
-        boxes.astype(np.float64),
-        scores.astype(np.float64),
-        nearest.astype(np.int64),
-        ious.astype(np.float64),
-        true.astype(np.bool_),
-        counted.astype(np.bool_),
-        found_by,
+        class_names, image_ids, objects, images, labels, boxes, scores, nearest, ious, true, counted, found_by
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,46 +14,31 @@ from detector.evaluation.outcomes import Outcomes, Rows
 Values = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class ThresholdCurve:
-    """Counts at each threshold, from the highest one down, (T,) each; thresholds are scores that occur.
+class _Rates:
+    """Precision, recall and F1 of counts, which are numbers or arrays; 0 where there is nothing to divide by."""
 
-    n_true, n_false: detections with at least that score. n_objects: objects to be found.
-    """
-
-    thresholds: Values
-    n_true: Rows
-    n_false: Rows
+    n_true: Any
+    n_false: Any
     n_objects: int
 
     @property
-    def precision(self) -> Values:
-        """Fraction of true detections, (T,)."""
+    def precision(self) -> Any:
+        """Fraction of true detections."""
         return self.n_true / np.maximum(self.n_true + self.n_false, 1)
 
     @property
-    def recall(self) -> Values:
-        """Fraction of objects that are found, (T,); 0 without objects."""
+    def recall(self) -> Any:
+        """Fraction of objects that are found."""
         return self.n_true / max(self.n_objects, 1)
 
     @property
-    def f1(self) -> Values:
-        """Harmonic mean of precision and recall, (T,)."""
+    def f1(self) -> Any:
+        """Harmonic mean of precision and recall."""
         return 2 * self.n_true / np.maximum(self.n_true + self.n_false + self.n_objects, 1)
-
-    @property
-    def best(self) -> OperatingPoint:
-        """Point of the best F1; ties take the highest threshold, and no detections an infinite one."""
-        if not len(self.thresholds):
-            return OperatingPoint(float("inf"), 0, 0, self.n_objects)
-        row = int(np.argmax(self.f1))
-        return OperatingPoint(
-            float(self.thresholds[row]), int(self.n_true[row]), int(self.n_false[row]), self.n_objects
-        )
 
 
 @dataclass(frozen=True)
-class OperatingPoint:
+class OperatingPoint(_Rates):
     """Counts at a threshold; detections with at least that score are kept."""
 
     threshold: float
@@ -65,20 +51,27 @@ class OperatingPoint:
         """Number of objects that no detection above the threshold found."""
         return self.n_objects - self.n_true
 
-    @property
-    def precision(self) -> float:
-        """Fraction of true detections; 0 without detections."""
-        return self.n_true / max(self.n_true + self.n_false, 1)
+
+@dataclass(frozen=True, eq=False)
+class ThresholdCurve(_Rates):
+    """Counts at each threshold, from the highest one down, (T,) each; thresholds are scores that occur.
+
+    n_true, n_false: detections with at least that score. n_objects: objects to be found.
+    """
+
+    thresholds: Values
+    n_true: Rows
+    n_false: Rows
+    n_objects: int
 
     @property
-    def recall(self) -> float:
-        """Fraction of objects that are found; 0 without objects."""
-        return self.n_true / max(self.n_objects, 1)
-
-    @property
-    def f1(self) -> float:
-        """Harmonic mean of precision and recall."""
-        return 2 * self.n_true / max(self.n_true + self.n_false + self.n_objects, 1)
+    def best(self) -> OperatingPoint:
+        """Point of the best F1; ties take the highest threshold, and no detections an infinite one."""
+        if not len(self.thresholds):
+            return OperatingPoint(float("inf"), 0, 0, self.n_objects)
+        row = int(np.argmax(self.f1))
+        counts = int(self.n_true[row]), int(self.n_false[row])
+        return OperatingPoint(float(self.thresholds[row]), *counts, self.n_objects)
 
 
 def threshold_curve(outcomes: Outcomes, label: int | None = None) -> ThresholdCurve:

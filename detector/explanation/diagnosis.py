@@ -126,10 +126,11 @@ class SuppressionTrace:
             boxes, scores = proposals.copy(), first_scores.copy()
             boxes[rows], scores[rows] = refined.boxes, refined.scores
             parts.append((np.full(len(proposals), model), proposals, first_scores, rows, boxes, scores))
-        columns = [np.concatenate(each) for each in zip(*parts, strict=True)]
+        columns: list[Any] = [np.concatenate(each) for each in zip(*parts, strict=True)]
         detectors = [detector for detector, *_ in inputs]
         first = [each.config.detection.nms_iou if each.suppresses_first else None for each in detectors]
-        return cls(*columns, first, nms_iou)
+        models, proposals, first_scores, rows, boxes, scores = columns
+        return cls(models, proposals, first_scores, rows, boxes, scores, first, nms_iou)
 
     def suppressor(self, row: int) -> ScoredBox | None:
         """Return the stronger box that suppressed a candidate, with the IoU of the two; None where none did."""

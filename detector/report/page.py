@@ -20,24 +20,6 @@ from detector.report.run import Analysis
 from detector.report.samples import MAX_SAMPLES, Samples
 from detector.runtime.optional import optional
 
-KIND_TEXTS = {
-    "class": "a good box, the wrong class",
-    "location": "the right class, a poor box (IoU below 0.5)",
-    "both": "near an object, wrong class and poor box",
-    "duplicate": "a second box on an object that was found",
-    "background": "nothing is there",
-    "missed": "an object that no box came near",
-}
-GALLERIES = {
-    "class": "Wrong class",
-    "location": "Poor box",
-    "both": "Wrong class and poor box",
-    "background": "Nothing there",
-    "duplicate": "Duplicates",
-    "missed": "Missed objects, the largest first",
-    "label": "Is the label right? Confident detections that the labels contradict",
-    "best": "Best hits",
-}
 IMAGES_HERE = "<!-- images -->"
 """Placeholder for `image_elements`; no escaped text can equal it."""
 _STATIC = ("report.css", "report.js")
@@ -72,9 +54,7 @@ def render_page(
         attributions=attributions,
         sets=samples.sets,
         summary=_summary(analysis, baseline),
-        rows=_class_rows(analysis),
         kinds=_kind_rows(analysis),
-        galleries=_galleries(samples),
         never_found=[int((group.objects & analysis.run.outcomes.missed).sum()) for group in analysis.groups],
         plots={name: jinja2.utils.markupsafe.Markup(svg) for name, svg in _plots(analysis).items()},
         comparison=comparison and _comparison(analysis, comparison),
@@ -142,50 +122,18 @@ def _summary(analysis: Analysis, baseline: Mapping[str, Any] | None) -> dict[str
     }
 
 
-def _class_rows(analysis: Analysis) -> list[dict[str, Any]]:
-    run = analysis.run
-    return [
-        {
-            "name": name,
-            "precision": analysis.precisions[run.metric][label],
-            "error": analysis.errors[run.metric][label],
-            "point": analysis.curves[label].best,
-            "voc07": analysis.precisions["voc07"][label],
-            "area": analysis.precisions["area"][label],
-        }
-        for label, name in enumerate(run.outcomes.class_names)
-    ]
-
-
 def _kind_rows(analysis: Analysis) -> list[dict[str, Any]]:
     """Return error kinds with the width of their bars; the costliest has the full width."""
-    counts = analysis.kinds.counts()
+    lost = analysis.lost
     rows: list[dict[str, Any]] = [
-        {"key": f"kind-{kind}", "name": kind, "text": text, "count": counts[kind], "lost": analysis.lost[kind]}
-        for kind, text in KIND_TEXTS.items()
+        {"key": f"kind-{kind}", "name": kind, "count": count, "lost": lost[kind]}
+        for kind, count in analysis.kinds.counts().items()
     ]
     for index, reason in enumerate(analysis.reasons):
         count = int(reason.objects.sum())
-        rows.append(
-            {
-                "key": f"reason-{index}",
-                "name": reason.name,
-                "text": "of those missed",
-                "count": count,
-                "lost": reason.lost,
-            }
-        )
+        rows.append({"key": f"reason-{index}", "name": reason.name, "count": count, "lost": reason.lost})
     largest = max(row["lost"] for row in rows) or 1.0
     return [row | {"width": 100 * row["lost"] / largest} for row in rows]
-
-
-def _galleries(samples: Samples) -> list[dict[str, Any]]:
-    labels = range(len(samples.analysis.run.outcomes.class_names))
-    found = []
-    for kind, title in GALLERIES.items():
-        keys = [f"{kind}-{label}" for label in labels if f"{kind}-{label}" in samples.sets]
-        found.append({"kind": kind, "title": title, "shown": keys})
-    return found
 
 
 def _probabilities(analysis: Analysis) -> ScoreBins | None:

@@ -59,17 +59,15 @@ class EvaluatorFactory:
         boxes = None if self.proposals is None else PrecomputedBoxes(self.proposals)
         caches = [each.cache(self.cache, boxes) for each in detector.detectors] if self.cache else []
         recorder = ProposalRecorder.of(detector) if self.coverage else None
-        detector = detector if recorder is None else recorder.detector
-        return ImageEvaluator(detector, self.class_names, self.thresholds, boxes, caches, recorder)
+        return ImageEvaluator(self, detector if recorder is None else recorder.detector, boxes, caches, recorder)
 
 
 @dataclass(frozen=True)
 class ImageEvaluator:
-    """Detect in the image of an annotation and match what is found; the fields are those of `EvaluatorFactory`."""
+    """Detect in the image of an annotation and match what is found."""
 
+    settings: EvaluatorFactory
     detector: Ensemble
-    class_names: tuple[str, ...]
-    thresholds: NDArray[np.float32] | None
     boxes: Mapping[str, Boxes] | None
     caches: Sequence[FeatureCache]
     recorder: ProposalRecorder | None
@@ -83,10 +81,10 @@ class ImageEvaluator:
             except ValueError as error:
                 path = str(annotation.path)
                 raise error if path in str(error) else ValueError(f"{path}: {error}") from error
-        if self.thresholds is not None:
-            found = found.reaching(self.thresholds)
+        if self.settings.thresholds is not None:
+            found = found.reaching(self.settings.thresholds)
         coverage = None if self.recorder is None else self.recorder.coverage(annotation, self.caches)
-        return ImageResult(found, coverage, times), gather_outcomes([found], [annotation], self.class_names)
+        return ImageResult(found, coverage, times), gather_outcomes([found], [annotation], self.settings.class_names)
 
     def _detect(self, annotation: Annotation) -> Detections:
         from detector.images.files import read_image
@@ -148,22 +146,20 @@ def join_coverage(parts: Sequence[ImageCoverage]) -> Coverage:
 
 @dataclass
 class Evaluated:
-    """Results of all images, in order.
+    """Results and outcomes of each image, in order.
 
-    parts: the outcomes of each image. results: the detections of each image, where they are kept.
     times: seconds by step, summed over ``n_timed`` images, which exclude those of an earlier run that was killed.
     """
 
-    parts: list[Outcomes] = field(default_factory=list)
     results: list[ImageResult] = field(default_factory=list)
+    parts: list[Outcomes] = field(default_factory=list)
     times: dict[str, float] = field(default_factory=dict)
     n_timed: int = 0
 
-    def add(self, result: ImageResult, outcomes: Outcomes, keep: bool) -> None:
-        """Add the next image; ``keep`` its detections, too."""
+    def add(self, result: ImageResult, outcomes: Outcomes) -> None:
+        """Add the next image."""
+        self.results.append(result)
         self.parts.append(outcomes)
-        if keep:
-            self.results.append(result)
         self.n_timed += bool(result.times)
         for name, seconds in result.times.items():
             self.times[name] = self.times.get(name, 0.0) + seconds
@@ -191,7 +187,6 @@ def detect_all(
     dataset: Dataset,
     engine: Engine = Threads(),  # noqa: B008 (a plain value)
     state: State | None = None,
-    keep: bool = True,
     progress: Progress = no_progress,
     on_failure: Callable[[str], None] = _log.error,
 ) -> Evaluated:
@@ -199,7 +194,6 @@ def detect_all(
 
     detector: the model of ``factory``, already loaded; used where the engine works in this process.
     state: results of an earlier run, which are not computed again, and the place to store new ones.
-    keep: keep detections and coverage; otherwise only outcomes.
     on_failure: called with one line for an image that cannot be read; its objects count as missed.
     Raises ValueError when no image can be read.
     """
@@ -226,7 +220,7 @@ def detect_all(
             n_failed += 1
         if outcomes is None:
             outcomes = gather_outcomes([result.detections], [annotation], factory.class_names)
-        evaluated.add(result, outcomes, keep)
+        evaluated.add(result, outcomes)
     if n_failed == len(dataset):
         raise ValueError("none of the images could be read")
     return evaluated

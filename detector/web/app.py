@@ -110,7 +110,7 @@ class _Query:
             raise ValueError(f"option {name!r} is missing")
         return value
 
-    def limits(self) -> dict[str, float]:
+    def limits(self) -> dict[str, Any]:
         """Return the limits given, of which a session takes at most one."""
         return {name: self.number(name, *bounds) for name, bounds in _LIMITS.items() if name in self.values}
 

@@ -6,7 +6,6 @@ import base64
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
-from functools import cached_property
 from importlib.resources import files
 from typing import Any
 
@@ -14,7 +13,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.detections import Detections
 from detector.ensemble import Ensemble
 from detector.explanation.attribution import Attribution, ScoredPosition
 from detector.explanation.explainer import Explainer
@@ -41,7 +39,8 @@ class Session:
 
     def __init__(self, detector: Ensemble) -> None:
         self.detector = detector
-        self._kept: OrderedDict[bytes, CachedImage] = OrderedDict()
+        self.min_score = detector.detectors[0].config.detection.min_score
+        self._kept: OrderedDict[bytes, Explainer] = OrderedDict()
 
     def status(self) -> Answer:
         """Return the answer of `GET /health`."""
@@ -49,7 +48,7 @@ class Session:
             "status": "ready",
             "class_names": list(self.detector.class_names),
             "calibrated": self.detector.calibration is not None,
-            "min_score": self.detector.detectors[0].config.detection.min_score,
+            "min_score": self.min_score,
             "thresholds": _json_thresholds(self.detector.default_thresholds),
         }
 
@@ -66,9 +65,9 @@ class Session:
         with timings() as times:
             with timer("decoding"):
                 image = decode_image(body, max_pixels=DEFAULT_MAX_PIXELS)
-            cached = self._keep(body, image)
-            found = cached.explainer.detect(thresholds, max_detections)
-        boxes = cached.explainer.inputs[0][1]
+            explainer = self._keep(body, image)
+            found = explainer.detect(thresholds, max_detections)
+        boxes = explainer.inputs[0][1]
         answer: Answer = {
             "image": name,
             "width": image.shape[1],
@@ -84,12 +83,22 @@ class Session:
         return answer
 
     def explain(self, body: bytes, box: Sequence[float], label: str, **limits: float | None) -> Answer:
-        """Explain the score of a box ``x1 y1 x2 y2`` in a class, found or not; see `CachedImage.explain`."""
+        """Explain the score of a box ``x1 y1 x2 y2`` in the class ``label``.
+
+        A detection that the page may show is explained as such; any other box is diagnosed as if it had been proposed,
+        against the limits. Raises ValueError for an unknown class and a box without area in the image.
+        """
         thresholds = self.detector.thresholds(**limits)
-        cached = self._kept.get(_digest(body))
-        if cached is None:
-            cached = self._keep(body, decode_image(body, max_pixels=DEFAULT_MAX_PIXELS))
-        return cached.explain(box, label, thresholds)
+        explainer = self._kept.get(_digest(body))
+        if explainer is None:
+            explainer = self._keep(body, decode_image(body, max_pixels=DEFAULT_MAX_PIXELS))
+        found = explainer.detect(self.detector.thresholds(min_score=self.min_score))
+        for row, record in enumerate(found.to_records()):
+            if record["label"] == label and record["box"] == list(box):
+                (attribution,) = explainer.explain(found[row : row + 1])
+                return record | attribution.to_record() | _FOUND | _attribution_record(attribution)
+        diagnosis = explainer.explain_box(box, label, thresholds)
+        return diagnosis.to_record() | _attribution_record(diagnosis.attribution)
 
     def render(self, body: bytes) -> bytes:
         """Return the image as a PNG file, for browsers that cannot show its format; smaller where it is very large."""
@@ -104,40 +113,12 @@ class Session:
         self.detect(files("detector.web").joinpath("static/samples/cat.jpg").read_bytes())
         self._kept.clear()
 
-    def _keep(self, body: bytes, image: NDArray[np.uint8]) -> CachedImage:
-        cached = self._kept[_digest(body)] = CachedImage(self.detector, image)
+    def _keep(self, body: bytes, image: NDArray[np.uint8]) -> Explainer:
+        explainer = self._kept[_digest(body)] = Explainer(self.detector, image)
         self._kept.move_to_end(_digest(body))
         while len(self._kept) > KEPT_IMAGES:
             self._kept.popitem(last=False)
-        return cached
-
-
-class CachedImage:
-    """An ``(H, W, 3)`` uint8 RGB image with its feature maps, which are computed once."""
-
-    def __init__(self, detector: Ensemble, image: NDArray[np.uint8]) -> None:
-        self.explainer = Explainer(detector, image)
-
-    @cached_property
-    def _detections(self) -> Detections:
-        """Everything that a page may show: all that reaches the recipe's minimum score."""
-        model = self.explainer.model
-        return self.explainer.detect(model.thresholds(min_score=self.explainer.detectors[0].config.detection.min_score))
-
-    def explain(self, box: Sequence[float], label: str, thresholds: Thresholds) -> Answer:
-        """Explain the score of a box ``x1 y1 x2 y2`` in the class ``label``, as the page and the API show it.
-
-        A detection of `Detections.to_records` is explained as such; any other box is diagnosed as if it had been
-        proposed, against ``thresholds`` ``(K,)``. Raises ValueError for an unknown class and a box without area in the
-        image.
-        """
-        records = self._detections.to_records()
-        row = next((i for i, each in enumerate(records) if each["label"] == label and each["box"] == list(box)), None)
-        if row is None:
-            diagnosis = self.explainer.explain_box(box, label, thresholds)
-            return diagnosis.to_record() | _attribution_record(diagnosis.attribution)
-        (attribution,) = self.explainer.explain(self._detections[[row]])
-        return records[row] | attribution.to_record() | _FOUND | _attribution_record(attribution)
+        return explainer
 
 
 def _json_thresholds(thresholds: Thresholds) -> list[float | None]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from detector.detections import Detections
-from detector.evaluation.calibration import calibration_error
+from detector.evaluation.calibration import probability_bins
 from detector.evaluation.coco import evaluate_coco
 from detector.evaluation.outcomes import by_class, gather_outcomes
 from detector.runtime.optional import MissingPackageError
@@ -92,13 +92,15 @@ def test_calibration_error_by_hand() -> None:
         place, chance = A if number % 2 else FAR, 0.75 if number < 10 else 0.25
         each = found((place, 0, float(number)), (B, 0, 50.0))
         detections.append(Detections(each.boxes, each.labels, each.scores, NAMES, np.array([0.9, chance], np.float32)))
-    assert calibration_error(detections, truths, NAMES) == pytest.approx(0.25)
-    assert calibration_error(detections, truths, NAMES, min_probability=0.5) == pytest.approx(0.25)
+    assert probability_bins(detections, truths, NAMES).calibration_error == pytest.approx(0.25)
+    likely = [each.where(min_probability=0.5) for each in detections]
+    assert probability_bins(likely, truths, NAMES).calibration_error == pytest.approx(0.25)
     perfect = [Detections(d.boxes, d.labels, d.scores, NAMES, np.full(2, 0.5, np.float32)) for d in detections]
-    assert calibration_error(perfect, truths, NAMES) == pytest.approx(0)
-    assert np.isnan(calibration_error(detections, truths, NAMES, min_probability=1))
+    assert probability_bins(perfect, truths, NAMES).calibration_error == pytest.approx(0)
+    none = [each.where(min_probability=1) for each in detections]
+    assert np.isnan(probability_bins(none, truths, NAMES).calibration_error)
     with pytest.raises(ValueError, match="there are no probabilities"):
-        calibration_error([found((A, 0, 1.0))], [truths[0]], NAMES)
+        probability_bins([found((A, 0, 1.0))], [truths[0]], NAMES)
 
 
 def test_bins_of_probabilities_are_fifteen_where_nothing_else_is_said() -> None:
@@ -108,9 +110,11 @@ def test_bins_of_probabilities_are_fifteen_where_nothing_else_is_said() -> None:
     for chance in random.random(40).astype(np.float32):
         each = found((A if random.random() < 0.5 else FAR, 0, 1.0))
         detections.append(Detections(each.boxes, each.labels, each.scores, NAMES, np.array([chance])))
-    errors = {n_bins: calibration_error(detections, truths, NAMES, n_bins=n_bins) for n_bins in (14, 15, 16)}
+    errors = {
+        n_bins: probability_bins(detections, truths, NAMES, n_bins=n_bins).calibration_error for n_bins in (14, 15, 16)
+    }
     assert len(set(errors.values())) == 3
-    assert calibration_error(detections, truths, NAMES) == errors[15]
+    assert probability_bins(detections, truths, NAMES).calibration_error == errors[15]
 
 
 def test_a_class_counts_a_hundred_detections_an_image() -> None:

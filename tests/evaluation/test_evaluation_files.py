@@ -132,8 +132,7 @@ def test_boxes_that_no_object_can_have_are_false_detections(tmp_path: Path, capl
     np.testing.assert_allclose(threshold_curve(outcomes, 0).recall, [1 / 2, 1 / 2, 1 / 2])
     assert caplog.messages == [
         f"{path}:2: a box must have x1 <= x2 and y1 <= y2, but got 10 1 1 10; counted as a false detection",
-        f"{path}:4: a box must lie in its image, which begins at 1 1, but got -9 1 0 10; "
-        "counted as a false detection",
+        f"{path}:4: a box must lie in its image, which begins at 1 1, but got -9 1 0 10; counted as a false detection",
     ]
 
 
