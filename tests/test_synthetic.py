@@ -1,4 +1,4 @@
-"""Images that are drawn for tests and demonstrations."""
+"""The dataset of drawn shapes that tests train on."""
 
 from pathlib import Path
 

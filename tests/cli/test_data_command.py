@@ -1,4 +1,4 @@
-"""What spp data says and writes, and trainings from data as tools write them."""
+"""Output and files of `spp data`, and trainings from exports."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def photos(tmp_path: Path) -> Path:
     return root
 
 
-def test_check_names_what_is_wrong(
+def test_check_prints_all_issues(
     photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (photos / "train/b.xml").write_text(f"<annotation>{bolt(1, 1, 1, 200, 150)}{bolt(2, 9, 9, 3, 3)}</annotation>")
@@ -87,7 +87,7 @@ def test_check_may_be_strict(photos: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert errors.splitlines()[-1].endswith("found 1 x unreadable image; --strict allows no issues")
 
 
-def test_convert_writes_what_it_read(
+def test_convert_keeps_the_content(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "new" / "yolo"
@@ -127,7 +127,7 @@ def test_a_forecast_is_an_estimate(
 
 
 @pytest.mark.all
-def test_a_zip_file_trains_and_is_evaluated_on_what_was_held_out(tmp_path: Path) -> None:
+def test_a_zip_file_trains_and_is_evaluated_on_held_out_images(tmp_path: Path) -> None:
     drawn = write_synthetic_voc(tmp_path / "drawn", 8, seed=4)
     write_dataset({"": drawn}, tmp_path / "export", "yolo")
     shutil.make_archive(str(tmp_path / "mine"), "zip", tmp_path / "export")

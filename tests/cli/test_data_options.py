@@ -1,4 +1,4 @@
-"""Commands name the issues of the data that they read."""
+"""Data options of verbs, and the issues that they report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONFIG = {
 
 
 @pytest.mark.all
-def test_scripts_take_coco_files_and_name_their_faults(tmp_path: Path) -> None:
+def test_verbs_take_coco_files_and_report_their_issues(tmp_path: Path) -> None:
     dataset = write_synthetic_voc(tmp_path / "drawn", 8, seed=4)
     content = coco_of(dataset, extra_category="shapes")
     images = tmp_path / "drawn" / "JPEGImages"
@@ -62,9 +62,7 @@ def test_scripts_take_coco_files_and_name_their_faults(tmp_path: Path) -> None:
         (("--coco", "nowhere.json"), "nowhere.json: no such file"),
     ],
 )
-def test_options_that_do_not_go_together_cost_one_line(
-    tmp_path: Path, arguments: tuple[str, ...], message: str
-) -> None:
+def test_conflicting_options_are_one_line_errors(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     done = spp("evaluate", *arguments, "--detections", "d", cwd=tmp_path)
     assert done.returncode == 2
     assert message in done.stderr

@@ -1,4 +1,4 @@
-"""`spp data next`: the images to label, drafts of their boxes, and what it must not do; with a fake network."""
+"""`spp data next`: selected images and drafts of their boxes, with a fake network."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CALIBRATION = Calibration(
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Squares: a certain red one, doubtful green ones that look alike, a doubtful red one, nothing."""
+    """Squares: a certain red one, similar uncertain green ones, an uncertain red one, nothing."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for name, red, green in (("sure", 250, 0), ("green", 0, 200), ("twin", 0, 199), ("red", 198, 0), ("none", 0, 0)):
@@ -77,7 +77,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proposer: Proposer) ->
     return next_images
 
 
-def test_doubtful_images_of_different_looks_come_first(
+def test_uncertain_and_different_images_come_first(
     call: Call, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(photos, "--count", "2", "--cache", "cache") == 0
@@ -92,7 +92,7 @@ def test_doubtful_images_of_different_looks_come_first(
 
 
 @pytest.mark.parametrize("format_name", ["voc", "coco", "yolo"])
-def test_drafts_are_data_sets(call: Call, photos: Path, tmp_path: Path, format_name: str) -> None:
+def test_drafts_are_datasets(call: Call, photos: Path, tmp_path: Path, format_name: str) -> None:
     assert call(photos, "--count", "5", "--format", format_name, "--output", "out/drafts", "--min-score", "99") == 0
     (drafts,) = load_splits(tmp_path / "out" / "drafts").values()
     labels = {each.image_id: [drafts.class_names[label] for label in each.labels] for each in drafts}
@@ -100,7 +100,7 @@ def test_drafts_are_data_sets(call: Call, photos: Path, tmp_path: Path, format_n
     assert (tmp_path / "xdg" / "spp-detector" / "features" / "unlabeled").is_dir()
 
 
-def test_what_was_computed_is_found_again(
+def test_cached_features_are_reused(
     call: Call, photos: Path, proposer: Proposer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(photos / "green.png", photos / "sure.png", "--cache", "cache") == 0
@@ -114,7 +114,7 @@ def test_what_was_computed_is_found_again(
     assert capsys.readouterr().out.splitlines() == first
 
 
-def test_bad_images_are_named_and_the_others_done(
+def test_bad_images_are_reported_and_the_others_processed(
     call: Call, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (photos / "bad.jpg").write_text("no image")

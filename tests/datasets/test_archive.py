@@ -1,4 +1,4 @@
-"""Zip files are unpacked as input that may be hostile."""
+"""Unpack zip files as untrusted input."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def special(name: str, mode: int) -> zipfile.ZipInfo:
     return info
 
 
-def test_images_and_annotations_are_unpacked_and_nothing_else(tmp_path: Path) -> None:
+def test_only_images_and_annotations_are_unpacked(tmp_path: Path) -> None:
     path = zipped(tmp_path, ("a/b.JPG", b"image"), ("a\\c.xml", b"<a/>"), ("a/run.sh", b"rm"), ("a/", b""))
     root = unpacked(path)
     assert root.name == "export"
@@ -56,7 +56,7 @@ def test_images_and_annotations_are_unpacked_and_nothing_else(tmp_path: Path) ->
         ("a" * 300 + ".jpg", "is too long a name"),
     ],
 )
-def test_members_that_lead_elsewhere_are_refused(
+def test_members_outside_the_folder_are_refused(
     tmp_path: Path, member: str | zipfile.ZipInfo, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
@@ -69,7 +69,7 @@ def test_members_that_lead_elsewhere_are_refused(
     assert not list((tmp_path / "temporary").iterdir())
 
 
-def test_bombs_are_refused_before_they_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zip_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "_SMALL", 100_000)
     with pytest.raises(ValueError, match=r"'a.json' would grow from \d+ to 1000000 bytes"):
         unpacked(zipped(tmp_path, ("a.json", bytes(1_000_000))))
@@ -81,7 +81,7 @@ def test_bombs_are_refused_before_they_grow(tmp_path: Path, monkeypatch: pytest.
         unpacked(zipped(tmp_path, *many, name="members.zip"))
 
 
-def test_what_does_not_fit_on_the_disk_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_archives_larger_than_the_disk_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = zipped(tmp_path, ("a.txt", bytes(100)), ("b.txt", bytes(50)))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1000, 851, 149))
     with pytest.raises(ValueError, match=r"export\.zip: needs 150 bytes where 149 are free"):
@@ -90,7 +90,7 @@ def test_what_does_not_fit_on_the_disk_is_not_begun(tmp_path: Path, monkeypatch:
     assert len([*unpacked(path).iterdir()]) == 2
 
 
-def test_the_folder_goes_when_the_program_ends(tmp_path: Path) -> None:
+def test_the_folder_is_deleted_at_exit(tmp_path: Path) -> None:
     path = zipped(tmp_path, ("a.txt", b"1"))
     program = (
         "import pathlib, sys; from detector.datasets import archive; print(archive.unpacked(pathlib.Path(sys.argv[1])))"
@@ -101,7 +101,7 @@ def test_the_folder_goes_when_the_program_ends(tmp_path: Path) -> None:
     assert not folder.parent.exists()
 
 
-def test_sizes_are_not_taken_on_trust(tmp_path: Path) -> None:
+def test_headers_are_not_trusted(tmp_path: Path) -> None:
     path = zipped(tmp_path, ("a.txt", b"x" * 5000))
     data = path.read_bytes()
     # the sizes in the header and in the directory say 10
@@ -111,7 +111,7 @@ def test_sizes_are_not_taken_on_trust(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["no zip file", "cut off", "encrypted", "twice", "changed"])
-def test_damaged_files_cost_one_line(tmp_path: Path, damage: str) -> None:
+def test_damaged_archives_are_one_line_errors(tmp_path: Path, damage: str) -> None:
     path = zipped(tmp_path, ("a.txt", bytes(range(256)) * 4), ("b.txt", b"2"))
     data = bytearray(path.read_bytes())
     if damage == "no zip file":

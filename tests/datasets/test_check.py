@@ -1,4 +1,4 @@
-"""Faults of data sets: each is named, and the work goes on without it or ends."""
+"""Load datasets with issues: each is reported and left out, or is an error."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ BOLT = ([[10, 5, 30, 25]], ["bolt"])
 BOTH = ([[0, 0, 60, 40], [1, 2, 20, 30]], ["bolt", "nut"])
 
 
-def test_sound_data_are_read_as_they_are(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_valid_data_load_without_issues(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
     dataset = load(voc, strict=True)
     assert dataset.class_names == ("bolt", "nut")
     assert dataset.name == "own all"
@@ -60,7 +60,7 @@ def test_sound_data_are_read_as_they_are(voc: Path, caplog: pytest.LogCaptureFix
     assert not caplog.messages
 
 
-def test_faulty_files_cost_their_image(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_images_with_issues_are_left_out(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
     (voc / "ImageSets/Main/all.txt").write_text("a\nb\nc\nd\ne\nf\n")
     (voc / "JPEGImages/a.png").unlink()
     (voc / "JPEGImages/b.png").write_text("<html>404</html>")
@@ -85,7 +85,7 @@ def test_faulty_files_cost_their_image(voc: Path, caplog: pytest.LogCaptureFixtu
     assert caplog.messages == lines[:-1]
 
 
-def test_faulty_objects_cost_themselves(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_objects_with_issues_are_left_out(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_objects(voc, "a", ("bolt", 9, 1, 8, 5), ("bolt", 11, 6, 30, 25), ("", 1, 2, 3, 4))
     assert contents(load(voc)) == [("a", *BOLT), ("b", *BOLT), ("c", *BOTH)]
     assert caplog.messages == [
@@ -95,7 +95,7 @@ def test_faulty_objects_cost_themselves(voc: Path, caplog: pytest.LogCaptureFixt
     ]
 
 
-def test_boxes_are_cut_to_their_image(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_boxes_are_clipped_to_their_image(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_objects(voc, "a", ("nut", 0, 0, 61, 41), ("nut", 21, 11, 62, 40), ("bolt", 61, 1, 70, 9))
     write_objects(voc, "b", ("bolt", -9, 11, 20, 30))
     dataset = load(voc)
@@ -112,7 +112,7 @@ def test_boxes_are_cut_to_their_image(voc: Path, caplog: pytest.LogCaptureFixtur
     assert "3 x box outside of the image" in caplog.messages[-1]
 
 
-def test_boxes_are_compared_with_the_image_as_it_is_turned(voc: Path) -> None:
+def test_boxes_are_compared_with_the_oriented_image(voc: Path) -> None:
     upright = np.zeros((60, 40, 3), np.uint8)  # of a camera that stores rows as columns
     exif = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
     data = cv2.imencode(".jpg", upright)[1].tobytes()
@@ -141,7 +141,7 @@ def test_a_class_of_the_data_goes_with_its_last_object(voc: Path, caplog: pytest
     assert "own all: no object of class 'axle'" in caplog.messages
 
 
-def test_classes_without_objects_may_be_no_fault(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_classes_without_objects_may_be_allowed(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
     dataset = load_checked(
         DataSource(voc, "all", shorthand="voc"), class_names=["nut", "screw", "bolt"], need_objects=False
     )
@@ -156,7 +156,7 @@ def test_vocs_classes_keep_their_order(voc: Path) -> None:
     assert load(voc).class_names == VOC_CLASSES
 
 
-def test_many_faults_of_a_kind_are_counted(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_many_issues_of_a_kind_are_counted(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
     names = [f"screw{number}" for number in range(25)]
     write_objects(voc, "a", *((name, 1, 1, 9, 9) for name in [names[0], *names, names[24]]), ("bolt", 5, 5, 4, 4))
     load(voc, ["bolt", "nut"])
@@ -185,7 +185,7 @@ def test_nothing_left_is_an_error(voc: Path, caplog: pytest.LogCaptureFixture) -
         load(voc)
 
 
-def test_faults_of_a_coco_file(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_issues_of_a_coco_file(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = voc / "JPEGImages" / "boxes.json"
     path.write_text(json.dumps(coco_of(load(voc), extra_category="hardware")))
     dataset = load_checked(DataSource(path, shorthand="coco"))
@@ -201,7 +201,7 @@ def test_faults_of_a_coco_file(voc: Path, caplog: pytest.LogCaptureFixture) -> N
         load_checked(DataSource(voc, shorthand="voc"))
 
 
-def test_real_folder_has_no_faults(voc_root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_real_voc_has_no_issues(voc_root: Path, caplog: pytest.LogCaptureFixture) -> None:
     for split in ("train", "val"):
         plain, checked = (
             load_voc(voc_root, split),

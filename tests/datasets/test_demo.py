@@ -1,4 +1,4 @@
-"""The drawn images in data/demo are what their README says."""
+"""The images in data/demo are those that their README describes."""
 
 from __future__ import annotations
 

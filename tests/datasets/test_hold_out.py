@@ -1,4 +1,4 @@
-"""Images are held out by a rule that keeps every class in training."""
+"""Hold out images so that every class stays in training."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_every_class_stays_in_training(labels: list[list[int]], fraction: float)
             assert any(label in each.labels for each in train)
 
 
-def test_each_class_gives_its_part() -> None:
+def test_each_class_is_held_out_in_proportion() -> None:
     whole = dataset_of(*([0] for _ in range(50)), *([1] for _ in range(30)), *([] for _ in range(20)))
     train, val = hold_out(whole, 0.2)
     counts = [sum(each.labels.tolist() == own for each in val) for own in ([0], [1], [])]
@@ -55,7 +55,7 @@ def test_each_class_gives_its_part() -> None:
     assert (train.name, val.name) == ("data train", "data val")
 
 
-def test_the_choice_depends_on_names_alone() -> None:
+def test_held_out_images_depend_only_on_ids() -> None:
     labels = [[number % 3] for number in range(60)]
     _, first = hold_out(dataset_of(*labels), 0.25)
     turned = dataset_of(*labels)
@@ -69,7 +69,7 @@ def test_the_choice_depends_on_names_alone() -> None:
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5, float("nan")])
-def test_parts_out_of_range(fraction: float) -> None:
+def test_fractions_out_of_range(fraction: float) -> None:
     with pytest.raises(ValueError, match="must be between 0 and 1"):
         hold_out(dataset_of([0], [0]), fraction)
 

@@ -1,4 +1,4 @@
-"""Classes as folders, and images and objects of annotated data sets as samples with classes."""
+"""Images with class labels: from folders, and from images and objects of datasets."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_class_is_a_folder(root: Path) -> None:
     assert (found.exclusive, found.name, found.boxes) == (True, "pets", None)
 
 
-def test_folders_without_images_are_named_and_left_out(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_folders_without_images_are_reported_and_left_out(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     (root / "bird").mkdir()
     with pytest.raises(ValueError, match="pets: found 1 x class without images; --strict allows no issues"):
         load_folders(root, strict=True)
@@ -49,7 +49,7 @@ def test_folders_without_images_are_named_and_left_out(root: Path, caplog: pytes
     ]
 
 
-def test_one_class_is_none(root: Path, tmp_path: Path) -> None:
+def test_one_class_is_an_error(root: Path, tmp_path: Path) -> None:
     (root / "dog/1.PNG").unlink()
     (root / "dog").rmdir()
     with pytest.raises(ValueError, match="at least two; found 1"):
@@ -85,7 +85,7 @@ def dataset() -> Dataset:
     return Dataset(annotations, ("cat", "dog"), "pets train")
 
 
-def test_difficult_objects_alone_are_not_judged(dataset: Dataset) -> None:
+def test_classes_with_only_difficult_objects_are_ignored(dataset: Dataset) -> None:
     found = labeled_images(dataset)
     assert found.targets.tolist() == [[0, -1], [1, 1], [-1, -1]]
     assert (found.exclusive, len(found), found.boxes) == (False, 3, None)

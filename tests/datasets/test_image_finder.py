@@ -1,4 +1,4 @@
-"""An image is found by what tools call it."""
+"""Find images by the names that tools write."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_names_are_tried_in_their_order() -> None:
     assert images.find(["1", "a.png"], []) == Path("/data/photos/a.png")
 
 
-def test_what_cannot_be_told_is_an_error() -> None:
+def test_ambiguous_names_are_errors() -> None:
     images = finder("one/a.jpg", "two/a.jpg", "three/a.png")
     with pytest.raises(AmbiguousImageError, match=r"2 images go by the name: /data/one/a.jpg, /data/two/a.jpg"):
         images.find(["a.jpg"], [])
@@ -67,7 +67,7 @@ def test_what_cannot_be_told_is_an_error() -> None:
         images.find([""], [Path("/data/one")])
 
 
-def test_hidden_files_and_circles_are_passed_over(tmp_path: Path) -> None:
+def test_hidden_files_and_link_cycles_are_skipped(tmp_path: Path) -> None:
     for name in ("a.jpg", "sub/B.PNG", "notes.txt", ".hidden.jpg", "__MACOSX/._a.jpg", ".cache/c.jpg"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""What is probably a mistake in a data set, at its limits; counts; parts of images for classifiers."""
+"""Suspicious boxes at their limits, class counts, orientation, near-duplicates."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ def objects(*rows: tuple[str, Box]) -> list[Object]:
     return [Object(f"a.xml: object {number}", name, box, False) for number, (name, box) in enumerate(rows, 1)]
 
 
-def told(*rows: tuple[str, Box]) -> list[tuple[str, str]]:
+def found(*rows: tuple[str, Box]) -> list[tuple[str, str]]:
     return [(issue.kind.name, issue.line) for issue in suspicious_boxes(objects(*rows), header())]
 
 
 def test_boxes_below_five_pixels_are_tiny() -> None:
-    assert told(("nut", (0, 0, 5, 5)), ("nut", (20, 0, 70, 30))) == []
-    assert told(("nut", (0, 0, 4.5, 20))) == [("TINY_BOX", "a.xml: object 1: nut has 4.5 x 20 pixels")]
-    assert told(("nut", (0, 0, 20, 4))) == [("TINY_BOX", "a.xml: object 1: nut has 20 x 4 pixels")]
+    assert found(("nut", (0, 0, 5, 5)), ("nut", (20, 0, 70, 30))) == []
+    assert found(("nut", (0, 0, 4.5, 20))) == [("TINY_BOX", "a.xml: object 1: nut has 4.5 x 20 pixels")]
+    assert found(("nut", (0, 0, 20, 4))) == [("TINY_BOX", "a.xml: object 1: nut has 20 x 4 pixels")]
 
 
 def test_boxes_of_nearly_the_whole_image_are_suspicious() -> None:
-    assert told(("nut", (0, 0, 98, 50))) == [("WHOLE_IMAGE", "a.xml: object 1: nut is as large as the image")]
-    assert told(("nut", (0, 0, 97.9, 50))) == []
-    assert told(("nut", (0, 0, 100, 50))) == [("WHOLE_IMAGE", "a.xml: object 1: nut is as large as the image")]
+    assert found(("nut", (0, 0, 98, 50))) == [("WHOLE_IMAGE", "a.xml: object 1: nut is as large as the image")]
+    assert found(("nut", (0, 0, 97.9, 50))) == []
+    assert found(("nut", (0, 0, 100, 50))) == [("WHOLE_IMAGE", "a.xml: object 1: nut is as large as the image")]
 
 
-def test_boxes_of_one_class_that_cover_each_other_are_doubled() -> None:
+def test_overlapping_boxes_of_one_class_are_duplicates() -> None:
     first, ninety = (0, 0, 10, 20), (0, 0, 10, 18)
     line = "a.xml: object 2: nut covers object 1 of the same class"
-    assert told(("nut", first), ("nut", ninety)) == [("DUPLICATE_BOX", line)]
-    assert told(("nut", first), ("nut", (0, 0, 10, 17.9))) == []
-    assert told(("nut", first), ("bolt", first)) == []
+    assert found(("nut", first), ("nut", ninety)) == [("DUPLICATE_BOX", line)]
+    assert found(("nut", first), ("nut", (0, 0, 10, 17.9))) == []
+    assert found(("nut", first), ("bolt", first)) == []
     # each pair once
-    assert len(told(("nut", first), ("nut", first), ("nut", first))) == 3
+    assert len(found(("nut", first), ("nut", first), ("nut", first))) == 3
 
 
 def test_counts_of_classes_by_size() -> None:
@@ -70,7 +70,7 @@ def test_counts_of_classes_by_size() -> None:
     assert (counts["cog"].images, counts["cog"].small, counts["cog"].medium) == (1, 1, 0)
 
 
-def test_images_that_look_alike_across_splits() -> None:
+def test_near_duplicates_across_splits() -> None:
     def look(*values: int) -> Any:
         return np.array(values, np.uint8)
 
@@ -105,7 +105,7 @@ def test_images_that_look_alike_across_splits() -> None:
         (8, [5, 30, 15, 50]),
     ],
 )
-def test_boxes_turn_as_their_image(orientation: int, expected: list[float]) -> None:
+def test_boxes_are_oriented_with_their_image(orientation: int, expected: list[float]) -> None:
     width, height = (40, 60) if orientation > 4 else (60, 40)
     found = oriented(np.array([[10.0, 5, 30, 15]]), header(width, height, orientation))
     assert found.tolist() == [expected]
@@ -123,7 +123,7 @@ def test_boxes_turn_as_their_image(orientation: int, expected: list[float]) -> N
     assert stored[y1:y2, x1:x2].all() and stored.sum() == 200
 
 
-def test_sizes_tell_whether_boxes_are_on_stored_pixels() -> None:
+def test_sizes_show_whether_boxes_are_on_stored_pixels() -> None:
     assert drawn_on_stored(None, header(40, 60, 6)) is False
     assert drawn_on_stored((40, 60), header(40, 60, 6)) is False
     assert drawn_on_stored((60, 40), header(40, 60, 6)) is True
@@ -134,7 +134,7 @@ def test_sizes_tell_whether_boxes_are_on_stored_pixels() -> None:
         assert drawn_on_stored((60, 40), header(40, 60, orientation))
 
 
-def test_faults_are_raised_as_what_they_are() -> None:
+def test_issues_are_raised_as_matching_errors() -> None:
     for kind in IssueKind:
         missing = kind in (IssueKind.MISSING_ANNOTATION, IssueKind.MISSING_IMAGE)
         with pytest.raises(FileNotFoundError if missing else ValueError, match="a line"):

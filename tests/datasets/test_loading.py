@@ -1,4 +1,4 @@
-"""Every way to a split goes by the same choices: what becomes of issues, of images without labels, and who is told."""
+"""Load splits in every way, with the same treatment of issues and unlabeled images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def ids(datasets: Any) -> set[str]:
 
 
 @pytest.mark.parametrize("way", ["split", "list", "held out", "whole", "all"])
-def test_faults_labels_and_lines_go_where_they_should(way: str, tmp_path: Path) -> None:
+def test_issues_unlabeled_images_and_notes_in_every_way_to_load(way: str, tmp_path: Path) -> None:
     root = broken_ultralytics(tmp_path)
     if way in ("held out", "whole"):
         description = root / "data.yaml"
@@ -36,11 +36,11 @@ def test_faults_labels_and_lines_go_where_they_should(way: str, tmp_path: Path) 
     images = tmp_path / "list.txt"
     images.write_text("\nimages/train/a\n  \nmore\n", encoding="utf-8")
     issues: list[Issue] = []
-    said: list[str] = []
+    logged: list[str] = []
 
     def read(unlabeled: Any) -> set[str]:
         issues.clear()
-        given: Any = {"report": issues.append, "log": said.append}
+        given: Any = {"report": issues.append, "log": logged.append}
         if way == "held out":
             sources = (DataSource(root, split, hold_out=0.5, unlabeled=unlabeled) for split in ("train", "val"))
             return ids(load_dataset(source, **given) for source in sources)
@@ -52,7 +52,7 @@ def test_faults_labels_and_lines_go_where_they_should(way: str, tmp_path: Path) 
     found = read("background")
     assert {"a", "more"} <= found
     assert {each.line.partition(": ")[2] for each in issues} == {"object 3: there is no class 9, only 0 to 1"}
-    assert any("images without annotation are used as images without objects" in line for line in said)
+    assert any("images without annotation are used as images without objects" in line for line in logged)
     if way == "list":
         assert found == {"a", "more"}
         with pytest.raises(ValueError, match="there is no image 'more'"):
@@ -61,7 +61,7 @@ def test_faults_labels_and_lines_go_where_they_should(way: str, tmp_path: Path) 
         assert read("skip") == {"a", "b"}
 
 
-def test_what_to_learn_from_comes_first(tmp_path: Path) -> None:
+def test_the_training_split_comes_first(tmp_path: Path) -> None:
     splits = load_checked_splits(DataSource(write_export("roboflow-coco", tmp_path)))
     assert [each.name for each in splits] == [f"roboflow-coco {name}" for name in ("train", "val", "test")]
     (whole,) = load_checked_splits(DataSource(write_export("labelimg", tmp_path)))
@@ -72,23 +72,23 @@ def test_what_to_learn_from_comes_first(tmp_path: Path) -> None:
         load_checked_splits(DataSource(root))
 
 
-def test_a_list_without_images_is_refused(tmp_path: Path) -> None:
+def test_empty_lists_are_errors(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text(" \n\n")
     with pytest.raises(ValueError, match="lists no images"):
         load_dataset(DataSource(write_export("labelimg", tmp_path), str(tmp_path / "list.txt")))
 
 
-@pytest.mark.parametrize(("name", "told"), [("cvat-voc", "CVAT PASCAL VOC"), ("voc", "VOC devkit")])
-def test_a_devkit_and_what_cvat_makes_of_one_are_told_apart(name: str, told: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "description"), [("cvat-voc", "CVAT PASCAL VOC"), ("voc", "VOC devkit")])
+def test_devkits_of_cvat_are_recognized(name: str, description: str, tmp_path: Path) -> None:
     root = write_export("cvat-voc", tmp_path)
     if name == "voc":
         (root / "labelmap.txt").unlink()
-    said: list[str] = []
-    load_splits(root, log=said.append)
-    assert said[0].startswith(f"{root}: {told}; ")
+    logged: list[str] = []
+    load_splits(root, log=logged.append)
+    assert logged[0].startswith(f"{root}: {description}; ")
 
 
-def test_trainval_is_what_to_train_on_where_there_is_no_train(tmp_path: Path) -> None:
+def test_trainval_replaces_a_missing_train(tmp_path: Path) -> None:
     root = write_export("cvat-voc", tmp_path)
     lists = root / "ImageSets/Main"
     (lists / "default.txt").rename(lists / "trainval.txt")
@@ -96,13 +96,13 @@ def test_trainval_is_what_to_train_on_where_there_is_no_train(tmp_path: Path) ->
     assert {name: len(each) for name, each in load_splits(root).items()} == {"train": 2, "test": 1}
 
 
-def test_images_that_are_train_and_val_are_one_whole_beside_test(tmp_path: Path) -> None:
+def test_equal_train_and_val_become_one_split(tmp_path: Path) -> None:
     root = write_export("ultralytics", tmp_path)
     (root / "data.yaml").write_text("names: [no, nut]\ntrain: images/train\nval: images/train\ntest: images/val")
     assert {name: len(each) for name, each in load_splits(root).items()} == {"": 2, "test": 1}
 
 
-def test_the_part_that_is_held_out_is_as_large_as_was_said(tmp_path: Path) -> None:
+def test_held_out_fraction(tmp_path: Path) -> None:
     root = write_export("labelimg-yolo", tmp_path)
     for number in range(9):
         for suffix in (".jpg", ".txt"):
@@ -114,19 +114,19 @@ def test_the_part_that_is_held_out_is_as_large_as_was_said(tmp_path: Path) -> No
     assert not ids([val]) & ids([load_dataset(DataSource(root, "train", hold_out=0.4))])
 
 
-@pytest.mark.parametrize(("corner", "told"), [("61", False), ("61.01", True)])
-def test_a_pixel_outside_is_rounding(corner: str, told: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("corner", "reported"), [("61", False), ("61.01", True)])
+def test_one_pixel_outside_is_rounding(corner: str, reported: bool, tmp_path: Path) -> None:
     root = write_export("labelimg", tmp_path)
     xml = root / "IMG 1.xml"
     xml.write_text(xml.read_text().replace("<xmax>60<", f"<xmax>{corner}<"))
     issues: list[Issue] = []
     dataset = load_dataset(root, report=issues.append)
-    assert [each.kind for each in issues] == [IssueKind.OUTSIDE] * told
+    assert [each.kind for each in issues] == [IssueKind.OUTSIDE] * reported
     assert dataset[0].boxes[1].tolist() == [30, 10, 60, 40]
 
 
 @pytest.mark.parametrize("size", [("<width>60<", "<width>0<"), ("<height>40<", "<height>0<")])
-def test_a_size_of_nothing_is_none(size: tuple[str, str], tmp_path: Path) -> None:
+def test_a_size_of_zero_is_unknown(size: tuple[str, str], tmp_path: Path) -> None:
     root = write_export("labelimg", tmp_path)
     xml = root / "IMG 1.xml"
     xml.write_text(xml.read_text().replace(*size))
@@ -135,28 +135,28 @@ def test_a_size_of_nothing_is_none(size: tuple[str, str], tmp_path: Path) -> Non
     assert issues == []
 
 
-def test_the_box_of_an_outline_holds_its_points(tmp_path: Path) -> None:
+def test_polygons_become_their_bounding_boxes(tmp_path: Path) -> None:
     root = write_export("labelimg-yolo", tmp_path)
     (root / "a.txt").write_text("0 0.1 0.2 0.5 0.3 0.4 0.9\n")
     (image,) = load_dataset(root)
     assert image.boxes[0].tolist() == pytest.approx([6, 8, 30, 36])
 
 
-def test_rows_of_open_images_that_are_not_there_are_counted(tmp_path: Path) -> None:
+def test_open_images_rows_of_missing_images_are_counted(tmp_path: Path) -> None:
     root = write_export("open-images", tmp_path)
     rows = root / "train-annotations-bbox.csv"
     lines = rows.read_text().splitlines()
     other = lines[1].replace("000026e7ee790996", "ffffffffffffffff")
     rows.write_text("\n".join([*lines, other, other, other.replace("ffff", "eeee")]))
-    said: list[str] = []
-    load_splits(root, log=said.append)
-    assert said[0].startswith(f"{root}: Open Images CSV, without the boxes of 3 missing images; images: ")
+    logged: list[str] = []
+    load_splits(root, log=logged.append)
+    assert logged[0].startswith(f"{root}: Open Images CSV, without the boxes of 3 missing images; images: ")
     rows.write_text("\n".join(lines[:3]))
-    load_splits(root, log=said.append)
-    assert said[-1].startswith(f"{root}: Open Images CSV; images: ")
+    load_splits(root, log=logged.append)
+    assert logged[-1].startswith(f"{root}: Open Images CSV; images: ")
 
 
-def test_a_folder_tells_the_split_of_a_csv_file(tmp_path: Path) -> None:
+def test_the_folder_of_a_csv_file_names_its_split(tmp_path: Path) -> None:
     root = write_export("open-images", tmp_path)
     (root / "train-annotations-bbox.csv").rename(root / "train/boxes.csv")
     (root / "validation-annotations-bbox.csv").rename(root / "validation/boxes.csv")

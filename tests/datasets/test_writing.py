@@ -1,4 +1,4 @@
-"""Data sets are written so that they read back to the last bit, whole or not at all."""
+"""Write datasets so that they read back exactly, whole or not at all."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("format_name", WRITTEN_FORMATS)
 @settings(max_examples=25)
 @given(objects=st.lists(st.tuples(boxes(), st.integers(0, 2), st.booleans()), max_size=6))
-def test_boxes_come_back_to_the_bit(format_name: str, photos: Path, objects: list[tuple[Box, int, bool]]) -> None:
+def test_boxes_round_trip_exactly(format_name: str, photos: Path, objects: list[tuple[Box, int, bool]]) -> None:
     dataset = dataset_of(photos, {"a.jpg": objects, "b.png": []}, NAMES)
     with TemporaryDirectory() as folder:
         target = Path(folder) / "out"
@@ -92,7 +92,7 @@ def test_boxes_come_back_to_the_bit(format_name: str, photos: Path, objects: lis
 
 
 @pytest.mark.parametrize("format_name", WRITTEN_FORMATS)
-def test_splits_and_classes_come_back(format_name: str, photos: Path, tmp_path: Path) -> None:
+def test_splits_and_classes_round_trip(format_name: str, photos: Path, tmp_path: Path) -> None:
     one: tuple[Box, int, bool] = ((0, 0.5, 60, 40), 1, False)
     train, val = dataset_of(photos, {"a.jpg": [one]}, NAMES), dataset_of(photos, {"b.png": [one]}, NAMES)
     write_dataset({"train": train, "val": val}, tmp_path / "two", format_name)
@@ -178,9 +178,7 @@ def test_nothing_is_lost_or_half_written(photos: Path, tmp_path: Path, monkeypat
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_what_cannot_be_put_in_its_place_leaves_what_was_there(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_rename_keeps_the_old_folder(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = dataset_of(photos, {"a.jpg": []}, ("nut",))
     write_dataset({"": dataset}, tmp_path / "out", "coco")
     plain = Path.rename
@@ -197,14 +195,14 @@ def test_what_cannot_be_put_in_its_place_leaves_what_was_there(
     assert contents(load_splits(tmp_path / "out")[""]) == contents(dataset)
 
 
-def test_what_does_not_read_back_is_not_written(photos: Path, tmp_path: Path) -> None:
+def test_data_that_do_not_read_back_are_not_written(photos: Path, tmp_path: Path) -> None:
     dataset = dataset_of(photos, {"a.jpg": [((3, 4, 6, 8), 0, False)]}, (" nut",))
     with pytest.raises(ValueError, match=r"a\.jpg cannot be written as voc without a change"):
         write_dataset({"": dataset}, tmp_path / "out", "voc")
     assert not list(tmp_path.iterdir())
 
 
-def test_labeling_tools_find_yolo_s_classes(photos: Path, tmp_path: Path) -> None:
+def test_yolo_classes_are_where_tools_look(photos: Path, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     dataset = dataset_of(folder, {"classes.jpg": [((0, 0, 6, 4), 1, False)]}, ("nut", "a  bolt"))
     write_dataset({"train": dataset}, tmp_path / "out", "yolo")

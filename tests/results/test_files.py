@@ -1,4 +1,4 @@
-"""Files of results: boxes in each form by hand, names that are free, folders of classes."""
+"""Result files: boxes in each format by hand, free names, class folders."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FOUND = Detections(
 )
 
 
-def test_yolo_has_centers_and_sides_as_parts_of_the_image(tmp_path: Path) -> None:
+def test_yolo_has_centers_and_sides_as_fractions(tmp_path: Path) -> None:
     write_yolo(tmp_path / "a.txt", IMAGE, FOUND)
     assert (tmp_path / "a.txt").read_text().splitlines() == [
         "1 0.200000 0.250000 0.200000 0.300000",
@@ -64,7 +64,7 @@ def test_voc_counts_from_one_and_includes_the_last_pixel(tmp_path: Path) -> None
     assert {each.findtext("difficult") for each in root.findall("object")} == {"0"}
 
 
-def test_crops_are_what_boxes_touch_the_best_first(tmp_path: Path) -> None:
+def test_crops_hold_all_pixels_of_boxes_best_first(tmp_path: Path) -> None:
     both = Detections(
         as_boxes(np.array([[10.5, 20.5, 30.2, 80.2], [0, 0, 200, 9], [90, 10, 90, 50]])),
         np.zeros(3, int),
@@ -77,7 +77,7 @@ def test_crops_are_what_boxes_touch_the_best_first(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "crops/a_b/photo_2.png"), IMAGE[20:81, 10:31])
 
 
-def test_names_that_are_free(tmp_path: Path) -> None:
+def test_free_names(tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_text("an input")
     (tmp_path / "photo_2.jpg").write_text("of somebody")
     folder = ResultFolder(tmp_path, [tmp_path / "photo.jpg"])
@@ -142,7 +142,7 @@ def test_a_list_that_does_not_fit_on_the_disk_is_named_and_holds_whole_names(tmp
         ('<:"|?*>', "_______"),
     ],
 )
-def test_folders_of_classes_lead_nowhere(name: str, folder: str) -> None:
+def test_class_folders_stay_inside(name: str, folder: str) -> None:
     assert folder_name(name) == folder
 
 
@@ -188,7 +188,7 @@ def test_one_file_for_all_images(tmp_path: Path) -> None:
     ]
 
 
-def test_coco_files_count_from_one_and_name_classes_that_came_late(tmp_path: Path) -> None:
+def test_coco_ids_start_at_one_and_late_classes_are_named(tmp_path: Path) -> None:
     names = ["b"]
     with coco_file(tmp_path / "coco.json", names) as add:
         add(RECORDS[0])

@@ -1,4 +1,4 @@
-"""Broken data sets end in exit code 2 and one line that names file and issue; nothing is written."""
+"""Broken datasets end in exit code 2 and one line that names file and issue; nothing is written."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ HEADER = "ImageID,LabelName,XMin,XMax,YMin,YMax\n"
 
 # what is broken, how, and what the line says
 BROKEN: list[tuple[str, Break, str]] = [
-    # issues of a single image or object, which cost only themselves where --strict is not said
+    # issues of a single image or object, which cost only themselves without --strict
     ("labelimg", rewrite(XML, ("<xmin>1<", "<xmin>one<")), "{root}/IMG 1.xml: object 1: xmin must be a number"),
     ("labelimg", rewrite(XML, ("<xmax>60<", "<xmax>nan<")), "object 2: xmax must be a number, but got 'nan'"),
     ("labelimg", rewrite(XML, ("<name>nut</name>", "")), "object 1: object without a name"),
@@ -151,7 +151,7 @@ def listing(folder: Path) -> dict[Path, bytes]:
 
 
 @pytest.mark.parametrize("number", range(len(BROKEN)))
-def test_broken_data_cost_one_line(
+def test_broken_data_are_one_line_errors(
     number: int,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -175,7 +175,7 @@ def test_broken_data_cost_one_line(
     assert listing(tmp_path) == before
 
 
-def test_faults_cost_only_themselves(
+def test_issues_leave_the_rest_intact(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     root = write_export("labelimg", tmp_path)
@@ -207,7 +207,7 @@ def test_faults_cost_only_themselves(
         ((), "a dataset is needed: --data PATH"),
     ],
 )
-def test_options_that_do_not_fit_cost_one_line(
+def test_wrong_data_options_are_one_line_errors(
     arguments: tuple[str, ...],
     line: str,
     tmp_path: Path,

@@ -1,4 +1,4 @@
-"""Reading COCO's JSON."""
+"""Read COCO's JSON."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_files_that_are_not_cocos(tmp_path: Path, what: Any, reason: str) -> Non
         (changed("annotations", 0, category_id=4), "there is no category 4"),
     ],
 )
-def test_faulty_objects_are_errors_or_reported_and_left_out(tmp_path: Path, what: Any, reason: str) -> None:
+def test_objects_with_issues_are_errors_or_left_out(tmp_path: Path, what: Any, reason: str) -> None:
     path = write(tmp_path, what)
     with pytest.raises(ValueError, match="json: annotation 1: ") as error:
         load_coco(path)

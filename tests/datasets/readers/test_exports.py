@@ -1,4 +1,4 @@
-"""Exports of every labeling tool are read as their documentation says: boxes computed by hand."""
+"""Read exports of every labeling tool, with boxes computed by hand from their documentation."""
 
 from __future__ import annotations
 
@@ -120,22 +120,22 @@ def test_splits_have_their_usual_names(split: str, tmp_path: Path) -> None:
         load_dataset(DataSource(root, "extra"))
 
 
-def test_images_that_nobody_labeled_are_left_out_unless_told_otherwise(tmp_path: Path) -> None:
+def test_unlabeled_images_are_left_out_by_default(tmp_path: Path) -> None:
     root = write_export("labelimg", tmp_path)
-    said: list[str] = []
-    dataset = load_dataset(root, log=said.append)
+    logged: list[str] = []
+    dataset = load_dataset(root, log=logged.append)
     assert "unlabeled" not in content(dataset)
     assert content(dataset)["empty"] == []
-    assert said == [
+    assert logged == [
         f"{root}: LabelImg XML; images: all 3",
         "labelimg: 1 images without annotation are left out; see --unlabeled background",
     ]
-    dataset = load_dataset(DataSource(root, unlabeled="background"), log=said.append)
+    dataset = load_dataset(DataSource(root, unlabeled="background"), log=logged.append)
     assert content(dataset)["unlabeled"] == []
-    assert said[-1] == "labelimg: 1 images without annotation are used as images without objects"
+    assert logged[-1] == "labelimg: 1 images without annotation are used as images without objects"
 
 
-def test_the_first_pixel_may_be_said(tmp_path: Path) -> None:
+def test_the_format_option_sets_the_first_pixel(tmp_path: Path) -> None:
     root = write_export("labelimg", tmp_path)
     assert content(load_dataset(DataSource(root, format_name="labelimg")))["IMG 1"][0] == ("nut", [1, 5, 20, 25])
     assert content(load_dataset(DataSource(root, format_name="voc-devkit")))["IMG 1"][0] == ("nut", [0, 4, 20, 25])
@@ -146,7 +146,7 @@ def test_the_first_pixel_may_be_said(tmp_path: Path) -> None:
     # of 10 5 30 15 on 60 x 40 stored pixels, by the table of the EXIF standard
     [(5, [5, 10, 15, 30]), (6, [25, 10, 35, 30]), (7, [25, 30, 35, 50]), (8, [5, 30, 15, 50])],
 )
-def test_boxes_on_stored_pixels_are_turned(orientation: int, box: list[float], tmp_path: Path) -> None:
+def test_boxes_on_stored_pixels_are_oriented(orientation: int, box: list[float], tmp_path: Path) -> None:
     root = write_export("labelimg", tmp_path)
     draw_image(root / "phone.jpg", orientation)
     assert content(load_dataset(root))["phone"] == [("bolt", box)]
@@ -165,7 +165,7 @@ def test_boxes_on_stored_pixels_are_turned(orientation: int, box: list[float], t
         (("instances_trainer",), {""}),
     ],
 )
-def test_names_of_files_tell_the_splits(names: tuple[str, ...], splits: set[str], tmp_path: Path) -> None:
+def test_file_names_name_the_splits(names: tuple[str, ...], splits: set[str], tmp_path: Path) -> None:
     root = write_export("cvat-coco", tmp_path)
     original = root / "annotations/instances_default.json"
     text = original.read_text()
@@ -195,7 +195,7 @@ def test_descriptions_as_people_write_them(description: str, split: str, tmp_pat
     assert len(datasets[split]) == 2
 
 
-def test_a_file_of_the_export_may_be_named(tmp_path: Path) -> None:
+def test_one_file_of_an_export_can_be_read(tmp_path: Path) -> None:
     for name, file in (
         ("cvat-coco", "annotations/instances_default.json"),
         ("label-studio-coco", "result.json"),
@@ -214,7 +214,7 @@ def test_groups_and_crowds_are_difficult(tmp_path: Path) -> None:
     assert load_dataset(write_export("labelimg", tmp_path))[0].difficult.tolist() == [False, True]
 
 
-def test_two_data_sets_at_one_place_are_told(tmp_path: Path) -> None:
+def test_several_datasets_are_an_error(tmp_path: Path) -> None:
     root = write_export("labelimg", tmp_path)
     shutil.copytree(write_export("cvat-coco", tmp_path), root / "second")
     with pytest.raises(
@@ -225,7 +225,7 @@ def test_two_data_sets_at_one_place_are_told(tmp_path: Path) -> None:
     assert len(load_dataset(DataSource(root, format_name="coco"))) == 2
 
 
-def test_a_devkit_is_read_as_its_own_reader_does(root: Path) -> None:
+def test_a_devkit_reads_as_its_list(root: Path) -> None:
     for split in ("train", "test"):
         one, two = load_voc(root, split, SYNTHETIC_CLASSES), load_dataset(DataSource(root, split))
         assert content(one) == content(two)
@@ -234,7 +234,7 @@ def test_a_devkit_is_read_as_its_own_reader_does(root: Path) -> None:
             assert each.difficult.tolist() == other.difficult.tolist()
 
 
-def test_a_real_devkit_is_read_as_its_own_reader_does(voc_root: Path) -> None:
+def test_a_real_devkit_reads_as_its_list(voc_root: Path) -> None:
     assert content(load_voc(voc_root, "val")) == content(load_dataset(DataSource(voc_root, "val")))
 
 

@@ -1,4 +1,4 @@
-"""Reading VOC folders, and the synthetic set."""
+"""Read VOC folders."""
 
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def test_voc_classes_are_the_twenty_in_alphabetical_order() -> None:
     assert list(VOC_CLASSES) == sorted(VOC_CLASSES)
 
 
-def test_parts_of_a_person_are_no_objects(voc: Path) -> None:
+def test_parts_of_a_person_are_not_objects(voc: Path) -> None:
     head = object_xml("head", ("1", "2", "3", "4")).replace("object>", "part>")
     write_xml(voc, object_xml("person", extra=head) + object_xml("dog", ("1", "1", "1", "1")))
     annotation = load_voc(voc, "train")[0]
@@ -158,7 +158,7 @@ def test_bad_annotations_name_the_file_and_the_reason(voc: Path, objects: str, r
         b"<!DOCTYPE a [<!ENTITY e SYSTEM 'file:///etc/hostname'>]><annotation>&e;</annotation>",
     ],
 )
-def test_files_that_are_no_annotation(voc: Path, content: bytes) -> None:
+def test_files_that_are_not_annotations(voc: Path, content: bytes) -> None:
     (voc / "Annotations" / "000012.xml").write_bytes(content)
     with pytest.raises(ValueError, match=r"000012\.xml: not a readable XML file") as error:
         load_voc(voc, "train")
