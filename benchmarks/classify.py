@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.machine import machine
-from detector.backbones.torch_backbone import Backbone, load_backbone
+from detector.backbones.torch_backbone import TorchBackbone, load_torch_backbone
 from detector.classification.views import Views, view_images
 from detector.cli.console import progress, write_json
 from detector.cli.outputs import output_numbers
 from detector.datasets.image_classes import LabeledImages, labeled_images
-from detector.datasets.readers.voc import load_voc
+from detector.datasets.loading import load_voc
 from detector.evaluation.voc import average_precision
 from detector.features.pooling import PAPER_LEVELS
 from detector.features.pyramid_layer import SpatialPyramidPooling
@@ -74,7 +74,7 @@ def measure(options: argparse.Namespace) -> int:
     results: dict[str, dict[str, Any]] = {}
     for network in options.networks or ["efficientnet_lite0"]:
         name, _, weights = network.partition("=")
-        store = FeatureStore(load_backbone(name, weights=weights or None, precision="auto"), options.cache)
+        store = FeatureStore(load_torch_backbone(name, weights=weights or None, precision="auto"), options.cache)
         results[name] = {}
         for row, (view, levels) in ROWS.items():
             features, tested = (store.features(each, view, levels) for each in (train_set, test_set))
@@ -96,7 +96,7 @@ def first(root: Path, split: str, count: int | None) -> LabeledImages:
 class FeatureStore:
     """Pooled features of images, float16, in a file an image and view; computed when missing."""
 
-    backbone: Backbone
+    backbone: TorchBackbone
     directory: Path
 
     def features(self, images: LabeledImages, view: str, levels: tuple[int, ...]) -> Matrix:

@@ -16,7 +16,8 @@ import numpy as np
 
 from benchmarks.machine import machine
 from benchmarks.other_work import busy_processes, convolution, convolution_on_one_thread, detections, two_at_once
-from detector.datasets.readers.voc import VOC_CLASSES, load_voc
+from detector.datasets.loading import load_voc
+from detector.datasets.readers.voc import VOC_CLASSES
 from detector.features.encoder import RegionEncoder
 from detector.images.files import read_image
 from detector.pipeline import Detector
@@ -28,7 +29,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", required=True, help="a list in ImageSets/Main, such as val")
     parser.add_argument("--images", type=int, default=20, metavar="N", help="only the first N images (default: 20)")
     parser.add_argument("--scales", type=int, nargs="+", metavar="S", help="short sides other than the model's")
-    parser.add_argument("--no-mirror", dest="mirror", action="store_false", help="leave out the mirror image")
     parser.add_argument("--runtime", choices=get_args(Runtime), help="what computes the network (default: auto)")
     parser.add_argument("--model", type=Path, help="a model file (default: the one that comes with the package)")
     parser.add_argument("--beside", type=int, metavar="N", help="measure again while N processes compute")
@@ -40,14 +40,11 @@ def measure(options: argparse.Namespace) -> int:
     if options.scales:
         assert isinstance(detector.encoder, RegionEncoder)
         detector = replace(detector, encoder=replace(detector.encoder, short_sides=options.scales))
-    if not options.mirror:
-        detector = detector.detecting(mirrored=False)
     images = [read_image(each.path) for each in dataset[: options.images]]
     detector.detect(images[0])
     print(f"{machine()}\n{len(images)} images of {dataset.name}")
-    mirror = "and mirror images, " if detector.settings.mirrored else ""
     backbone = detector.encoder.backbone
-    print(f"scales {list(detector.encoder.short_sides)}, {mirror}{backbone.runtime}, {backbone.precision}; medians")
+    print(f"scales {list(detector.encoder.short_sides)}, {backbone.runtime}, {backbone.precision}; medians")
     print_stages(detections(detector, images))
     if options.beside is not None:
         alone = convolution_on_one_thread(detector, images)

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.machine import machine
-from detector.backbones.torch_backbone import Backbone, load_backbone
+from detector.backbones.torch_backbone import TorchBackbone, load_torch_backbone
 from detector.cli.console import progress, write_json
 from detector.cli.outputs import output_numbers
 from detector.datasets.dataset import Dataset
-from detector.datasets.readers.voc import load_voc
+from detector.datasets.loading import load_voc
 from detector.features.mapping import choose_scales
 from detector.images.files import read_image
 from detector.images.resizing import resize_short_side
@@ -53,7 +53,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def measure(options: argparse.Namespace) -> int:
     dataset = load_voc(options.voc, options.split)
     images = read_images(dataset, max(options.images, *BATCHES))
-    automatic = load_backbone("alexnet", weights="random", precision="auto").precision
+    automatic = load_torch_backbone("alexnet", weights="random", precision="auto").precision
     report: dict[str, Any] = {
         "machine": machine(),
         "data": f"{len(images)} images of 500 x 375 of {dataset.name}",
@@ -61,7 +61,7 @@ def measure(options: argparse.Namespace) -> int:
         "proposals": scale_use(images, SCALES["5 scales"]),
     }
     for name, precision in itertools.product(options.networks, dict.fromkeys(("float32", automatic))):
-        backbone = load_backbone(name, weights=weights_of(name, options.weights), precision=precision)
+        backbone = load_torch_backbone(name, weights=weights_of(name, options.weights), precision=precision)
         for (scales, short_sides), batch in itertools.product(SCALES.items(), BATCHES):
             row = convolution(backbone, images, short_sides, batch)
             report["networks"].append({"network": name, "precision": precision, "scales": scales, **row})
@@ -88,7 +88,7 @@ def weights_of(name: str, directory: Path | None) -> Path | str | None:
 
 
 def convolution(
-    backbone: Backbone, images: list[NDArray[np.uint8]], short_sides: tuple[int, ...], batch: int
+    backbone: TorchBackbone, images: list[NDArray[np.uint8]], short_sides: tuple[int, ...], batch: int
 ) -> dict[str, float]:
     """Medians an image, its resizing not counted, in batches; the first one warms up."""
     times = []
@@ -112,7 +112,7 @@ def convolution(
     }
 
 
-def convolve(backbone: Backbone, inputs: list[torch.Tensor]) -> None:
+def convolve(backbone: TorchBackbone, inputs: list[torch.Tensor]) -> None:
     for pixels in inputs:
         backbone.forward(pixels)
 

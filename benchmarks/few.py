@@ -20,7 +20,8 @@ from detector.boxes import Boxes, flip
 from detector.cli.console import progress
 from detector.config.detector import Config
 from detector.datasets.dataset import Annotation, Dataset
-from detector.datasets.readers.voc import VOC_CLASSES, load_voc
+from detector.datasets.loading import load_voc
+from detector.datasets.readers.voc import VOC_CLASSES
 from detector.features.cache import FeatureCache, fill_cache
 from detector.features.encoder import FeatureMaps
 from detector.heads.heads import Heads
@@ -108,7 +109,7 @@ def learn(config: Config, setting: Setting, train: Dataset, cache: FeatureCache)
     plain = replace(images, annotations=train.annotations)
     regressors = train_regressors(plain, config.regression, config.svm.seed, progress)
     heads = Heads(svms, regressors, None, config.regression.features)
-    return Detector.by_recipe(config, cache.propose, cache.encoder, heads, train.class_names)
+    return Detector(cache.propose, cache.encoder, heads, train.class_names, config)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Objects labeled to reach a mean average precision: images as `spp data next` chooses them against random ones.
+"""Objects labeled to reach a mean average precision: images selected by `spp data next` against random ones.
 
 A pool is cut out of a list, with the objects of a few classes; labels are uncovered a round at a time, and what is
 learned from them is tested on other images. What is in --results is not measured again.
@@ -18,10 +18,11 @@ from benchmarks.machine import machine
 from detector.cli.console import progress
 from detector.config.detector import Config
 from detector.datasets.dataset import Dataset
-from detector.datasets.readers.voc import VOC_CLASSES, load_voc
+from detector.datasets.loading import load_voc
+from detector.datasets.readers.voc import VOC_CLASSES
 from detector.features.cache import FeatureCache, fill_cache
 from detector.pipeline import Detector
-from detector.runs.next_images import choose, doubt, look
+from detector.runs.next_images import image_features, select, uncertainty
 from detector.training.train import train as train_detector
 
 RANDOM, NEXT = "random", "next"
@@ -56,7 +57,7 @@ class Simulation:
         points: list[list[float]] = []
         for _ in range(n_rounds):
             left = [row for row in order if row not in labeled]
-            labeled += left[: self.step] if strategy == RANDOM or not labeled else self.postprocess(left, labeled)
+            labeled += left[: self.step] if strategy == RANDOM or not labeled else self.select_next(left, labeled)
             detector = self.learn(labeled)
             found = [detector.detect_cached(self.cache, each) for each in progress(self.test, "detect")]
             n_objects = sum(len(self.pool[row].labels) for row in labeled)
@@ -68,13 +69,13 @@ class Simulation:
         learned = replace(self.pool, annotations=tuple(self.pool[row] for row in rows))
         return train_detector(self.config, learned, learned.class_names, self.cache, progress)
 
-    def postprocess(self, left: list[int], labeled: list[int]) -> list[int]:
-        """The rows of the next round, as `spp data next` would choose them."""
+    def select_next(self, left: list[int], labeled: list[int]) -> list[int]:
+        """Return the rows of the next round, as `spp data next` selects them."""
         detector = self.learn(labeled)
         images = [self.pool[row] for row in left]
-        doubts = [doubt(detector.detect_cached(self.cache, each)) for each in progress(images, "next")]
-        looks = [look(self.cache.maps(each.image_id, each.path)) for each in images]
-        return [left[row] for row in choose(np.array(doubts), np.stack(looks), self.step)]
+        uncertainties = [uncertainty(detector.detect_cached(self.cache, each)) for each in progress(images, "next")]
+        features = [image_features(self.cache.maps(each.image_id, each.path)) for each in images]
+        return [left[row] for row in select(np.array(uncertainties), np.stack(features), self.step)]
 
 
 def measure(options: argparse.Namespace) -> int:

@@ -18,7 +18,8 @@ from pathlib import Path
 from benchmarks.cuts import cut
 from benchmarks.machine import machine
 from detector.cli.outputs import output_folder
-from detector.datasets.readers.voc import VOC_CLASSES, load_voc
+from detector.datasets.loading import load_voc
+from detector.datasets.readers.voc import VOC_CLASSES
 from detector.datasets.writing import write_dataset
 
 ROOT = Path(__file__).parents[1]

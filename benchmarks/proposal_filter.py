@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from benchmarks.machine import machine
 from detector.boxes import Boxes, iou
-from detector.datasets.readers.voc import VOC_CLASSES, load_voc
+from detector.datasets.loading import load_voc
+from detector.datasets.readers.voc import VOC_CLASSES
 from detector.images.files import read_image
 from detector.pipeline import Detector
 
@@ -40,7 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def measure(options: argparse.Namespace) -> int:
     detector = Detector.load(options.model)
-    if detector.proposal_filter is None:
+    if detector.heads.proposal_filter is None:
         raise ValueError(f"{options.model or 'the default model'} has no proposal_filter")
     dataset = load_voc(options.voc, options.split, VOC_CLASSES)[: options.images]
     ranked: list[NDArray[np.float32]] = []
@@ -51,7 +52,7 @@ def measure(options: argparse.Namespace) -> int:
         boxes = detector.propose(image)
         maps = detector.encoder.maps(image, boxes)
         start = time.perf_counter()
-        scores = detector.proposal_filter.scores(detector.encoder, maps, boxes)
+        scores = detector.heads.proposal_filter.scores(detector.encoder, maps, boxes)
         seconds.append(time.perf_counter() - start)
         objects = annotation.boxes[~annotation.difficult]
         ranked.append(best_overlaps(boxes[np.argsort(-scores, kind="stable")], objects, options.boxes))

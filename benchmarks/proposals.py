@@ -22,7 +22,7 @@ from detector.boxes import iou
 from detector.cli.console import progress, write_json
 from detector.cli.outputs import output_file, output_numbers
 from detector.datasets.dataset import Dataset
-from detector.datasets.readers.voc import load_voc
+from detector.datasets.loading import load_voc
 from detector.images.files import read_image
 
 OURS = ("ours:fast", "ours:fast-threads", "ours:fast-random")

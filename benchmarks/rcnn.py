@@ -22,12 +22,12 @@ from detector.cli.console import write_json
 from detector.cli.outputs import output_numbers
 from detector.config.detector import Config, FeatureConfig, load_config
 from detector.datasets.dataset import Dataset
-from detector.datasets.readers.voc import load_voc
+from detector.datasets.loading import load_voc
 from detector.detections import Detections
 from detector.evaluation.bootstrap import resample_precisions, standard_error_of_difference
 from detector.evaluation.groups import find_groups
-from detector.evaluation.outcomes import gather_outcomes, mean_of
-from detector.evaluation.voc import by_class
+from detector.evaluation.outcomes import gather_outcomes
+from detector.evaluation.voc import average_precisions, mean_of
 
 PAPER = {
     "features up to fc7, ZF-5, GPU": ("0.142 s", "0.382 s", "14.46 s"),
@@ -123,11 +123,8 @@ def compare(found: Mapping[str, list[Detections]], dataset: Dataset) -> dict[str
 
     The error is that of a bootstrap over images, the same draws for all methods.
     """
-    ids = [each.image_id for each in dataset]
-    outcomes = {
-        name: gather_outcomes(by_class(ids, each), dataset, dataset.class_names) for name, each in found.items()
-    }
-    means = {name: mean_of(each.average_precisions("voc07")) for name, each in outcomes.items()}
+    outcomes = {name: gather_outcomes(each, dataset, dataset.class_names) for name, each in found.items()}
+    means = {name: mean_of(average_precisions(each, "voc07")) for name, each in outcomes.items()}
     drawn = {name: resample_precisions(each, "voc07") for name, each in outcomes.items()}
     return {
         name: {

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.machine import machine
-from detector.backbones.backbone import AnyBackbone, load_any_backbone
+from detector.backbones.backbone import Backbone, load_backbone
 from detector.cli.console import progress
-from detector.datasets.readers.voc import load_voc
+from detector.datasets.loading import load_voc
 from detector.images.files import read_image
 from detector.images.resizing import resize_short_side
 from detector.runtime.openvino import Runtime
@@ -41,7 +41,7 @@ def measure(options: argparse.Namespace) -> int:
     images = [read_image(each.path) for each in dataset[: options.images]]
     backbones = []
     for runtime in RUNTIMES:
-        backbone = load_any_backbone("efficientnet_lite0", options.stage, precision=options.precision, runtime=runtime)
+        backbone = load_backbone("efficientnet_lite0", options.stage, precision=options.precision, runtime=runtime)
         if backbone.runtime != runtime:
             raise ValueError(f"{runtime} cannot compute the network in {options.precision} here")
         backbones.append(backbone)
@@ -58,7 +58,7 @@ def measure(options: argparse.Namespace) -> int:
 
 
 def compare(
-    backbones: list[AnyBackbone], images: list[NDArray[np.uint8]], short_side: int
+    backbones: list[Backbone], images: list[NDArray[np.uint8]], short_side: int
 ) -> tuple[NDArray[np.float64], float]:
     """Seconds ``(n, 2, 2)``, wall and processor time of each image by each backbone; how far maps are apart at most."""
     times, apart = [], 0.0
@@ -69,7 +69,7 @@ def compare(
     return np.array(times), apart
 
 
-def seconds(backbone: AnyBackbone, image: NDArray[np.uint8]) -> tuple[float, float]:
+def seconds(backbone: Backbone, image: NDArray[np.uint8]) -> tuple[float, float]:
     wall, processor = time.perf_counter(), time.process_time()
     backbone.feature_map(image)
     return time.perf_counter() - wall, time.process_time() - processor

@@ -17,7 +17,8 @@ from benchmarks.machine import machine
 from detector.build import build_cache
 from detector.cli.console import progress
 from detector.config.detector import load_config
-from detector.datasets.readers.voc import VOC_CLASSES, load_voc
+from detector.datasets.loading import load_voc
+from detector.datasets.readers.voc import VOC_CLASSES
 from detector.heads.linear import LinearSVMs
 from detector.training.svm.dual_solver import solve_dual
 from detector.training.svm.problem import SVMProblem, solve_liblinear

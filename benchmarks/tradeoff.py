@@ -19,13 +19,14 @@ from benchmarks.other_work import convolution
 from detector.boxes import Boxes
 from detector.cli.compare import changed
 from detector.cli.console import progress
-from detector.datasets.readers.voc import VOC_CLASSES, load_voc
+from detector.datasets.loading import load_voc
+from detector.datasets.readers.voc import VOC_CLASSES
 from detector.detections import Detections
-from detector.evaluation.voc import by_class, evaluate_voc
+from detector.evaluation.voc import evaluate_voc
 from detector.features.encoder import RegionEncoder
 from detector.images.files import read_image
 from detector.pipeline import Detector
-from detector.runtime.progress import stage, stage_times
+from detector.runtime.progress import timer, timings
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +55,7 @@ class Variant:
 
     def detect(self, image: NDArray[np.uint8], boxes: Boxes) -> None:
         """Detect in an image, in place of whose proposals there are ``(R, 4)`` boxes."""
-        with stage_times() as times, stage("together"):
+        with timings() as times, timer("together"):
             self.found.append(self.detector.detect(image, boxes))
         self.times.append(times)
 
@@ -66,7 +67,7 @@ def measure(options: argparse.Namespace) -> int:
     proposing = []
     for annotation in progress(list(dataset), "images"):
         image = read_image(annotation.path)
-        with stage_times() as times, stage("proposals"):
+        with timings() as times, timer("proposals"):
             boxes = base.propose(image)
         proposing.append(times["proposals"])
         for each in variants:
@@ -74,9 +75,8 @@ def measure(options: argparse.Namespace) -> int:
     print(f"{machine()}\n{len(proposing)} images of {options.split}, {base.encoder.backbone.precision}")
     print(f"proposals {np.median(proposing):.3f} s, the same for all; medians of wall time")
     print(f"{'':<60}   mAP  convolution  the rest  together")
-    names = [each.image_id for each in dataset]
     for each in variants:
-        result = evaluate_voc(by_class(names, each.found), list(dataset), VOC_CLASSES)
+        result = evaluate_voc(each.found, list(dataset), VOC_CLASSES)
         print(f"{each.name or 'as it is':<60} {100 * result.mAP:5.1f}{seconds(each.times, proposing)}")
     return 0
 
@@ -89,7 +89,7 @@ def variant(base: Detector, changes: str) -> Variant:
         raise ValueError(f"--try {changes}: only detection and features.short_sides can change without a training")
     assert isinstance(base.encoder, RegionEncoder)
     encoder = replace(base.encoder, short_sides=config.features.short_sides)
-    return Variant(changes, replace(base, encoder=encoder, settings=config.detection))
+    return Variant(changes, replace(base, encoder=encoder, config=config))
 
 
 def seconds(times: Sequence[dict[str, float]], proposing: Sequence[float]) -> str:

@@ -1,4 +1,4 @@
-"""Models, recipes and caches that are damaged, lie about what they hold, or hold what no program would write."""
+"""Models, recipes and caches that are damaged, have false headers, or hold values that no program writes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def model_cases(rng: Rng, times: int) -> Iterator[Case]:
         data, named = _odd_model(rng)
         files = {"m.safetensors": data, "a.png": encoded("PNG")}
         words = ("a.png", "--model", "m.safetensors", "--json", "out.json", "--no-drawing")
-        yield Case("model", "detect.py", words, put(files), named)
+        yield Case("model", "detect", words, put(files), named)
     for line in [*choices(rng, LINES, 44 * times), *[BOMB] * times, *["[" * 50_000, "a: " + "{b: " * 50_000] * times]:
         text = (
             line.encode() if rng.integers(5) or len(line) > 1000 else damaged(b"svm: {C: 0.5}\n" + line.encode(), rng)
@@ -71,12 +71,12 @@ def model_cases(rng: Rng, times: int) -> Iterator[Case]:
 def _recipe(text: bytes) -> Case:
     files = {**sound_voc(), "r.yaml": text}
     words = ("r.yaml", "--voc", "voc", "--split", "train", "--dry-run")
-    return Case("recipe", "train_svm.py", words, put(files))
+    return Case("recipe", "train", words, put(files))
 
 
 @cache
 def sound_model() -> bytes:
-    """A model file of a network that is made in no time, and finds nothing."""
+    """Return a model file of a tiny network, which finds nothing."""
     from detector.build import build_encoder, build_proposer
     from detector.config.detector import parse_config
     from detector.heads.heads import Heads
@@ -90,14 +90,14 @@ def sound_model() -> bytes:
     config = parse_config(content, "hostile")
     encoder = build_encoder(config.features)
     heads = Heads(LinearSVMs(np.zeros((encoder.n_features, 2), np.float32), np.full(2, -9, np.float32)))
-    detector = Detector.by_recipe(config, build_proposer(config.proposals), encoder, heads, ["dog", "cat"])
+    detector = Detector(build_proposer(config.proposals), encoder, heads, ["dog", "cat"], config)
     with tempfile.TemporaryDirectory() as folder:
         detector.save(Path(folder) / "m.safetensors")
         return (Path(folder) / "m.safetensors").read_bytes()
 
 
 def _odd_model(rng: Rng) -> tuple[bytes, str]:
-    """A model file, and what is named where it cannot be: it may name other files itself."""
+    """Return a model file, and the name that its error must contain, if any: it may name other files itself."""
     data = sound_model()
     what = int(rng.integers(6))
     if what == 0:
@@ -122,7 +122,7 @@ def _odd_model(rng: Rng) -> tuple[bytes, str]:
 
 
 def _lying(data: bytes, rng: Rng) -> bytes:
-    """A header that says something else than what follows, with its length."""
+    """Return a file whose header does not fit what follows."""
     (length,) = struct.unpack_from("<Q", data)
     header, rest = data[8 : 8 + length], data[8 + length :]
     if rng.integers(4) == 0:
@@ -173,7 +173,7 @@ def _odd_values(content: Any, rng: Rng) -> Any:
 
 
 def _cache(rng: Rng) -> Case:
-    """A cache in which a file is damaged, of another kind, or gone: it is told at most, and the run goes on."""
+    """Return a case of a cache with a file that is damaged, of another kind, or missing: the run goes on."""
     seed = int(rng.integers(2**31))
     recipe = f"features: {{backbone: {WIDTH}, weights: random, short_sides: [64]}}\nproposals: {{max_boxes: 20}}\n"
     files = {**sound_voc(), "r.yaml": recipe.encode()}
@@ -186,14 +186,14 @@ def _cache(rng: Rng) -> Case:
     words: tuple[str, ...] = ("r.yaml", "--voc", "voc", "--split", "train", "--cache", "cache")
     if rng.integers(3) == 0:
         words = ("--cache", "cache", "--cache-info")
-    return Case("cache", "cache_features.py", words, write, changes=("cache/",), writers=int(rng.integers(1, 3)))
+    return Case("cache", "cache", words, write, changes=("cache/",), writers=int(rng.integers(1, 3)))
 
 
 @cache
 def _filled() -> dict[str, bytes]:
     from detector.build import build_cache
     from detector.config.detector import load_config
-    from detector.datasets.readers.voc import load_voc
+    from detector.datasets.loading import load_voc
     from detector.features.cache import fill_cache
 
     with tempfile.TemporaryDirectory() as name:
