@@ -14,9 +14,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from detector.config.detector import SVMConfig
@@ -24,6 +24,11 @@ from detector.heads.linear import LinearSVMs
 from detector.runtime.compiling import kernel, reordering_kernel
 from detector.runtime.threads import in_threads, thread_count
 from detector.training.svm.problem import Samples, Targets, sample_costs
+
+try:
+    import torch
+except ImportError:  # products of numpy take twice as long
+    torch = None  # type: ignore[assignment]
 
 _SWEEPS = 3
 # a tall product is faster in blocks, and float16 is widened in the processor's cache
@@ -83,35 +88,32 @@ class _Iterate:
         self.curvatures = np.zeros_like(self.costs)
         if self.squared:
             np.divide(0.5, self.costs, out=self.curvatures, where=self.costs > 0)
-        signed = torch.from_numpy(duals * targets)
-        weights = torch.zeros(targets.shape[1], features.shape[1])
+        signed = duals * targets
+        self.weights = np.zeros((targets.shape[1], features.shape[1]), np.float32)
         self.squares = np.empty(len(features), np.float32)
         for rows, values in self._blocks():
-            self.squares[rows] = torch.linalg.vector_norm(values, dim=1).numpy() ** 2 + self.multiplier**2
-            weights.addmm_(signed[rows].T, values)
-        self.weights, self.biases = weights.numpy(), self.multiplier * signed.sum(0).numpy()
+            self.squares[rows] = _row_norms(values) ** 2 + self.multiplier**2
+            _add_product(signed[rows].T, values, self.weights)
+        self.biases = self.multiplier * _column_sums(signed)
         n_classes = targets.shape[1]
         self.lowest = np.full(n_classes, np.inf)
         self.best_dual = np.full(n_classes, -np.inf)
         self.best_weights, self.best_biases = self.weights.copy(), self.biases.copy()
 
-    def _blocks(self) -> Iterator[tuple[slice, torch.Tensor]]:
+    def _blocks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Yield blocks of rows and their features in float32; the next block overwrites the last one."""
-        features = torch.from_numpy(self.features)
-        widened = torch.empty(_ROWS, features.shape[1])
-        for start in range(0, len(features), _ROWS):
+        widened = np.empty((_ROWS, self.features.shape[1]), np.float32)
+        for start in range(0, len(self.features), _ROWS):
             rows = slice(start, start + _ROWS)
-            block = features[rows]
-            yield rows, block if block.dtype == torch.float32 else widened[: len(block)].copy_(block)
+            block: Any = self.features[rows]
+            yield rows, block if block.dtype == np.float32 else _widened(block, widened[: len(block)])
 
     def _slack(self) -> NDArray[np.float32]:
         """Return the slack ``(N, K)`` of the samples: 1 minus their margin, negative outside of the margin."""
-        scores = torch.empty(self.targets.shape)
-        weights = torch.from_numpy(self.weights.T)
+        scores = np.empty(self.targets.shape, np.float32)
         for rows, values in self._blocks():
-            torch.mm(values, weights, out=scores[rows])
-        slack: NDArray[np.float32] = 1 - self.targets * (scores.numpy() + self.multiplier * self.biases)
-        return slack
+            _multiply(values, self.weights.T, scores[rows])
+        return np.asarray(1 - self.targets * (scores + self.multiplier * self.biases), np.float32)
 
     def _norms(self) -> NDArray[np.float64]:
         """Return half of the squared norm ``(K,)`` of each class's weights and bias."""
@@ -148,6 +150,43 @@ class _Iterate:
 
 def _sum(values: NDArray[np.float32]) -> NDArray[np.float64]:
     return values.sum(0, dtype=np.float64)
+
+
+def _widened(block: Samples, out: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Convert float16 features to float32, into ``out``."""
+    if torch is None:
+        out[...] = block
+    else:
+        torch.from_numpy(out).copy_(torch.from_numpy(block))
+    return out
+
+
+def _multiply(left: NDArray[np.float32], right: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    if torch is None:
+        np.matmul(left, right, out=out)
+    else:
+        torch.mm(torch.from_numpy(left), torch.from_numpy(right), out=torch.from_numpy(out))
+
+
+def _add_product(left: NDArray[np.float32], right: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    if torch is None:
+        out += left @ right
+    else:
+        torch.from_numpy(out).addmm_(torch.from_numpy(left), torch.from_numpy(right))
+
+
+def _row_norms(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    if torch is None:
+        return np.asarray(np.linalg.norm(values, axis=1), np.float32)
+    norms: NDArray[np.float32] = torch.linalg.vector_norm(torch.from_numpy(values), dim=1).numpy()
+    return norms
+
+
+def _column_sums(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    if torch is None:
+        return np.asarray(values.sum(0), np.float32)
+    sums: NDArray[np.float32] = torch.from_numpy(values).sum(0).numpy()
+    return sums
 
 
 @kernel
