@@ -1,1 +1,1 @@
-"""Tools of developers: faults put into the code, and hostile input."""
+"""Tools for developers: mutation testing, and tests with hostile input."""

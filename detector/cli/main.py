@@ -66,7 +66,8 @@ def run_verb(verb: str) -> NoReturn:
     """Import the module of a verb and exit with the code of its ``main``, called with `sys.argv`."""
     try:
         from detector.cli.console import run
-    except KeyboardInterrupt:
+
+        run(lambda: import_module(f"detector.cli.{VERBS[verb].module}").main())
+    except KeyboardInterrupt:  # during that import, or as the program ends
         print("interrupted", file=sys.stderr)
         sys.exit(_INTERRUPTED)
-    run(lambda: import_module(f"detector.cli.{VERBS[verb].module}").main())

@@ -1,7 +1,7 @@
-"""Work on items on a Ray cluster, by actors that may die with their nodes; see `detector.parallel.map_images`.
+"""Work on items in actors of a Ray cluster, which may die with their nodes; see `detector.parallel.map_images`.
 
-The extra ``ray``. Actors do what `detector.parallel.processes` does on one machine; items go to them in batches, since a
-call costs a millisecond.
+Needs the extra ``ray``. Items are sent in batches, since a call costs a millisecond. Restarts are ours, not Ray's: its
+retries would repeat a whole batch, and could not name the item that an actor died of.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from detector.runtime.optional import optional
 from detector.runtime.threads import one_thread_environment
 
 
-class Parcels:
-    """Packs items. What they share stays on the cluster until they share another value."""
+class Packer:
+    """Pack items to send. A value that they share stays on the cluster until they share another one."""
 
     def __init__(self, ray: Any) -> None:
         self._ray = ray
         self._sent: tuple[Shared, Any] | None = None
 
     def pack(self, items: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        """The items, with numbers in place of what they share, and the references which these number."""
+        """Return the items with indices in place of shared values, and the references to these values."""
         shared = list({id(each.shared): each.shared for each in items if _shares(each, Shared)}.values())
         numbers = {id(each): number for number, each in enumerate(shared)}
         packed = [replace(each, shared=numbers[id(each.shared)]) if _shares(each, Shared) else each for each in items]
@@ -45,7 +45,7 @@ class Parcels:
 
 
 def unpack(items: Sequence[Any], values: Sequence[Any]) -> list[Any]:
-    """The items of `Parcels.pack`, of which the references came as ``values``."""
+    """Return the items that `Packer.pack` packed; the references have arrived as ``values``."""
     shared = [Shared(value) for value in values]
     return [replace(each, shared=shared[each.shared]) if _shares(each, int) else each for each in items]
 
@@ -55,24 +55,24 @@ def _shares(item: Any, kind: type) -> bool:
 
 
 _AHEAD = 2
-"""Calls of an actor that are under way, so that it need not wait for the next one."""
+"""Calls of an actor at a time, so that it need not wait for the next one."""
 _BATCH_SECONDS = 0.1
-"""Batches grow up to the most items while they take less."""
-_MOST_ITEMS = 64
-_WINDOW = 2 * _AHEAD * _MOST_ITEMS
-"""Items an actor that are under way, or done while an earlier one is not."""
+"""Batches grow, up to `_MAX_ITEMS`, while they take less."""
+_MAX_ITEMS = 64
+_WINDOW = 2 * _AHEAD * _MAX_ITEMS
+"""Items per actor that are in progress, or done while an earlier one is not."""
 _PATIENCE = 30.0
-"""Seconds after which it is told that no actor is ready."""
+"""Seconds after which a warning says that no actor is ready."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RayActors:
-    """So many ``workers``, actors of one processor each; where None, one for each processor of the cluster but one.
+    """An `Engine` of ``workers`` actors with one processor each; by default, all processors of the cluster but one.
 
-    address: of the cluster, as ``ray.init`` takes it; where None, that of RAY_ADDRESS, or Ray is started here. An actor
-    that dies, or whose node does, is started again where there is a place, and its items are done again. With
-    ``owners``, all items of an image go to the same actor, which finds what it kept of it on its own node.
+    address: of the cluster, as ``ray.init`` takes it; by default RAY_ADDRESS, or Ray is started here.
+    owners: send all items of an image to the same actor, whose node has cached them.
+    An actor that dies is started again where a processor is free, and its items are done again.
     """
 
     workers: int | None = None
@@ -83,20 +83,20 @@ class RayActors:
         ray = optional("ray", "ray")
         with _connected(ray, self.address):
             workers = self.workers or max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)
-            parcels = Parcels(ray)
-            crew = [_Crewman(ray, factory, parcels, number if self.owners else 0) for number in range(workers)]
+            packer = Packer(ray)
+            actors = [_Worker(ray, factory, packer, number if self.owners else 0) for number in range(workers)]
             queue = TaskQueue(items, workers * _WINDOW, workers if self.owners else 1)
             try:
                 while True:
-                    _hand_out(crew, queue)
+                    _assign_tasks(actors, queue)
                     yield from queue.in_order()
                     if queue.is_done:
                         return
-                    # no calls where all was done that there was room for, and now there is more
-                    if any(each.calls for each in crew):
-                        _wait(ray, crew, queue)
+                    # no calls are in progress where the window was full of results, which are taken now
+                    if any(each.calls for each in actors):
+                        _wait(ray, actors, queue)
             finally:
-                for each in crew:
+                for each in actors:
                     each.end()
 
 
@@ -118,36 +118,36 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
-class Place(NamedTuple):
-    """Where an actor is: digest of the program, kind of processor, name of the machine."""
+class Host(NamedTuple):
+    """Digest of the program, kind of processor and name of the machine of a process."""
 
     program: str
     processor: str
     machine: str
 
 
-def this_place() -> Place:
-    """That of this process."""
+def this_host() -> Host:
+    """Return the host of this process."""
     processor = platform.processor() or platform.machine()
     if (info := Path("/proc/cpuinfo")).exists():
         names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         processor = names[0].partition(":")[2].strip() if names else processor
-    return Place(program_digest(), processor, platform.node())
+    return Host(program_digest(), processor, platform.node())
 
 
 class _Actor:
-    """What runs on the cluster."""
+    """The code that runs on the cluster."""
 
-    def begin(self, factory: Factory) -> Place:
+    def begin(self, factory: Factory) -> Host:
         self._work: Work = factory()
-        return this_place()
+        return this_host()
 
     def do(self, items: Sequence[Any], *shared: Any) -> list[Any]:
         return [attempt(self._work, item) for item in unpack(items, shared)]
 
 
 class _Call(NamedTuple):
-    """Tasks under way, since when."""
+    """Tasks in progress since ``start``; none while the actor makes its work."""
 
     reference: Any
     tasks: Sequence[Task]
@@ -155,15 +155,15 @@ class _Call(NamedTuple):
 
 
 @dataclass
-class _Crewman:
-    """An actor and its calls under way, in order; starts: how often it was started and was not ready.
+class _Worker:
+    """An actor and its calls in progress, in order.
 
-    owner: whose items it does.
+    owner: the index of the owner whose items it works on. starts: how often it was started since it was last ready.
     """
 
     ray: Any
     factory: Factory
-    parcels: Parcels
+    packer: Packer
     owner: int
     calls: deque[_Call] = field(default_factory=deque)
     starts: int = 0
@@ -172,7 +172,7 @@ class _Crewman:
     _actor: Any = None
 
     def start(self) -> None:
-        """Ask for an actor."""
+        """Request an actor."""
         actor = self.ray.remote(
             num_cpus=1,
             max_restarts=0,
@@ -183,34 +183,34 @@ class _Crewman:
         self.calls.append(_Call(self._actor.begin.remote(self.factory), (), time.monotonic()))
 
     def assign(self, tasks: Sequence[Task]) -> None:
-        """Have tasks done."""
-        items, shared = self.parcels.pack([task.item for task in tasks])
+        """Send tasks to the actor."""
+        items, shared = self.packer.pack([task.item for task in tasks])
         reference = self._actor.do.remote(items, *shared)
         self.calls.append(_Call(reference, tasks, time.monotonic()))
 
     def receive(self, queue: TaskQueue) -> None:
-        """Take in what came of the first call."""
+        """Take the result of the first call, or the end of the actor."""
         call = self.calls[0]
         try:
             result = self.ray.get(call.reference)
         except self.ray.exceptions.RayTaskError as error:
             raise _raised(error) from None
         except self.ray.exceptions.RayError as error:  # of the actor, its node, or the results that were there
-            self._bury(queue, type(error).__name__)
+            self._retry(queue, type(error).__name__)
             return
         self.calls.popleft()
         if not self.is_ready:
-            _check_place(result)
+            _check_host(result)
             self.is_ready, self.starts = True, 0
             return
         for task, each in zip(call.tasks, result, strict=True):
             queue.finish(task, each)
         if time.monotonic() - call.start < _BATCH_SECONDS:
-            self.batch = min(2 * self.batch, _MOST_ITEMS)
+            self.batch = min(2 * self.batch, _MAX_ITEMS)
 
     @property
-    def does_again(self) -> bool:
-        """Whether a task that is done again is under way."""
+    def retries(self) -> bool:
+        """Whether a retried task is in progress."""
         return any(task.retried for call in self.calls for task in call.tasks)
 
     def end(self) -> None:
@@ -219,37 +219,37 @@ class _Crewman:
             self.ray.kill(self._actor)
             self._actor = None
 
-    def _bury(self, queue: TaskQueue, how: str) -> None:
+    def _retry(self, queue: TaskQueue, reason: str) -> None:
         self.end()
         if self.starts == ATTEMPTS:
-            raise ChildProcessError(f"{ATTEMPTS} actors ended before they were ready ({how})")
+            raise ChildProcessError(f"{ATTEMPTS} actors ended before they were ready ({reason})")
         first = self.calls[0].tasks
         culprit = first[0] if len(first) == 1 else None
-        queue.retry([task for call in self.calls for task in call.tasks], culprit, how)
+        queue.retry([task for call in self.calls for task in call.tasks], culprit, reason)
         self.calls.clear()
         self.is_ready, self.batch = False, 1
 
 
-def _hand_out(crew: Sequence[_Crewman], queue: TaskQueue) -> None:
-    for each in crew:
+def _assign_tasks(workers: Sequence[_Worker], queue: TaskQueue) -> None:
+    for each in workers:
         if not each.calls and not each.is_ready:
             each.start()
     for load in range(_AHEAD):
-        for each in crew:
-            # one that has no place yet gets nothing: others may have one
-            if not each.is_ready or len(each.calls) != load or each.does_again:
+        for each in workers:
+            # an actor that waits for a processor gets nothing: others may be ready
+            if not each.is_ready or len(each.calls) != load or each.retries:
                 continue
-            # what is done again has an actor for itself: with it, results of calls before may be lost
+            # a retried task has an actor for itself: its death would lose the results of earlier calls
             if tasks := queue.take(each.batch, each.owner, retry=load == 0):
                 each.assign(tasks)
 
 
-def _wait(ray: Any, crew: Sequence[_Crewman], queue: TaskQueue) -> None:
-    first = {each.calls[0].reference: each for each in crew if each.calls}
+def _wait(ray: Any, workers: Sequence[_Worker], queue: TaskQueue) -> None:
+    first = {each.calls[0].reference: each for each in workers if each.calls}
     ready: list[Any] = []
     while not ready:
         ready, _ = ray.wait([*first], num_returns=1, timeout=_PATIENCE)
-        if not ready and not any(each.is_ready for each in crew):
+        if not ready and not any(each.is_ready for each in workers):
             _log.warning("no actor is ready yet: each needs a processor of the cluster that nobody else has taken")
     # all that are ready by now
     ready, _ = ray.wait([*first], num_returns=len(first), timeout=0)
@@ -257,14 +257,14 @@ def _wait(ray: Any, crew: Sequence[_Crewman], queue: TaskQueue) -> None:
         first[reference].receive(queue)
 
 
-def _check_place(place: Place) -> None:
-    here = this_place()
-    if place.program != here.program:
-        raise ValueError(f"{place.machine} has another version of the program than this machine: install the same one")
-    if place.processor != here.processor:
+def _check_host(host: Host) -> None:
+    here = this_host()
+    if host.program != here.program:
+        raise ValueError(f"{host.machine} has another version of the program than this machine: install the same one")
+    if host.processor != here.processor:
         _log.warning(
             "%s has another processor (%s) than this machine (%s): last digits may differ",
-            *(place.machine, place.processor, here.processor),
+            *(host.machine, host.processor, here.processor),
         )
 
 

@@ -1,1 +1,1 @@
-"""Input that cannot hurt: cases made by a seed, run one a process, each to end in order; `python -m dev.hostile`."""
+"""Test with hostile input: seeded cases, each in a process of its own, which must end in order."""

@@ -1,4 +1,4 @@
-"""python -m dev.hostile [--times N] [--seed N] [--kind K]: run the cases, and print the table and what is wrong."""
+"""Run the cases and print a table and all faults: python -m dev.hostile [--times N] [--seed N] [--kind K]"""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dev.hostile.suite import run_suite, table
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--times", type=int, default=1, help="so many times as many cases as in the tests")
+    parser.add_argument("--times", type=int, default=1, help="run N times as many cases as the tests")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--processes", type=int, help="at a time (default: one a core, 4 at most)")
-    parser.add_argument("--kind", default="", help="only kinds that begin so")
+    parser.add_argument("--processes", type=int, help="processes at a time (default: one per core, at most 4)")
+    parser.add_argument("--kind", default="", help="run only kinds that begin so")
     options = parser.parse_args()
     outcomes = run_suite(options.seed, options.times, options.processes, options.kind)
     for each in outcomes:

@@ -1,4 +1,4 @@
-"""Data sets whose annotations lie, are damaged, or lead elsewhere: VOC, COCO, YOLO; boxes and results of others."""
+"""Data sets whose annotations are false, damaged, or point elsewhere: VOC, COCO, YOLO; foreign boxes and results."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def annotation_cases(rng: Rng, times: int) -> Iterator[Case]:
     for kind, make, count in (("VOC: XML", _voc, 60), ("COCO: JSON", _coco, 36), ("YOLO: labels", _yolo, 24)):
         for _ in range(count * times):
             files, words, named = make(rng)
-            yield Case(kind, "data.py", ("check", *words, "--no-forecast"), put(files), named)
+            yield Case(kind, "data", ("check", *words, "--no-forecast"), put(files), named)
     for name in choices(rng, ["comp4", "coco"], 24 * times):
         yield _results(name, rng)
     for name in choices(rng, ["npz", "json", "mat"], 24 * times):
@@ -99,7 +99,7 @@ def _voc(rng: Rng) -> tuple[dict[str, bytes], tuple[str, ...], str]:
 
 
 def _spoiled(content: Any, rng: Rng, values: list[Any]) -> Any:
-    """The content with one of its values, at any depth, made another one."""
+    """Replace or delete one value of the content, at any depth."""
     if isinstance(content, dict | list) and content and rng.integers(8):
         keys: list[Any] = list(content) if isinstance(content, dict) else list(range(len(content)))
         key = keys[int(rng.integers(len(keys)))]
@@ -146,7 +146,7 @@ def _yolo(rng: Rng) -> tuple[dict[str, bytes], tuple[str, ...], str]:
 
 
 def sound_voc() -> dict[str, bytes]:
-    """Files of a VOC folder ``voc`` without a fault."""
+    """Return the files of a valid VOC folder ``voc``."""
     box = "<bndbox><xmin>5</xmin><ymin>6</ymin><xmax>40</xmax><ymax>50</ymax></bndbox>"
     xml = f"<annotation><object><name>dog</name><difficult>0</difficult>{box}</object></annotation>"
     return {
@@ -157,7 +157,7 @@ def sound_voc() -> dict[str, bytes]:
 
 
 def _results(form: str, rng: Rng) -> Case:
-    """Detections that somebody's program wrote."""
+    """Return a case of detections that another program wrote."""
     files = sound_voc()
     data = ("--voc", "voc", "--split", "train")
     if form == "comp4":
@@ -165,16 +165,16 @@ def _results(form: str, rng: Rng) -> Case:
         fields[int(rng.integers(6))] = str(rng.choice(NUMBERS))
         text = (" ".join(fields) + "\n").encode()
         files["found/comp4_det_train_dog.txt"] = damaged(text, rng) if rng.integers(3) == 0 else text
-        return Case("results of others", "evaluate_voc.py", (*data, "--detections", "found"), put(files), "found")
+        return Case("results of others", "evaluate", (*data, "--detections", "found"), put(files), "found")
     content = [{"image_id": "a", "category_id": 1, "bbox": [5, 6, 30, 40], "score": 0.5}]
     values: list[Any] = [None, True, -1, 10**400, float("nan"), "x", [], {}]
     text = json.dumps(_spoiled(content, rng, values)).encode() if rng.integers(8) else b"[" * 50_000
     files["found.json"] = damaged(text, rng) if rng.integers(3) == 0 else text
-    return Case("results of others", "report.py", ("found.json", *data, "--output", "report"), put(files), "found.json")
+    return Case("results of others", "report", ("found.json", *data, "--output", "report"), put(files), "found.json")
 
 
 def _boxes(form: str, rng: Rng) -> Case:
-    """Boxes that somebody's program wrote, for a dry run of training."""
+    """Return a case of proposals that another program wrote."""
     file = io.BytesIO()
     if form == "json":
         content = {"a": [[0, 0, 40, 50], [1, 2, 30, 40]]}
@@ -199,7 +199,7 @@ def _boxes(form: str, rng: Rng) -> Case:
     words = ("--voc", "voc", "--split", "train", "--metric", "area", "--detections", "found", "--report", "report")
     files["found/comp4_det_train_dog.txt"] = b"a 0.5 5 6 40 50\n"
     named = f"boxes.{form}"
-    return Case("boxes of others", "evaluate_voc.py", (*words, "--proposals", named), put(files), named)
+    return Case("boxes of others", "evaluate", (*words, "--proposals", named), put(files), named)
 
 
 def _mat_boxes() -> Any:

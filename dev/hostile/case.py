@@ -1,4 +1,4 @@
-"""One case: files in a folder, a command on them, and how it may end."""
+"""A case: files in a folder, a command on them, and how it may end."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ Stdout = Literal["file", "closed", "broken", "full"]
 class Case:
     """A command on hostile files.
 
-    kind: what the table counts it as. script: of `tools/`. words: its arguments, in the folder of the case.
-    write: makes the files. named: what the line says when the command ends with code 2. fake: detect with a detector
-    that takes no time. codes: exit codes that are allowed. changes: how names of files begin that may be
-    replaced. most_bytes: of a file that is written, as on a full disk. signal: which, and at which opening of a file it
-    comes. writers: how many run the command at a time.
+    kind: its row in the table. verb, words: of `spp` and its arguments, run in the folder of the case.
+    write: makes the files. named: a name that the error line must contain. fake: use a detector that takes no time.
+    codes: allowed exit codes. changes: prefixes of the names of files that may be replaced.
+    max_bytes: of a written file, as on a full disk. signal: its number, and the opening of a file at which it comes.
+    writers: number of processes that run the command at once.
     """
 
     kind: str
-    script: str
+    verb: str
     words: tuple[str, ...]
     write: Write = lambda folder: None
     named: str = ""
     fake: bool = False
     codes: tuple[int, ...] = (0, 2)
     changes: tuple[str, ...] = ()
-    most_bytes: int | None = None
+    max_bytes: int | None = None
     signal: tuple[int, int] | None = None
     stdout: Stdout = "file"
     writers: int = 1
@@ -42,7 +42,7 @@ class Case:
 
 
 def put(files: Mapping[str, bytes]) -> Write:
-    """What writes these files, and the folders that they lie in."""
+    """Return a function that writes these files into a folder."""
 
     def write(folder: Path) -> None:
         for name, content in files.items():
@@ -54,7 +54,7 @@ def put(files: Mapping[str, bytes]) -> Write:
 
 
 def damaged(data: bytes, rng: Rng) -> bytes:
-    """Bytes cut off, changed, taken out, doubled or put in."""
+    """Cut off, change, remove, repeat or insert bytes."""
     how, place = rng.integers(5), int(rng.integers(max(1, len(data))))
     length = int(rng.integers(1, 64))
     if how == 0:
@@ -72,7 +72,7 @@ def damaged(data: bytes, rng: Rng) -> bytes:
 
 
 def choices(rng: Rng, items: list[str], count: int) -> Iterator[str]:
-    """So many of the items: all of them before any comes again."""
+    """Yield ``count`` of the items in random order; all come once before any comes again."""
     done = 0
     while done < count:
         for row in rng.permutation(len(items))[: count - done]:
@@ -81,7 +81,7 @@ def choices(rng: Rng, items: list[str], count: int) -> Iterator[str]:
 
 
 def odd_name(rng: Rng) -> str:
-    """A name of a file that is no fun: blanks, control characters, dashes, dots, bytes that are no UTF-8, length."""
+    """Return an unusual file name: blanks, control characters, dashes, dots, bytes that are not UTF-8, great length."""
     pieces = [
         "\n",
         "\t",

@@ -1,4 +1,4 @@
-"""Images that are damaged, unusual, or not what they say, next to one that is sound: it must be detected in."""
+"""Images that are damaged, unusual, or not what they claim, next to a valid one, which must be processed."""
 
 from __future__ import annotations
 
@@ -45,12 +45,10 @@ def image_cases(rng: Rng, times: int) -> Iterator[Case]:
             suffix, data = make(name, rng)
             files = {f"odd.{suffix}": data, "sound.png": encoded("PNG")}
             words = (*files, "--json", "out.json", "--format", "csv,voc")
-            yield Case(kind, "detect.py", words, put(files), f"odd.{suffix}", fake=True)
+            yield Case(kind, "detect", words, put(files), f"odd.{suffix}", fake=True)
 
     for kind in choices(rng, ["RGBA", "16 bit", "float"], 3 * times):
-        yield Case(
-            "image: 100 megapixels", "detect.py", ("a.tif", "--no-drawing"), partial(_write_large, kind), fake=True
-        )
+        yield Case("image: 100 megapixels", "detect", ("a.tif", "--no-drawing"), partial(_write_large, kind), fake=True)
 
 
 def _write_large(kind: str, folder: Path) -> None:
@@ -62,7 +60,7 @@ def _write_large(kind: str, folder: Path) -> None:
 
 
 @cache
-def _picture(width: int = 90, height: int = 60) -> Image.Image:
+def _image(width: int = 90, height: int = 60) -> Image.Image:
     rows, columns = np.mgrid[:height, :width]
     values = np.stack([rows * 4 % 256, columns * 3 % 256, (rows + columns) % 256], axis=-1)
     return Image.fromarray(values.astype(np.uint8))
@@ -70,7 +68,7 @@ def _picture(width: int = 90, height: int = 60) -> Image.Image:
 
 def encoded(kind: str, image: Image.Image | None = None, **settings: Any) -> bytes:
     file = io.BytesIO()
-    (image or _picture()).save(file, kind, **settings)
+    (image or _image()).save(file, kind, **settings)
     return file.getvalue()
 
 
@@ -79,7 +77,7 @@ def _damaged(kind: str, rng: Rng) -> tuple[str, bytes]:
 
 
 def _foreign(kind: str, rng: Rng) -> tuple[str, bytes]:
-    """Nothing, noise, text, an archive, or an image of another format than the name says."""
+    """Return nothing, noise, text, an archive, or an image of another format than its name says."""
     others = [
         b"",
         rng.bytes(1000),
@@ -92,7 +90,7 @@ def _foreign(kind: str, rng: Rng) -> tuple[str, bytes]:
 
 
 def _enormous(kind: str, rng: Rng) -> tuple[str, bytes]:
-    """A header that promises what would not fit into memory."""
+    """Return an image whose header claims a size that would not fit into memory."""
     width, height = (int(rng.choice([1, 40_000, 65_500, 1_000_000, 2**31 - 1])) for _ in range(2))
     data = bytearray(encoded(kind))
     small, large = (min(width, 65_535), min(height, 65_535)), (width, height)
@@ -120,7 +118,7 @@ def _enormous(kind: str, rng: Rng) -> tuple[str, bytes]:
 
 
 def _unusual(what: str, rng: Rng) -> tuple[str, bytes]:
-    image = _picture()
+    image = _image()
     if what == "cmyk":
         return "jpg", encoded(str(rng.choice(["JPEG", "TIFF"])), image.convert("CMYK"))
     if what == "16 bit":
@@ -139,7 +137,7 @@ def _unusual(what: str, rng: Rng) -> tuple[str, bytes]:
     if what == "thin":
         sides = [1, int(rng.choice([1, 2, 300, 16_384, 20_000]))]
         return "png", encoded(
-            str(rng.choice(["PNG", "BMP", "TIFF"])), _picture().resize(tuple(rng.permutation(sides).tolist()))
+            str(rng.choice(["PNG", "BMP", "TIFF"])), _image().resize(tuple(rng.permutation(sides).tolist()))
         )
     if what == "float":
         values = (rng.standard_normal((20, 30, 3)) * float(rng.choice([1, 1e30]))).astype(
@@ -156,5 +154,5 @@ def _unusual(what: str, rng: Rng) -> tuple[str, bytes]:
         return "tif", encoded(str(rng.choice(["PNG", "BMP", "TIFF"])), image.convert("1"))
     if what == "small":
         width, height = (int(rng.integers(1, 4)) for _ in range(2))
-        return "webp", encoded(str(rng.choice(list(FORMATS))), _picture(width, height))
+        return "webp", encoded(str(rng.choice(list(FORMATS))), _image(width, height))
     return "jpeg", damaged(encoded("JPEG", progressive=True), rng)

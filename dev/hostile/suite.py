@@ -1,4 +1,4 @@
-"""All cases of a seed, and the table of what came of them."""
+"""Make and run all cases of a seed, and print a table of their outcomes."""
 
 from __future__ import annotations
 
@@ -11,30 +11,27 @@ from dev.hostile.annotations import annotation_cases
 from dev.hostile.case import Case
 from dev.hostile.images import image_cases
 from dev.hostile.models import model_cases
-from dev.hostile.places import place_cases
-from dev.hostile.running import Outcome, run_all
+from dev.hostile.outputs import output_cases
+from dev.hostile.runner import Outcome, run_all
 
-ROOMS = (image_cases, annotation_cases, model_cases, place_cases)
+MAKERS = (image_cases, annotation_cases, model_cases, output_cases)
 
 
 def all_cases(seed: int, times: int, kind: str = "") -> list[Case]:
-    """The cases of every room, ``times`` as many as a run of the tests has; the same ones for the same numbers.
-
-    Of kinds that begin with ``kind`` alone.
-    """
-    cases = [case for number, room in enumerate(ROOMS) for case in room(np.random.default_rng([seed, number]), times)]
+    """Return ``times`` as many cases as the tests run, always the same ones, of the kinds that begin with ``kind``."""
+    cases = [case for number, make in enumerate(MAKERS) for case in make(np.random.default_rng([seed, number]), times)]
     return [case for case in cases if case.kind.startswith(kind)]
 
 
 def run_suite(seed: int = 0, times: int = 1, processes: int | None = None, kind: str = "") -> list[Outcome]:
-    """Run all of them."""
+    """Run all cases, and return their outcomes in order."""
     return run_all(all_cases, (seed, times, kind), processes or min(4, len(os.sched_getaffinity(0))))
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    """A row a kind, in Markdown: how many cases, how they ended, and the most that one took."""
+    """Return a Markdown table with a row per kind: cases, how they ended, maximum time and memory."""
     lines = [
-        "| kind | cases | exit 0 | exit 2 | ended otherwise | faults | longest | most memory |",
+        "| kind | cases | exit 0 | exit 2 | other ends | faults | max. time | max. memory |",
         "| --- |" + " ---: |" * 7,
     ]
     for kind in [*dict.fromkeys(each.kind for each in outcomes), ""]:

@@ -1,1 +1,1 @@
-"""Small faults put into the library one at a time, to see whether a test notices: `make mutants`."""
+"""Mutation testing: change the library, and see which changes no test notices."""

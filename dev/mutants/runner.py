@@ -1,7 +1,7 @@
-"""Tests of one fault in a process of its own, forked from one that has imported all that is slow to import.
+"""Test one mutation in a process of its own, forked from one that has imported all slow packages.
 
-The library and the tests are imported after the fork, the module with the fault in the place of the one on disk, so
-that constants, defaults and decorated functions are no exception. Only tests that run the changed line can notice.
+Library and tests are imported after the fork, with the mutated module in place of the one on disk, so that constants,
+defaults and decorated functions are covered, too. Only tests that run the changed line can notice.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from dev.mutants.choice import ROOT, name_of, recompiled
-from dev.mutants.watch import Watch
+from dev.mutants.line_recorder import LineRecorder
+from dev.mutants.targets import ROOT, name_of, recompiled
 
 _SLOW_TO_IMPORT = (
     "torch",
@@ -44,19 +44,19 @@ _SLOW_TO_IMPORT = (
     "tqdm",
     "threadpoolctl",
 )
-_MEMORY = 32 << 30  # bytes of addresses, most of which are never used: a fault may ask for everything
+_MEMORY = 32 << 30  # bytes of addresses, most of which are never used: a mutation may ask for everything
 KILLED, SURVIVED, TOO_LONG = "killed", "survived", "too long"
 
 
 class Baseline(NamedTuple):
-    """Tests without a fault: seconds by their ids, and which lines of the library each runs, by file."""
+    """Tests without a mutation: seconds by test id, and the lines of the library that each runs, by file."""
 
     seconds: dict[str, float]
     lines: dict[str, dict[str, list[int]]]
 
 
 class Outcome(NamedTuple):
-    """What became of a fault, by which test, in how many seconds."""
+    """The result of a mutation, the test that noticed it, and the seconds that it took."""
 
     result: str
     test: str
@@ -64,9 +64,9 @@ class Outcome(NamedTuple):
 
 
 def chosen_tests(baselines: Mapping[str, Baseline | None], module: Path, lines: range) -> list[str]:
-    """The tests that run one of some lines, the fastest first; all, where none is known to, as of compiled code.
+    """Return the tests that run one of the lines, fastest first; all if none is known to, as for compiled code.
 
-    Of a test file without a baseline, that is the file itself, at the end.
+    A test file without a baseline comes as a whole, at the end.
     """
     known = {file: baseline for file, baseline in baselines.items() if baseline is not None}
     seconds = {test: each for baseline in known.values() for test, each in baseline.seconds.items()}
@@ -81,7 +81,7 @@ def chosen_tests(baselines: Mapping[str, Baseline | None], module: Path, lines: 
 
 
 def warmup_steps() -> None:
-    """Import what children need, but nothing of the library."""
+    """Import what children need, except the library."""
     for name in _SLOW_TO_IMPORT:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
@@ -93,17 +93,17 @@ def warmup_steps() -> None:
 
 def measure(test_file: str) -> Baseline:
     """Run a test file with the library as it is. Raises ValueError where a test fails."""
-    watch = Watch(ROOT / "detector")
+    recorder = LineRecorder(ROOT / "detector")
 
     def work(report: Callable[[Any], None]) -> None:
-        with watch:
-            code = pytest.main([*_OPTIONS, test_file], plugins=[_Settings(), watch])
-        report([int(code), watch.seconds, {test: _by_file(lines) for test, lines in watch.lines.items()}])
+        with recorder:
+            code = pytest.main([*_OPTIONS, test_file], plugins=[_Settings(), recorder])
+        report([int(code), recorder.seconds, {test: _by_file(lines) for test, lines in recorder.lines.items()}])
 
     result, _ = _in_child(work, limit=3600)
     # there may be tests of `make test-all` alone
     if result is None or result[0] not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
-        raise ValueError(f"{test_file} fails without any fault")
+        raise ValueError(f"{test_file} fails without any mutation")
     return Baseline(result[1], result[2])
 
 
@@ -114,7 +114,7 @@ def _by_file(lines: set[tuple[str, int]]) -> dict[str, list[int]]:
     return found
 
 
-def try_fault(module: Path, source: str, tests: list[str], seconds: float) -> Outcome:
+def try_mutation(module: Path, source: str, tests: list[str], seconds: float) -> Outcome:
     """Run tests, which take some seconds, until one fails, with ``source`` in the place of the module on disk."""
     start = time.monotonic()
 
@@ -128,7 +128,7 @@ def try_fault(module: Path, source: str, tests: list[str], seconds: float) -> Ou
     took = round(time.monotonic() - start, 2)
     if not in_time:
         return Outcome(TOO_LONG, "", took)
-    # a child that ended without a word was ended by the fault, such as by what it does to memory
+    # a child that ended without a word was ended by the mutation, such as by what it does to memory
     code, test = result or [1, "the process ended"]
     return Outcome(SURVIVED if code == 0 else KILLED, test, took)
 
@@ -137,7 +137,7 @@ _OPTIONS = ("-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist", f"-
 
 
 def _in_child(work: Callable[[Callable[[Any], None]], None], limit: float) -> tuple[Any, bool]:
-    """What ``work`` reports from a process of its own, None if nothing, and whether it ended in ``limit`` seconds."""
+    """Return what ``work`` reports from a process of its own, or None, and whether it took less than ``limit``."""
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer"
         child = os.fork()
@@ -193,7 +193,7 @@ def _replace_source(module: Path, source: str) -> None:
 
 
 class _Settings:
-    """Hypothesis without what takes time and says more than that a test fails."""
+    """Configure Hypothesis to be fast: only whether a test fails counts."""
 
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:
@@ -205,7 +205,7 @@ class _Settings:
 
 
 class _First(_Settings):
-    """Runs tests in the order given, and notes the one that fails."""
+    """Run tests in the given order, and record the first that fails."""
 
     def __init__(self, tests: list[str]) -> None:
         self.places = {test: place for place, test in enumerate(tests)}

@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 
-from dev.hostile import running
+from dev.hostile import runner
 from dev.hostile.case import Case, put
-from dev.hostile.running import contents, faults_of_files, faults_of_json, faults_of_lines
+from dev.hostile.runner import contents, faults_of_files, faults_of_json, faults_of_lines
 from dev.hostile.suite import all_cases, run_suite
 
-LEAST_CASES = 500
+MIN_CASES = 500
 
 
 @pytest.mark.all
 def test_there_are_enough_cases_the_same_ones_every_time() -> None:
     cases = all_cases(0, 1)
-    assert len(cases) >= LEAST_CASES
+    assert len(cases) >= MIN_CASES
     again = all_cases(0, 1)
     assert [(each.kind, each.words) for each in cases] == [(each.kind, each.words) for each in again]
     assert [each.words for each in all_cases(1, 1)] != [each.words for each in cases]
@@ -36,9 +36,9 @@ def test_hostile_input_ends_in_order() -> None:
 def test_the_table_in_the_documents_is_of_these_cases() -> None:
     text = (Path(__file__).parents[2] / "docs" / "hostile.md").read_text(encoding="utf-8")
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
-    told = {cells[0].removeprefix("| "): int(cells[1].split()[0]) for cells in rows if cells[1][:1].isdigit()}
+    documented = {cells[0].removeprefix("| "): int(cells[1].split()[0]) for cells in rows if cells[1][:1].isdigit()}
     kinds = [each.kind for each in all_cases(0, 1)]
-    assert told == {kind: kinds.count(kind) for kind in kinds} | {"all": len(kinds)}
+    assert documented == {kind: kinds.count(kind) for kind in kinds} | {"all": len(kinds)}
 
 
 @pytest.mark.parametrize(
@@ -52,15 +52,15 @@ def test_the_table_in_the_documents_is_of_these_cases() -> None:
         (2, f"error: a.png {'x' * 3000}\n", "a line of 3013 characters"),
     ],
 )
-def test_what_a_command_says_is_judged(code: int, errors: str, fault: str | None) -> None:
-    case = Case("kind", "detect.py", ("a.png",), named="a.png")
+def test_output_of_a_command_is_checked(code: int, errors: str, fault: str | None) -> None:
+    case = Case("kind", "detect", ("a.png",), named="a.png")
     assert faults_of_lines(case, code, errors)[:1] == ([fault] if fault else [])
 
 
-def test_what_happens_to_files_is_judged(tmp_path: Path) -> None:
+def test_changes_of_files_are_checked(tmp_path: Path) -> None:
     put({"in": b"1", "own": b"2", "gone": b"3"})(tmp_path)
     before = contents(tmp_path)
-    case = Case("kind", "detect.py", (), changes=("own",))
+    case = Case("kind", "detect", (), changes=("own",))
     put({"in": b"x", "own": b"x", "new.json": b"[1", ".a.tmp": b"", "folder/b": b""})(tmp_path)
     (tmp_path / "gone").unlink()
     faults = faults_of_files(case, before, contents(tmp_path))
@@ -76,10 +76,10 @@ def test_what_happens_to_files_is_judged(tmp_path: Path) -> None:
         (lambda: os.kill(os.getpid(), signal.SIGKILL), -9, ["exit code -9"]),
     ],
 )
-def test_how_a_process_ends_is_judged(
+def test_the_end_of_a_process_is_checked(
     child: Any, code: int, faults: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "_child", lambda *_: child())
-    outcome = running.run_case(Case("kind", "detect.py", ()))
+    monkeypatch.setattr(runner, "_child", lambda *_: child())
+    outcome = runner.run_case(Case("kind", "detect", ()))
     assert (outcome.code, outcome.faults[: len(faults)]) == (code, faults)
     assert bool(outcome.faults) == bool(faults)

@@ -1,4 +1,4 @@
-"""The faults that are put into the library, where they are put, and which tests are to notice."""
+"""Mutations of the library: what they change, where, and the tests that should notice."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from pathlib import Path
 import pytest
 
 from dev.mutants.__main__ import find_candidates, read_accepted
-from dev.mutants.choice import ROOMS, ROOT, files_for, lines_of_diff, modules_of, recompiled
-from dev.mutants.faults import find_faults, is_sound
+from dev.mutants.mutations import find_mutations, is_valid
 from dev.mutants.runner import Baseline, chosen_tests
+from dev.mutants.targets import PACKAGES, ROOT, files_for, lines_of_diff, modules_of, recompiled
 
 
 def changes(source: str) -> list[str]:
-    return [fault.change(source).partition(" -> ")[2] for fault in find_faults(source) if is_sound(fault, source)]
+    return [
+        mutation.change(source).partition(" -> ")[2]
+        for mutation in find_mutations(source)
+        if is_valid(mutation, source)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -52,13 +56,13 @@ def test_faults_of_a_line(line: str, expected: list[str]) -> None:
     assert sorted(changes(line)) == sorted(expected)
 
 
-def test_a_fault_changes_nothing_else_and_tells_its_lines() -> None:
+def test_a_mutation_changes_nothing_else_and_knows_its_lines() -> None:
     source = "é = 1\nx = f(\n    a,\n    b\n)\ny = 1 < 2  # < 3\n"
-    swapped = next(each for each in find_faults(source) if each.old.startswith("a,"))
+    swapped = next(each for each in find_mutations(source) if each.old.startswith("a,"))
     assert list(swapped.lines) == [3, 4]
-    assert swapped.put_into(source) == source.replace("a,\n    b", "b,\n    a")
-    turned = next(each for each in find_faults(source) if each.new == "<=")
-    assert turned.put_into(source) == source.replace("1 < 2", "1 <= 2")
+    assert swapped.apply(source) == source.replace("a,\n    b", "b,\n    a")
+    turned = next(each for each in find_mutations(source) if each.new == "<=")
+    assert turned.apply(source) == source.replace("1 < 2", "1 <= 2")
     assert (turned.line, turned.change(source)) == (6, "y = 1 < 2 # < 3 -> y = 1 <= 2 # < 3")
 
 
@@ -71,7 +75,7 @@ def test_lines_that_a_diff_changes() -> None:
 
 @pytest.mark.all
 def test_every_module_of_the_core_has_tests_and_faults() -> None:
-    for module in modules_of(ROOMS):
+    for module in modules_of(PACKAGES):
         files = files_for(module)
         assert files, module
         assert all((ROOT / file).is_file() for file in files), module
@@ -103,7 +107,7 @@ def test_tests_that_run_the_line_are_chosen_the_fastest_first() -> None:
     ]
 
 
-def test_accepted_survivors_are_faults_that_exist_and_have_a_reason() -> None:
+def test_accepted_survivors_are_mutations_that_exist_and_have_a_reason() -> None:
     accepted = read_accepted()
     modules = sorted({name.removeprefix("detector/").removesuffix(".py") for name, _ in accepted})
     there = {(str(each.module), each.change) for each in find_candidates(modules, None)}

@@ -23,8 +23,8 @@ from detector.parallel.ray_actors import RayActors
 from detector.training.train import train
 from tests.cli.fake_detecting import FakeDetectorFactory
 from tests.cli.many_images import contents, write_images
-from tests.parallel.workers import Doing, NeverReady, Raising
 from tests.parallel.same_bytes import check_same_bytes
+from tests.parallel.workers import Doing, NeverReady, Raising
 
 pytestmark = pytest.mark.all
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detector.parallel.map_images import Shared
-from detector.parallel.ray_actors import Parcels, unpack
+from detector.parallel.ray_actors import Packer, unpack
 from detector.parallel.task_queue import TaskQueue, owner_of
 
 
@@ -75,16 +75,16 @@ class Store:
 
 def test_what_items_share_is_sent_once() -> None:
     store = Store()
-    parcels = Parcels(store)
+    packer = Packer(store)
     first, second = Shared("weights"), Shared("other weights")
     items = [Item(Path("a"), first), Item(Path("b"), second), Item(Path("c")), Item(Path("d"), second)]
-    packed, references = parcels.pack(items)
+    packed, references = packer.pack(items)
     assert not any(isinstance(each.shared, Shared) for each in packed)
     unpacked = unpack(packed, [store.values[each] for each in references])
     assert [each.path for each in unpacked] == [each.path for each in items]
     values = [each.shared and each.shared.value for each in unpacked]
     assert values == ["weights", "other weights", None, "other weights"]
     for _ in range(3):
-        parcels.pack([items[1], items[3]])
+        packer.pack([items[1], items[3]])
     assert store.values == ["weights", "other weights"]
-    assert parcels.pack(["plain"]) == (["plain"], [])
+    assert packer.pack(["plain"]) == (["plain"], [])

@@ -1,4 +1,4 @@
-"""Which lines of the library each test runs, and how long it takes."""
+"""Record the lines of the library that each test runs, and its time."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 
-class Watch:
-    """Seconds of tests and the lines that each of them runs of files in a folder, those of its fixtures included."""
+class LineRecorder:
+    """A pytest plugin that records seconds of tests, and the lines of a folder that each runs, fixtures included."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = f"{folder}/"

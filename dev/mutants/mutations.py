@@ -1,7 +1,7 @@
-"""Small, realistic faults of a module: a comparison turned, a statement left out, arguments swapped, one at a time.
+"""Small, realistic mutations of a module: a comparison changed, a statement removed, arguments swapped, one at a time.
 
-What no test can be asked to notice is left alone: docstrings, annotations, the words of messages, logging, decorators,
-assertions for the type checker, and protocols.
+No test can be expected to notice changes of docstrings, annotations, messages, logging, decorators, assertions for the
+type checker, and protocols: they are left unchanged.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ _OPTIONAL = re.compile(r"kind|axis|initial|reverse|ddof|dtype|replace|side|keepd
 
 
 @dataclass(frozen=True)
-class Fault:
-    """``old`` at the bytes ``start`` to ``end`` of a source becomes ``new``; ``line`` counts from 1."""
+class Mutation:
+    """Replaces ``old``, the bytes ``start`` to ``end`` of a source, by ``new``; ``line`` counts from 1."""
 
     line: int
     start: int
@@ -68,44 +68,44 @@ class Fault:
 
     @property
     def lines(self) -> range:
-        """The lines of what changes, from 1."""
+        """Changed lines, from 1."""
         return range(self.line, self.line + self.old.count("\n") + 1)
 
-    def put_into(self, source: str) -> str:
-        """The source with the fault."""
+    def apply(self, source: str) -> str:
+        """Return the source with the mutation."""
         data = source.encode()
         return (data[: self.start] + self.new.encode() + data[self.end :]).decode()
 
     def change(self, source: str) -> str:
-        """The code that changes, on one line, before and after: "if a < b: -> if a <= b:"."""
+        """Return the changed code before and after, on one line: "if a < b: -> if a <= b:"."""
         data = source.encode()
         first = data.rfind(b"\n", 0, self.start) + 1
         before, after = data[first : self.start].decode(), data[self.end :].partition(b"\n")[0].decode()
         return " -> ".join(" ".join(f"{before}{each}{after}".split()) for each in (self.old, self.new))
 
 
-def find_faults(source: str) -> list[Fault]:
-    """All faults of a module, in the order of the source; a few may be none (see `is_sound`)."""
-    return sorted({*_Faults(source).of(ast.parse(source))}, key=lambda each: (each.start, each.end, each.new))
+def find_mutations(source: str) -> list[Mutation]:
+    """Return all mutations of a module, in the order of the source; a few may not be valid (see `is_valid`)."""
+    return sorted({*_Mutations(source).of(ast.parse(source))}, key=lambda each: (each.start, each.end, each.new))
 
 
-def is_sound(fault: Fault, source: str) -> bool:
-    """Whether the source with a fault can be compiled, and is another one."""
+def is_valid(mutation: Mutation, source: str) -> bool:
+    """Return whether the source with a mutation compiles, and differs from the original."""
     try:
-        return ast.dump(ast.parse(fault.put_into(source))) != ast.dump(ast.parse(source))
+        return ast.dump(ast.parse(mutation.apply(source))) != ast.dump(ast.parse(source))
     except SyntaxError:
         return False
 
 
-class _Faults:
+class _Mutations:
     def __init__(self, source: str) -> None:
         self.data = source.encode()
         self.starts = [0]
         for line in self.data.splitlines(keepends=True):
             self.starts.append(self.starts[-1] + len(line))
 
-    def of(self, node: ast.AST) -> Iterator[Fault]:
-        """The faults in a node and below it."""
+    def of(self, node: ast.AST) -> Iterator[Mutation]:
+        """Yield the mutations of a node and those below it."""
         if _is_left_alone(node):
             return
         yield from self._here(node)
@@ -116,7 +116,7 @@ class _Faults:
                 if isinstance(child, ast.AST):
                     yield from self.of(child)
 
-    def _here(self, node: ast.AST) -> Iterator[Fault]:
+    def _here(self, node: ast.AST) -> Iterator[Mutation]:
         if isinstance(node, ast.Compare):
             sides = [node.left, *node.comparators]
             for left, kind, right in zip(sides, node.ops, sides[1:], strict=False):
@@ -130,15 +130,15 @@ class _Faults:
             for left, right in zip(node.values, node.values[1:], strict=False):
                 yield from self._between(left, right, old, new)
         elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.USub | ast.Invert):
-            yield self._fault(node, self._text(node.operand))
+            yield self._mutation(node, self._text(node.operand))
         elif isinstance(node, ast.Constant):
-            yield from (self._fault(node, new) for new in _other_constants(node.value))
+            yield from (self._mutation(node, new) for new in _other_constants(node.value))
         elif isinstance(node, ast.IfExp | ast.If | ast.While):
             # comparisons in it are turned by themselves
             if not isinstance(node.test, ast.Compare | ast.BoolOp | ast.UnaryOp):
-                yield self._fault(node.test, f"not ({self._text(node.test)})")
+                yield self._mutation(node.test, f"not ({self._text(node.test)})")
         elif isinstance(node, ast.comprehension):
-            yield from (self._fault(each, "True") for each in node.ifs)
+            yield from (self._mutation(each, "True") for each in node.ifs)
         elif isinstance(node, ast.Call):
             yield from self._of_call(node)
         elif isinstance(node, ast.Tuple) and len(node.elts) > 1 and all(map(_is_plain, node.elts[:2])):
@@ -146,7 +146,7 @@ class _Faults:
         elif isinstance(node, ast.stmt):
             yield from self._of_statement(node)
 
-    def _of_call(self, node: ast.Call) -> Iterator[Fault]:
+    def _of_call(self, node: ast.Call) -> Iterator[Mutation]:
         for left, right in zip(node.args, node.args[1:], strict=False):
             if _is_plain(left) and _is_plain(right) and ast.unparse(node.func) not in _SYMMETRIC:
                 yield from self._swapped(left, right)
@@ -154,37 +154,37 @@ class _Faults:
         name = last.attr if isinstance(last, ast.Attribute) else last.id if isinstance(last, ast.Name) else ""
         if name in _OPPOSITES and last.end_lineno is not None and last.end_col_offset is not None:
             end = self._at(last.end_lineno, last.end_col_offset)
-            yield Fault(last.end_lineno, end - len(name), end, name, _OPPOSITES[name])
+            yield Mutation(last.end_lineno, end - len(name), end, name, _OPPOSITES[name])
         for keyword in node.keywords:
             if keyword.arg and _OPTIONAL.fullmatch(keyword.arg):
                 old = self._text(keyword)
                 pattern = re.compile(rf",\s*{re.escape(old)}|{re.escape(old)}\s*,?\s*")
-                yield self._fault(node, pattern.sub("", self._text(node), count=1))
+                yield self._mutation(node, pattern.sub("", self._text(node), count=1))
 
-    def _of_statement(self, node: ast.stmt) -> Iterator[Fault]:
+    def _of_statement(self, node: ast.stmt) -> Iterator[Mutation]:
         if (
             isinstance(node, ast.AugAssign | ast.Raise | ast.Continue | ast.Break)
             or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call))
             or (isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript | ast.Attribute))
         ):
-            yield self._fault(node, "pass")
+            yield self._mutation(node, "pass")
 
-    def _swapped(self, left: ast.expr, right: ast.expr) -> Iterator[Fault]:
+    def _swapped(self, left: ast.expr, right: ast.expr) -> Iterator[Mutation]:
         (start, middle), (again, end) = self._span(left), self._span(right)
         between = self.data[middle:again].decode()
         old = self.data[start:end].decode()
-        yield Fault(left.lineno, start, end, old, f"{self._text(right)}{between}{self._text(left)}")
+        yield Mutation(left.lineno, start, end, old, f"{self._text(right)}{between}{self._text(left)}")
 
-    def _between(self, left: ast.expr, right: ast.expr, old: str, new: str) -> Iterator[Fault]:
+    def _between(self, left: ast.expr, right: ast.expr, old: str, new: str) -> Iterator[Mutation]:
         start, end = self._span(left)[1], self._span(right)[0]
         if match := re.search(re.escape(old).replace(r"\ ", r"\s+"), self.data[start:end].decode()):
             start += match.start()
             line = self.data.count(b"\n", 0, start) + 1
-            yield Fault(line, start, start + len(match[0]), match[0], new)
+            yield Mutation(line, start, start + len(match[0]), match[0], new)
 
-    def _fault(self, node: ast.expr | ast.stmt | ast.keyword, new: str) -> Fault:
+    def _mutation(self, node: ast.expr | ast.stmt | ast.keyword, new: str) -> Mutation:
         start, end = self._span(node)
-        return Fault(node.lineno, start, end, self._text(node), new)
+        return Mutation(node.lineno, start, end, self._text(node), new)
 
     def _text(self, node: ast.expr | ast.stmt | ast.keyword) -> str:
         start, end = self._span(node)
@@ -216,7 +216,7 @@ def _is_left_alone(node: ast.AST) -> bool:
 
 
 def _is_plain(node: ast.expr) -> bool:
-    """Whether an argument looks like the one next to it may have been meant: a value, and no dtype."""
+    """Return whether an argument could be mistaken for its neighbor: a value, not a dtype."""
     if isinstance(node, ast.Name | ast.Subscript | ast.BinOp | ast.Call):
         return True
     return isinstance(node, ast.Attribute) and not ast.unparse(node).startswith(("np.", "torch."))

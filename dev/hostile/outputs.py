@@ -1,4 +1,4 @@
-"""Where commands write: over what they read, into what is gone or full, under odd names; streams, and signals."""
+"""Outputs: over inputs, into missing or full places, under unusual names; standard streams, and signals."""
 
 from __future__ import annotations
 
@@ -44,34 +44,34 @@ FILES = {
 DATA = ("--voc", "voc", "--split", "train")
 # a command with OUT for what it writes
 COMMANDS: dict[str, tuple[str, ...]] = {
-    "detect.py": ("a.png", "--model", "m.safetensors", "--json", "OUT", "--no-drawing"),
-    "detect.py ": ("a.png", "--output", "OUT", "--format", "json,voc,yolo,crops"),
-    "explain.py": ("a.png", "--output", "OUT"),
-    "evaluate_voc.py": (*DATA, "--detections", "found", "--json", "OUT"),
-    "report.py": ("found", *DATA, "--output", "OUT"),
-    "data.py": ("show", "voc", "--output", "OUT"),
-    "data.py ": ("convert", "voc", "OUT", "--format", "coco"),
-    "train_svm.py": ("--remove-class", "dog", "--model", "m.safetensors", "--output", "OUT"),
+    "detect": ("a.png", "--model", "m.safetensors", "--json", "OUT", "--no-drawing"),
+    "detect ": ("a.png", "--output", "OUT", "--format", "json,voc,yolo,crops"),
+    "explain": ("a.png", "--output", "OUT"),
+    "evaluate": (*DATA, "--detections", "found", "--json", "OUT"),
+    "report": ("found", *DATA, "--output", "OUT"),
+    "data": ("show", "voc", "--output", "OUT"),
+    "data ": ("convert", "voc", "OUT", "--format", "coco"),
+    "train": ("--remove-class", "dog", "--model", "m.safetensors", "--output", "OUT"),
 }
-# those that end, in these places, before a network is needed
-UNFAKED = ("evaluate_voc.py", "report.py", "data.py", "train_svm.py")
+# verbs that need no network for these commands
+UNFAKED = ("evaluate", "report", "data", "train")
 
 
-# what they read, but for the model, which a change of classes may be written over
+# inputs, except the model, which a change of classes may be written to
 READ = {
-    "detect.py": ("a.png", "m.safetensors"),
-    "explain.py": ("a.png",),
-    "evaluate_voc.py": ("voc/", "found/"),
-    "report.py": ("voc/", "found/"),
-    "data.py": ("voc/",),
-    "train_svm.py": (),
+    "detect": ("a.png", "m.safetensors"),
+    "explain": ("a.png",),
+    "evaluate": ("voc/", "found/"),
+    "report": ("voc/", "found/"),
+    "data": ("voc/",),
+    "train": (),
 }
 
 
-def _replaceable(script: str, words: tuple[str, ...]) -> tuple[str, ...]:
+def _replaceable(verb: str, words: tuple[str, ...]) -> tuple[str, ...]:
     if "--overwrite" not in words:
-        return ("m.safetensors",) if script == "train_svm.py" else ()
-    return tuple(name for name in (*FILES, *sound_voc(), "m.safetensors") if not name.startswith(READ[script] or "\0"))
+        return ("m.safetensors",) if verb == "train" else ()
+    return tuple(name for name in (*FILES, *sound_voc(), "m.safetensors") if not name.startswith(READ[verb] or "\0"))
 
 
 def write_files(folder: Path) -> None:
@@ -81,20 +81,18 @@ def write_files(folder: Path) -> None:
     (folder / "nowhere").symlink_to("gone/file")
 
 
-def place_cases(rng: Rng, times: int) -> Iterator[Case]:
+def output_cases(rng: Rng, times: int) -> Iterator[Case]:
     pairs = [f"{command}|{target}" for command in COMMANDS for target in TARGETS]
     for pair in choices(rng, pairs, 64 * times):
         command, _, target = pair.partition("|")
         words = tuple(target if word == "OUT" else word for word in COMMANDS[command])
         words += ("--overwrite",) if rng.integers(3) == 0 and "convert" not in words else ()
-        script = command.strip()
-        yield Case(
-            "output", script, words, write_files, fake=script not in UNFAKED, changes=_replaceable(script, words)
-        )
+        verb = command.strip()
+        yield Case("output", verb, words, write_files, fake=verb not in UNFAKED, changes=_replaceable(verb, words))
     for command in choices(rng, [*COMMANDS], 24 * times):
         words = tuple("out.png" if word == "OUT" else word for word in COMMANDS[command])
-        script, most = command.strip(), int(rng.integers(0, 3000))
-        yield Case("disk full", script, words, write_files, fake=script not in UNFAKED, most_bytes=most)
+        verb, max_bytes = command.strip(), int(rng.integers(0, 3000))
+        yield Case("disk full", verb, words, write_files, fake=verb not in UNFAKED, max_bytes=max_bytes)
     yield from _names(rng, times)
     yield from _streams(rng, times)
     yield from _signals(rng, times)
@@ -106,11 +104,11 @@ def _names(rng: Rng, times: int) -> Iterator[Case]:
         while len(os.fsencode(name)) > 255:
             name = name[10:]
         files = {"sound.png": encoded("PNG")} | ({name: encoded("PNG")} if rng.integers(4) else {})
-        command = str(rng.choice(["detect.py", "explain.py"]))
+        command = str(rng.choice(["detect", "explain"]))
         listed = f"./{name}" if rng.integers(4) else name
         words = ("--", listed, "sound.png") if rng.integers(2) else (listed, "sound.png")
-        formats = ("--format", "csv,coco,voc,yolo,crops,jsonl") if command == "detect.py" and words[0] != "--" else ()
-        # a name is a glob, or an option, where it begins or reads so
+        formats = ("--format", "csv,coco,voc,yolo,crops,jsonl") if command == "detect" and words[0] != "--" else ()
+        # some names are globs or options
         yield Case("name", command, (*formats, *words), put(files), fake=True)
 
 
@@ -121,7 +119,7 @@ def _streams(rng: Rng, times: int) -> Iterator[Case]:
         unbuffered = {"PYTHONUNBUFFERED": "1"} if rng.integers(2) else {}
         files = {f"{each}.png": encoded("PNG") for each in range(int(rng.integers(1, 6)))}
         words = (*files, "--json", str(rng.choice(["-", "out.json"])), "--no-drawing")
-        yield Case("stream", "detect.py", words, put(files), fake=True, stdout=stdout, environment=unbuffered)
+        yield Case("stream", "detect", words, put(files), fake=True, stdout=stdout, environment=unbuffered)
 
 
 def _signals(rng: Rng, times: int) -> Iterator[Case]:
@@ -131,4 +129,4 @@ def _signals(rng: Rng, times: int) -> Iterator[Case]:
         files = {f"{each}.png": encoded("PNG") for each in range(5)}
         words = (*files, "--json", "out.json", "--format", "csv,voc,crops")
         codes = (0, 130, 128 + sent, -sent)
-        yield Case("signal", "detect.py", words, put(files), fake=True, codes=codes, signal=(sent, at))
+        yield Case("signal", "detect", words, put(files), fake=True, codes=codes, signal=(sent, at))

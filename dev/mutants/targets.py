@@ -1,4 +1,4 @@
-"""Which modules and lines faults are put into, and which test files are to notice."""
+"""Choose the modules and lines to mutate, and the test files that should notice."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("proposals", "features", "heads", "training", "evaluation", "datasets")
+PACKAGES = ("proposals", "features", "heads", "training", "evaluation", "datasets")
 
 _EXPORTS = "datasets/readers/test_exports.py datasets/readers/test_broken_exports.py"
 
-# Tests that hold a module beside those of its own room that import it, where these are too few.
+# more tests of a module than those of its own package that import it, where these are too few
 TESTS = {
     "proposals.ranking": "proposals/test_selective_search.py proposals/test_selective_search_parts.py",
     "proposals.mat_files": "proposals/test_sources.py",
     "features.normalization": "features/test_encoder.py test_stages.py training/test_recipe_keys.py",
-    "heads.openvino_layers": "backbones/test_openvino.py commands/test_without_torch.py",
+    "heads.openvino_layers": "backbones/test_openvino.py cli/test_without_torch.py",
     "heads.torch_layers": "training/test_finetuning.py heads/test_proposal_filter.py",
     "heads.calibration": "heads/test_calibration_map.py training/test_calibration.py",
     "training.checkpoints": "training/test_recipe_keys.py training/test_checkpoint_names.py",
-    "training.forecast": "commands/test_training_run.py",
+    "training.forecast": "cli/test_training_run.py",
     "training.gradient_descent": "training/test_finetuning.py",
     "training.svm_training": "parallel/test_processes.py",
     "evaluation.matching": "evaluation/test_evaluation.py evaluation/test_evaluation_twin.py "
@@ -38,14 +38,14 @@ TESTS = {
     "datasets.readers.voc": _EXPORTS,
     "datasets.readers.yolo": _EXPORTS,
 }
-_OTHERS = ("benchmarks", "classification", "commands", "report", "web")
+_OTHERS = ("benchmarks", "classification", "cli", "report", "web")
 
 
-def modules_of(rooms: Iterable[str]) -> list[Path]:
-    """The modules of rooms of the library, or single ones, relative to the repository."""
+def modules_of(packages: Iterable[str]) -> list[Path]:
+    """Return the modules of packages of the library, or single modules, relative to the repository."""
     found: list[Path] = []
-    for room in rooms:
-        place = ROOT / "detector" / room
+    for package in packages:
+        place = ROOT / "detector" / package
         found += sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
     for path in found:
         if not path.is_file():
@@ -54,12 +54,12 @@ def modules_of(rooms: Iterable[str]) -> list[Path]:
 
 
 def name_of(module: Path) -> str:
-    """``detector.features.mapping``, as it is imported."""
+    """Return the import name of a module, such as ``detector.features.mapping``."""
     return ".".join(module.with_suffix("").parts)
 
 
 def changed_lines(since: str) -> dict[Path, set[int]]:
-    """Lines, counted from 1, of each file of the library that changed since it left a git revision."""
+    """Return the lines, from 1, of each file of the library that changed since the merge base with a git revision."""
     base = _git("merge-base", since, "HEAD").strip()
     found = lines_of_diff(_git("diff", "--unified=0", base, "--", "detector"))
     for name in _git("ls-files", "--others", "--exclude-standard", "--", "detector").splitlines():
@@ -69,7 +69,7 @@ def changed_lines(since: str) -> dict[Path, set[int]]:
 
 
 def lines_of_diff(diff: str) -> dict[Path, set[int]]:
-    """Lines of each file that a diff without context adds or changes."""
+    """Return the lines of each file that a diff without context adds or changes."""
     found: dict[Path, set[int]] = {}
     lines: set[int] = set()
     for line in diff.splitlines():
@@ -89,7 +89,7 @@ def _git(*arguments: str) -> str:
 
 
 def files_for(module: Path) -> list[str]:
-    """The test files of a module: those that import it and are about the core, or about its room and in the table."""
+    """Return the test files of a module: core tests that import it, or those of its package and the table."""
     name = name_of(module)
     found = [path for path, names in _imports_of_tests() if name in names]
     if named := TESTS.get(name.removeprefix("detector.")):
@@ -106,7 +106,7 @@ def _imports_of_tests() -> list[tuple[str, frozenset[str]]]:
 
 @cache
 def imports_of(path: Path) -> frozenset[str]:
-    """Names of all modules that a file imports, wherever it does so."""
+    """Return the names of all modules that a file imports, anywhere in it."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
@@ -118,7 +118,7 @@ def imports_of(path: Path) -> frozenset[str]:
 
 
 def recompiled(module: Path) -> set[str]:
-    """Modules whose compiled kernels on disk would hide a fault in ``module``: its own, and those that import it."""
+    """Return the modules whose compiled kernels on disk would hide a mutation of ``module``: it and its importers."""
     if "kernel" not in (ROOT / module).read_text("utf-8"):
         return set()
     found = {name_of(module)}

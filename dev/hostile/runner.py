@@ -1,4 +1,4 @@
-"""Running cases: each in a forked process with limits, and what is wrong with how it ended."""
+"""Run each case in a forked process with limits, and check how it ended."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from dev.hostile.case import Case
 from tests.scripts import ROOT, forking
 
 SECONDS = 60
-MOST_BYTES = 4_000_000_000
+MAX_BYTES = 4_000_000_000
 _PIPE_BYTES = 1 << 20
-_ADDRESSES = 24_000_000_000
-"""Of memory that is promised, which is much more than what is used: a stop for what would end the machine."""
+_ADDRESS_SPACE = 24_000_000_000
+"""Bytes of virtual memory, of which most is never used: a limit that protects the machine."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a case ended: exit code, minus the signal that ended it, seconds, bytes of memory, and what is wrong."""
+    """The end of a case: exit code, or minus the signal, seconds, bytes of memory, and what is wrong."""
 
     kind: str
     command: str
@@ -42,7 +42,7 @@ class Outcome:
 
 
 def run_all(make: Callable[..., Sequence[Case]], arguments: tuple[Any, ...], processes: int) -> list[Outcome]:
-    """Outcomes of the cases ``make(*arguments)``, a function of a module, in order; by so many processes."""
+    """Return the outcomes of the cases of ``make(*arguments)``, a module-level function, in order."""
     with tempfile.TemporaryDirectory(prefix="hostile-") as folder:
         workers = []
         for number in range(processes):
@@ -67,13 +67,14 @@ def _work(make: Callable[..., Sequence[Case]], arguments: tuple[Any, ...], first
 
 def warm() -> None:
     """Load what every case would load again: compiled kernels."""
-    import detector.images.drawing  # noqa: F401 (what the commands import)
+    import detector.images.drawing  # noqa: F401 (the verbs import it)
+    from detector.explanation.explainer import explain
     from detector.proposals.selective_search import selective_search
     from tests.fakes import colored, fake_detector
 
     image, model = colored(), fake_detector()
     selective_search(image)
-    model.explain(image, model.detect(image))
+    explain(model, image, model.detect(image))
 
 
 def run_case(case: Case) -> Outcome:
@@ -90,19 +91,19 @@ def run_case(case: Case) -> Outcome:
         _, errors = (_drained(*pipe) for pipe in pipes)
         code, seconds, n_bytes = max(ends, key=lambda end: (end[0] not in case.codes, end[1]))
         faults = [] if code in case.codes else [f"exit code {code}"]
-        faults += ["took too long"] * (seconds >= SECONDS) + ["took too much memory"] * (n_bytes > MOST_BYTES)
+        faults += ["took too long"] * (seconds >= SECONDS) + ["took too much memory"] * (n_bytes > MAX_BYTES)
         faults += faults_of_lines(case, code, errors)
         faults += [*faults_of_files(case, before, contents(folder)), *faults_of_json(folder, before)]
         words = " ".join(map(ascii, case.words))
         return Outcome(
-            case.kind, f"{case.script} {words}", code, seconds, n_bytes, [*faults, *([errors] if faults else [])]
+            case.kind, f"spp {case.verb} {words}", code, seconds, n_bytes, [*faults, *([errors] if faults else [])]
         )
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
 
 def _wait(pid: int) -> tuple[int, float, int]:
-    """Exit code, seconds of processor and memory of a process, which is killed when its time is over."""
+    """Return exit code, processor seconds and memory of a process, which is killed when its time is over."""
     descriptor = os.pidfd_open(pid)
     try:
         ended, _, _ = select.select([descriptor], [], [], SECONDS)
@@ -116,21 +117,21 @@ def _wait(pid: int) -> tuple[int, float, int]:
 
 
 def _child(case: Case, folder: Path, streams: Sequence[int]) -> int:
-    """Become the command; never returns."""
+    """Become the command; never return."""
     code = 70
     try:
         os.chdir(folder)
         os.environ.update(case.environment)
         _direct(case, streams)
-        resource.setrlimit(resource.RLIMIT_AS, (_ADDRESSES, _ADDRESSES))
-        if case.most_bytes is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (case.most_bytes, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, _ADDRESS_SPACE))
+        if case.max_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (case.max_bytes, resource.RLIM_INFINITY))
         if case.fake:
             _detect_with_a_fake()
         if case.signal is not None:
             _send(*case.signal)
-        sys.argv = [str(ROOT / "tools" / case.script), *case.words]
-        runpy.run_path(sys.argv[0], run_name="__main__")
+        sys.argv = ["spp", case.verb, *case.words]
+        runpy.run_path(str(ROOT / "detector" / "__main__.py"), run_name="__main__")
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -147,7 +148,7 @@ def _child(case: Case, folder: Path, streams: Sequence[int]) -> int:
 
 
 def _wide_pipe() -> tuple[int, int]:
-    """A pipe that takes what a command says without a reader; files would count as written on a full disk."""
+    """Return a pipe that holds all output without a reader; files would count as written on a full disk."""
     reader, writer = os.pipe()
     fcntl(writer, F_SETPIPE_SZ, _PIPE_BYTES)
     return reader, writer
@@ -160,7 +161,7 @@ def _drained(reader: int, writer: int) -> str:
 
 
 def _direct(case: Case, streams: Sequence[int]) -> None:
-    """Let the standard streams lead where the case says."""
+    """Connect the standard streams as the case says."""
     os.dup2(streams[1], 2)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.stderr = open(2, "w", closefd=False, errors="backslashreplace", buffering=1)  # noqa: SIM115
@@ -189,12 +190,12 @@ def _detect_with_a_fake() -> None:
 
 
 def _send(number: int, at: int) -> None:
-    """Send this process a signal when the command opens a file for the ``at``-th time: sooner or later, but then."""
+    """Send this process a signal when the command opens a file for the ``at``-th time."""
     left = [at]
 
     def hook(event: str, _: object) -> None:
-        # before, no code of ours has run that could tell it
-        if event == "open" and hasattr(sys.modules.get("detector.cli"), "_tell"):
+        # earlier, no code of ours has run that could report it
+        if event == "open" and hasattr(sys.modules.get("detector.cli.main"), "run_verb"):
             left[0] -= 1
             if left[0] == 0:
                 os.kill(os.getpid(), number)
@@ -203,7 +204,7 @@ def _send(number: int, at: int) -> None:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """A digest of every file below a folder; of links, where they lead."""
+    """Return a digest of every file below a folder, and the target of every link."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
@@ -215,20 +216,20 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def faults_of_lines(case: Case, code: int, errors: str) -> list[str]:
-    """What is wrong with what a command said."""
+    """Return what is wrong with the output of a command on stderr."""
     faults = [f"said {word!r}" for word in ("Traceback", "Exception ignored", "core dumped") if word in errors]
     if code != 2:
         return faults
-    told = [line for line in errors.splitlines() if line.startswith("error: ") or "; see --help" in line]
-    if not told:
+    shown = [line for line in errors.splitlines() if line.startswith("error: ") or "; see --help" in line]
+    if not shown:
         faults.append("said no error")
-    elif case.named and not any(case.named in line for line in told):
+    elif case.named and not any(case.named in line for line in shown):
         faults.append(f"no line names {case.named!r}")
-    return faults + [f"a line of {len(line)} characters" for line in told if len(line) > 2000]
+    return faults + [f"a line of {len(line)} characters" for line in shown if len(line) > 2000]
 
 
 def faults_of_files(case: Case, before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """Files that were there and are changed, and files that are left half-written."""
+    """Return which files have changed that must not, and which half-written files are left."""
     faults = [
         f"{name!r} is {'changed' if name in after else 'gone'}"
         for name, content in before.items()
@@ -238,7 +239,7 @@ def faults_of_files(case: Case, before: Mapping[str, str], after: Mapping[str, s
 
 
 def faults_of_json(folder: Path, before: Mapping[str, str]) -> list[str]:
-    """New files that are no whole JSON."""
+    """Return which new files are not whole JSON."""
     faults = []
     for path in folder.rglob("*.json"):
         if path.is_file() and str(path.relative_to(folder)) not in before:
