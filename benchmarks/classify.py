@@ -29,8 +29,8 @@ from detector.features.pooling import PAPER_LEVELS
 from detector.features.pyramid_layer import SpatialPyramidPooling
 from detector.heads.linear import LinearSVMs
 from detector.images.files import read_image
-from detector.runtime.array_cache import cached_arrays
-from detector.runtime.files import Arrays, file_state, fingerprint
+from detector.runtime.array_files import Arrays, cached_arrays
+from detector.runtime.files import file_state, fingerprint
 from detector.training.svm.dual_solver import solve_dual
 from detector.training.svm.problem import SVMProblem
 

@@ -15,14 +15,14 @@ import numpy as np
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from detector.backbones.torch_backbone import Backbone
+from detector.backbones.torch_backbone import TorchBackbone
 from detector.boxes import Boxes, as_boxes
 from detector.features.cache import FeatureCache
 from detector.features.encoder import FeatureMaps, Features, Regions
 from detector.features.pooling import n_bins
 from detector.images.files import read_image
-from detector.runtime.array_cache import cached_arrays
-from detector.runtime.files import Arrays, fingerprint
+from detector.runtime.array_files import Arrays, cached_arrays
+from detector.runtime.files import fingerprint
 
 SIDE = 227
 CONTEXT = 16
@@ -71,7 +71,7 @@ class CropEncoder:
     ``context`` and ``square`` are those of `warp`.
     """
 
-    backbone: Backbone
+    backbone: TorchBackbone
     normalize: Callable[[Features], Features] = field(default=lambda pooled: pooled)
     context: int = CONTEXT
     square: bool = False

@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 
 from benchmarks.crops import CONTEXT, LEVELS, SIDE, CropCache, CropEncoder
-from detector.backbones.torch_backbone import Backbone
+from detector.backbones.torch_backbone import TorchBackbone
 from detector.build import build_encoder, build_proposer
 from detector.cli.console import progress
 from detector.config.detector import Config, FeatureConfig, ProposalConfig, RegressionConfig
 from detector.datasets.dataset import Dataset
 from detector.detections import Detections
-from detector.evaluation.voc import by_class, evaluate_voc
+from detector.evaluation.voc import evaluate_voc
 from detector.features.cache import FeatureCache
 from detector.features.encoder import Encoder
 from detector.features.pooling import PAPER_LEVELS
 from detector.heads.linear import LinearSVMs
-from detector.runtime.array_cache import stored_arrays
-from detector.runtime.files import fingerprint, write_arrays
+from detector.runtime.array_files import stored_arrays, write_arrays
+from detector.runtime.files import fingerprint
 from detector.training.train import train
 
 RCNN = "R-CNN"
@@ -79,7 +79,7 @@ def encoder_of(method: Method, features: FeatureConfig) -> Encoder:
     encoder = build_encoder(features)
     if method.short_sides:
         return encoder
-    assert isinstance(encoder.backbone, Backbone)
+    assert isinstance(encoder.backbone, TorchBackbone)
     return CropEncoder(encoder.backbone, encoder.normalize, context=method.context, square=method.square)
 
 
@@ -121,7 +121,7 @@ class Comparison:
 
     def precision(self, method: Method, config: Config) -> float:
         """mAP (VOC07)."""
-        detections = by_class([each.image_id for each in self.test_set], self.found(method, config).detections)
+        detections = self.found(method, config).detections
         return evaluate_voc(detections, self.test_set, self.test_set.class_names).mAP
 
     def found(self, method: Method, config: Config) -> Found:
@@ -141,10 +141,10 @@ class Comparison:
             return Found(LinearSVMs(arrays["weights"], arrays["biases"]), detections)
         cache = self.cache(method, config)
         detector = train(config, self.train_set, names, cache, progress)
-        assert isinstance(detector.scorer, LinearSVMs)
+        assert isinstance(detector.heads.scorer, LinearSVMs)
         found = [detector.detect_cached(cache, each) for each in progress(self.test_set, "detect")]
         columns = [np.concatenate([getattr(each, name) for each in found]) for name in ("boxes", "labels", "scores")]
         counts = np.array([len(each.labels) for each in found], np.int64)
-        kept = (counts, *columns, detector.scorer.weights, detector.scorer.biases)
+        kept = (counts, *columns, detector.heads.scorer.weights, detector.heads.scorer.biases)
         write_arrays(file, dict(zip(_FIELDS, kept, strict=True)), {})
-        return Found(detector.scorer, found)
+        return Found(detector.heads.scorer, found)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from detector.runtime.files import Arrays, read_arrays, read_metadata, write_arrays
+from detector.runtime.array_files import Arrays, read_arrays, read_metadata, write_arrays
 
 Model = TypeVar("Model")
 

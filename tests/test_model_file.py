@@ -10,7 +10,7 @@ import pytest
 
 from detector.heads.heads import Heads
 from detector.model_file import CLASSIFIER, DETECTOR, Kind, read_model
-from detector.runtime.files import Arrays, write_arrays
+from detector.runtime.array_files import Arrays, write_arrays
 
 SOUND: dict[str, Any] = {"class_names": ["dog", "cat"], "config": {}, "backbone_digest": "0", "record": {}}
 

@@ -17,7 +17,7 @@ from detector.config.detector import Config, parse_config
 from detector.heads.heads import Heads
 from detector.heads.linear import BoxRegressors, LinearSVMs
 from detector.pipeline import Detector
-from detector.runtime.files import read_arrays, write_arrays
+from detector.runtime.array_files import read_arrays, write_arrays
 from tests.fakes import NAMES, colored, fake_detector, with_heads
 
 
@@ -138,7 +138,7 @@ def rewrite(model: Path, path: Path, **changes: Any) -> Path:
 def test_models_that_do_not_fit_are_refused(model: Path, tmp_path: Path) -> None:
     path = tmp_path / "bad"
     save_file({"a": np.zeros(2)}, path)
-    with pytest.raises(ValueError, match="bad: is no file of this program"):
+    with pytest.raises(ValueError, match="bad: was not written by this program"):
         Detector.load(path)
     for changes, message in (
         ({"format": "other 7"}, r"not a model of this program \(format 'other 7'\)"),

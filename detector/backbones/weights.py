@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.model_file import DEFAULT_MODEL
-from detector.runtime.files import digest, reading
+from detector.runtime.array_files import named_errors
+from detector.runtime.files import digest
 from detector.runtime.optional import optional
 
 Tensor = TypeVar("Tensor")
@@ -31,7 +32,7 @@ def read_weights(weights: str | Path) -> Arrays:
     from safetensors.numpy import load_file
 
     path = str(DEFAULT_MODEL) if weights == SHIPPED else weights
-    with reading(path):
+    with named_errors(path):
         try:
             arrays: Arrays = load_file(path)
         except TypeError:  # bfloat16, which numpy lacks

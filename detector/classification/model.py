@@ -18,7 +18,7 @@ from detector.config.classifier import ClassifierConfig, parse_classifier_config
 from detector.features.mapping import boxes_to_cells
 from detector.images.resizing import check_image
 from detector.model_file import CLASSIFIER, ModelContents, read_model, write_model
-from detector.runtime.files import Arrays
+from detector.runtime.array_files import Arrays
 
 Scores = NDArray[np.float32]
 

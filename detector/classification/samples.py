@@ -16,8 +16,8 @@ from detector.config.classifier import ImageConfig
 from detector.datasets.image_classes import LabeledImages
 from detector.images.files import read_image
 from detector.images.resizing import check_image
-from detector.runtime.array_cache import cached_arrays
-from detector.runtime.files import Arrays, digest, file_state, fingerprint
+from detector.runtime.array_files import Arrays, cached_arrays
+from detector.runtime.files import digest, file_state, fingerprint
 from detector.runtime.progress import Progress, no_progress
 
 _log = logging.getLogger(__name__)

@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from detector.results.files import ResultFolder, is_listed
-from detector.runtime.files import check_writable, is_stream, nearest_existing, read_metadata
+from detector.runtime.array_files import read_metadata
+from detector.runtime.files import check_writable, is_stream, nearest_existing
 
 _START = 1 << 16  # bytes
 

@@ -25,8 +25,8 @@ from detector.datasets.dataset import Annotation
 from detector.features.encoder import Encoder, FeatureMaps
 from detector.images.files import read_image
 from detector.parallel.map_images import EndRun, Engine, Failure, Threads, map_images
-from detector.runtime.array_cache import cached_arrays
-from detector.runtime.files import Arrays, fingerprint, read_text, write_json
+from detector.runtime.array_files import Arrays, cached_arrays
+from detector.runtime.files import fingerprint, read_text, write_json
 from detector.runtime.progress import Progress, no_progress
 
 _FORMAT = 1

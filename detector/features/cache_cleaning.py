@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from detector.features.cache import SETTINGS
-from detector.runtime.files import TEMPORARY, read_metadata
+from detector.runtime.array_files import read_metadata
+from detector.runtime.files import TEMPORARY
 
 # names given by FeatureCache, by training states and by `replacing`
 _FOLDER = re.compile(r"(maps|proposals)-[0-9a-f]{16}")

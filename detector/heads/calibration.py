@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.detections import Detections
-from detector.runtime.files import Arrays
+from detector.runtime.array_files import Arrays
 
 Floats = NDArray[np.float32]
 

@@ -14,7 +14,7 @@ from detector.heads.calibration import Calibration
 from detector.heads.fully_connected import LAYERS, FullyConnected, Softmax
 from detector.heads.linear import BoxRegressors, LinearSVMs
 from detector.heads.proposal_filter import ProposalFilter
-from detector.runtime.files import Arrays
+from detector.runtime.array_files import Arrays
 
 Features = NDArray[np.float32]
 Scorer = LinearSVMs | Softmax

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from detector.boxes import Boxes
 from detector.features.encoder import Encoder, FeatureMaps
-from detector.runtime.files import Arrays
+from detector.runtime.array_files import Arrays
 
 
 @dataclass(frozen=True, eq=False)

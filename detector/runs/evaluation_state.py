@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from detector.datasets.dataset import Annotation, Dataset
 from detector.detections import Detections
-from detector.runtime.array_cache import stored_arrays
-from detector.runtime.files import Arrays, cache_root, digest, file_state, fingerprint, program_digest, write_arrays
+from detector.runtime.array_files import Arrays, stored_arrays, write_arrays
+from detector.runtime.files import cache_root, digest, file_state, fingerprint, program_digest
 
 SIZE = 32
 """Images per file; a killed run repeats at most as many."""

@@ -18,8 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from detector.runtime.array_cache import stored_arrays
-from detector.runtime.files import Arrays, write_arrays
+from detector.runtime.array_files import Arrays, stored_arrays, write_arrays
 from detector.runtime.progress import Progress, no_progress
 
 StateDict = dict[str, torch.Tensor]

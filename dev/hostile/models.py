@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from detector.runtime.files import Arrays, read_arrays, write_arrays
+from detector.runtime.array_files import Arrays, read_arrays, write_arrays
 from dev.hostile.annotations import sound_voc
 from dev.hostile.case import Case, Rng, choices, damaged, put
 from dev.hostile.images import encoded

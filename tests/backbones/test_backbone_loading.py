@@ -91,7 +91,7 @@ def test_wrong_weights_are_named(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"weights\.safetensors"):
         load_torch_backbone("alexnet", weights=path)
     path.write_bytes(b"not a tensor in here")
-    with pytest.raises(ValueError, match=r"weights.safetensors: is damaged or no safetensors file"):
+    with pytest.raises(ValueError, match=r"weights.safetensors: is damaged or not a safetensors file"):
         load_torch_backbone("alexnet", weights=path)
     state = {"features.0.weight": torch.zeros(64, 3, 11, 11), "features.0.bias": torch.zeros(63)}
     save_file(state, path)

@@ -15,7 +15,8 @@ from detector.cli.main import VERBS
 from detector.cli.outputs import check_outputs, output_file, output_folder
 from detector.model_file import DETECTOR, ModelContents, write_model
 from detector.results.files import ResultFolder
-from detector.runtime.files import Arrays, replacing, write_text
+from detector.runtime.array_files import Arrays
+from detector.runtime.files import replacing, write_text
 
 # a command that may be, with IN for a file that it reads and OUT for one that it writes
 FILES = {

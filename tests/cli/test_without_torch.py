@@ -15,10 +15,11 @@ import skimage.data
 from detector.backbones.efficientnet_lite import published_weights
 from detector.config.detector import parse_config
 from detector.detections import Detections
+from detector.explanation.explainer import explain
 from detector.images.files import write_image
 from detector.model_file import DETECTOR, ModelContents, write_model
 from detector.pipeline import Detector
-from detector.runtime.files import Arrays
+from detector.runtime.array_files import Arrays
 
 SCRIPT = """
 import sys
@@ -81,10 +82,10 @@ def test_both_runtimes_find_the_same(end_to_end_model: Path) -> None:
     np.testing.assert_allclose(found["openvino"].boxes, found["torch"].boxes, atol=1e-2)
 
 
-def test_evidence_adds_up(end_to_end_model: Path) -> None:
+def test_attributions_add_up(end_to_end_model: Path) -> None:
     model, image = Detector.load(end_to_end_model, runtime="openvino"), skimage.data.chelsea()[::2, ::2]
     found = model.detect(image, max_detections=3)
-    for each, score in zip(model.explain(image, found), found.scores, strict=True):
+    for each, score in zip(explain(model, image, found), found.scores, strict=True):
         assert each.bias + sum(grid.sum() for grid in each.levels.values()) == pytest.approx(float(score), abs=1e-5)
         assert abs(each.rounding) < 1e-4
 

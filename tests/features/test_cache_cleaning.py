@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from detector.features.cache_cleaning import clean_cache
-from detector.runtime.files import cache_of, cache_root, slug, write_arrays, write_json
+from detector.runtime.array_files import write_arrays
+from detector.runtime.files import cache_of, cache_root, slug, write_json
 from tests.scripts import spp
 
 MAPS, STATE = "maps-0123456789abcdef", "training-0123456789abcdef.safetensors"

@@ -10,7 +10,8 @@ import pytest
 import safetensors.torch as torch_file
 import torch
 
-from detector.runtime.files import fingerprint, read_arrays, replacing, write_arrays
+from detector.runtime.array_files import read_arrays, write_arrays
+from detector.runtime.files import fingerprint, replacing
 
 
 def test_a_block_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
@@ -75,10 +76,10 @@ def test_arrays_come_back_whatever_their_order_in_memory(tmp_path: Path) -> None
 def test_files_that_others_wrote_are_named(tmp_path: Path) -> None:
     file = tmp_path / "file"
     torch_file.save_file({"a": torch.zeros(2)}, file)
-    with pytest.raises(ValueError, match="file: is no file of this program"):
+    with pytest.raises(ValueError, match="file: was not written by this program"):
         read_arrays(file)
     torch_file.save_file({"a": torch.zeros(2)}, file, {"spp-detector": "[]"})
-    with pytest.raises(ValueError, match="file: is no file of this program"):
+    with pytest.raises(ValueError, match="file: was not written by this program"):
         read_arrays(file)
     torch_file.save_file({"a": torch.zeros(2, dtype=torch.bfloat16)}, file, {"spp-detector": '{"crc32": "0"}'})
     with pytest.raises(ValueError, match="file: is damaged"):

@@ -23,7 +23,7 @@ from detector.config.detector import FineTuningConfig
 from detector.features.encoder import Encoder, Features
 from detector.features.pooling import n_bins
 from detector.heads.fully_connected import FullyConnected, Softmax
-from detector.runtime.files import reading
+from detector.runtime.array_files import named_errors
 from detector.runtime.progress import Progress, no_progress
 from detector.training.gradient_descent import (
     Batch,
@@ -111,7 +111,7 @@ def imagenet_layers(path: Path, levels: Sequence[int], n_channels: int) -> list[
     channels before rows: it becomes the block of fc6 that reads the pyramid's level n; the other levels start at zero.
     Raises OSError for a missing file and ValueError for one that does not fit.
     """
-    with reading(path), safe_open(path, framework="numpy") as file:
+    with named_errors(path), safe_open(path, framework="numpy") as file:
         found = (re.fullmatch(r"classifier\.(\d+)\.weight", name) for name in file.keys())  # noqa: SIM118 (not a dict)
         numbers = sorted(int(match[1]) for match in found if match)[:2]
         tensors = [tuple(file.get_tensor(f"classifier.{n}.{kind}") for kind in ("weight", "bias")) for n in numbers]

@@ -30,8 +30,7 @@ from detector.heads.fully_connected import Softmax
 from detector.heads.linear import BoxRegressors
 from detector.images.files import read_image
 from detector.images.resizing import resize_short_side
-from detector.runtime.array_cache import stored_arrays
-from detector.runtime.files import Arrays, write_arrays
+from detector.runtime.array_files import Arrays, stored_arrays, write_arrays
 from detector.runtime.progress import Progress, no_progress
 from detector.runtime.threads import in_threads, products_on_one_thread, thread_count
 from detector.training.calibration import held_out_ids

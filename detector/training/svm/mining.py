@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 
 from detector.config.detector import SVMConfig
 from detector.heads.linear import LinearSVMs
-from detector.runtime.array_cache import stored_arrays
-from detector.runtime.files import Arrays, write_arrays
+from detector.runtime.array_files import Arrays, stored_arrays, write_arrays
 from detector.runtime.progress import Progress, no_progress
 from detector.training.svm.problem import Solver, objectives
 from detector.training.svm.sample_buffer import SampleBuffer

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from detector.runtime.files import read_arrays
+from detector.runtime.array_files import read_arrays
 from detector.training.end_to_end.region_network import RegionNetwork
 from detector.training.end_to_end.training import EndToEndTraining, heads_of, jitter_colors
 from detector.training.sampling import DELTA_SPREAD

@@ -16,7 +16,7 @@ from detector.datasets.dataset import Dataset
 from detector.evaluation.voc import evaluate_voc
 from detector.images.files import read_image
 from detector.pipeline import Detector
-from detector.runtime.files import read_arrays
+from detector.runtime.array_files import read_arrays
 from detector.training.end_to_end.region_network import hardest
 from detector.training.end_to_end.training import EndToEndResult, jitter_colors, train_end_to_end
 from detector.training.train import train

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detector.runtime.array_cache import cached_arrays, stored_arrays
-from detector.runtime.files import Arrays, write_arrays
+from detector.runtime.array_files import Arrays, cached_arrays, stored_arrays, write_arrays
 
 
 def test_a_sound_file_of_another_kind_is_told_and_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
