@@ -1,4 +1,4 @@
-"""The numba settings that all kernels share, and the word to the user when they are compiled."""
+"""Decorators of numba kernels, with one set of options, checked cache files, and one line while they compile."""
 
 import pickle
 import sys
@@ -17,26 +17,26 @@ from detector.runtime.files import digest
 
 Array = NDArray[Any]
 _DIGITS = 64
-"""Of the checksum at the beginning of a file."""
+"""Length of the checksum at the beginning of a file."""
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
 def kernel(function: Kernel) -> Kernel:
-    """Compile `function` on first use, without the GIL, and keep the machine code on disk.
+    """Compile ``function`` on first use, without the GIL, and cache the machine code on disk.
 
-    numba keeps the code next to the source, or in the user's cache directory where the source is read-only, or
-    in NUMBA_CACHE_DIR. Where none of them can be written, the code is compiled again in every process.
+    numba caches it next to the source, in the user's cache directory where the source is read-only, or in
+    NUMBA_CACHE_DIR. Where none can be written, every process compiles again.
     """
     return _compiled(function)
 
 
 def reordering_kernel(function: Kernel) -> Kernel:
-    """A `kernel` that may add up floating-point numbers in any order, which is faster."""
+    """Compile a `kernel` that may add floating-point numbers in any order, which is faster."""
     return _compiled(function, fastmath={"reassoc"})
 
 
 def fusing_kernel(function: Kernel) -> Kernel:
-    """A `kernel` that may round a product and its sum once, together, which is faster and more exact."""
+    """Compile a `kernel` that may fuse multiplication and addition, which is faster and more exact."""
     return _compiled(function, fastmath={"contract"})
 
 
@@ -53,12 +53,12 @@ def _compiled(function: Kernel, **settings: Any) -> Kernel:
 
 
 class _CheckedFiles(IndexDataCacheFile):
-    """numba's files of machine code with checksums: one that is damaged is told and written again, and not run."""
+    """numba's cache files with checksums: a damaged one is reported and replaced, never run."""
 
     def load(self, key: Any) -> Any:
         try:
             return super().load(key)
-        except Exception as error:  # what unpickling raises at damaged data is nearly anything
+        except Exception as error:  # unpickling damaged data may raise nearly anything
             reason = error.strerror if isinstance(error, OSError) else "damaged"
             print(f"{self._index_path}: {str(reason).lower()}; compiling it again", file=sys.stderr, flush=True)
             with suppress(OSError):
@@ -66,7 +66,7 @@ class _CheckedFiles(IndexDataCacheFile):
             return None
 
     def save(self, key: Any, data: Any) -> None:
-        # such as a full disk: then it is compiled again in every process
+        # such as a full disk: every process compiles again
         with suppress(OSError):
             super().save(key, data)
 
@@ -91,7 +91,7 @@ class _CheckedFiles(IndexDataCacheFile):
 
 
 def _checked(path: str) -> bytes:
-    """The content of a file of `_CheckedFiles`; ValueError where it is not what was written."""
+    """Return the content of a file of `_CheckedFiles`; raise ValueError where it is damaged."""
     data = Path(path).read_bytes()
     content = data[_DIGITS:]
     if data[:_DIGITS] != digest([content]).encode():
@@ -100,7 +100,7 @@ def _checked(path: str) -> bytes:
 
 
 class _Announcer(event.Listener):
-    """Writes one line to stderr when the first kernel has to be compiled, and none when all are read from disk."""
+    """Print one line to stderr when the first kernel is compiled; nothing where all are read from disk."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

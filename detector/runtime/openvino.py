@@ -1,4 +1,4 @@
-"""Graphs of OpenVINO, compiled for the cores that this process may use."""
+"""OpenVINO graphs, compiled for the cores that this process may use."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class CompiledGraph:
-    """Callable from an array to the output of a graph of one input; several threads may call it at a time.
+    """Map an array to the output of a graph of one input; several threads may call it at a time.
 
-    ``graph`` is an ``openvino.Model``, ``precision`` float32 or bfloat16: that of the computation. An input takes all
-    threads; or one, so that as many inputs are computed at a time, with ``side_by_side`` and for callers that are on
-    one thread each (see `threads.on_one_thread_each`).
+    graph: an ``openvino.Model``. precision: float32 or bfloat16, of the computation.
+    side_by_side: compute each input on one thread, and several inputs at a time, instead of one input on all threads.
+        Callers that are limited to one thread get this, too (see `threads.on_one_thread_each`).
     """
 
     def __init__(self, graph: Any, precision: str, side_by_side: bool = False) -> None:
@@ -30,7 +30,7 @@ class CompiledGraph:
         self._threads = thread_count()
         self._lock = Lock()
         self._requests: dict[bool, _Requests] = {}
-        self._get(side_by_side)  # now, and not in the first image
+        self._get(side_by_side)  # compile now, not for the first image
 
     def __call__(self, values: NDArray[np.generic]) -> NDArray[np.float32]:
         return self._get(self._side_by_side or thread_count() < self._threads)(values)
@@ -42,9 +42,9 @@ class CompiledGraph:
                     "INFERENCE_PRECISION_HINT": _PRECISIONS[self._precision],
                     "INFERENCE_NUM_THREADS": self._threads,
                     "NUM_STREAMS": self._threads if side_by_side else 1,
-                    # threads bound to a core wait while another process has it
+                    # pinned threads would wait while another process uses their core
                     "ENABLE_CPU_PINNING": False,
-                    # of layers made for one size of image each; by default 5,000, which come to 1 GB
+                    # layers compiled for one image size each; the default of 5,000 takes 1 GB
                     "CPU_RUNTIME_CACHE_CAPACITY": 200,
                 }
                 self._requests[side_by_side] = _Requests(_core().compile_model(self._graph, "CPU", settings))
@@ -52,7 +52,7 @@ class CompiledGraph:
 
 
 class _Requests:
-    """A compiled graph, and the memory of as many calls as there were at a time."""
+    """A compiled graph, and a pool of inference requests, one for each concurrent call."""
 
     def __init__(self, compiled: Any) -> None:
         self._compiled = compiled
@@ -65,7 +65,7 @@ class _Requests:
             request = self._compiled.create_infer_request()
         try:
             request.infer([values], share_inputs=True)
-            # the next call writes where this one's output is
+            # a copy: the next call overwrites the output
             output: NDArray[np.float32] = request.get_output_tensor().data.copy()
         finally:
             self._idle.put(request)
@@ -79,12 +79,12 @@ def _core() -> Any:
 
 Runtime = Literal["auto", "torch", "openvino"]
 Precision = Literal["auto", "float32", "bfloat16"]
-"""Of a network's computation; auto is what is fast here."""
+"""Precision of a network's computation; auto is bfloat16 where it is fast, else float32."""
 
 
 @cache
 def has_bfloat16(description: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether products of bfloat16 are fast here (AVX-512 BF16, AMX), as Linux tells; elsewhere, no."""
+    """Return whether bfloat16 is fast here (AVX-512 BF16, AMX), by Linux's /proc/cpuinfo; False elsewhere."""
     try:
         words = set(description.read_text(encoding="utf-8", errors="replace").split())
     except OSError:

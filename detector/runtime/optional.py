@@ -1,4 +1,4 @@
-"""Packages that only an extra of the installation brings, or that only a user of theirs has."""
+"""Import optional packages: those of an extra, and those that only some users need."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from types import ModuleType
 
 
 class MissingPackageError(ImportError):
-    """A package is needed that is not installed; the message says in one line what to install."""
+    """A needed package is not installed; the message is one line that says how to install it."""
 
 
 def optional(module: str, extra: str | None = None) -> ModuleType:
-    """Import a module of a package that an ``extra`` of setup.cfg installs, or that is to be installed by its name.
+    """Import a module of an optional package; ``extra``: the one of setup.cfg that installs it, if any.
 
-    Raises MissingPackageError without it.
+    Raises MissingPackageError where the package is missing.
     """
     package = module.partition(".")[0]
     try:

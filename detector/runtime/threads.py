@@ -1,4 +1,4 @@
-"""How many threads the compiled code may use, and work shared out among them."""
+"""Numbers of threads: for compiled code, for numpy and torch, and for work on several images."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Result = TypeVar("Result")
 
 
 def usable_cores(membership: Path = Path("/proc/self/cgroup"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:
-    """Cores that this process may use: those of its affinity, and no more than its control groups' share of time.
+    """Return the cores that this process may use, by its affinity and the CPU limits of its control groups.
 
-    ``membership`` and ``cgroups``: where Linux tells of the groups, of both versions. Elsewhere, all cores.
+    membership, cgroups: paths of Linux's control groups, versions 1 and 2. Elsewhere, all cores count.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not membership.exists():
@@ -33,7 +33,7 @@ def usable_cores(membership: Path = Path("/proc/self/cgroup"), cgroups: Path = P
         if controllers and "cpu" not in controllers.split(","):
             continue
         group = root / name.lstrip("/")
-        # a limit holds for the groups inside, too; a container sees its own group as the root
+        # limits apply to nested groups, too; a container sees its own group as the root
         for folder in (group, *group.parents):
             if folder.is_relative_to(root):
                 cores = min(cores, _limit(folder))
@@ -41,7 +41,7 @@ def usable_cores(membership: Path = Path("/proc/self/cgroup"), cgroups: Path = P
 
 
 def _limit(group: Path) -> int:
-    """Whole cores whose time a control group may take, at least one."""
+    """Return the whole cores that a control group may use, at least one."""
     try:
         if (group / "cpu.max").exists():
             quota, period = (group / "cpu.max").read_text().split()
@@ -53,9 +53,9 @@ def _limit(group: Path) -> int:
 
 
 def thread_count(threads: int | None = None) -> int:
-    """``threads`` or, where that is None, the environment variable DETECTOR_THREADS or, without it, `usable_cores`.
+    """Return ``threads``; by default the environment variable DETECTOR_THREADS or, without it, `usable_cores`.
 
-    One for work on one thread each (`on_one_thread_each`). Raises ValueError for less than one.
+    The default is 1 inside of `on_one_thread_each`. Raises ValueError for less than one.
     """
     if threads is None and _alone.get():
         return 1
@@ -70,7 +70,7 @@ def thread_count(threads: int | None = None) -> int:
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> list[Result]:
-    """Results of a function of every item, in order; for functions that spend their time without the GIL."""
+    """Return the results of a function of every item, in order; for functions that release the GIL."""
     if threads == 1:
         return [function(item) for item in items]
     with ThreadPoolExecutor(threads) as pool:
@@ -78,7 +78,7 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item], thread
 
 
 def limit_torch_threads() -> None:
-    """Keep torch from more threads than `thread_count`: it knows of the affinity, but not of control groups."""
+    """Limit torch to `thread_count` threads: it respects the affinity, but not control groups."""
     import torch
 
     torch.set_num_threads(min(torch.get_num_threads(), thread_count()))
@@ -86,10 +86,9 @@ def limit_torch_threads() -> None:
 
 @contextmanager
 def products_on_one_thread() -> Iterator[None]:
-    """Keep numpy's and torch's matrix products from starting threads of their own, for work shared out already.
+    """Limit matrix products of numpy and torch to one thread, for work that runs in several threads already.
 
-    Only one thread at a time is inside, others wait: these limits are the process's, and whoever came second would
-    restore those of the first.
+    One thread at a time is inside: the limits are those of the process, and a second thread would restore the wrong ones.
     """
     if _alone.get():  # limited already
         yield
@@ -101,7 +100,7 @@ def products_on_one_thread() -> Iterator[None]:
 @contextmanager
 def _torch_on_one_thread() -> Iterator[None]:
     torch = sys.modules.get("torch")
-    if torch is None:  # nothing is computed with what was not imported
+    if torch is None:  # not imported, so not used
         yield
         return
     threads = torch.get_num_threads()
@@ -114,10 +113,10 @@ def _torch_on_one_thread() -> Iterator[None]:
 
 @contextmanager
 def on_one_thread_each() -> Iterator[Callable[[], None]]:
-    """For several threads that each work on something of their own: what each of them calls first.
+    """Yield a function that each of several threads calls first, to compute on one thread from then on.
 
-    From there on it starts no threads, in numpy and torch neither, so that threads do not fight for cores, and results
-    are the same to the last bit however many there are.
+    numpy and torch start no threads in it either. So threads do not compete for cores, and results are bit-identical
+    however many there are.
     """
     torch = sys.modules.get("torch")
 
@@ -137,7 +136,7 @@ def on_one_thread_each() -> Iterator[Callable[[], None]]:
 
 
 def one_thread_environment() -> dict[str, str]:
-    """Environment variables of a process whose libraries start no threads; to be set before they are loaded."""
+    """Return the environment variables of a process whose libraries start no threads; set them before it starts."""
     libraries = ("DETECTOR", "OMP", "OPENBLAS", "MKL", "NUMBA")
     return {
         **{f"{name}_{'THREADS' if name == 'DETECTOR' else 'NUM_THREADS'}": "1" for name in libraries},
@@ -152,5 +151,5 @@ _one_at_a_time = RLock()
 
 @cache
 def _controller() -> ThreadpoolController:
-    # finding the libraries takes milliseconds
+    # cached: finding the libraries takes milliseconds
     return ThreadpoolController()
