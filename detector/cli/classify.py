@@ -1,4 +1,4 @@
-"""Tell what photographs show: spp classify IMAGE... --model MODEL"""
+"""Classify images: spp classify IMAGE... --model MODEL"""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from detector.cli.console import Parser, for_each_image, printable
+from detector.cli.console import Parser, printable
+from detector.cli.images import for_each_image
 from detector.cli.outputs import check_outputs, output_records
 from detector.images.files import find_images
 
 
 def parser() -> Parser:
-    parser = Parser(description="Tell what photographs show, with a trained classifier.")
+    parser = Parser(description="Classify images with a trained classifier.")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="images, folders of images, or quoted globs")
     parser.add_argument("--model", type=Path, required=True, help="a model file")
-    parser.add_argument("--weights", type=Path, help="where frozen weights are, if not where they were")
     parser.add_argument(
         "--views",
         choices=("one", "ten", "whole", "multi"),
-        help="the central crop, ten crops, the whole image, or windows at six scales "
+        help="central crop, ten crops, whole image, or windows at six scales "
         "(default: whole, or one for a model without pyramid)",
     )
     parser.add_argument(
         "--size",
         type=int,
         metavar="S",
-        help="pixels of the shorter side, before crops are taken (default: the model's)",
+        help="shorter side in pixels, before cropping (default: the model's)",
     )
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="classes an image (default: 5)")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="classes per image (default: 5)")
     parser.add_argument("--json", type=output_records, metavar="FILE", help="write all results to FILE; - is stdout")
     parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
     return parser
@@ -43,8 +43,8 @@ def main() -> int:
     check_outputs(options, paths)
     from detector.classification.model import Classifier
 
-    classifier = Classifier.load(options.model, options.device, options.weights)
-    classifier.check_views(options.views, options.size)  # before an image is blamed
+    classifier = Classifier.load(options.model, options.device)
+    classifier.check_views(options.views, options.size)  # otherwise, the error would name an image
 
     def classify_one(path: Path, image: Any, lines: TextIO) -> dict[str, Any]:
         scores = classifier.scores([image], options.views, options.size)[0]
@@ -57,6 +57,6 @@ def main() -> int:
 
 
 def best(scores: Any, class_names: tuple[str, ...], count: int) -> list[dict[str, Any]]:
-    """The most probable classes, the best first."""
+    """Return the most probable classes, best first."""
     order = np.argsort(-scores, kind="stable")[:count]
     return [{"label": class_names[k], "probability": float(scores[k])} for k in order]

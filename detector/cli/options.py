@@ -24,32 +24,30 @@ if TYPE_CHECKING:
 
 
 def add_recipe(parser: Parser, example: str = "default", required: bool = True) -> None:
-    """The argument CONFIG of the commands that follow a recipe; ``example``: the name of one."""
+    """Add the argument CONFIG, a recipe; ``example``: the name of one."""
     parser.add_argument(
         "config",
         type=Path,
         nargs=None if required else "?",
         metavar="CONFIG",
-        help=f"a recipe: the name of one that comes with the program, such as {example}, or a YAML file",
+        help=f"recipe: the name of one of the package, such as {example}, or a YAML file",
     )
 
 
 def add_network_options(parser: Parser) -> None:
-    """Add the options of the commands that run the network of a recipe."""
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="the backbone's weights, in place of those named")
+    """Add the options of verbs that run the network of a recipe."""
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="backbone weights, instead of the recipe's")
     add_computing_options(parser)
 
 
 def add_computing_options(parser: Parser) -> None:
-    """Options that say what computes the network, and where."""
-    parser.add_argument(
-        "--runtime", choices=get_args(Runtime), help="what computes the network (default: what the recipe says)"
-    )
+    """Add the options that choose the runtime and device of the network."""
+    parser.add_argument("--runtime", choices=get_args(Runtime), help="runtime of the network (default: the recipe's)")
     parser.add_argument("--device", default="cpu", help="torch device of the network (default: cpu)")
 
 
 def model_digests(options: Namespace) -> list[str]:
-    """Of the contents of the files that the options of `add_model_options` name, in their order: models, weights."""
+    """Return digests of the model files of `add_model_options`, in order."""
     from detector.model_file import DEFAULT_MODEL, model_path
 
     models = [model_path(str(path)) for path in options.model or [str(DEFAULT_MODEL)]]
@@ -57,12 +55,12 @@ def model_digests(options: Namespace) -> list[str]:
 
 
 def add_model_options(parser: Parser) -> None:
-    """Options of the commands that detect; `ensemble.load_ensemble` takes them."""
+    """Add the options of verbs that detect, for `ensemble.load_ensemble`."""
     parser.add_argument(
         "--model",
         type=Path,
         action="append",
-        help="a model file (default: the one that comes with the package); again for a second one to go with it",
+        help="model file (default: the one of the package); repeat it to combine models",
     )
     add_computing_options(parser)
 

@@ -78,8 +78,8 @@ def stored_arrays(
 ) -> tuple[Arrays, dict[str, Any]] | None:
     """Return `read_arrays` of a file, or None where there is none.
 
-    A damaged file, or one that lacks a name in ``needs``, of an array or in its metadata, counts as none; a warning says
-    so, and what is done ``otherwise``.
+    A damaged file, or one that lacks an array or a metadata key in ``needs``, counts as none; a warning says so, and
+    what is done ``otherwise``.
     """
     try:
         arrays, metadata = read_arrays(file)

@@ -26,7 +26,7 @@ TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary name next to ``path`` to write to.
 
-    When the block succeeds, the file is renamed to ``path``, else removed: no reader, crash or second writer ever sees a
+    When the block succeeds, the file is renamed to ``path``, else removed: no reader, crash or second writer sees a
     half-written file. The target of a link is replaced, not the link; devices and pipes are written to directly. Raises
     OSError, which names ``path``, when it cannot be written.
     """

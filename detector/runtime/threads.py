@@ -88,7 +88,7 @@ def limit_torch_threads() -> None:
 def products_on_one_thread() -> Iterator[None]:
     """Limit matrix products of numpy and torch to one thread, for work that runs in several threads already.
 
-    One thread at a time is inside: the limits are those of the process, and a second thread would restore the wrong ones.
+    One thread at a time is inside: the limits are those of the process, and a second thread would restore wrong ones.
     """
     if _alone.get():  # limited already
         yield
