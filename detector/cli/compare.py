@@ -1,9 +1,9 @@
-"""Compare settings of a recipe: train each on one part of a split and measure mAP on the rest.
+"""Compare variants of a recipe: train each on one part of a split and measure mAP on the rest.
 
 spp compare CONFIG --voc ROOT --split train --cache DIR --results FILE \
     --try svm.C=0.003 --try svm.C=0.003,detection.box_refinements=0
 
-Variants that differ from the one before in ``detection`` alone are not trained again.
+A variant that differs from the previous one only in ``detection`` is not trained again.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
 
 def parser() -> Parser:
-    parser = Parser(description="Train variants of a recipe on one part of a data set and score them on the rest.")
+    parser = Parser(description="Train variants of a recipe on one part of a data set and measure mAP on the rest.")
     parser.add_argument(
-        "config", type=Path, metavar="CONFIG", help="the recipe to begin with, name or file; measured, too"
+        "config", type=Path, metavar="CONFIG", help="base recipe, name or file; it is measured, too"
     )
     add_data_options(parser)
     add_network_options(parser)
-    parser.add_argument("--cache", type=cache_folder, required=True, metavar="DIR", help="folder of the cached files")
+    parser.add_argument("--cache", type=cache_folder, required=True, metavar="DIR", help="folder of cached features")
     parser.add_argument(
-        "--try", dest="variants", action="append", default=[], metavar="KEY=VALUE,...", help="a variant"
+        "--try", dest="variants", action="append", default=[], metavar="KEY=VALUE,...", help="a variant; may be repeated"
     )
     parser.add_argument("--max-images", type=int, metavar="N", help="use only the first N images")
     parser.add_argument("--score-every", type=int, default=5, metavar="N", help="score every Nth image (default: 5)")
@@ -47,7 +47,7 @@ def parser() -> Parser:
         "--results",
         type=OutputFile(is_results),
         metavar="FILE",
-        help="keep the numbers in FILE; what is there is not redone",
+        help="store the numbers in FILE; stored variants are not trained again",
     )
     add_engine_options(parser, caches=True)
     return parser
@@ -61,7 +61,7 @@ def main() -> int:
         raise ValueError(f"--max-images must be at least 1, but is {options.max_images}")
     base = load_config(options.config, options.weights, options.runtime)
     variants = {name: changed(base, name) for name in ["", *options.variants]}
-    results = kept_results(options.results)
+    results = read_results(options.results)
     dataset = load_data(options)
     fit, held_out = parts(dataset, options.max_images, options.score_every)
     print(f"{options.config}: trained on {len(fit)}, scored on {len(held_out)} other images of {dataset.name}")
@@ -78,8 +78,8 @@ def main() -> int:
     return 0
 
 
-def kept_results(path: Path | None) -> dict[str, Any]:
-    """The numbers of earlier runs; none where there is no such file, or one of other content that is replaced."""
+def read_results(path: Path | None) -> dict[str, Any]:
+    """Read the numbers of earlier runs; none without a file, or with one of other content, which is replaced."""
     if path is None or not path.is_file() or not is_results(path):
         return {}
     results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8") or "{}")
@@ -87,7 +87,7 @@ def kept_results(path: Path | None) -> dict[str, Any]:
 
 
 def is_results(path: Path) -> bool:
-    """Whether a file is empty, or holds results as this command keeps them."""
+    """Return True for an empty file, and one with results of this command."""
     try:
         content = json.loads(path.read_text(encoding="utf-8") or "{}")
     except (ValueError, RecursionError):
@@ -97,10 +97,10 @@ def is_results(path: Path) -> bool:
 
 
 def changed(base: Config, changes: str) -> Config:
-    """The recipe with changes such as "svm.C=0.003,features.power=0.5"; values are YAML."""
+    """Return the recipe with changes such as "svm.C=0.003,features.power=0.5"; values are YAML."""
     content = base.model_dump(mode="json")
     try:
-        # as YAML, a comma inside brackets belongs to a list
+        # in YAML, a comma inside brackets belongs to a list
         parsed = load_yaml(f"{{{changes.replace('=', ': ')}}}")
     except yaml.YAMLError:
         raise ValueError(f"--try {changes}: must be KEY=VALUE,...") from None
@@ -113,7 +113,7 @@ def changed(base: Config, changes: str) -> Config:
 
 
 def parts(dataset: Dataset, limit: int | None, every: int) -> tuple[Dataset, Dataset]:
-    """The images to train on, and every so many-th to score."""
+    """Split a data set into images to train on, and every nth image to score."""
     annotations = dataset.annotations[:limit]
     held_out = annotations[every - 1 :: every]
     if not held_out:
@@ -123,7 +123,7 @@ def parts(dataset: Dataset, limit: int | None, every: int) -> tuple[Dataset, Dat
 
 
 def data_digest(parts: Iterable[Dataset], proposals: Path | None) -> str:
-    """Of all that results depend on next to the recipe: classes, images, objects, and boxes computed elsewhere."""
+    """Return the digest of what results depend on, except the recipe: classes, images, objects and boxes."""
     contents = [b"" if proposals is None else proposals.read_bytes()]
     for part in parts:
         contents += [repr(part.class_names).encode(), *(each.to_bytes() for each in part)]
@@ -133,9 +133,9 @@ def data_digest(parts: Iterable[Dataset], proposals: Path | None) -> str:
 def measure(
     config: Config, fit: Dataset, held_out: Dataset, options: Any, last: Detector | None
 ) -> tuple[Detector, dict[str, float]]:
-    """A detector, uncalibrated, and its mAP.
+    """Train a detector without calibration, and measure its mAP and the seconds of training.
 
-    ``last`` is used again, in no time, where only its steps of detection differ.
+    ``last`` is reused where only its detection settings differ.
     """
     from detector.build import build_cache
     from detector.evaluation.voc import evaluate_voc
@@ -151,7 +151,7 @@ def measure(
     else:
         detector = train(config, fit, fit.class_names, cache, progress, where=where)
     seconds = time.monotonic() - start
-    # of the detector's backbone, which the end-to-end training changes and workers do not have
+    # the detector's own cache: end-to-end training changes the backbone, which workers do not have
     own = detector.cache(cache.directory, cache.precomputed)
     readable = fill_cache(own, held_out, progress, where=None if config.end_to_end.enabled else where)
     found = [detector.detect_cached(own, each) for each in progress(readable, "detect")]

@@ -26,7 +26,7 @@ TESTS = {
     "training.forecast": "cli/test_training_run.py",
     "training.gradient_descent": "training/test_finetuning.py",
     "training.svm_training": "parallel/test_processes.py",
-    "evaluation.matching": "evaluation/test_evaluation.py evaluation/test_evaluation_twin.py "
+    "evaluation.matching": "evaluation/test_voc.py evaluation/test_outcomes.py "
     "evaluation/test_error_kinds.py",
     "datasets.dataset": "datasets/readers/test_voc.py datasets/test_check.py datasets/test_hold_out.py",
     "datasets.resolving": _EXPORTS + " datasets/test_image_finder.py datasets/test_inspection.py",
