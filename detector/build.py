@@ -51,13 +51,10 @@ def proposer_key(propose: Proposer) -> Any:
     return propose
 
 
-def build_encoder(
-    config: FeatureConfig, device: str = "cpu", tuned: Arrays | None = None, weights: Arrays | None = None
-) -> RegionEncoder:
+def build_encoder(config: FeatureConfig, device: str = "cpu", weights: Arrays | None = None) -> RegionEncoder:
     """Return the encoder of a recipe: network, scales, mapping and pyramid.
 
     device: torch's name of one.
-    tuned: tensors, by name, that replace some of the network's own.
     weights: all tensors of the network, by name, instead of those that the recipe names.
     """
     return RegionEncoder(
@@ -67,7 +64,6 @@ def build_encoder(
             config.weights if weights is None else weights,
             device,
             config.precision,
-            tuned,
             config.runtime,
         ),
         short_sides=config.short_sides,

@@ -39,7 +39,7 @@ PACKAGES = {
     "report": "runtime boxes images datasets detections results explanation evaluation",
     "training": "runtime parallel boxes images datasets detections backbones features heads config build pipeline "
     "evaluation",
-    "classification": "runtime boxes images backbones features config model_file training",
+    "classification": "runtime boxes images datasets backbones features config model_file training",
     "runs": "runtime parallel boxes images datasets detections results proposals features config model_file build "
     "pipeline ensemble evaluation report training",
     "web": "runtime boxes images detections features pipeline ensemble explanation",

@@ -27,7 +27,6 @@ class Backbone(Protocol):
     runtime, device, precision: what computes the network, where, and in which precision; none of them is "auto".
     digest: SHA-256, in hexadecimal, of the names, types, shapes and values of the weights up to the stage.
     tensors: these weights by name, as a model file holds them.
-    tuned: tensors by name that replaced the network's own.
     """
 
     @property
@@ -48,8 +47,6 @@ class Backbone(Protocol):
     def digest(self) -> str: ...
     @property
     def tensors(self) -> Arrays: ...
-    @property
-    def tuned(self) -> Mapping[str, Any]: ...
 
     def feature_map(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the ``(h, w, C)`` float32 feature map of an ``(H, W, 3)`` uint8 RGB image.
@@ -65,7 +62,6 @@ def load_backbone(
     weights: str | Path | Arrays | None = None,
     device: str = "cpu",
     precision: Precision = "auto",
-    tuned: str | Path | Arrays | None = None,
     runtime: Runtime = "auto",
 ) -> Backbone:
     """Load a network; ``runtime`` "auto" takes OpenVINO, the faster one, where it can.
@@ -77,16 +73,15 @@ def load_backbone(
         reason = _unless_openvino(name, weights, device, precision)
         if reason is None:
             fast = "bfloat16" if has_bfloat16() else "float32"
-            return OpenVINOBackbone(stage, weights, fast if precision == "auto" else precision, tuned)
+            return OpenVINOBackbone(stage, weights, fast if precision == "auto" else precision)
         _log.log(logging.WARNING if runtime == "openvino" else logging.DEBUG, "torch computes the network: %s", reason)
-    import torch
-
+    torch = optional("torch", "torch")
     from detector.backbones.torch_backbone import load_torch_backbone
 
-    def in_torch(given: Any) -> Any:
-        return {key: torch.from_numpy(array) for key, array in given.items()} if isinstance(given, Mapping) else given
-
-    return load_torch_backbone(name, stage, in_torch(weights), device, precision, in_torch(tuned))
+    tensors: Any = weights
+    if isinstance(weights, Mapping):
+        tensors = {key: torch.from_numpy(array) for key, array in weights.items()}
+    return load_torch_backbone(name, stage, tensors, device, precision)
 
 
 def _unless_openvino(name: str, weights: str | Path | Arrays | None, device: str, precision: Precision) -> str | None:

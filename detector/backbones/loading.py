@@ -15,7 +15,7 @@ from torch import nn
 from detector.backbones import efficientnet_lite as lite0
 from detector.backbones import networks
 from detector.backbones.truncation import State, Truncated, fill
-from detector.backbones.weights import check_tuned, origin, read_weights
+from detector.backbones.weights import origin, read_weights
 from detector.runtime.optional import optional
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -60,14 +60,12 @@ class Network:
     name, stage: as given to `load_network`.
     module: (N, 3, H, W) to (N, C, h, w), in evaluation mode.
     preprocessing: (N, H, W, 3) uint8 RGB to the module's input.
-    tuned: tensors by name that took the place of the network's own.
     """
 
     name: str
     stage: str | None
     module: Truncated
     preprocessing: Preprocessing
-    tuned: State
 
     def maps(self, images: NDArray[np.uint8]) -> torch.Tensor:
         """Return the (N, C, h, w) float32 feature maps of (N, H, W, 3) uint8 RGB images of one size, with gradients.
@@ -95,7 +93,6 @@ def load_network(
     name: str,
     stage: str | None = None,
     weights: str | Path | State | None = None,
-    tuned: str | Path | State | None = None,
 ) -> Network:
     """Load the network of that name, truncated after a stage.
 
@@ -105,7 +102,6 @@ def load_network(
         timm/NAME does not have.
     weights: None: the network's ImageNet weights (efficientnet_lite0's are installed, the others' are downloaded);
         "random": seeded, untrained; the tensors by name; or a path or name as in `read_weights`.
-    tuned: tensors that take the place of some of these, likewise a safetensors file or by name.
     Raises ValueError: name or stage unknown, no regular geometry, weights that do not fit; OSError: weights that
     cannot be read or downloaded.
     """
@@ -120,18 +116,13 @@ def load_network(
         state = source.own_weights()
     elif weights != "random":
         state = _state(weights)
-    learned = {} if tuned is None else _state(tuned)
     try:
         module = Truncated(source.network, source.stage)
     except (ValueError, RuntimeError, AssertionError) as error:
         raise ValueError(f"{name}, stage {source.stage}: {first_line(error)}") from error
     if state is not None:
         fill(source.network, state, origin(weights, name))
-    if learned:
-        own = source.network.state_dict()
-        check_tuned(learned, own, origin(tuned, name), name)
-        fill(source.network, {**own, **learned}, origin(tuned, name))
-    return Network(name, stage, module, source.preprocessing, learned)
+    return Network(name, stage, module, source.preprocessing)
 
 
 def _efficientnet_lite0(_: str, stage: str | None) -> _Source:

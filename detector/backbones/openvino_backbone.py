@@ -21,7 +21,7 @@ from detector.backbones.efficientnet_lite import (
     published_weights,
     tensor_shapes,
 )
-from detector.backbones.weights import Arrays, check_tensors, check_tuned, origin, read_weights, tensors_digest
+from detector.backbones.weights import Arrays, check_tensors, origin, read_weights, tensors_digest
 from detector.images.resizing import check_image
 from detector.runtime.openvino import CompiledGraph
 from detector.runtime.optional import optional
@@ -44,21 +44,18 @@ class OpenVINOBackbone:
         stage: str | None = None,
         weights: str | Path | Arrays | None = None,
         precision: str = "float32",
-        tuned: str | Path | Arrays | None = None,
     ) -> None:
         try:
             plans = plan_up_to(stage)
         except ValueError as error:
             raise ValueError(f"{NETWORK}, stage {stage}: {error}") from None
         self.stage, self.precision = stage, precision
-        self.tuned: Arrays = {} if tuned is None else _arrays(tuned)
-        tensors = _fitting(
-            plans, published_weights() if weights is None else _arrays(weights), origin(weights, NETWORK)
-        )
-        if self.tuned:
-            source = origin(tuned, NETWORK)
-            check_tuned(self.tuned, tensors, source, NETWORK)
-            tensors = _fitting(plans, {**tensors, **self.tuned}, source)
+        source = origin(weights, NETWORK)
+        if weights is None:
+            weights = published_weights()
+        elif isinstance(weights, str | Path):
+            weights = read_weights(weights)
+        tensors = _fitting(plans, weights, source)
         self.channels = plans[-1].steps[-1].outputs
         self.geometry = map_geometry(plans)
         self.tensors = tensors
@@ -68,10 +65,6 @@ class OpenVINOBackbone:
     def feature_map(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the ``(h, w, C)`` float32 feature map of an ``(H, W, 3)`` uint8 RGB image; ValueError for others."""
         return self._graph(check_image(image)[None])[0]
-
-
-def _arrays(weights: str | Path | Arrays) -> Arrays:
-    return read_weights(weights) if isinstance(weights, str | Path) else weights
 
 
 def _fitting(plans: Sequence[Plan], state: Arrays, source: str) -> Arrays:

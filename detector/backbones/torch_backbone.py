@@ -30,7 +30,6 @@ class TorchBackbone:
         module = network.module.eval()
         self.name = network.name
         self.stage = network.stage
-        self.tuned = network.tuned
         self.channels = module.channels
         self.geometry: Geometry = module.geometry
         self.tensors = network_arrays(module.network)
@@ -80,7 +79,6 @@ def load_torch_backbone(
     weights: str | Path | State | None = None,
     device: str = "cpu",
     precision: Precision = "float32",
-    tuned: str | Path | State | None = None,
 ) -> TorchBackbone:
     """Load a network with `load_network`, in inference mode.
 
@@ -89,7 +87,7 @@ def load_torch_backbone(
     Raises also ValueError for an unknown device or precision.
     """
     precision = usable_precision(precision, device)
-    return TorchBackbone(load_network(name, stage, weights, tuned), device, precision)
+    return TorchBackbone(load_network(name, stage, weights), device, precision)
 
 
 def usable_precision(precision: Precision, device: str) -> Precision:

@@ -66,12 +66,6 @@ def check_finite(arrays: Arrays, source: str) -> None:
             raise ValueError(f"{source}: {name!r} must be finite")
 
 
-def check_tuned(learned: Mapping[str, Any], own: Mapping[str, Any], source: str, network: str) -> None:
-    """Raise ValueError, naming the first one, for fine-tuned tensors that the network does not have."""
-    if unknown := sorted(learned.keys() - own.keys()):
-        raise ValueError(f"{source}: {network} has no tensor {unknown[0]!r} up to the stage whose maps are used")
-
-
 def tensors_digest(arrays: Arrays) -> str:
     """Return the SHA-256 (hexadecimal) of the names, types, shapes and values of contiguous arrays, in order."""
 

@@ -189,23 +189,24 @@ def _train_end_to_end(
     # as in the end-to-end training: among all images, also unreadable ones
     held_out = held_out_ids(images, config.fine_tuning) if config.calibration.enabled else None
     result = train_end_to_end(config, images, progress)
-    cache = replace(images.cache, encoder=build_encoder(config.features, tuned=result.backbone))
+    weights = {**images.cache.encoder.backbone.tensors, **result.backbone}
+    cache = replace(images.cache, encoder=build_encoder(config.features, weights=weights))
     regressors = result.regressors if config.regression.fit == "end_to_end" and config.regression.enabled else None
     trained = _trained_layers(config, result.layers, cache.encoder, regressors, held_out)
-    where = where and replace(where, build=_OpenTunedCache(where.build, config.features, result.backbone))
+    where = where and replace(where, build=_OpenTrainedCache(where.build, config.features, weights))
     return trained, replace(images, cache=cache), where
 
 
 @dataclass(frozen=True)
-class _OpenTunedCache:
-    """Opens the cache of a worker, with ``tensors`` that replace some of the backbone's."""
+class _OpenTrainedCache:
+    """Opens the cache of a worker, with the trained ``weights`` of the backbone."""
 
     build: Callable[[], FeatureCache]
     config: FeatureConfig
-    tensors: Arrays
+    weights: Arrays
 
     def __call__(self) -> FeatureCache:
-        return replace(self.build(), encoder=build_encoder(self.config, tuned=self.tensors))
+        return replace(self.build(), encoder=build_encoder(self.config, weights=self.weights))
 
 
 def cache_features(

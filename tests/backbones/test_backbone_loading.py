@@ -62,21 +62,6 @@ def test_weights_from_a_file(tmp_path: Path) -> None:
     assert early[0] == early[1] != random.digest
 
 
-def test_some_layers_may_come_from_elsewhere(tmp_path: Path) -> None:
-    base = load_network("zf5/0.25", weights="random").module.network.state_dict()
-    layers = {"conv5.bias": base["conv5.bias"] + 1}
-    save_file(layers, tmp_path / "layers")
-    expected = load_torch_backbone("zf5/0.25", weights={**base, **layers}).digest
-    for tuned in (layers, tmp_path / "layers"):
-        backbone = load_torch_backbone("zf5/0.25", weights="random", tuned=tuned)
-        assert backbone.digest == expected
-        assert backbone.tuned.keys() == layers.keys()
-    with pytest.raises(ValueError, match=r"layers: zf5/0\.25 has no tensor 'conv5\.bias' up to the stage"):
-        load_network("zf5/0.25", "relu2", "random", tmp_path / "layers")
-    with pytest.raises(ValueError, match=r"'conv5\.bias' must have shape \(256,\), but got \(64,\)"):
-        load_network("zf5", weights="random", tuned=layers)
-
-
 def test_random_weights_are_the_same_each_time_and_leave_torch_s_generator_alone() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -102,7 +87,7 @@ def test_wrong_weights_are_named(tmp_path: Path) -> None:
         load_torch_backbone("alexnet", weights=path)
     save_file({}, path)
     with pytest.raises(ValueError, match=r"weights.safetensors: has no tensors"):
-        load_torch_backbone("zf5", weights="random", tuned=path)
+        load_torch_backbone("zf5", weights=path)
 
 
 def test_weights_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:

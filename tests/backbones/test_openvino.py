@@ -22,6 +22,7 @@ from detector.backbones.backbone import Backbone, load_backbone
 from detector.backbones.efficientnet_lite import published_weights
 from detector.backbones.openvino_backbone import OpenVINOBackbone
 from detector.heads.fully_connected import FullyConnected
+from detector.pipeline import Detector
 from detector.runtime.threads import on_one_thread_each
 
 NAME = "efficientnet_lite0"
@@ -62,19 +63,26 @@ def test_the_network_may_end_anywhere(stage: str) -> None:
     assert_near(found.feature_map(image), expected.feature_map(image))
 
 
-def test_layers_that_learned_take_the_place_of_others(tmp_path: Path) -> None:
+def test_tensors_may_be_given(openvino: Backbone) -> None:
     random = np.random.default_rng(0)
-    names = ("blocks.2.0.bn1.bias", "blocks.2.0.conv_dw.weight", "blocks.5.3.bn3.weight", "head.fc6.weight")
+    name = "blocks.2.0.conv_dw.weight"
     weights = {**published_weights(), "head.fc6.weight": np.zeros(3, np.float32)}
-    layers = {name: (weights[name] + random.normal(0, 0.05, weights[name].shape)).astype(np.float32) for name in names}
-    save_file({name: torch.from_numpy(array) for name, array in layers.items()}, tmp_path / "layers")
+    weights[name] = (weights[name] + random.normal(0, 0.05, weights[name].shape)).astype(np.float32)
+    found, expected = (load(runtime, weights=weights) for runtime in ("openvino", "torch"))
+    assert found.digest == expected.digest != openvino.digest
+    assert list(found.tensors) == list(expected.tensors) == list(openvino.tensors)
+    np.testing.assert_array_equal(found.tensors[name], weights[name])
     image = skimage.data.chelsea()[100:165, 150:200]
-    expected = load("torch", "blocks.5", tuned=tmp_path / "layers")
-    for tuned in (layers, tmp_path / "layers"):
-        found = load("openvino", "blocks.5", tuned=tuned)
-        assert found.digest == expected.digest != load("openvino", "blocks.5").digest
-        assert list(found.tuned) == list(names[:3])  # without what follows the network
-        assert_near(found.feature_map(image), expected.feature_map(image))
+    assert_near(found.feature_map(image), expected.feature_map(image))
+
+
+def test_the_shipped_model_has_weights_of_its_own(openvino: Backbone, tmp_path: Path) -> None:
+    shipped = load("openvino", "blocks.5", weights="shipped")
+    assert shipped.digest == Detector.load().encoder.backbone.digest != load("openvino", "blocks.5").digest
+    Detector.load().save(tmp_path / "model")
+    assert load("torch", "blocks.5", weights=tmp_path / "model").digest == shipped.digest
+    with pytest.raises(ValueError, match=r"shipped: no tensor 'blocks\.6\.0\.conv_pw\.weight'"):
+        load("openvino", weights="shipped")
 
 
 def test_weights_from_a_file(openvino: Backbone, tmp_path: Path) -> None:
@@ -98,9 +106,7 @@ def test_mistakes_are_told_as_with_torch(tmp_path: Path) -> None:
         {"stage": "blocks.9"},
         {"weights": tmp_path / "nowhere"},
         *({"weights": tmp_path / name} for name in ("damaged", "empty", "narrow", "other")),
-        {"tuned": tmp_path / "other"},
-        {"tuned": {"conv_stem.weight": np.zeros(2, np.float32)}},
-        {"stage": "blocks.4", "tuned": {"blocks.5.0.bn1.bias": np.zeros(672, np.float32)}},
+        {"weights": {"conv_stem.weight": np.zeros(2, np.float32)}},
     )
     for settings in cases:
         messages = []

@@ -45,26 +45,26 @@ CONFIG: dict[str, Any] = {
 def end_to_end_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a model of an end-to-end training: backbone trained from blocks.2 to blocks.5, a softmax on fc7."""
     path = tmp_path_factory.mktemp("end_to_end") / "model"
+    from detector.backbones.openvino_backbone import OpenVINOBackbone
+
     random = np.random.default_rng(0)
 
     def normal(scale: float, *shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
         return random.normal(0, scale, shape).astype(np.float32)
 
-    tuned = {
+    changed = {
         name: (array * np.float32(1.05)).astype(np.float32)
         for name, array in published_weights().items()
         if name.startswith(tuple(f"blocks.{number}." for number in range(2, 6))) and name.endswith((".weight", ".bias"))
     }
-    arrays: Arrays = {f"backbone.{name}": array for name, array in tuned.items()}
+    backbone = OpenVINOBackbone("blocks.5", {**published_weights(), **changed})
+    arrays: Arrays = {f"backbone.{name}": array for name, array in backbone.tensors.items()}
     arrays |= {"fc6.weights": normal(0.05, 16, 960).astype(np.float16), "fc6.biases": normal(0.1, 16)}
     arrays |= {"fc7.weights": normal(0.3, 16, 16).astype(np.float16), "fc7.biases": normal(0.1, 16)}
     arrays |= {"softmax.weights": normal(0.3, 16, 4), "softmax.biases": normal(0.1, 4)}
     arrays |= {"regression.weights": normal(0.02, 3, 16, 4), "regression.biases": normal(0.02, 3, 4)}
-    from detector.backbones.openvino_backbone import OpenVINOBackbone
-
-    digest = OpenVINOBackbone("blocks.5", tuned=tuned).digest
     recipe = parse_config(CONFIG, "test").model_dump(mode="json")
-    write_model(path, DETECTOR, ModelContents(arrays, ("a", "b", "c"), recipe, digest, {}))
+    write_model(path, DETECTOR, ModelContents(arrays, ("a", "b", "c"), recipe, backbone.digest, {}))
     return path
 
 
@@ -99,7 +99,7 @@ def test_a_model_that_was_loaded_is_saved_as_it_was(end_to_end_model: Path, tmp_
 @pytest.mark.parametrize("own", [False, True])
 def test_the_command_imports_no_torch(own: bool, end_to_end_model: Path, tmp_path: Path) -> None:
     write_image(tmp_path / "cat.jpg", skimage.data.chelsea()[::4, ::4])
-    options = ["--model", str(end_to_end_model)] if own else ["--no-mirror"]
+    options = ["--model", str(end_to_end_model)] if own else []
     words = (sys.executable, "-c", SCRIPT, "cat.jpg", "--json", "found.json", *options)
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -87,7 +87,6 @@ OF_FEATURES: dict[str, Any] = {
     "backbone": "zf5/0.1",
     "stage": "relu3",
     "weights": "FILE",
-    "tuned": "TENSORS",
     "precision": "bfloat16",
     "short_sides": (150, 300),
     "levels": (3, 2),
@@ -100,7 +99,7 @@ OF_FEATURES: dict[str, Any] = {
 
 @cache
 def encoded(folder: Path, **settings: Any) -> tuple[RegionEncoder, FeatureMaps, NDArray[np.int64], NDArray[np.float32]]:
-    files = {"FILE": "weights", "TENSORS": "tuned"}
+    files = {"FILE": "weights"}
     given = {key: str(folder / files[value]) if value in files else value for key, value in settings.items()}
     encoder = build_encoder(FeatureConfig(**{**PLAIN, "precision": "float32", **given}))
     maps = encoder.maps(IMAGE)
@@ -110,13 +109,12 @@ def encoded(folder: Path, **settings: Any) -> tuple[RegionEncoder, FeatureMaps, 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of all layers, and of the last alone."""
+    """Return a folder with weights of all layers."""
     folder = tmp_path_factory.mktemp("weights")
     random = torch.Generator().manual_seed(0)
     state = load_network("zf5/0.05", None, "random").module.network.state_dict()
     others = {name: torch.randn(each.shape, generator=random) / 10 for name, each in state.items()}
     save_file(others, folder / "weights")
-    save_file({"conv5.weight": others["conv5.weight"]}, folder / "tuned")
     return folder
 
 
@@ -169,11 +167,9 @@ def test_powers_are_of_the_pooled_values(folder: Path) -> None:
     np.testing.assert_allclose(quarter, plain**0.25, rtol=1e-5)
 
 
-def test_tensors_given_take_the_place_of_the_file_that_the_recipe_names(folder: Path) -> None:
-    config = FeatureConfig(**PLAIN, tuned=str(folder / "nowhere"))
-    tensor = torch.zeros_like(load_network("zf5/0.05", None, "random").module.network.state_dict()["conv5.weight"])
-    encoder = build_encoder(config, tuned={"conv5.weight": tensor.numpy()})
-    assert torch.equal(encoder.backbone.tuned["conv5.weight"], tensor)
-    tuned = encoded(folder, tuned="TENSORS")[0].backbone.tuned
-    assert list(tuned) == ["conv5.weight"]
-    assert list(encoded(folder)[0].backbone.tuned) == []
+def test_weights_given_take_the_place_of_those_that_the_recipe_names(folder: Path) -> None:
+    plain = encoded(folder)[0].backbone.tensors
+    weights = {**plain, "conv5.weight": np.zeros_like(plain["conv5.weight"])}
+    encoder = build_encoder(FeatureConfig(**{**PLAIN, "weights": str(folder / "nowhere")}), weights=weights)
+    assert not encoder.backbone.tensors["conv5.weight"].any()
+    np.testing.assert_array_equal(encoder.backbone.tensors["conv4.weight"], plain["conv4.weight"])
