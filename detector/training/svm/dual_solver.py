@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +23,6 @@ from detector.heads.linear import LinearSVMs
 from detector.runtime.compiling import kernel, reordering_kernel
 from detector.runtime.threads import in_threads, thread_count
 from detector.training.svm.problem import Samples, Targets, sample_costs
-
-try:
-    import torch
-except ImportError:  # products of numpy take twice as long
-    torch = None  # type: ignore[assignment]
 
 _SWEEPS = 3
 # a tall product is faster in blocks, and float16 is widened in the processor's cache
@@ -92,9 +86,9 @@ class _Iterate:
         self.weights = np.zeros((targets.shape[1], features.shape[1]), np.float32)
         self.squares = np.empty(len(features), np.float32)
         for rows, values in self._blocks():
-            self.squares[rows] = _row_norms(values) ** 2 + self.multiplier**2
-            _add_product(signed[rows].T, values, self.weights)
-        self.biases = self.multiplier * _column_sums(signed)
+            self.squares[rows] = np.einsum("nd,nd->n", values, values) + self.multiplier**2
+            self.weights += signed[rows].T @ values
+        self.biases = self.multiplier * signed.sum(0)
         n_classes = targets.shape[1]
         self.lowest = np.full(n_classes, np.inf)
         self.best_dual = np.full(n_classes, -np.inf)
@@ -105,14 +99,17 @@ class _Iterate:
         widened = np.empty((_ROWS, self.features.shape[1]), np.float32)
         for start in range(0, len(self.features), _ROWS):
             rows = slice(start, start + _ROWS)
-            block: Any = self.features[rows]
-            yield rows, block if block.dtype == np.float32 else _widened(block, widened[: len(block)])
+            block = self.features[rows]
+            if block.dtype == np.float16:
+                np.copyto(widened[: len(block)], block)
+                block = widened[: len(block)]
+            yield rows, block
 
     def _slack(self) -> NDArray[np.float32]:
         """Return the slack ``(N, K)`` of the samples: 1 minus their margin, negative outside of the margin."""
         scores = np.empty(self.targets.shape, np.float32)
         for rows, values in self._blocks():
-            _multiply(values, self.weights.T, scores[rows])
+            np.matmul(values, self.weights.T, out=scores[rows])
         return np.asarray(1 - self.targets * (scores + self.multiplier * self.biases), np.float32)
 
     def _norms(self) -> NDArray[np.float64]:
@@ -150,43 +147,6 @@ class _Iterate:
 
 def _sum(values: NDArray[np.float32]) -> NDArray[np.float64]:
     return values.sum(0, dtype=np.float64)
-
-
-def _widened(block: Samples, out: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Convert float16 features to float32, into ``out``."""
-    if torch is None:
-        out[...] = block
-    else:
-        torch.from_numpy(out).copy_(torch.from_numpy(block))
-    return out
-
-
-def _multiply(left: NDArray[np.float32], right: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-    if torch is None:
-        np.matmul(left, right, out=out)
-    else:
-        torch.mm(torch.from_numpy(left), torch.from_numpy(right), out=torch.from_numpy(out))
-
-
-def _add_product(left: NDArray[np.float32], right: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-    if torch is None:
-        out += left @ right
-    else:
-        torch.from_numpy(out).addmm_(torch.from_numpy(left), torch.from_numpy(right))
-
-
-def _row_norms(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    if torch is None:
-        return np.asarray(np.linalg.norm(values, axis=1), np.float32)
-    norms: NDArray[np.float32] = torch.linalg.vector_norm(torch.from_numpy(values), dim=1).numpy()
-    return norms
-
-
-def _column_sums(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    if torch is None:
-        return np.asarray(values.sum(0), np.float32)
-    sums: NDArray[np.float32] = torch.from_numpy(values).sum(0).numpy()
-    return sums
 
 
 @kernel

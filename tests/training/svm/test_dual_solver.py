@@ -93,22 +93,6 @@ def test_a_warm_start_at_the_solution_ends_at_once(samples: Samples, loss: str) 
     np.testing.assert_allclose(again.weights, solved.weights, atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_the_solution_without_torch_is_as_good(
-    samples: Samples, dtype: type[np.floating], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    features, targets = samples[0].astype(dtype), samples[1]
-    config, duals = SVMConfig(C=0.01), np.zeros(samples[1].shape, np.float32)
-    expected = solve_dual(config, features, targets, duals.copy())
-    monkeypatch.setattr("detector.training.svm.dual_solver.torch", None)
-    found = solve_dual(config, features, targets, duals)
-    again = solve_dual(config, features, targets, duals)  # starts from the duals
-    wide = features.astype(np.float32)
-    best = objectives(config, expected, expected.decision_function(wide), targets)
-    for each in (found, again):
-        assert (objectives(config, each, each.decision_function(wide), targets) / best < 1.002).all()
-
-
 @pytest.mark.parametrize("loss", ["hinge", "squared_hinge"])
 def test_dual_variables_make_the_weights_and_prove_the_objective(samples: Samples, loss: str) -> None:
     features, targets = samples
