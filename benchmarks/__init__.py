@@ -1,3 +1,3 @@
-"""Stages against named peers; `tools/benchmark.py` starts them."""
+"""Benchmarks of single steps against named peers, started by `tools/benchmark.py`."""
 
-import detector  # noqa: F401 (says how threads wait, which torch reads when it is loaded)
+import detector  # noqa: F401 (sets how threads wait, which torch reads when it is loaded)

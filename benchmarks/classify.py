@@ -1,8 +1,7 @@
-"""VOC classification from frozen features: what the pyramid and the whole image bring (the paper's table 6).
+"""VOC classification from frozen features: gains of the pyramid and of the whole image (the paper's table 6).
 
-Features of one layer, scaled to unit length, linear SVMs without augmentation (paper, section 3.2). The layer is the
-last map, pooled; layers after it are not tuned and not used. C is chosen on every fifth training image. Features stay
-in --cache, and a run that was killed goes on from there; a damaged file is named and replaced.
+Linear SVMs without augmentation (paper, section 3.2) on the pooled last map, scaled to unit norm; layers after it are
+not used. C is chosen on every fifth training image. Features are kept in --cache, so that a killed run resumes.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from detector.backbones.torch_backbone import TorchBackbone, load_torch_backbone
 from detector.classification.views import Views, view_images
 from detector.cli.console import progress, write_json
 from detector.cli.outputs import output_numbers
+from detector.config.detector import SVMConfig
 from detector.datasets.image_classes import LabeledImages, labeled_images
 from detector.datasets.loading import load_voc
 from detector.evaluation.voc import average_precision
@@ -32,13 +32,12 @@ from detector.images.files import read_image
 from detector.runtime.array_files import Arrays, cached_arrays
 from detector.runtime.files import file_state, fingerprint
 from detector.training.svm.dual_solver import solve_dual
-from detector.training.svm.problem import SVMProblem
 
 Matrix = NDArray[np.float32]
 
 CROP = 224
 VIEWS: dict[str, tuple[Views, int]] = {"crop": ("one", 224), "full 224": ("whole", 224), "full 392": ("whole", 392)}
-"""How an image is looked at, and its shorter side; the crop is the largest central square."""
+"""View of an image, and its shorter side in pixels; the crop is the largest central square."""
 ROWS = {
     "6 x 6 alone, crop 224": ("crop", PAPER_LEVELS[:1]),
     "pyramid, crop 224": ("crop", PAPER_LEVELS),
@@ -87,20 +86,20 @@ def measure(options: argparse.Namespace) -> int:
 
 
 def first(root: Path, split: str, count: int | None) -> LabeledImages:
-    """The first images of a list."""
+    """Load the first images of a list."""
     found = labeled_images(load_voc(root, split))
     return found.take(range(len(found))[:count])
 
 
 @dataclass(frozen=True)
 class FeatureStore:
-    """Pooled features of images, float16, in a file an image and view; computed when missing."""
+    """Pooled features of images, float16, in one file per image and view; missing ones are computed."""
 
     backbone: TorchBackbone
     directory: Path
 
     def features(self, images: LabeledImages, view: str, levels: tuple[int, ...]) -> Matrix:
-        """Unit rows ``(N, D)``; ``levels`` are the first ones of the paper's."""
+        """Return unit rows ``(N, D)``; ``levels`` are the first of the paper's."""
         n_values = sum(level * level for level in levels) * self.backbone.channels
         features = np.empty((len(images), n_values), np.float32)
         paths: Iterable[Any] = progress(list(enumerate(images.paths)), f"{view} of {images.name}")
@@ -111,7 +110,7 @@ class FeatureStore:
 
     def _row(self, path: Path, view: str) -> Matrix:
         settings = {"digest": self.backbone.digest, "precision": self.backbone.precision, "view": VIEWS[view]}
-        name = f"{path.stem}-{fingerprint({'picture': file_state(path)})}.safetensors"
+        name = f"{path.stem}-{fingerprint({'image': file_state(path)})}.safetensors"
         file = self.directory / f"features-{fingerprint(settings)}" / name
 
         def compute() -> Arrays:
@@ -127,7 +126,7 @@ class FeatureStore:
 def learn(
     features: Matrix, targets: NDArray[np.int8], tested: Matrix, test_targets: NDArray[np.int8]
 ) -> dict[str, Any]:
-    """C, the average precision of each class and their mean; C is the one that does best on a part of the training."""
+    """Return C, chosen on a held-out part of the training images, and the average precisions and their mean."""
     held_out = np.arange(len(features)) % HOLD_OUT == 0
     fitted = [fit(features[~held_out], targets[~held_out], cost) for cost in COSTS]
     scores = [np.nanmean(precisions(svms, features[held_out], targets[held_out])) for svms in fitted]
@@ -137,12 +136,12 @@ def learn(
 
 
 def fit(features: Matrix, targets: NDArray[np.int8], cost: float) -> LinearSVMs:
-    problem = SVMProblem("squared_hinge", cost, positive_weight=1.0, bias_multiplier=1.0)
-    return solve_dual(problem, features, targets)
+    config = SVMConfig(loss="squared_hinge", C=cost, positive_weight=1.0, bias_multiplier=1.0)
+    return solve_dual(config, features, targets)
 
 
 def precisions(svms: LinearSVMs, features: Matrix, targets: NDArray[np.int8]) -> list[float]:
-    """VOC07's average precision of each class; images that are not judged are left out, as the devkit does."""
+    """Return VOC07's average precision of each class, without images marked 0, like the devkit."""
     scores = svms.decision_function(features)
     found = []
     for k in range(targets.shape[1]):

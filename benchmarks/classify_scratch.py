@@ -1,8 +1,7 @@
 """Pyramid and multi-size training from scratch: accuracy on objects of VOC, for equal numbers of batches.
 
-The question of the paper's tables 2 and 3 at the size of an afternoon: a narrow ZF-5 learns to name objects cut out
-of their images, without a pyramid, with one, and with one at two sizes in turn. What is done stays in --work, and a
-run that was killed goes on from there.
+The paper's tables 2 and 3, small enough for an afternoon: a narrow ZF-5 is trained on cropped objects, without a
+pyramid, with one, and with one at two alternating sizes. Results are kept in --work, so that a killed run resumes.
 """
 
 from __future__ import annotations
@@ -43,11 +42,11 @@ BLOCK = 256
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--voc", type=Path, required=True, metavar="ROOT", help="VOC folder, or a devkit above it")
-    parser.add_argument("--split", required=True, help="objects to name: a list such as val")
-    parser.add_argument("--train-split", default="train", help="objects to learn from (default: train)")
+    parser.add_argument("--split", required=True, help="objects to classify: a list such as val")
+    parser.add_argument("--train-split", default="train", help="objects to train on (default: train)")
     parser.add_argument("--backbone", default="zf5/0.25", help="network (default: zf5/0.25)")
     parser.add_argument("--hidden", type=int, nargs="*", default=[512, 512], help="fc layers (default: 512 512)")
-    parser.add_argument("--epochs", type=int, default=14, help="of every training (default: 14)")
+    parser.add_argument("--epochs", type=int, default=14, help="epochs of every training (default: 14)")
     parser.add_argument("--batch-size", type=int, default=32, help="default: 32")
     parser.add_argument("--lr", type=float, default=0.005, help="initial learning rate (default: 0.005)")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each kind (default: 3)")
@@ -60,7 +59,7 @@ def measure(options: argparse.Namespace) -> int:
     print(machine())
     print(f"{options.backbone}, fc {options.hidden}, {options.epochs} epochs of {len(train_set)} {train_set.name}")
     results: dict[str, list[dict[str, float]]] = {method: [] for method in METHODS}
-    for seed in range(options.seeds):  # all kinds of one seed first: a run that ends early compares them
+    for seed in range(options.seeds):  # all methods of one seed first, so that an interrupted run compares them
         for method in METHODS:
             start = time.monotonic()
             classifier = train_classifier(recipe(options, method, seed), train_set, options.work, progress)
@@ -76,7 +75,7 @@ def measure(options: argparse.Namespace) -> int:
 
 
 def recipe(options: argparse.Namespace, method: str, seed: int) -> ClassifierConfig:
-    """The same for all methods, but for the pyramid and the sizes."""
+    """Return the recipe of a method; methods differ only in pyramid and sizes."""
     pyramid, sizes = METHODS[method]
     return ClassifierConfig(
         network=NetworkConfig(
@@ -103,7 +102,7 @@ def views_of(method: str) -> tuple[Views, ...]:
 
 
 def accuracy(classifier: Classifier, samples: LabeledImages, views: Views, work: Path) -> float:
-    """Share of the samples whose most probable class is theirs."""
+    """Return the fraction of samples whose most probable class is correct."""
     images = ResizedImages(samples, SHORT_SIDE, work)
     hits = 0
     for start in range(0, len(samples), BLOCK):
@@ -114,7 +113,7 @@ def accuracy(classifier: Classifier, samples: LabeledImages, views: Views, work:
 
 
 def print_table(results: dict[str, list[dict[str, float]]], title: str) -> None:
-    """Mean and standard deviation over seeds, a column a method."""
+    """Print mean and standard deviation over seeds, one column per method."""
 
     def row(name: str, cells: Any) -> None:
         print(f"{name:<40}" + "".join(f"{cell:>18}" for cell in cells))

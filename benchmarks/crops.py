@@ -1,7 +1,7 @@
-"""R-CNN's features behind the interface of our encoder and our cache: each box is warped and convolved by itself.
+"""R-CNN's features with the interface of the encoder and the cache: each box is warped and convolved on its own.
 
-A box is grown so that 16 px of context surround it in the warped image; what lies outside of the image has the
-mean color (R-CNN, appendix A; release: rcnn_im_crop). The last map, 13 x 13, is max-pooled 3 / 2 to 6 x 6.
+A box is grown so that 16 px of context surround it in the warped image; pixels outside of the image have the mean
+color (R-CNN, appendix A; release: rcnn_im_crop). The last map, 13 x 13, is max-pooled 3 / 2 to 6 x 6.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SIDE = 227
 CONTEXT = 16
 LEVELS = (6,)
 MEAN = {"alexnet": (124, 116, 104), "zf5": (128, 128, 128)}
-"""RGB that the preprocessing of a network takes to 0, rounded; the networks that give 13 x 13 cells."""
+"""RGB that preprocessing maps to 0, rounded, of the networks with maps of 13 x 13 cells."""
 BATCH = 32
 
 
@@ -39,9 +39,9 @@ def warp(
     context: int = CONTEXT,
     square: bool = False,
 ) -> NDArray[np.uint8]:
-    """The ``(SIDE, SIDE, 3)`` uint8 input of R-CNN for a box ``x1 y1 x2 y2`` of an image; ``fill`` is RGB.
+    """Return R-CNN's input ``(SIDE, SIDE, 3)`` uint8 for a box ``x1 y1 x2 y2`` of an image; ``fill`` is RGB.
 
-    With ``square``, what is cut out is the square around the box, and nothing is stretched.
+    With ``square``, the square around the box is cropped, without distortion.
     """
     middle, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
     half = np.full(2, half.max()) if square else half
@@ -59,14 +59,14 @@ def warp(
 
 @dataclass(frozen=True)
 class Rows(FeatureMaps):
-    """Features that are there already: ``maps`` is one ``(R, D)`` array, a row for each of ``(R, 4)`` ``boxes``."""
+    """Computed features: ``maps`` is one ``(R, D)`` array with a row for each of the ``(R, 4)`` ``boxes``."""
 
     boxes: Boxes
 
 
 @dataclass(frozen=True)
 class CropEncoder:
-    """The `Encoder` of R-CNN: one forward pass a box; a row holds the 36 bins of `LEVELS`, channels before bins.
+    """R-CNN's `Encoder`: one forward pass per box; a row holds the 36 bins of `LEVELS`, channels before bins.
 
     ``context`` and ``square`` are those of `warp`.
     """
@@ -84,9 +84,9 @@ class CropEncoder:
         return n_bins(self.levels) * self.backbone.channels
 
     def maps(self, image: NDArray[np.uint8], boxes: Boxes | None = None) -> Rows:
-        """Features of all ``(R, 4)`` boxes, which must be given."""
+        """Return the features of the ``(R, 4)`` boxes, which must be given."""
         if boxes is None:
-            raise ValueError("R-CNN convolves boxes, but there are none")
+            raise ValueError("R-CNN needs boxes to convolve, but got none")
         fill = MEAN[self.backbone.name]
         rows = np.empty((len(boxes), self.n_features), np.float32)
         for start in range(0, len(boxes), BATCH):
@@ -96,15 +96,15 @@ class CropEncoder:
         return Rows((rows,), (1.0,), (image.shape[0], image.shape[1]), boxes)
 
     def _convolve(self, crops: NDArray[np.uint8]) -> Features:
-        # stacked to one tall image, which is preprocessed at once
+        # stacked to one tall image, to preprocess all at once
         pixels = self.backbone.preprocess(crops.reshape(-1, SIDE, 3))[0].permute(1, 2, 0)
         maps = self.backbone.forward(pixels.reshape(-1, SIDE, SIDE, 3).permute(0, 3, 1, 2))
         return F.max_pool2d(maps, 3, 2).flatten(1).float().numpy(force=True)
 
     def regions(self, maps: FeatureMaps, boxes: Boxes, scales: NDArray[np.int64] | None = None) -> Regions:
-        """Which row each box has, ``(R, 5)`` int64 ``row 0 0 0 0``; ValueError for a box without features.
+        """Return the row of each box, ``(R, 5)`` int64 ``row 0 0 0 0``. Raises ValueError for a box without features.
 
-        There is one scale.
+        There is one scale only.
         """
         assert isinstance(maps, Rows)
         row_of = {box.tobytes(): row for row, box in reversed(list(enumerate(maps.boxes)))}
@@ -116,27 +116,27 @@ class CropEncoder:
         return regions
 
     def with_levels(self, levels: Sequence[int]) -> CropEncoder:
-        """Not for rows that are there already: NotImplementedError."""
-        raise NotImplementedError("rows of R-CNN are of one pyramid")
+        """Raise NotImplementedError: rows have one pyramid."""
+        raise NotImplementedError("rows of R-CNN have one pyramid")
 
     def pool(self, maps: FeatureMaps, regions: Regions) -> Features:
-        """Rows ``(R, n_features)`` float32 of regions of `regions`."""
+        """Return the rows ``(R, n_features)`` float32 of regions."""
         return self.normalize(maps.maps[0][regions[:, 0]].astype(np.float32, copy=False))
 
     def apply(self, function: Callable[[Features], Features], maps: FeatureMaps, regions: Regions) -> Features:
-        """``function(pool(maps, regions))``."""
+        """Return ``function(pool(maps, regions))``."""
         return function(self.pool(maps, regions))
 
     def for_each_block(
         self, maps: FeatureMaps, regions: Regions, use: Callable[[NDArray[np.int64], Features], None]
     ) -> None:
-        """``use(rows, features)`` once, with all rows."""
+        """Call ``use(rows, features)`` once, with all rows."""
         use(np.arange(len(regions)), self.pool(maps, regions))
 
 
 @dataclass(frozen=True)
 class CropCache(FeatureCache):
-    """Rows of an image's ``ground_truth`` (boxes by image id) and proposals, float16, in a file an image."""
+    """Rows of an image's ``ground_truth`` (boxes by image id) and proposals, float16, in one file per image."""
 
     ground_truth: Mapping[str, Boxes] = field(default_factory=dict)
 
@@ -151,7 +151,7 @@ class CropCache(FeatureCache):
         return self.directory / f"crops-{fingerprint({**settings, **self.proposal_settings})}"
 
     def maps(self, image_id: str, path: Path) -> Rows:
-        """Rows of the image at ``path``, from the cache or computed and stored."""
+        """Return the rows of the image at ``path``, from the cache or computed and stored."""
 
         def compute() -> Arrays:
             boxes = np.concatenate([self.ground_truth[image_id], self.proposals(image_id, path)])

@@ -1,7 +1,7 @@
-"""Convolution of an image by network, scales, precision and batch, as seconds and as a share of the peak.
+"""Time of the convolution by network, scales, precision and batch, also as a fraction of the peak.
 
-The share is that of the multiply-adds a second which a product of two large matrices reaches in the same precision
-and the same run: the two take turns. Also tells which of five scales the proposals of an image are read from.
+The peak is the multiply-adds per second of a product of two large matrices in the same precision and run; the two
+alternate. Also counts the proposals that read each of five scales.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from detector.images.resizing import resize_short_side
 from detector.proposals.selective_search import selective_search
 
 SIZE = (375, 500, 3)
-"""Images of one size, VOC's most frequent one, so that they can go through the network together."""
+"""Images of VOC's most frequent size, so that they fit into one batch."""
 NETWORKS = ("alexnet", "vgg16", "efficientnet_lite0")
 SCALES = {"1 scale": (688,), "5 scales": (480, 576, 688, 864, 1200)}
 BATCHES = (1, 4)
@@ -72,7 +72,7 @@ def measure(options: argparse.Namespace) -> int:
 
 
 def read_images(dataset: Dataset, count: int) -> list[NDArray[np.uint8]]:
-    """The first ``count`` images of `SIZE`."""
+    """Return the first ``count`` images of `SIZE`."""
     images = (image for each in dataset if (image := read_image(each.path)).shape == SIZE)
     found = list(itertools.islice(images, count))
     if len(found) < count:
@@ -81,7 +81,7 @@ def read_images(dataset: Dataset, count: int) -> list[NDArray[np.uint8]]:
 
 
 def weights_of(name: str, directory: Path | None) -> Path | str | None:
-    """The file of a network; else its own weights if they are installed, or random ones, which cost the same."""
+    """Return the weights file of a network, or installed weights, or random ones, which take the same time."""
     if name == "efficientnet_lite0":
         return None
     return next(iter(sorted(directory.glob(f"{name}*.safetensors"))), "random") if directory else "random"
@@ -90,12 +90,12 @@ def weights_of(name: str, directory: Path | None) -> Path | str | None:
 def convolution(
     backbone: TorchBackbone, images: list[NDArray[np.uint8]], short_sides: tuple[int, ...], batch: int
 ) -> dict[str, float]:
-    """Medians an image, its resizing not counted, in batches; the first one warms up."""
+    """Return medians per image in batches, without resizing; the first batch warms up."""
     times = []
     for group in progress([0, *range(len(images) // batch)], f"{backbone.name} {backbone.precision} {batch}"):
-        chosen = images[group * batch : (group + 1) * batch]
+        batch_images = images[group * batch : (group + 1) * batch]
         inputs = [
-            torch.cat([backbone.preprocess(resize_short_side(image, short_side)[0]) for image in chosen])
+            torch.cat([backbone.preprocess(resize_short_side(image, short_side)[0]) for image in batch_images])
             for short_side in short_sides
         ]
         times.append((matrix_product(backbone.precision), seconds(convolve, backbone, inputs) / batch))
@@ -118,9 +118,9 @@ def convolve(backbone: TorchBackbone, inputs: list[torch.Tensor]) -> None:
 
 
 def matrix_product(precision: str) -> float:
-    """Least seconds of a product of two square matrices, as torch's product or as a convolution of 1 x 1.
+    """Return the minimum seconds of a product of two square matrices, by torch's product or a 1 x 1 convolution.
 
-    The two are computed by different libraries, of which now one and now the other is the faster.
+    They use different libraries; which one is faster varies.
     """
     matrix = torch.rand(MATRIX, MATRIX).to(getattr(torch, precision))
     pixels = matrix.T.reshape(1, MATRIX, 32, -1).to(memory_format=torch.channels_last)
@@ -135,7 +135,7 @@ def seconds(work: Callable[..., object], *arguments: Any) -> float:
 
 
 def scale_use(images: list[NDArray[np.uint8]], short_sides: tuple[int, ...]) -> dict[str, Any]:
-    """Shares of boxes and of images that read from each scale, and scales that an image needs on average."""
+    """Return the fractions of boxes and images that read each scale, and the mean number of scales per image."""
     boxes = [selective_search(image) for image in images]
     counts = []
     for image, each in zip(images, boxes, strict=True):
@@ -154,8 +154,8 @@ def scale_use(images: list[NDArray[np.uint8]], short_sides: tuple[int, ...]) -> 
 def print_report(report: dict[str, Any]) -> None:
     print(report["machine"])
     print(
-        f"{report['data']}; medians of seconds an image, billions of multiply-adds an image and a second, "
-        f"and what the product of two {MATRIX} x {MATRIX} matrices reaches in turn with them"
+        f"{report['data']}; medians of seconds per image, billions of multiply-adds per image and per second, "
+        f"and those of a product of two {MATRIX} x {MATRIX} matrices"
     )
     columns = ("seconds", "G", "G/s", "matrices", "share")
     print(f"{'network':<20}{'precision':<10}{'scales':<10}{'batch':>5}" + "".join(f"{name:>9}" for name in columns))
@@ -166,7 +166,7 @@ def print_report(report: dict[str, Any]) -> None:
             f"{work:>9.1f}{work / taken:>9.0f}{row['peak'] / 1e9:>9.0f}{row['share']:>9.0%}"
         )
     use = report["proposals"]
-    print(f"{use['boxes']:.0f} proposals an image are read from {use['scales_needed']:.1f} of 5 scales:")
+    print(f"{use['boxes']:.0f} proposals per image read {use['scales_needed']:.1f} of 5 scales:")
     for short_side, boxes, shares in zip(
         use["short_sides"], use["share_of_boxes"], use["share_of_images"], strict=True
     ):

@@ -1,7 +1,7 @@
-"""Settings of SVMs for 20 to 200 images, on small sets cut out of a large one.
+"""Settings of SVMs for 20 to 200 images, on small subsets of a large dataset.
 
-Each set is drawn --seeds times; what it is tested on are other images of the same list. A setting's difference to the
-recipe as it is comes with the standard error over the draws of all sets. What is in --results is not measured again.
+Each set is drawn --seeds times and tested on other images of the same list. A setting's difference to the plain recipe
+has the standard error over the draws of all sets. Numbers in --results are not measured again.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.cuts import Quick, Results, add_cut_options, cut, mean_precision
 from benchmarks.machine import machine
+from benchmarks.subsets import Quick, Results, add_subset_options, draw_subsets, mean_precision
 from detector.boxes import Boxes, flip
 from detector.cli.console import progress
 from detector.config.detector import Config
@@ -41,9 +41,9 @@ MIRROR = "@mirror"
 
 @dataclass(frozen=True)
 class Setting:
-    """How the SVMs learn: C times so much, of mirror images, too, and of boxes near objects as of objects.
+    """Changes of the SVMs: a factor of C, mirrored images, and boxes near objects as further positives.
 
-    near: the least IoU of these boxes; more than 1: none.
+    near: minimum IoU of these boxes; more than 1 adds none.
     """
 
     times_c: float = 1
@@ -65,7 +65,7 @@ SETTINGS = {
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    add_cut_options(parser)
+    add_subset_options(parser)
     parser.add_argument(
         "--settings", nargs="+", choices=SETTINGS, default=[*SETTINGS], metavar="NAME", help="default: all of them"
     )
@@ -79,7 +79,7 @@ def measure(options: argparse.Namespace) -> int:
     print(f"{machine()}\nsets of {dataset.name}, tested on {options.test} other images", flush=True)
     for seed in range(options.seeds):
         for title, (names, n_train) in SETS.items():
-            train, test = cut(dataset, names, n_train, options.test, seed)
+            train, test = draw_subsets(dataset, names, n_train, options.test, seed)
             for name in dict.fromkeys([AS_IT_IS, *options.settings]):
                 key = f"{title} | {seed} | {name}"
                 if key not in results.numbers:
@@ -89,7 +89,7 @@ def measure(options: argparse.Namespace) -> int:
 
 
 def precision_of(quick: Quick, setting: Setting, train: Dataset, test: Dataset) -> float:
-    """mAP on one set of what was learned from another."""
+    """Return the mAP on one set after training on another."""
     config = quick.config({"svm": {"C": quick.config({}).svm.C * setting.times_c}})
     cache = WithMirrors(**vars(quick.cache(config, [*train, *test])))
     fill_cache(cache, [*train, *test], progress)
@@ -98,12 +98,12 @@ def precision_of(quick: Quick, setting: Setting, train: Dataset, test: Dataset) 
 
 
 def learn(config: Config, setting: Setting, train: Dataset, cache: FeatureCache) -> Detector:
-    """A detector whose SVMs learned by a setting; box regressors learn as ever."""
+    """Return a detector whose SVMs are trained with a setting; box regressors are trained as usual."""
     annotations = [*train, *map(mirrored, train)] if setting.flips else [*train]
     boxes = NearPositives(annotations, len(train.class_names), cache, config.svm.max_negative_iou, near=setting.near)
     images = scaled(boxes, config.svm.mean_norm, config.svm.center, config.svm.seed)
     checkpoint = cache.directory / "few.safetensors"
-    checkpoint.unlink(missing_ok=True)  # that of another training that was killed
+    checkpoint.unlink(missing_ok=True)  # of another, killed training
     svms = train_svms(images, config.svm, checkpoint, progress)
     checkpoint.unlink(missing_ok=True)
     plain = replace(images, annotations=train.annotations)
@@ -114,7 +114,7 @@ def learn(config: Config, setting: Setting, train: Dataset, cache: FeatureCache)
 
 @dataclass(frozen=True)
 class NearPositives(TrainingSet):
-    """A training set in which boxes that overlap an object by at least ``near`` are positives, too."""
+    """Training set where boxes that overlap an object by at least ``near`` are positives, too."""
 
     near: float = field(kw_only=True)
 
@@ -125,7 +125,7 @@ class NearPositives(TrainingSet):
 
 
 class WithMirrors(FeatureCache):
-    """A cache that also knows the mirror images, by an id of their own."""
+    """Cache that also holds the mirrored images, by ids of their own."""
 
     def maps(self, image_id: str, path: Path) -> FeatureMaps:
         plain = image_id.removesuffix(MIRROR)
@@ -138,13 +138,13 @@ class WithMirrors(FeatureCache):
 
 
 def mirrored(annotation: Annotation) -> Annotation:
-    """The annotation of the mirror image."""
+    """Return the annotation of the mirrored image."""
     boxes = flip(annotation.boxes, image_size(annotation.path)[1])
     return replace(annotation, image_id=f"{annotation.image_id}{MIRROR}", boxes=boxes)
 
 
 def print_table(results: Results, settings: Sequence[str], n_seeds: int) -> None:
-    """A row a setting: its mAP in each set, and the mean difference to the recipe as it is."""
+    """Print a row per setting: its mAP in each set, and the mean difference to the plain recipe."""
 
     def numbers(name: str, titles: Sequence[str]) -> NDArray[np.float64]:
         keys = [f"{title} | {seed} | {name}" for title in titles for seed in range(n_seeds)]

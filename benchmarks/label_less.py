@@ -1,7 +1,7 @@
 """Objects labeled to reach a mean average precision: images selected by `spp data next` against random ones.
 
-A pool is cut out of a list, with the objects of a few classes; labels are uncovered a round at a time, and what is
-learned from them is tested on other images. What is in --results is not measured again.
+A pool of images is drawn from a list, with the objects of a few classes. Labels are revealed round by round; a detector
+trained on them is tested on other images. Numbers in --results are not measured again.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.cuts import Quick, Results, add_cut_options, cut, mean_precision
 from benchmarks.machine import machine
+from benchmarks.subsets import Quick, Results, add_subset_options, draw_subsets, mean_precision
 from detector.cli.console import progress
 from detector.config.detector import Config
 from detector.datasets.dataset import Dataset
@@ -29,19 +29,19 @@ RANDOM, NEXT = "random", "next"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    add_cut_options(parser)
+    add_subset_options(parser)
     parser.add_argument(
         "--classes", nargs="+", default=["bus", "cow", "tvmonitor"], metavar="NAME", help="default: bus cow tvmonitor"
     )
     parser.add_argument("--pool", type=int, default=150, metavar="N", help="images to choose from (default: 150)")
-    parser.add_argument("--step", type=int, default=20, metavar="N", help="images a round (default: 20)")
+    parser.add_argument("--step", type=int, default=20, metavar="N", help="images per round (default: 20)")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds (default: 5)")
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="first rounds, and random ones (default: 3)")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="random first rounds (default: 3)")
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """The pool, the images to test on, the features of both, the recipe, how many images a round has, a random seed."""
+    """Pool, test images, the features of both, the recipe, the number of images per round, and a random seed."""
 
     pool: Dataset
     test: Dataset
@@ -51,7 +51,7 @@ class Simulation:
     seed: int
 
     def run(self, strategy: str, n_rounds: int) -> list[list[float]]:
-        """Objects labeled and mAP, a round after another; the first round is random for all strategies."""
+        """Return labeled objects and mAP, round by round; the first round is random for all strategies."""
         order = np.random.default_rng(self.seed).permutation(len(self.pool)).tolist()
         labeled: list[int] = []
         points: list[list[float]] = []
@@ -65,7 +65,7 @@ class Simulation:
         return points
 
     def learn(self, rows: list[int]) -> Detector:
-        """What the labels of some images of the pool teach."""
+        """Return a detector trained on images of the pool."""
         learned = replace(self.pool, annotations=tuple(self.pool[row] for row in rows))
         return train_detector(self.config, learned, learned.class_names, self.cache, progress)
 
@@ -85,7 +85,7 @@ def measure(options: argparse.Namespace) -> int:
     results = Results(options.results)
     print(f"{machine()}\n{', '.join(options.classes)} of {dataset.name}: pool {options.pool}, tested on {options.test}")
     points: dict[str, list[list[list[float]]]] = {RANDOM: [], NEXT: []}
-    pool, test = cut(dataset, options.classes, options.pool, options.test, 0)
+    pool, test = draw_subsets(dataset, options.classes, options.pool, options.test, 0)
     cache = quick.cache(config, [*pool, *test])
     fill_cache(cache, [*pool, *test], progress)
     for seed in range(options.seeds):
@@ -100,7 +100,7 @@ def measure(options: argparse.Namespace) -> int:
 
 
 def print_table(points: dict[str, NDArray[np.float64]], step: int) -> None:
-    """Means over the draws ``(S, rounds, 2)``, and the objects that each strategy needs for what random ones reach."""
+    """Print means over the draws ``(S, rounds, 2)``, and the objects each strategy needs for the mAP of random ones."""
     print("| images | " + " | ".join(f"{name}: objects, mAP" for name in points) + " |")
     print("| --- " * (len(points) + 1) + "|")
     n_rounds = next(iter(points.values())).shape[1]
@@ -113,11 +113,11 @@ def print_table(points: dict[str, NDArray[np.float64]], step: int) -> None:
         print(f"{name}: {needed(each.mean(axis=0), wanted)} objects for a mAP of {100 * wanted:.1f}")
     last = points[NEXT][:, -1, 1] - points[RANDOM][:, -1, 1]
     error = last.std(ddof=1) / np.sqrt(len(last)) if len(last) > 1 else 0.0
-    print(f"{NEXT} less {RANDOM} after the last round: {100 * last.mean():+.1f} ± {100 * error:.1f}")
+    print(f"{NEXT} minus {RANDOM} after the last round: {100 * last.mean():+.1f} ± {100 * error:.1f}")
 
 
 def needed(curve: NDArray[np.float64], wanted: float) -> str:
-    """Objects ``curve[:, 0]`` at which a line through the points reaches a mAP ``curve[:, 1]``, in words."""
+    """Return the objects ``curve[:, 0]`` at which the curve reaches a mAP ``curve[:, 1]``, in words."""
     for (objects, precision), (more, better) in pairwise(curve.tolist()):
         if precision >= wanted:
             return f"{objects:.0f} or fewer"

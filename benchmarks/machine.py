@@ -1,4 +1,4 @@
-"""Where and when a benchmark ran."""
+"""Machine and date of a benchmark."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 
 def machine() -> str:
-    """Date, processor, cores and torch of this run, in one line."""
+    """Return date, processor, cores and torch version in one line."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         processor = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))

@@ -1,6 +1,6 @@
-"""From a zip file of labeled images to a report: minutes of one `spp train --data`, from nothing.
+"""Minutes from a zip file of labeled images to a report, with one `spp train --data`.
 
-A zip file of one class, in YOLO's layout, is cut out of a list. The training finds no cache and no compiled kernels.
+The zip file of one class, in YOLO's layout, is drawn from a list. The training has no cache and no compiled kernels.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.cuts import cut
 from benchmarks.machine import machine
+from benchmarks.subsets import draw_subsets
 from detector.cli.outputs import output_folder
 from detector.datasets.loading import load_voc
 from detector.datasets.readers.voc import VOC_CLASSES
@@ -27,15 +27,15 @@ ROOT = Path(__file__).parents[1]
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--voc", type=Path, required=True, metavar="ROOT", help="VOC folder, or a devkit above it")
-    parser.add_argument("--split", default="train", help="a list in ImageSets/Main to cut from (default: train)")
+    parser.add_argument("--split", default="train", help="a list in ImageSets/Main to draw from (default: train)")
     parser.add_argument("--class", dest="class_name", default="cat", metavar="NAME", help="default: cat")
     parser.add_argument("--images", type=int, default=60, metavar="N", help="default: 60")
-    parser.add_argument("--work", type=output_folder, required=True, metavar="DIR", help="a new folder for all of it")
+    parser.add_argument("--work", type=output_folder, required=True, metavar="DIR", help="new folder for all files")
 
 
 def measure(options: argparse.Namespace) -> int:
     dataset = load_voc(options.voc, options.split, VOC_CLASSES)
-    images, _ = cut(dataset, [options.class_name], options.images, 0, seed=0)
+    images, _ = draw_subsets(dataset, [options.class_name], options.images, 0, seed=0)
     images = replace(images, name="own")
     write_dataset({"": images}, options.work / "own", "yolo")
     archive = shutil.make_archive(str(options.work / "own"), "zip", options.work / "own")
@@ -52,8 +52,8 @@ def measure(options: argparse.Namespace) -> int:
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     n_objects = sum(len(each.labels) for each in images)
     print(f"{machine()}\n{len(images)} images of {dataset.name}, {n_objects} objects of {options.class_name}")
-    what = "report" if (run / "report" / "report.html").is_file() else "model, without a report"
-    print(f"from zip file to {what} in {seconds / 60:.1f} minutes")
+    result = "report" if (run / "report" / "report.html").is_file() else "model, without a report"
+    print(f"from zip file to {result} in {seconds / 60:.1f} minutes")
     error = 100 * (metrics["standard_error"]["mAP"] or 0)
-    print(f"AP {100 * metrics['mAP']:.1f} ± {error:.1f} on {metrics['images']} images held out")
+    print(f"AP {100 * metrics['mAP']:.1f} ± {error:.1f} on {metrics['images']} held-out images")
     return 0

@@ -1,7 +1,8 @@
-"""The plots of benchmark.py; needs the extra `benchmark`."""
+"""Plots of benchmarks; needs the extra `benchmark`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -17,8 +18,8 @@ def plot_proposals(
 ) -> None:
     """Draw recall against the number of boxes, and CPU seconds against megapixels.
 
-    overlaps: for each method (N, 2000), the best overlap of each object with the first so many boxes. sizes:
-    for each method and number of megapixels, CPU and wall seconds and MB.
+    overlaps: by method ``(N, 2000)``, the best IoU of each object with the first 1, 2 .. 2000 boxes.
+    sizes: by method and number of megapixels, CPU seconds, wall seconds and MB.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     for index, (method, best) in enumerate(overlaps.items()):
@@ -41,4 +42,31 @@ def plot_proposals(
         axes.grid(alpha=0.3)
     left.legend(fontsize=8)
     figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def plot_hours(
+    path: Path,
+    tables: Mapping[str, Mapping[tuple[int, int], tuple[float, str]]],
+    nodes: Sequence[int],
+    workers: int,
+    measured: Mapping[int, float],
+) -> None:
+    """Draw hours against workers for each number of images, one panel per step.
+
+    tables: by step and by number of images and nodes, the predicted seconds and their bottleneck.
+    measured: measured seconds per image of detection, by number of workers.
+    """
+    figure, panels = plt.subplots(1, len(tables), figsize=(4 * len(tables), 4), sharey=True, layout="constrained")
+    for axes, (name, table) in zip(panels, tables.items(), strict=True):
+        for index, images in enumerate(sorted({images for images, _ in table})):
+            hours = [table[images, each][0] / 3600 for each in nodes]
+            axes.loglog([each * workers for each in nodes], hours, "-", color=f"C{index}", label=f"{images:.0e} images")
+            if name == "detect":
+                axes.loglog([*measured], [images * each / 3600 for each in measured.values()], "o", color=f"C{index}")
+        axes.set(title=name, xlabel="workers")
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("hours (points: measured)")
+    panels[0].legend(fontsize=8)
+    figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -1,7 +1,7 @@
 """Pyramid pooling and fused scoring against a copy of the features and torchvision's roi_pool.
 
-Seconds of wall time, medians of rounds in which every method takes its turn. The map is a random one of the size that
-a 500 x 375 image has at 688 pixels and stride 16; the boxes are random too.
+Wall time, medians of rounds with one turn per method. The map is random, of the size of a 500 x 375 image at 688 pixels
+and stride 16; the boxes are random, too.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def measure(options: argparse.Namespace) -> int:
             start = time.perf_counter()
             method()
             times[name].append(time.perf_counter() - start)
-    medians = {name: float(np.median(seconds[1:])) for name, seconds in times.items()}  # the first one compiles
+    medians = {name: float(np.median(seconds[1:])) for name, seconds in times.items()}  # the first round compiles
     print(f"{machine()}; {options.rounds} rounds")
     print(f"{options.boxes} boxes, {options.channels} channels, levels {PAPER_LEVELS}, {options.classes} classes")
     for name, seconds in medians.items():
@@ -70,7 +70,7 @@ def measure(options: argparse.Namespace) -> int:
 
 
 def random_cells(random: np.random.Generator, count: int) -> NDArray[np.int64]:
-    """Cells ``(count, 4)``, half-open, 1 to 64 a side, as far as the map reaches."""
+    """Return random cells ``(count, 4)``, half-open, inside the map."""
     ends = []
     for size in (MAP_SIZE[1], MAP_SIZE[0]):
         corners = np.sort(random.integers(0, size, (count, 2)), axis=1)
@@ -88,7 +88,7 @@ def four_roi_pools(feature_map: NDArray[np.float32], cells: NDArray[np.int64]) -
 
 
 def peak_memory(method: Callable[[], Any]) -> float:
-    """MB that numpy holds at most while a method runs."""
+    """Return the peak MB of numpy while a method runs."""
     tracemalloc.start()
     method()
     peak = tracemalloc.get_traced_memory()[1]

@@ -1,8 +1,7 @@
-"""Our selective search and its peers: time, memory and recall.
+"""Selective search and its peers: time, memory and recall.
 
-Every method runs in a process of its own; for each image all of them take their turn, so that whatever else
-the machine does hits all alike. OpenCV's contrib build shares the module cv2 with opencv-python and runs in a
-Python of its own.
+Every method runs in a process of its own. For each image all methods take turns, so that other work of the machine
+affects all alike. OpenCV's contrib build shares the module cv2 with opencv-python, and needs a Python of its own.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ OURS = ("ours:fast", "ours:fast-threads", "ours:fast-random")
 COUNTS = (500, 1000, 2000)
 MEGAPIXELS = (0.1, 0.1875, 0.5, 1.0, 3.0, 6.0, 12.0)
 SLOW = 60.0
-"""Seconds; a method that took longer for an image is not given larger ones; below a tenth it has three turns."""
+"""Seconds; a slower method skips larger images; one below a tenth of it gets three turns."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--methods", nargs="*", default=["opencv:single", "opencv:fast", "selectivesearch"], help="peers"
     )
     parser.add_argument("--opencv-python", metavar="PYTHON", help="a Python that has opencv-contrib-python")
-    parser.add_argument("--no-sizes", action="store_true", help="leave out the run over images of 0.1 to 12 megapixels")
+    parser.add_argument("--no-sizes", action="store_true", help="skip the images of 0.1 to 12 megapixels")
     parser.add_argument("--json", type=output_numbers, metavar="FILE", help="write the numbers to FILE; - is stdout")
     parser.add_argument(
         "--plot", type=output_file, metavar="FILE", help="draw recall and time to FILE (extra: benchmark)"
@@ -78,7 +77,7 @@ def measure(options: argparse.Namespace) -> int:
 
 
 class Worker:
-    """A method in a process of its own; keeps the time and memory of every image."""
+    """A method in a process of its own, with the time and memory of every image."""
 
     def __init__(self, method: str, opencv_python: str | None, folder: Path) -> None:
         self.method = method
@@ -120,15 +119,15 @@ class Worker:
 
 
 def padded(overlap: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Cut or fill (N, R) to the largest count of boxes, with zeros for boxes that are not there."""
-    cut = overlap[:, : max(COUNTS)]
-    return np.pad(cut, ((0, 0), (0, max(COUNTS) - cut.shape[1])))
+    """Crop or zero-pad ``(N, R)`` to the largest count of boxes."""
+    cropped = overlap[:, : max(COUNTS)]
+    return np.pad(cropped, ((0, 0), (0, max(COUNTS) - cropped.shape[1])))
 
 
 def recall_table(overlaps: list[NDArray[np.float32]], labels: list[NDArray[np.int64]]) -> dict[str, Any]:
-    """Recall at IoU 0.5 and 0.7 and mean average best overlap over classes, each with its standard error.
+    """Return recall at IoU 0.5 and 0.7 and mean average best overlap over classes, with standard errors.
 
-    Errors are those of a bootstrap over images, since objects of one image are found or missed together.
+    Errors come from a bootstrap over images, since objects of one image are found or missed together.
     """
     random = np.random.default_rng(0)
     draws = [np.arange(len(overlaps)), *random.integers(0, len(overlaps), (200, len(overlaps)))]
@@ -150,7 +149,7 @@ def recall_table(overlaps: list[NDArray[np.float32]], labels: list[NDArray[np.in
 def time_by_size(
     methods: list[str], opencv_python: str | None, dataset: Dataset, folder: Path
 ) -> dict[str, dict[str, list[float]]]:
-    """Median CPU and wall seconds and peak MB of every method on mosaics of growing size."""
+    """Return median CPU seconds, wall seconds and peak MB of every method on mosaics of growing size."""
     found: dict[str, dict[str, list[float]]] = {}
     for method in progress(methods, "sizes"):
         found[method] = {}
@@ -169,7 +168,7 @@ def time_by_size(
 
 
 def mosaic(dataset: Dataset, megapixels: float) -> NDArray[np.uint8]:
-    """An image of 4:3 with this many pixels, tiled from photographs at their own size."""
+    """Return an image of 4:3 of this size, tiled from photographs at full resolution."""
     height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
     width = round(height * 4 / 3)
     image = np.empty((height, width, 3), np.uint8)

@@ -1,8 +1,8 @@
-"""SPP against R-CNN on the same network, proposals and SVM training: seconds an image, and mAP.
+"""SPP against R-CNN with the same network, proposals and SVM training: seconds per image, and mAP.
 
-The paper's table 10 on this processor, but for the layers after the convolutions: features are the last map pooled
-by the pyramid (SPP) or to 6 x 6 (R-CNN), without fine-tuning or box regression. Methods between the two take their
-difference apart. What was computed for the mAP stays in --work, and a run that was killed goes on from there.
+The paper's table 10 on this processor, without the layers after the convolutions. Features are the last map, pooled by
+the pyramid (SPP) or to 6 x 6 (R-CNN), without fine-tuning or box regression. Methods between the two explain their
+difference. Features and results are kept in --work, so that a killed run resumes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.crops import MEAN as NETWORKS
 from benchmarks.machine import machine
 from benchmarks.rcnn_methods import METHODS, RCNN, USUAL, Comparison, recipe
-from benchmarks.rcnn_times import STAGES, time_all
+from benchmarks.rcnn_times import STEPS, time_all
 from detector.cli.console import write_json
 from detector.cli.outputs import output_numbers
 from detector.config.detector import Config, FeatureConfig, load_config
@@ -39,7 +39,7 @@ PAPER = {
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--voc", type=Path, required=True, metavar="ROOT", help="VOC folder, or a devkit above it")
-    parser.add_argument("--split", required=True, help="images to find objects in: a list such as val")
+    parser.add_argument("--split", required=True, help="images to test on: a list such as val")
     parser.add_argument("--images", type=int, default=250, metavar="N", help="the first N of them (default: 250)")
     parser.add_argument("--train-split", default="train", help="images to train on (default: train)")
     parser.add_argument("--train-images", type=int, default=250, metavar="M", help="the first M of them (default: 250)")
@@ -47,18 +47,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", metavar="FILE", help="safetensors file (default: torchvision's, downloaded)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="take SVMs from a recipe (default: the release's)")
     parser.add_argument(
-        "--methods", nargs="+", choices=METHODS, default=USUAL, metavar="NAME", help="beside R-CNN; default: the usual"
+        "--methods", nargs="+", choices=METHODS, default=USUAL, metavar="NAME", help="methods to compare with R-CNN"
     )
-    parser.add_argument("--power", type=float, nargs="+", default=[1.0], help="of pooled values, each (default: 1)")
     parser.add_argument(
-        "--times-c", type=float, nargs="+", default=[1.0], metavar="X", help="try so many times C on a fifth of train"
+        "--power", type=float, nargs="+", default=[1.0], help="power normalization of pooled values (default: 1)"
     )
-    parser.add_argument("--max-boxes", type=int, default=500, help="proposals of an image (default: 500)")
+    parser.add_argument(
+        "--times-c", type=float, nargs="+", default=[1.0], metavar="X", help="factors of C to try on a fifth of train"
+    )
+    parser.add_argument("--max-boxes", type=int, default=500, help="maximum proposals per image (default: 500)")
     kinds = ("auto", "float32", "bfloat16")
-    parser.add_argument("--precision", choices=kinds, default="auto", help="of the network (default: what is fast)")
+    parser.add_argument("--precision", choices=kinds, default="auto", help="precision of the network (default: auto)")
     parser.add_argument("--time-images", type=int, default=5, metavar="T", help="time the first T (default: 5)")
-    parser.add_argument("--time-boxes", type=int, default=2000, help="with so many proposals (default: 2000)")
-    parser.add_argument("--time-precision", choices=kinds, default="float32", help="and this (default: float32)")
+    parser.add_argument("--time-boxes", type=int, default=2000, help="proposals of the timed images (default: 2000)")
+    parser.add_argument(
+        "--time-precision", choices=kinds, default="float32", help="precision of the timed network (default: float32)"
+    )
     parser.add_argument("--work", type=Path, default=Path("cache/rcnn"), metavar="DIR", help="(default: cache/rcnn)")
     parser.add_argument("--json", type=output_numbers, metavar="FILE", help="write the numbers to FILE; - is stdout")
 
@@ -84,15 +88,15 @@ def measure(options: argparse.Namespace) -> int:
     report |= {"evaluated_on": test_set.name, "trained_on": train_set.name, "mAP": {}}
     svms = {}
     for power in options.power:
-        found, chosen = {}, {}
+        found, best = {}, {}
         for name in methods:
             features = network.updated({"power": power})
             tried = {c: recipe(METHODS[name], features, given, options.max_boxes, c) for c in options.times_c}
-            chosen[name] = comparison.best_c(METHODS[name], tried)
-            learned = comparison.found(METHODS[name], tried[chosen[name]])
+            best[name] = comparison.best_c(METHODS[name], tried)
+            learned = comparison.found(METHODS[name], tried[best[name]])
             found[name], svms[name] = learned.detections, learned.svms
         table = compare(found, test_set)
-        report["mAP"][f"{power:g}"] = {name: {"times_c": chosen[name], **row} for name, row in table.items()}
+        report["mAP"][f"{power:g}"] = {name: {"times_c": best[name], **row} for name, row in table.items()}
         print_precisions(report["mAP"][f"{power:g}"], power)
     if options.time_images:
         timed = network.updated({"precision": options.time_precision})
@@ -106,22 +110,22 @@ def measure(options: argparse.Namespace) -> int:
 
 
 def first(dataset: Dataset, count: int) -> Dataset:
-    """The first images of a data set, and what they are called."""
-    chosen = dataset[:count]
-    return replace(chosen, name=f"the first {len(chosen)} images of {dataset.name}")
+    """Return the first images of a dataset, with a name."""
+    images = dataset[:count]
+    return replace(images, name=f"the first {len(images)} images of {dataset.name}")
 
 
 def check_disk(work: Path, needed: int) -> None:
-    """Raise ValueError where R-CNN's features, bytes, would not fit."""
+    """Raise ValueError if R-CNN's features, ``needed`` bytes, do not fit."""
     work.mkdir(parents=True, exist_ok=True)
     if needed > (free := shutil.disk_usage(work).free) and not list(work.glob("crops-*")):
         raise ValueError(f"{work}: R-CNN's features take {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
 
 
 def compare(found: Mapping[str, list[Detections]], dataset: Dataset) -> dict[str, dict[str, Any]]:
-    """mAP (VOC07) of each method, of objects by size and shape, and its difference to R-CNN with a standard error.
+    """Return the mAP (VOC07) of each method, that by size and shape, and its difference to R-CNN with standard error.
 
-    The error is that of a bootstrap over images, the same draws for all methods.
+    The error comes from a bootstrap over images, with the same draws for all methods.
     """
     outcomes = {name: gather_outcomes(each, dataset, dataset.class_names) for name, each in found.items()}
     means = {name: mean_of(average_precisions(each, "voc07")) for name, each in outcomes.items()}
@@ -129,7 +133,7 @@ def compare(found: Mapping[str, list[Detections]], dataset: Dataset) -> dict[str
     return {
         name: {
             "mAP": means[name],
-            "less_rcnn": [means[name] - means[RCNN], standard_error_of_difference(drawn[RCNN], drawn[name])],
+            "minus_rcnn": [means[name] - means[RCNN], standard_error_of_difference(drawn[RCNN], drawn[name])],
             "groups": {group.name: group.mean_precision for group in find_groups(each, "voc07")},
         }
         for name, each in outcomes.items()
@@ -143,19 +147,19 @@ def print_times(report: Mapping[str, Any]) -> None:
         f"times: {times['images']} of {times['data']}, {times['boxes']:.0f} boxes each, {times['precision']}; medians"
     )
     _row(report["network"], medians)
-    for stage in (*STAGES, "features", "everything"):
+    for stage in (*STEPS, "features", "everything"):
         _row(stage, [f"{seconds[stage]:.3f} s" for seconds in medians.values()])
     for stage in ("features", "everything"):
         _row(f"R-CNN takes, {stage}", [f"{medians[RCNN][stage] / each[stage]:.1f} x" for each in medians.values()])
 
 
 def print_precisions(table: Mapping[str, Mapping[str, Any]], power: float) -> None:
-    """A column a method."""
-    _row(f"pooled values to the power {power:g}", table)
+    """Print one column per method."""
+    _row(f"power {power:g} of pooled values", table)
     _row("times C", [f"{each['times_c']:g}" for each in table.values()])
     _row("mAP", [f"{100 * each['mAP']:.1f}" for each in table.values()])
-    differences = [each["less_rcnn"] for each in table.values()]
-    _row("less that of R-CNN", [f"{100 * mean:+.1f} +- {100 * error:.1f}" for mean, error in differences])
+    differences = [each["minus_rcnn"] for each in table.values()]
+    _row("minus R-CNN", [f"{100 * mean:+.1f} +- {100 * error:.1f}" for mean, error in differences])
     for group in table[RCNN]["groups"]:
         _row(f"mAP of {group} objects", [f"{100 * each['groups'][group]:.1f}" for each in table.values()])
 

@@ -1,4 +1,4 @@
-"""What rcnn.py compares: how features of boxes are computed, and what is learned from them and found with them."""
+"""Methods that rcnn.py compares: features of boxes, and detectors trained on them."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ RCNN = "R-CNN"
 FIVE = (480, 576, 688, 864, 1200)
 _FIELDS = ("counts", "boxes", "labels", "scores", "weights", "biases")
 HELD_OUT = 5
-"""Of so many training images, one tells which C is best."""
+"""Every fifth training image is held out to select C."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """SPP at ``short_sides``, or R-CNN, without any.
+    """SPP at ``short_sides``, or R-CNN without.
 
     levels, margin, target: as in a recipe's `features`. context: pixels around a box in R-CNN's crop. square: crops
     keep the aspect of the image; otherwise boxes become square.
@@ -63,7 +63,7 @@ USUAL = ("SPP, 1 scale", "SPP, 5 scales", RCNN)
 
 
 def recipe(method: Method, features: FeatureConfig, given: Config, max_boxes: int, times_c: float = 1) -> Config:
-    """How a method is trained: as a recipe says, with its network, on so many boxes of an image."""
+    """Return the recipe of a method: the given one with its network and up to ``max_boxes`` proposals per image."""
     changes: dict[str, object] = {"short_sides": method.short_sides or (SIDE,), "margin": method.margin}
     changes |= {"levels": method.levels if method.short_sides else LEVELS, "target": method.target}
     return Config(
@@ -85,7 +85,7 @@ def encoder_of(method: Method, features: FeatureConfig) -> Encoder:
 
 @dataclass(frozen=True)
 class Found:
-    """What was learned, and what was found with it, image by image."""
+    """Trained SVMs, and their detections image by image."""
 
     svms: LinearSVMs
     detections: list[Detections]
@@ -93,14 +93,14 @@ class Found:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Data and folder of a comparison: what was found once is not found again."""
+    """Data and folder of a comparison, which keeps all detections."""
 
     train_set: Dataset
     test_set: Dataset
     work: Path
 
     def cache(self, method: Method, config: Config) -> FeatureCache:
-        """Maps or rows of both sets, and their proposals."""
+        """Open the cache of maps or rows of both sets, and of their proposals."""
         encoder, propose = encoder_of(method, config.features), build_proposer(config.proposals)
         cache = FeatureCache(self.work, encoder, propose, config.proposals.model_dump())
         if method.short_sides:
@@ -109,7 +109,7 @@ class Comparison:
         return CropCache(self.work, encoder, propose, cache.proposal_settings, ground_truth=boxes)
 
     def best_c(self, method: Method, configs: Mapping[float, Config]) -> float:
-        """Which of several recipes, by their share of C, does best on a part of the training images, held out."""
+        """Return the factor of C whose recipe is best on held-out training images."""
         if len(configs) == 1:
             return next(iter(configs))
         every = self.train_set.annotations
@@ -120,12 +120,12 @@ class Comparison:
         return max(precisions, key=lambda c: precisions[c])
 
     def precision(self, method: Method, config: Config) -> float:
-        """mAP (VOC07)."""
+        """Return the mAP (VOC07)."""
         detections = self.found(method, config).detections
         return evaluate_voc(detections, self.test_set, self.test_set.class_names).mAP
 
     def found(self, method: Method, config: Config) -> Found:
-        """What a detector learns from the one set, and finds in the images of the other."""
+        """Train on one set and detect in the other, or load the stored result."""
         named = {
             "method": asdict(method),
             "config": config.model_dump(mode="json"),

@@ -1,4 +1,4 @@
-"""Seconds of a detection by the methods of rcnn.py, stage by stage."""
+"""Seconds of a detection by the methods of rcnn.py, step by step."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from detector.datasets.dataset import Dataset
 from detector.heads.heads import Heads
 from detector.heads.linear import LinearSVMs
 from detector.images.files import read_image
-from detector.pipeline import Detector
+from detector.pipeline import Detector, detect_in_inputs
 
-STAGES = ("proposals", "convolution", "pooling", "pooling to detections")
+STEPS = ("proposals", "convolution", "pooling", "pooling to detections")
 
 
 def time_all(
     configs: Mapping[str, Config], svms: Mapping[str, LinearSVMs], dataset: Dataset, n_images: int
 ) -> dict[str, Any]:
-    """Median seconds of every stage; for each image all methods take their turn."""
+    """Return the median seconds of every step; for each image all methods take turns."""
     propose = build_proposer(configs[RCNN].proposals)
     detectors = {
-        name: Detector.by_recipe(
-            config, propose, encoder_of(METHODS[name], config.features), Heads(svms[name]), dataset.class_names
+        name: Detector(
+            propose, encoder_of(METHODS[name], config.features), Heads(svms[name]), dataset.class_names, config
         )
         for name, config in configs.items()
     }
     images = [read_image(each.path) for each in dataset[:n_images]]
-    for method, detector in detectors.items():  # what is compiled or allocated on first use
-        stages(detector, images[0], propose(images[0])[: None if METHODS[method].short_sides else 64])
+    for method, detector in detectors.items():  # compiles and allocates
+        step_seconds(detector, images[0], propose(images[0])[: None if METHODS[method].short_sides else 64])
     times: dict[str, list[list[float]]] = {method: [] for method in configs}
     n_boxes = []
     for image in progress(images, "times"):
@@ -46,21 +46,21 @@ def time_all(
         proposals = time.perf_counter() - start
         n_boxes.append(len(boxes))
         for method, detector in detectors.items():
-            times[method].append([proposals, *stages(detector, image, boxes)])
+            times[method].append([proposals, *step_seconds(detector, image, boxes)])
     medians: dict[str, dict[str, float]] = {}
     for method, rows in times.items():
         table = np.array(rows)
-        medians[method] = dict(zip(STAGES, np.median(table, axis=0).tolist(), strict=True))
+        medians[method] = dict(zip(STEPS, np.median(table, axis=0).tolist(), strict=True))
         medians[method]["features"] = float(np.median(table[:, [1, 2]].sum(1)))
         medians[method]["everything"] = float(np.median(table[:, [0, 1, 3]].sum(1)))
     precision = detectors[RCNN].encoder.backbone.precision
     return {"images": len(images), "boxes": float(np.median(n_boxes)), "precision": precision, "medians": medians}
 
 
-def stages(detector: Detector, image: NDArray[np.uint8], boxes: Boxes) -> list[float]:
-    """Seconds for convolution, pooling, and pooling with what follows it.
+def step_seconds(detector: Detector, image: NDArray[np.uint8], boxes: Boxes) -> list[float]:
+    """Return the seconds of convolution, pooling, and pooling to detections.
 
-    R-CNN's crops are pooled batch by batch as they are convolved.
+    R-CNN's crops are pooled batch by batch while they are convolved.
     """
     encoder = detector.encoder
     marks = [time.perf_counter()]
@@ -69,6 +69,6 @@ def stages(detector: Detector, image: NDArray[np.uint8], boxes: Boxes) -> list[f
     if not isinstance(encoder, CropEncoder):
         encoder.pool(maps, encoder.regions(maps, boxes))
     marks.append(time.perf_counter())
-    detector.detect_in_maps(maps, boxes)
+    detect_in_inputs([detector], [(maps, boxes)])
     marks.append(time.perf_counter())
     return np.diff(marks).tolist()

@@ -1,7 +1,7 @@
-"""Convolution of the default network by torch and by OpenVINO, in turn, on the same images.
+"""Convolution of the default network by torch and by OpenVINO, alternating, on the same images.
 
-Medians in seconds of wall and of processor time by the shorter side of an image, resizing not counted, each image of
-each size convolved once before. Also tells how far the maps are apart.
+Median wall and CPU seconds by the shorter side of an image, without resizing, after one warm-up per image and size.
+Also measures the difference of the maps.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--voc", type=Path, required=True, metavar="ROOT", help="VOC folder, or a devkit above it")
     parser.add_argument("--split", required=True, help="a list in ImageSets/Main, such as val")
     parser.add_argument("--images", type=int, default=10, metavar="N", help="only the first N images (default: 10)")
-    parser.add_argument("--stage", help="where the network ends (default: its end)")
+    parser.add_argument("--stage", help="stage of the feature map (default: the last)")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="(default: float32)")
     parser.add_argument(
         "--scales", type=int, nargs="+", default=[480, 560, 688], metavar="S", help="(default: 480 560 688)"
@@ -48,25 +48,27 @@ def measure(options: argparse.Namespace) -> int:
     print(
         f"{machine()}\n{len(images)} images of {dataset.name}, {options.precision}, {thread_count()} threads; medians"
     )
-    print(f"{'':<8}" + "".join(f"{f'{name}, s':>12}{'cpu, s':>9}" for name in RUNTIMES) + f"{'part':>7}{'apart':>9}")
+    print(f"{'':<8}" + "".join(f"{f'{name}, s':>12}{'cpu, s':>9}" for name in RUNTIMES) + f"{'part':>7}{'differ':>9}")
     for short_side in options.scales:
-        times, apart = compare(backbones, [resize_short_side(image, short_side)[0] for image in images], short_side)
+        times, difference = compare(
+            backbones, [resize_short_side(image, short_side)[0] for image in images], short_side
+        )
         medians = np.median(times, axis=0)
         columns = "".join(f"{wall:>12.3f}{processor:>9.3f}" for wall, processor in medians)
-        print(f"{short_side:>5} px{columns}{medians[1, 0] / medians[0, 0]:>7.2f}{apart:>9.0e}", flush=True)
+        print(f"{short_side:>5} px{columns}{medians[1, 0] / medians[0, 0]:>7.2f}{difference:>9.0e}", flush=True)
     return 0
 
 
 def compare(
     backbones: list[Backbone], images: list[NDArray[np.uint8]], short_side: int
 ) -> tuple[NDArray[np.float64], float]:
-    """Seconds ``(n, 2, 2)``, wall and processor time of each image by each backbone; how far maps are apart at most."""
-    times, apart = [], 0.0
+    """Return wall and CPU seconds ``(n, 2, 2)`` of each image by each backbone, and the maximum difference of maps."""
+    times, difference = [], 0.0
     for image in progress(images, f"{short_side} px"):
         maps = [backbone.feature_map(image) for backbone in backbones]
-        apart = max(apart, float(np.abs(maps[1] - maps[0]).max() / np.abs(maps[0]).max()))
+        difference = max(difference, float(np.abs(maps[1] - maps[0]).max() / np.abs(maps[0]).max()))
         times.append([seconds(backbone, image) for backbone in backbones])
-    return np.array(times), apart
+    return np.array(times), difference
 
 
 def seconds(backbone: Backbone, image: NDArray[np.uint8]) -> tuple[float, float]:

@@ -1,7 +1,8 @@
-"""What many images cost on many machines: measured on this one, predicted for up to 1,000.
+"""Cost of many images on many machines: measured on this one, predicted for up to 1,000 nodes.
 
-Seconds of one thread and bytes an image in each stage, images a second with one and two workers and one by one, and
-items without work; from them, the time of 10^4 to 10^8 images on 1 to 1,000 nodes, and what sets it.
+Measures seconds of one thread and bytes per image in each step, images per second with one worker, two workers and one
+by one, and items without work. Predicts from them the time of 10^4 to 10^8 images on 1 to 1,000 nodes, and the
+bottleneck.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 from benchmarks.machine import machine
 from detector.boxes import iou
 from detector.cli.detect import factory_of, parser
+from detector.config.detector import SVMConfig
 from detector.datasets.dataset import Annotation
 from detector.datasets.loading import load_voc
 from detector.datasets.readers.voc import VOC_CLASSES
@@ -26,17 +28,16 @@ from detector.images.files import read_image
 from detector.parallel.map_images import Engine, Factory, Sequential, Threads, map_images
 from detector.parallel.processes import Processes
 from detector.pipeline import Detector
-from detector.training.svm.mining import MiningSettings
 
 IMAGES = (10**4, 10**5, 10**6, 10**7, 10**8)
 NODES = (1, 10, 100, 1000)
 START_SECONDS = 20.0
-"""Of workers: a model is loaded, kernels are read."""
+"""Start of a worker: load a model, read kernels."""
 
 
 @dataclass(frozen=True)
-class Stage:
-    """What an image costs: seconds of a worker's thread, bytes read from storage, bytes that go to the driver."""
+class Step:
+    """Cost per image: seconds of a worker's thread, bytes read from storage, bytes sent to the driver."""
 
     name: str
     seconds: float
@@ -46,7 +47,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Workers a node, bytes a second of the driver's network and of the storage, items a second of the driver."""
+    """Workers per node, bytes per second of the driver's network and of the storage, items per second of the driver."""
 
     workers: int
     network: float
@@ -58,21 +59,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--voc", type=Path, required=True, metavar="ROOT", help="VOC folder, or a devkit above it")
     parser.add_argument("--split", required=True, help="a list in ImageSets/Main, such as val")
     parser.add_argument("--images", type=int, default=40, metavar="N", help="only the first N images (default: 40)")
-    parser.add_argument("--ray", action="store_true", help="measure Ray's actors, too")
+    parser.add_argument("--ray", action="store_true", help="also measure Ray's actors")
     parser.add_argument("--items", type=int, default=20_000, metavar="N", help="items without work (default: 20000)")
-    parser.add_argument("--workers", type=int, default=16, metavar="N", help="of a node, predicted (default: 16)")
-    parser.add_argument("--network", type=float, default=10, metavar="GBIT", help="of the driver (default: 10 Gbit/s)")
-    parser.add_argument("--storage", type=float, default=2, metavar="GB", help="of the storage (default: 2 GB/s)")
+    parser.add_argument("--workers", type=int, default=16, metavar="N", help="workers per predicted node (default: 16)")
+    parser.add_argument(
+        "--network", type=float, default=10, metavar="GBIT", help="network of the driver (default: 10 Gbit/s)"
+    )
+    parser.add_argument(
+        "--storage", type=float, default=2, metavar="GB", help="throughput of the storage (default: 2 GB/s)"
+    )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw time against nodes")
 
 
 def measure(options: argparse.Namespace) -> int:
     dataset = load_voc(options.voc, options.split, VOC_CLASSES)[: options.images]
     print(f"{machine()}\n{len(dataset)} images of {dataset.name}")
-    stages = stage_costs(Detector.load(), dataset)
-    for stage in stages:
-        read, sent = stage.read / 1e6, stage.sent / 1e3
-        print(f"{stage.name:<9} {stage.seconds:7.3f} s, reads {read:6.2f} MB, sends {sent:7.1f} kB")
+    steps = step_costs(Detector.load(), dataset)
+    for step in steps:
+        read, sent = step.read / 1e6, step.sent / 1e3
+        print(f"{step.name:<9} {step.seconds:7.3f} s, reads {read:6.2f} MB, sends {sent:7.1f} kB")
     names = [str(each.path) for each in dataset]
     engines: dict[str, Engine] = {
         "one by one": Sequential(),
@@ -86,34 +91,35 @@ def measure(options: argparse.Namespace) -> int:
         engines["2 Ray actors"] = RayActors(2)
     rates = {name: rate(detection(), names, engine) for name, engine in engines.items()}
     for name, images in rates.items():
-        print(f"{name:<13} {images:6.2f} images a second, {images / rates['one by one']:.2f} times one by one")
+        print(f"{name:<13} {images:6.2f} images per second, {images / rates['one by one']:.2f} times one by one")
     seam = rate(Nothing(), range(options.items), Processes(2))
-    print(f"without work  {seam:6.0f} items a second")
+    print(f"without work  {seam:6.0f} items per second")
     cluster = Cluster(options.workers, options.network * 1e9 / 8, options.storage * 1e9, seam)
-    for stage in stages:
-        print_prediction(stage, cluster)
+    for step in steps:
+        print_prediction(step, cluster)
     if options.plot is not None:
-        from benchmarks.scale_plot import plot
+        from benchmarks.plot import plot_hours
 
-        points = {1: 1 / rates["1 worker"], 2: 1 / rates["2 workers"]}
-        plot(options.plot, [(each, predicted(each, cluster)) for each in stages], NODES, options.workers, points)
+        measured = {1: 1 / rates["1 worker"], 2: 1 / rates["2 workers"]}
+        tables = {each.name: predicted(each, cluster) for each in steps}
+        plot_hours(options.plot, tables, NODES, options.workers, measured)
     return 0
 
 
 def detection() -> Factory:
-    """Return the factory of detection by the default model."""
+    """Return the factory of detection with the shipped model."""
     return factory_of(parser().parse_args(["--min-score", "0", "IMAGE"]))
 
 
 class Nothing:
-    """Work that takes no time."""
+    """Factory of work that takes no time."""
 
     def __call__(self) -> Callable[[Any], Any]:
         return lambda item: item
 
 
 def rate(factory: Callable[[], Any], items: Iterable[Any], engine: Engine) -> float:
-    """Items a second, from the first result on: without the start of the workers."""
+    """Return items per second from the first result on, without the start of the workers."""
     results = map_images(factory, items, engine)
     next(results)
     start = time.perf_counter()
@@ -121,18 +127,18 @@ def rate(factory: Callable[[], Any], items: Iterable[Any], engine: Engine) -> fl
     return count / (time.perf_counter() - start)
 
 
-def stage_costs(detector: Detector, annotations: Sequence[Annotation]) -> list[Stage]:
-    """Means over the images, on one thread."""
+def step_costs(detector: Detector, annotations: Sequence[Annotation]) -> list[Step]:
+    """Return mean costs over the images, on one thread."""
     detect = detection()()
     detect(str(annotations[0].path))  # compiles
     rows = [row for _, row in map_images(lambda: partial(_costs, detector, detect), annotations, Threads(1))]
     names = ("detect", "cache", "mine", "evaluate")
     means = np.mean(rows, axis=0)
-    return [Stage(name, *each) for name, each in zip(names, means.tolist(), strict=True)]
+    return [Step(name, *each) for name, each in zip(names, means.tolist(), strict=True)]
 
 
 def _costs(detector: Detector, detect: Any, annotation: Annotation) -> list[tuple[float, float, float]]:
-    """Seconds, bytes read and bytes sent of each stage for an image."""
+    """Return seconds, bytes read and bytes sent of each step for an image."""
     size = annotation.path.stat().st_size
     start = time.perf_counter()
     found = detect(str(annotation.path))
@@ -148,9 +154,9 @@ def _costs(detector: Detector, detect: Any, annotation: Annotation) -> list[tupl
     start = time.perf_counter()
     scores = detector.encoder.apply(detector.heads.decision_function, maps, detector.encoder.regions(maps, boxes))
     mined = time.perf_counter() - start
-    settings = MiningSettings()
+    config = SVMConfig()
     far = iou(boxes, annotation.boxes).max(1, initial=0) < 0.3
-    hard = min(int((scores.max(1)[far] > settings.add_above).sum()), settings.max_per_image)
+    hard = min(int((scores.max(1)[far] > config.add_above).sum()), config.max_negatives_per_image)
 
     record = len(str(found.to_record("")))
     return [
@@ -161,27 +167,27 @@ def _costs(detector: Detector, detect: Any, annotation: Annotation) -> list[tupl
     ]
 
 
-def predicted(stage: Stage, cluster: Cluster) -> dict[tuple[int, int], tuple[float, str]]:
-    """Seconds by number of images and nodes, and what sets them; the slowest of what goes on at once."""
+def predicted(step: Step, cluster: Cluster) -> dict[tuple[int, int], tuple[float, str]]:
+    """Return seconds and the bottleneck by number of images and nodes; the slowest of parallel parts."""
     table = {}
     for images in IMAGES:
         for nodes in NODES:
             parts = {
-                "workers": images * stage.seconds / (nodes * cluster.workers),
+                "workers": images * step.seconds / (nodes * cluster.workers),
                 "driver": images / cluster.items,
-                "network": images * stage.sent / cluster.network,
-                "storage": images * stage.read / cluster.storage,
+                "network": images * step.sent / cluster.network,
+                "storage": images * step.read / cluster.storage,
             }
             slowest = max(parts, key=lambda name: parts[name])
             table[images, nodes] = START_SECONDS + parts[slowest], slowest
     return table
 
 
-def print_prediction(stage: Stage, cluster: Cluster) -> None:
-    """A row a number of images, a column a number of nodes."""
-    print(f"\n{stage.name}: hours on so many nodes of {cluster.workers} workers, and what sets them")
+def print_prediction(step: Step, cluster: Cluster) -> None:
+    """Print a row per number of images and a column per number of nodes."""
+    print(f"\n{step.name}: hours by nodes of {cluster.workers} workers, and the bottleneck")
     print(f"{'images':>9}" + "".join(f"{nodes:>20}" for nodes in NODES))
-    table = predicted(stage, cluster)
+    table = predicted(step, cluster)
     for images in IMAGES:
         cells = [table[images, nodes] for nodes in NODES]
         print(f"{images:>9.0e}" + "".join(f"{seconds / 3600:>10.2f} {name:<9}" for seconds, name in cells))

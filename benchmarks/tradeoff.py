@@ -1,7 +1,7 @@
-"""Precision against time of one model with several settings of detection.
+"""Precision against time of one model with several detection settings.
 
-A row a variant: its mAP (VOC2007), and median seconds of wall time by stage, on the same images in the same run. Only
-settings that need no training can be tried: those of detection, and the scales.
+A row per variant: its mAP (VOC2007), and median seconds of wall time by step, on the same images in the same run. Only
+settings without training can vary: those of detection, and the scales.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--voc", type=Path, required=True, metavar="ROOT", help="VOC folder, or a devkit above it")
     parser.add_argument("--split", required=True, help="a list in ImageSets/Main, such as val")
     parser.add_argument("--images", type=int, metavar="N", help="only the first N images (default: all)")
-    parser.add_argument("--model", type=Path, help="a model file (default: the one that comes with the package)")
+    parser.add_argument("--model", type=Path, help="model file (default: that of the package)")
     parser.add_argument(
         "--try",
         dest="variants",
@@ -46,7 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 @dataclass
 class Variant:
-    """A detector with other settings, and what it found and how long it took so far."""
+    """A detector with other settings, with its detections and times so far."""
 
     name: str
     detector: Detector
@@ -54,7 +54,7 @@ class Variant:
     times: list[dict[str, float]] = field(default_factory=list)
 
     def detect(self, image: NDArray[np.uint8], boxes: Boxes) -> None:
-        """Detect in an image, in place of whose proposals there are ``(R, 4)`` boxes."""
+        """Detect in an image, with ``(R, 4)`` boxes as proposals."""
         with timings() as times, timer("together"):
             self.found.append(self.detector.detect(image, boxes))
         self.times.append(times)
@@ -82,7 +82,7 @@ def measure(options: argparse.Namespace) -> int:
 
 
 def variant(base: Detector, changes: str) -> Variant:
-    """The model with changes to its recipe; ValueError for those that would need a training."""
+    """Return the model with changes to its recipe. Raises ValueError for changes that need training."""
     config = changed(base.config, changes)
     features = config.features.model_copy(update={"short_sides": base.config.features.short_sides})
     if config.model_copy(update={"features": features, "detection": base.config.detection}) != base.config:
@@ -93,7 +93,7 @@ def variant(base: Detector, changes: str) -> Variant:
 
 
 def seconds(times: Sequence[dict[str, float]], proposing: Sequence[float]) -> str:
-    """Columns of medians: convolution, what comes after it, and all with the proposals."""
+    """Return columns of medians: convolution, the steps after it, and the total with proposals."""
     convolving = np.array([convolution(each) for each in times])
     together = np.array([each["together"] for each in times])
     columns = convolving, together - convolving, together + np.array(proposing)

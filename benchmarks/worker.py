@@ -1,8 +1,7 @@
-"""One source of boxes in a process of its own; runs in any Python with numpy and OpenCV.
+"""Run one source of boxes in a process of its own, in any Python with numpy and OpenCV.
 
-Prints "ready" and then, for every line on stdin, [image.npy, boxes.npy] as JSON,
-proposes boxes for the one, writes them to the other, and prints the CPU and wall seconds and the peak memory in MB
-above what was held when "ready". Runs on Linux.
+Prints "ready". Then, for every line on stdin, [image.npy, boxes.npy] as JSON, it proposes boxes for the image, writes
+them, and prints CPU seconds, wall seconds, and the peak memory in MB above that at "ready". Linux only.
 """
 
 import json
@@ -50,12 +49,12 @@ def opencv_boxes(image: Any, mode: Any) -> Any:
 
 
 def memory(field: str) -> float:
-    """MB of this process: VmRSS, held now, or VmHWM, the most since `forget_peak`; Linux alone tells."""
+    """Return MB of this process: VmRSS, now, or VmHWM, the peak since `reset_peak`. Linux only."""
     status = Path("/proc/self/status").read_text()
     return int(status.split(f"{field}:")[1].split()[0]) / 1024
 
 
-def forget_peak() -> None:
+def reset_peak() -> None:
     # the compiler's own peak would hide that of any small image
     Path("/proc/self/clear_refs").write_text("5")
 
@@ -71,7 +70,7 @@ def main() -> None:
     for line in sys.stdin:
         image_path, boxes_path = json.loads(line)
         image = np.load(image_path)
-        forget_peak()
+        reset_peak()
         wall, cpu = time.perf_counter(), time.process_time()
         boxes = propose(image)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu

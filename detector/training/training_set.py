@@ -55,7 +55,7 @@ class TrainingSet:
         annotation = self.annotations[index]
         boxes, labels = self.boxes(index)
         overlaps = class_overlaps(iou(boxes, annotation.boxes), annotation.labels, self.n_classes)
-        targets = mining_targets(overlaps, labels, self.max_negative_iou)
+        targets = self.targets(overlaps, labels)
         maps = (self.cache.mirrored_maps if mirrored else self.cache.maps)(annotation.image_id, annotation.path)
         regions = self.cache.encoder.regions(maps, flip(boxes, maps.image_size[1]) if mirrored else boxes)
         # objects always stay; negatives that cover the same cells are one sample
@@ -63,6 +63,10 @@ class TrainingSet:
         kept = unique_rows(regions)
         kept = np.concatenate([np.arange(n_objects), kept[kept >= n_objects]])
         return ImageSamples(targets[kept], regions[kept], maps, self.cache.encoder, self.scale_features)
+
+    def targets(self, overlaps: NDArray[np.float32], object_labels: NDArray[np.int64]) -> NDArray[np.int8]:
+        """Return the `mining_targets` ``(R, K)`` of boxes; other rules override this."""
+        return mining_targets(overlaps, object_labels, self.max_negative_iou)
 
     def without_cache(self) -> TrainingSet:
         """Return a copy to send to workers, which open caches of their own."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from benchmarks.crops import MEAN, SIDE, CropCache, CropEncoder, warp
 from benchmarks.rcnn import compare
 from benchmarks.rcnn_methods import METHODS, RCNN, Comparison, Method, recipe
-from detector.backbones.torch_backbone import load_backbone
+from detector.backbones.torch_backbone import load_torch_backbone
 from detector.boxes import Boxes, as_boxes
 from detector.config.detector import Config, FeatureConfig, SVMConfig
 from detector.datasets.dataset import Annotation, Dataset
@@ -25,7 +25,7 @@ FILL = (1, 2, 3)
 
 @pytest.fixture(scope="module")
 def encoder() -> CropEncoder:
-    return CropEncoder(load_backbone("alexnet", weights="random"))
+    return CropEncoder(load_torch_backbone("alexnet", weights="random"))
 
 
 def encode(encoder: CropEncoder, image: NDArray[np.uint8], boxes: Boxes) -> NDArray[np.float32]:
@@ -97,7 +97,7 @@ def test_c_is_chosen_on_training_images_that_were_not_learned_from(
     assert asked == [[list("12346789"), list("05")]] * 3
 
 
-def test_precisions_are_told_by_size_and_shape() -> None:
+def test_precisions_are_grouped_by_size_and_shape() -> None:
     """One method finds both cats, the other the large one alone, which is tall."""
     boxes = np.array([[0, 0, 100, 200], [300, 0, 320, 20]], np.float32)
     truth = Annotation("1", Path("none"), boxes, np.zeros(2, np.int64), np.zeros(2, np.bool_))
@@ -110,7 +110,7 @@ def test_precisions_are_told_by_size_and_shape() -> None:
     table = compare(found, dataset)
     assert table[RCNN]["mAP"] == 1
     assert table["SPP, 1 scale"]["mAP"] == pytest.approx(6 / 11)
-    assert table["SPP, 1 scale"]["less_rcnn"][0] == pytest.approx(-5 / 11)
+    assert table["SPP, 1 scale"]["minus_rcnn"][0] == pytest.approx(-5 / 11)
     groups = table["SPP, 1 scale"]["groups"]
     assert (groups["small"], groups["large"], groups["tall"], groups["square"]) == (0, 1, 1, 0)
 

@@ -11,9 +11,9 @@ from tests.fakes import fake_detector
 def test_settings_of_detection_and_scales_change_without_a_training() -> None:
     base = fake_detector()
     tried = variant(base, "detection.max_boxes=7,features.short_sides=[160, 320]")
-    assert tried.detector.settings.max_boxes == 7
+    assert tried.detector.config.detection.max_boxes == 7
     assert tuple(tried.detector.encoder.short_sides) == (160, 320)
-    assert base.settings.max_boxes is None
+    assert base.config.detection.max_boxes is None
     with pytest.raises(ValueError, match=r"svm.C=2: only detection and features.short_sides"):
         variant(base, "svm.C=2")
     with pytest.raises(ValueError, match="there is no key"):

@@ -1,4 +1,4 @@
-"""Small sets cut out of a large one, mirror images as images of their own, boxes near objects, and labeled objects."""
+"""Small subsets, mirrored images as images of their own, boxes near objects, and labeled objects."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from benchmarks import label_less
-from benchmarks.cuts import Results, cut, with_classes
 from benchmarks.few import NearPositives, WithMirrors, mirrored
+from benchmarks.subsets import Results, draw_subsets, with_classes
 from detector.datasets.dataset import Annotation, Dataset
 from detector.features.encoder import RegionEncoder
 from detector.images.files import write_image
@@ -33,17 +33,19 @@ def cache(tmp_path: Path) -> WithMirrors:
     return WithMirrors(tmp_path / "cache", encoder, lambda image: BOXES, {})
 
 
-def test_a_cut_has_other_images_to_test_on() -> None:
+def test_subsets_to_train_and_test_on_are_disjoint() -> None:
     many = Dataset([annotation(str(n), n % 3, 2) for n in range(12)] + [annotation("none", 2)], NAMES, "many")
     of_one = with_classes(many, ["dog"])
     assert [each.labels.tolist() for each in of_one[:3]] == [[], [0], []]
-    train, test = cut(many, ["dog", "cat"], 3, 8, seed=1)
+    train, test = draw_subsets(many, ["dog", "cat"], 3, 8, seed=1)
     assert train.class_names == ("dog", "cat")
     assert len(train) == 3 and all(len(each.labels) for each in train)
     # of 8, a quarter is without; 5 of the 8 images with objects are left for 6 places
     assert [bool(len(each.labels)) for each in test] == [True] * 5 + [False] * 2
     assert not {each.image_id for each in train} & {each.image_id for each in test}
-    assert [each.image_id for each in cut(many, ["dog", "cat"], 3, 8, seed=1)[0]] == [each.image_id for each in train]
+    assert [each.image_id for each in draw_subsets(many, ["dog", "cat"], 3, 8, seed=1)[0]] == [
+        each.image_id for each in train
+    ]
 
 
 def test_mirror_images_have_mirrored_maps_boxes_and_objects(cache: WithMirrors, tmp_path: Path) -> None:

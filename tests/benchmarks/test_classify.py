@@ -1,4 +1,4 @@
-"""VOC classification from frozen features: precisions by hand, features kept on disk, the choice of C."""
+"""VOC classification from frozen features: precisions by hand, features cached on disk, the choice of C."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from benchmarks import classify
-from detector.backbones.torch_backbone import load_backbone
+from detector.backbones.torch_backbone import load_torch_backbone
 from detector.datasets.image_classes import LabeledImages
 from detector.heads.linear import LinearSVMs
 from detector.images.files import write_image
 
 
-def test_images_that_are_not_judged_are_left_out() -> None:
+def test_ignored_images_are_left_out() -> None:
     svms = LinearSVMs(np.ones((1, 2), np.float32), np.zeros(2, np.float32))
     features = np.array([[4], [3], [2], [1]], np.float32)
     targets = np.array([[0, 1], [1, -1], [-1, 1], [1, -1]], np.int8)
@@ -29,7 +29,7 @@ def test_features_are_unit_rows_and_are_kept(tmp_path: Path, monkeypatch: pytest
     for path in paths:
         write_image(path, rng.integers(0, 256, (60, 90, 3)).astype(np.uint8))
     images = LabeledImages(paths, np.ones((2, 1), np.int8), ("cat",), False, "pets")
-    backbone = load_backbone("zf5/0.05", weights="random")
+    backbone = load_torch_backbone("zf5/0.05", weights="random")
     store = classify.FeatureStore(backbone, tmp_path / "cache")
     features = store.features(images, "full 224", (6, 3, 2, 1))
     assert features.shape == (2, 50 * backbone.channels)
