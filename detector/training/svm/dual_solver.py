@@ -100,10 +100,10 @@ class _Iterate:
         for start in range(0, len(self.features), _ROWS):
             rows = slice(start, start + _ROWS)
             block = self.features[rows]
+            values = widened[: len(block)] if block.dtype == np.float16 else np.asarray(block, np.float32)
             if block.dtype == np.float16:
-                np.copyto(widened[: len(block)], block)
-                block = widened[: len(block)]
-            yield rows, block
+                np.copyto(values, block)
+            yield rows, values
 
     def _slack(self) -> NDArray[np.float32]:
         """Return the slack ``(N, K)`` of the samples: 1 minus their margin, negative outside of the margin."""
