@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from detector.backbones.tracing import Geometry
+from detector.backbones.geometry import Geometry
 from detector.boxes import Boxes, as_boxes
 from detector.config.classifier import ClassifierConfig, parse_classifier_config
 from detector.datasets.dataset import Dataset

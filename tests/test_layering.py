@@ -62,14 +62,12 @@ AT_TOP = {
     "starlette": "web",
     "skimage": "",
 }
-# Modules that train SVMs on cached features, which must not need torch.
-SVM_TRAINING = {
-    "training.train",
-    "training.svm.training",
-    "training.box_regression",
-    "training.calibration",
-    "runs.training_run",
-}
+# Modules and packages whose import may import torch; everything else must work without it.
+NEEDS_TORCH = (
+    *("backbones.loading", "backbones.networks", "backbones.splitting", "backbones.torch_backbone"),
+    *("backbones.tracing", "backbones.truncation", "classification.", "features.pyramid_layer", "heads.torch_layers"),
+    *("training.end_to_end.", "training.gradient_descent"),
+)
 MAX_LINES = 400
 MAX_MODULES = 185
 MAX_ENTRIES = {"training": 25, "cli": 25}
@@ -208,13 +206,9 @@ def test_what_takes_long_is_imported_where_it_is_used(library: dict[str, str]) -
         assert commands & loads(library, package) == set(), package
 
 
-def test_detection_by_openvino_imports_no_torch(library: dict[str, str]) -> None:
-    assert {"pipeline", "ensemble", "features.feature_cache", "backbones.runtimes"} & loads(library, "torch") == set()
-
-
-def test_svms_are_trained_without_torch(library: dict[str, str]) -> None:
-    assert SVM_TRAINING <= set(library)
-    assert SVM_TRAINING & loads(library, "torch") == set()
+def test_torch_is_imported_only_where_it_is_needed(library: dict[str, str]) -> None:
+    assert [module for module in loads(library, "torch") if not module.startswith(NEEDS_TORCH)] == []
+    assert all(any(module.startswith(name) for module in library) for name in NEEDS_TORCH)
 
 
 def test_modules_are_few_and_short(library: dict[str, str]) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from detector.backbones.geometry import Geometry
 from detector.backbones.loading import Network, first_line, load_network, named_sizes
-from detector.backbones.tracing import Geometry
 from detector.backbones.truncation import State, network_arrays
 from detector.backbones.weights import tensors_digest
 from detector.images.resizing import check_image

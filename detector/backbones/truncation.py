@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from detector.backbones.geometry import Geometry
 from detector.backbones.networks import Block
-from detector.backbones.tracing import Geometry, network_geometry
+from detector.backbones.tracing import network_geometry
 from detector.backbones.weights import Arrays, check_tensors, tensors_digest
 
 State = Mapping[str, torch.Tensor]

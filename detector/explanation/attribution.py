@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.backbones.tracing import Geometry
+from detector.backbones.geometry import Geometry
 from detector.boxes import Boxes
 from detector.features.encoder import FeatureMaps
 from detector.features.pooling import largest_cells

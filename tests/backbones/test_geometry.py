@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from detector.backbones import networks
-from detector.backbones.tracing import Geometry, network_geometry
+from detector.backbones.geometry import Geometry
+from detector.backbones.tracing import network_geometry
 from detector.backbones.truncation import Truncated
 
 SIZES = [(225, 257), (231, 199)]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from detector.backbones.tracing import Geometry
+from detector.backbones.geometry import Geometry
 from detector.boxes import Boxes
 from detector.config.detector import parse_config
 from detector.features.encoder import RegionEncoder, signed_power

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from detector.backbones.tracing import Geometry
+from detector.backbones.geometry import Geometry
 from detector.boxes import as_boxes
 from detector.detections import Detections
 from detector.ensemble import Ensemble, load_ensemble

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detector.backbones.tracing import Geometry
+from detector.backbones.geometry import Geometry
 from detector.explanation.attribution import spread
 
 
