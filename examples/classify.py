@@ -1,4 +1,4 @@
-"""Train a classifier on the objects of the drawn images, and let it say what those of other images are.
+"""Train a classifier on the objects of drawn images, and classify those of other images.
 
 python examples/classify.py classifier.safetensors
 """
@@ -18,7 +18,7 @@ DEMO = Path(__file__).parents[1] / "data" / "demo"
 
 def main(model: str) -> None:
     dataset = load_voc(DEMO, "train", class_names=None)
-    samples = labeled_objects(dataset)  # each object, cut out of its image; difficult ones are left out
+    samples = labeled_objects(dataset)  # crops of all objects but difficult ones
     train_classifier(load_classifier_config("classifier"), samples).save(model)
 
     classifier = Classifier.load(model)

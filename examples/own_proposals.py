@@ -1,4 +1,4 @@
-"""Replace a stage: boxes from a grid in place of selective search.
+"""Replace a step of the pipeline: boxes of a grid instead of selective search.
 
 python examples/own_proposals.py image.jpg
 """
@@ -9,12 +9,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.images.files import read_image
-from detector.pipeline import Detector
+import detector
 
 
 def grid(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Boxes (R, 4) `x1 y1 x2 y2` of three sizes, half of a box apart: whatever takes an image and returns boxes."""
+    """Return (R, 4) boxes `x1 y1 x2 y2` of three sizes, half a box apart. Any function of this signature will do."""
     height, width = image.shape[:2]
     boxes = []
     for share in (1.0, 0.7, 0.4):
@@ -25,12 +24,11 @@ def grid(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def main(source: str) -> None:
-    image = read_image(source)
-    detector = replace(Detector.load(), propose=grid)
-    found = detector.detect(image)
-    print(f"{len(grid(image))} boxes in place of 2,000:")
-    for label, score in zip(found.labels[:5], found.scores, strict=False):
-        print(f"{found.class_names[label]} {score:.2f}")
+    image = detector.read_image(source)
+    model = replace(detector.load(), propose=grid)
+    print(f"{len(grid(image))} boxes instead of 2,000:")
+    for each in model.detect(image).top(5):
+        print(f"{each.class_name} {each.score:.2f}")
 
 
 if __name__ == "__main__":

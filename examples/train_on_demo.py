@@ -1,4 +1,4 @@
-"""Train a detector on a dozen drawn images, save it, and measure it on images that it has not seen.
+"""Train a detector on a dozen drawn images, save it, and measure it on other images.
 
 python examples/train_on_demo.py demo.safetensors cache
 """
@@ -19,7 +19,7 @@ def main(model: str, directory: str) -> None:
     config = load_config("default")  # a recipe by name, or the path of a YAML file
     train_set = load_voc(DEMO, "train", class_names=None)  # None: the classes that occur
     val_set = load_voc(DEMO, "val", train_set.class_names)
-    # feature maps and proposals are computed once: another training finds them here
+    # feature maps and proposals are computed once: later trainings reuse them
     cache = build_cache(config, Path(directory))
     detector = train(config, train_set, train_set.class_names, cache)
     detector.save(model)

@@ -1,23 +1,19 @@
-"""Detect with two models together: what each found is suppressed as if one had found it.
+"""Detect with two models together: their boxes are suppressed as if one model had found them.
 
 python examples/two_models.py image.jpg other.safetensors
 """
 
 import sys
 
-from detector.ensemble import Ensemble
-from detector.images.files import read_image
-from detector.pipeline import Detector
+import detector
 
 
 def main(source: str, other: str) -> None:
-    image = read_image(source)
-    # classes are matched by name: those that only one model knows, it finds alone
-    together = Ensemble([Detector.load(), Detector.load(other)])
+    # classes are matched by name; one model may know classes that the other does not
+    together = detector.Ensemble([detector.load(), detector.load(other)])
     print(f"{len(together.class_names)} classes")
-    found = together.detect(image, min_score=0)
-    for label, score, box in zip(found.labels, found.scores, found.boxes, strict=True):
-        print(f"{found.class_names[label]} {score:.2f}: {' '.join(f'{corner:.0f}' for corner in box)}")
+    for each in together.detect(source, min_score=0):
+        print(f"{each.class_name} {each.score:.2f}: {' '.join(f'{corner:.0f}' for corner in each.box)}")
 
 
 if __name__ == "__main__":

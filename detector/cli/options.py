@@ -118,7 +118,7 @@ def filling_of(options: Namespace, config: Config, directory: Path) -> Where | N
 
 
 def add_threshold_options(parser: Parser, default: str) -> None:
-    """Add ``--min-score``, ``--min-probability`` and ``--precision``, of which one may be given."""
+    """Add ``--min-score``, ``--min-probability`` and ``--precision``, which exclude each other."""
     one = parser.add_mutually_exclusive_group()
     one.add_argument("--min-score", type=number, metavar="S", help=f"minimum score (default: {default})")
     one.add_argument("--min-probability", type=fraction, metavar="P", help="minimum probability, by a calibrated model")

@@ -76,7 +76,7 @@ class _Call:
 
 @dataclass
 class _Worker:
-    """A pool of one process, which is started when there is a task for it: so it is known of which item it died.
+    """A pool of one process, started with its first task. With one process, the item that it died of is known.
 
     calls: those in progress, in their order. starts: how often it was started since it was last ready.
     """

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from detector.ensemble import Ensemble
 
 _TRIED = 20
-"""Images of which one must be readable before a model is loaded."""
+"""Number of first images, one of them readable, before a model is loaded."""
 
 
 @dataclass(frozen=True)

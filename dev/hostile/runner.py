@@ -26,7 +26,7 @@ SECONDS = 60
 MAX_BYTES = 4_000_000_000
 _PIPE_BYTES = 1 << 20
 _ADDRESS_SPACE = 24_000_000_000
-"""Bytes of virtual memory, of which most is never used: a limit that protects the machine."""
+"""Bytes of virtual memory, mostly unused: a limit that protects the machine."""
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ _SLOW_TO_IMPORT = (
     "tqdm",
     "threadpoolctl",
 )
-_MEMORY = 32 << 30  # bytes of addresses, most of which are never used: a mutation may ask for everything
+_MEMORY = 32 << 30  # bytes of virtual memory, mostly unused: a mutation may request everything
 KILLED, SURVIVED, TOO_LONG = "killed", "survived", "too long"
 
 
