@@ -79,7 +79,7 @@ def untrained_classifier(config: ClassifierConfig, samples: LabeledImages, devic
         raise ValueError("a classifier needs at least two exclusive classes, but there is one")
     missing = np.array(samples.class_names)[~(samples.targets > 0).any(axis=0)]
     if len(missing):
-        raise ValueError(f"no image to learn from: {', '.join(missing)}")
+        raise ValueError(f"no image to train on: {', '.join(missing)}")
     return TrainableClassifier(config, len(samples.class_names), device)
 
 

@@ -1,1 +1,1 @@
-"""Recipes: what a YAML file may say, read strictly."""
+"""Recipes as frozen, strictly validated models."""

@@ -1,4 +1,4 @@
-"""Recipes: YAML files that say how something is trained, read strictly."""
+"""Read recipes: YAML files with the settings of a training, strictly validated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from detector.runtime.files import read_text
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1, but 1e-3 is a number as in YAML 1.2, and not a string for want of a point."""
+    """YAML 1.1 loader that reads 1e-3 as a number, as YAML 1.2 does, and not as a string."""
 
 
 _SHORT = reprlib.Repr()
@@ -27,18 +27,18 @@ _Loader.add_implicit_resolver(
 
 
 def load_yaml(text: str) -> Any:
-    """Plain values, lists and dictionaries of a YAML document; raises yaml.YAMLError, whatever is wrong with it."""
+    """Return plain values, lists and dictionaries of a YAML document. Raises yaml.YAMLError for any mistake."""
     try:
         return yaml.load(text, _Loader)
     except RecursionError:
         raise yaml.YAMLError("it is nested too deeply") from None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        # what PyYAML makes of a value that is not of the type that its tag says
+        # PyYAML raises these for a value that does not match its tag
         raise yaml.YAMLError(f"a value is not of its type: {shortened(error)}") from None
 
 
 def shortened(value: object) -> str:
-    """A value in so few words that a line can hold them; aliases of YAML may make it grow without bound."""
+    """Return a value as text that fits into a line; YAML aliases may make it grow without bound."""
     return _SHORT.repr(value) if not isinstance(value, Exception) else str(value)[:200]
 
 
@@ -47,17 +47,17 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Side = Annotated[int, Field(ge=1, le=4096)]
-"""Pixels of images for a network: of larger ones, its maps would take more memory than machines have."""
+"""Side of an image in pixels; feature maps of larger images would not fit into memory."""
 Pixels = Annotated[int, Field(ge=1, le=2000)]
-"""Pixels of a shorter side where the longer one may be four times as long."""
+"""Shorter side in pixels, if the longer one may be four times as long."""
 Width = Annotated[int, Field(ge=1, le=65536)]
-"""Of a fully connected layer."""
+"""Width of a fully connected layer."""
 Level = Annotated[int, Field(ge=1, le=64)]
-_MOST_BYTES = 1_000_000
+_MAX_BYTES = 1_000_000
 
 
 class Section(BaseModel):
-    """Part of a recipe, or a whole one. Every key has a default; unknown keys and other types are errors."""
+    """Section of a recipe, or a whole recipe. Every key has a default; unknown keys and other types are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -66,7 +66,7 @@ Recipe = TypeVar("Recipe", bound=Section)
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """The recipes that come with the program, by name."""
+    """Return the paths of the recipes of the package, by name."""
     package = Path(__file__).parents[1]
     # the package holds the folder configs/ of a checkout as recipes/
     folder = next(path for path in (package / "recipes", package.parent / "configs") if path.is_dir())
@@ -74,9 +74,9 @@ def shipped_recipes() -> dict[str, Path]:
 
 
 def find_recipe(recipe: str | Path, kind: type[Section]) -> Path:
-    """The file of a recipe: the path of one, or the name of one that comes with the program.
+    """Return the file of a recipe, which is given by its path or by the name of a recipe of the package.
 
-    Raises ValueError for an unknown name, with the names of this ``kind``.
+    Raises ValueError for an unknown name, with the names of recipes of this ``kind``.
     """
     path = Path(recipe)
     if path.is_file() or path.suffix or len(path.parts) != 1:
@@ -97,38 +97,38 @@ def _is_of(path: Path, kind: type[Section]) -> bool:
 
 
 def read_recipe(recipe: str | Path, kind: type[Recipe]) -> Recipe:
-    """Read a YAML recipe, a file or one that comes with the program, see `find_recipe`.
+    """Read a YAML recipe, see `find_recipe`.
 
-    Raises OSError when it cannot be read and ValueError, in one line with the file, the key and what is allowed,
-    when it is not YAML or says something that a recipe must not say.
+    Raises OSError for a file that cannot be read, and ValueError, in one line with file, key and allowed values, for a
+    file that is not YAML or not a valid recipe.
     """
     path = find_recipe(recipe, kind)
     try:
-        content = load_yaml(read_text(path, _MOST_BYTES))
+        content = load_yaml(read_text(path, _MAX_BYTES))
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
     return parse_recipe({} if content is None else content, kind, str(path))
 
 
 def parse_recipe(content: Any, kind: type[Recipe], source: str) -> Recipe:
-    """Check the ``content`` of a recipe; ``source`` is what error messages call it."""
+    """Return the recipe of ``content``; error messages name it ``source``. Raises ValueError for an invalid one."""
     if not isinstance(content, dict):
         example = next(iter(kind.model_fields))
         raise ValueError(f"{source}: must hold sections such as '{example}:', but holds {type(content).__name__}")
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        raise ValueError(f"{source}: {_first_fault(error, kind)}") from None
+        raise ValueError(f"{source}: {_first_error(error, kind)}") from None
 
 
-def _first_fault(error: ValidationError, kind: type[Section]) -> str:
-    fault = error.errors()[0]
-    location = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        return f"unknown key {location!r}; allowed are {', '.join(_keys_of_section(fault['loc'], kind))}"
-    if fault["type"] == "value_error":
-        return f"{location}: {fault['ctx']['error']}".removeprefix(": ")
-    return f"{location}: {fault['msg'][0].lower()}{fault['msg'][1:]}, but is {shortened(fault['input'])}"
+def _first_error(error: ValidationError, kind: type[Section]) -> str:
+    first = error.errors()[0]
+    location = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {location!r}; allowed are {', '.join(_keys_of_section(first['loc'], kind))}"
+    if first["type"] == "value_error":
+        return f"{location}: {first['ctx']['error']}".removeprefix(": ")
+    return f"{location}: {first['msg'][0].lower()}{first['msg'][1:]}, but is {shortened(first['input'])}"
 
 
 def _keys_of_section(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:

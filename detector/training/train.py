@@ -159,7 +159,7 @@ def check_training(
     counts = images.object_counts()
     if not counts.all():
         empty = ", ".join(name for name, count in zip(class_names, counts, strict=True) if not count)
-        raise ValueError(f"no object to learn from in {len(images)} images: {empty}")
+        raise ValueError(f"no object to train on in {len(images)} images: {empty}")
     n_features = images.n_features if layers is None else layers.n_features
     if config.fine_tuning.enabled and layers is None:
         from detector.training.end_to_end.fc_layers import initial_layers

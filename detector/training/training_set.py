@@ -167,7 +167,7 @@ def class_overlaps(
 def mining_targets(
     overlaps: NDArray[np.float32], object_labels: NDArray[np.int64], max_negative_iou: float = 0.3
 ) -> NDArray[np.int8]:
-    """Return the targets ``(R, K)`` int8 of boxes, the first ``len(object_labels)`` of which are the ground truth.
+    """Return the targets ``(R, K)`` int8 of boxes; the first ``len(object_labels)`` boxes are the ground truth.
 
     ``overlaps`` ``(R, K)`` is the largest IoU of each box with the objects of each class.
     """

@@ -1,4 +1,4 @@
-"""A trained classifier: images of mixed sizes, its views, its file, its recipes and its scripts."""
+"""A trained classifier: images of mixed sizes, views, model file and recipes."""
 
 from __future__ import annotations
 

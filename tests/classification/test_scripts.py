@@ -1,4 +1,4 @@
-"""Classifiers from the command line: trained, used, and asked wrongly."""
+"""Classifiers on the command line: training, use, and wrong options."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_wrong_options_cost_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("train-classifier", "r.yaml", "--images", ".", "--objects", *ours): "--split, --objects and --classes go with",
         ("train-classifier", "r.yaml", "--images", ".", *ours): "r.yaml: training.epochs: input should be",
         ("train-classifier", "b.yaml", "--images", "stripes", *ours): "unknown backbone 'nothing'",
-        ("classify", "a.jpg", "--model", "no.model"): "no.model: is damaged or no safetensors file",
+        ("classify", "a.jpg", "--model", "no.model"): "no.model: is damaged or not a safetensors file",
         ("classify", "a.jpg", "--model", "nowhere"): "nowhere",
         ("classify", "a.jpg", "--model", "no.model", "--top", "0"): "--top must be at least 1",
     }

@@ -1,4 +1,4 @@
-"""What a classifier learns from in an epoch, and by which constants; crops up to the last pixel."""
+"""Samples and constants of an epoch of a classifier; crops up to the last pixel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PLACES = np.stack([*np.mgrid[:9, :12], np.zeros((9, 12), int)], axis=-1).astype(
 """Each pixel is its row and column."""
 
 
-def test_crops_begin_at_every_place_and_end_at_the_last_pixel() -> None:
+def test_crops_start_at_every_place_and_end_at_the_last_pixel() -> None:
     corners, mirrored = set(), 0
     for index in range(600):
         found = training_image(PLACES, 7, 7, 0, 0, index)
@@ -84,7 +84,9 @@ def test_layers_of_the_recipe_are_built() -> None:
         ((5.0, 5.0, 5.0, 5.0), (5, 6, 5, 6)),
     ],
 )
-def test_a_part_is_what_its_box_touches(box: tuple[float, ...], expected: tuple[int, int, int, int]) -> None:
+def test_a_crop_holds_all_pixels_that_its_box_touches(
+    box: tuple[float, ...], expected: tuple[int, int, int, int]
+) -> None:
     top, bottom, left, right = expected
     found = crop_box(PLACES, np.array(box, np.float32))
     assert found.tolist() == PLACES[top:bottom, left:right].tolist()

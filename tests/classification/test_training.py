@@ -1,4 +1,4 @@
-"""Training a classifier: what it learns, that a kill changes nothing, and what it refuses."""
+"""Training a classifier: accuracy, resumption after kills, and invalid input."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_one_exclusive_class_is_refused() -> None:
         train_classifier(SINGLE, samples)
 
 
-def test_weights_of_what_was_trained_from_scratch_are_its_own(stripes: LabeledImages, tmp_path: Path) -> None:
+def test_weights_trained_from_scratch_are_in_the_model(stripes: LabeledImages, tmp_path: Path) -> None:
     trained = train_classifier(SINGLE, stripes)
     trained.save(tmp_path / "model")
     image = [np.full((60, 50, 3), 99, np.uint8)]
@@ -176,7 +176,7 @@ def test_a_damaged_state_is_named_and_not_used(
 
 
 @pytest.mark.parametrize("exclusive", [True, False], ids=["softmax", "logistic"])
-def test_it_learns_what_can_be_told_apart(exclusive: bool, tmp_path: Path) -> None:
+def test_separable_classes_are_learned(exclusive: bool, tmp_path: Path) -> None:
     samples = write_stripes(tmp_path / "pictures", 40, exclusive)
     network = {"backbone": "zf5/0.1", "hidden": [], "feature_norm": 10.0}
     config = tiny(network=network, training={"epochs": 12, "lr": 0.02, "lr_drop_epochs": [9]})
@@ -218,5 +218,5 @@ def test_divergence_is_an_error(stripes: LabeledImages) -> None:
 def test_a_class_without_an_image_is_named() -> None:
     targets = np.array([[1, -1, 0], [1, -1, -1]], np.int8)
     samples = LabeledImages((Path("a"), Path("b")), targets, ("cat", "dog", "cow"), False, "pets")
-    with pytest.raises(ValueError, match="no image to learn from: dog, cow"):
+    with pytest.raises(ValueError, match="no image to train on: dog, cow"):
         train_classifier(SINGLE, samples, progress=no_progress)

@@ -1,4 +1,4 @@
-"""What a classifier looks at: crops counted by hand, and training images of several sizes."""
+"""Views of a classifier: crops counted by hand, and training images of several sizes."""
 
 from __future__ import annotations
 

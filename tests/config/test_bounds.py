@@ -1,4 +1,4 @@
-"""Recipes that would take all memory, never end, or learn nothing but NaN, are refused in one short line."""
+"""Recipes that would take all memory, never end, or train to NaN are refused in one short line."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_recipes_that_cannot_be(tmp_path: Path, text: str, line: str) -> None:
     assert len(str(error.value)) < 1000
 
 
-def test_a_value_that_aliases_make_endless_is_told_in_short(tmp_path: Path) -> None:
+def test_a_value_that_aliases_make_endless_is_shortened(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     lists = BOMB.replace("a: &a", "svm: {C: 1}\nx: &a", 1)
     path.write_text(f"svm:\n  C: {BOMB.splitlines()[0][3:]}\n" + f"# {lists[:10]}")

@@ -144,13 +144,11 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     ("flips", "n_images", "resolved"),
     [(None, 100, True), (None, 101, False), (True, 101, True), (False, 100, False)],
 )
-def test_few_images_are_learned_from_mirrored_where_the_recipe_leaves_it(
-    flips: bool | None, n_images: int, resolved: bool
-) -> None:
+def test_null_flips_mirror_few_images(flips: bool | None, n_images: int, resolved: bool) -> None:
     assert parse_config({"svm": {"flips": flips}}, "recipe").for_images(n_images).svm.flips is resolved
 
 
-def test_the_recipe_to_begin_with_leaves_mirror_images_to_the_number() -> None:
+def test_the_default_recipe_mirrors_few_images() -> None:
     assert load_config("default").svm.flips is None
 
 
@@ -164,5 +162,5 @@ def test_the_recipe_to_begin_with_leaves_mirror_images_to_the_number() -> None:
         ({"fine_tuning": {"enabled": True, "flips": True}, "end_to_end": {"enabled": True}}, False),
     ],
 )
-def test_maps_of_mirror_images_are_for_layers_and_svms(content: dict[str, dict[str, bool]], learns: bool) -> None:
+def test_mirrored_maps_are_cached_for_layers_and_svms(content: dict[str, dict[str, bool]], learns: bool) -> None:
     assert parse_config(content, "recipe").caches_mirrored_maps is learns

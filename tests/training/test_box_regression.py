@@ -52,7 +52,7 @@ def test_fitted_as_in_the_release() -> None:
         assert abs(free[-1] - bias).max() > 1e-3
 
 
-def test_what_is_penalised_without_end_moves_by_the_mean() -> None:
+def test_infinite_regularization_leaves_the_mean_delta() -> None:
     features = np.array([[1], [2], [3]], np.float32)
     deltas = np.array([[1, 0, 0, 2], [2, 0, 1, 2], [6, 0, 2, 2]], np.float32)
     weights, bias = fit_regressor(features, deltas, 1e9)

@@ -144,7 +144,7 @@ def test_every_class_keeps_objects_to_learn_from(images: TrainingSet) -> None:
     assert len(removable_rows(images, np.arange(2))) == 2
 
 
-def test_an_image_with_the_only_object_of_a_class_is_learned_from(tmp_path: Path) -> None:
+def test_an_image_with_the_only_object_of_a_class_is_not_held_out(tmp_path: Path) -> None:
     place = (0, 0, 64, 64)
     images = small_set(tmp_path, {"a": [(place, 0), (place, 1)], "b": [(place, 1)], "c": [(place, 1)]}, {})
     assert removable_rows(images, np.array([0, 1])).tolist() == [1]

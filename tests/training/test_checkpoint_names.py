@@ -152,7 +152,7 @@ def test_the_table_has_every_key_of_a_recipe() -> None:
 
 
 @pytest.mark.parametrize(("section", "key"), KEYS, ids=lambda each: each)
-def test_a_key_of_a_recipe_changes_the_names_of_what_it_changes_and_no_others(
+def test_a_key_changes_only_the_names_of_files_that_depend_on_it(
     section: str, key: str, folder: Path, four: list[Annotation], before: dict[str, str]
 ) -> None:
     value = filled_in(section, key, folder)
@@ -213,7 +213,7 @@ def test_layers_of_an_earlier_training_name_that_of_svms_on_them(
     assert len(found | {before["training"]}) == 3
 
 
-def test_the_same_settings_give_the_same_names_and_kinds_begin_them(
+def test_equal_settings_give_equal_names_with_their_kind_in_front(
     folder: Path, four: list[Annotation], before: dict[str, str]
 ) -> None:
     config = recipe()

@@ -1,4 +1,4 @@
-"""Classes added to a trained model and taken out of it, by the script, on synthetic images."""
+"""Classes added to a trained model and removed from it, by the script, on synthetic images."""
 
 from __future__ import annotations
 
@@ -76,12 +76,12 @@ def test_an_added_class_is_found_and_leaves_the_others_bits(root: Path) -> None:
     assert remove_class(added, "triangle").record == {"added": {}}
 
 
-def test_the_record_no_longer_tells_the_map_of_other_classes(root: Path) -> None:
+def test_the_record_drops_the_map_of_other_classes(root: Path) -> None:
     three = replace(Detector.load(root / "three"), record={"mAP": 0.5, "trained_on": "x"})
     assert remove_class(three, "circle").record == {"trained_on": "x"}
 
 
-def test_what_does_not_fit_is_refused(root: Path) -> None:
+def test_models_that_do_not_fit_are_refused(root: Path) -> None:
     two, three = Detector.load(root / "two"), Detector.load(root / "three")
     with pytest.raises(ValueError, match="has the class 'circle' already; remove it first"):
         add_classes(two, three)
@@ -116,7 +116,7 @@ def test_mistakes_cost_one_line(root: Path, arguments: tuple[str, ...], message:
     assert not (root / "x").exists()
 
 
-def test_the_cache_tells_what_is_in_it(root: Path) -> None:
+def test_the_cache_lists_its_content(root: Path) -> None:
     done = spp("cache", "--cache", "cache", "--cache-info", cwd=root)
     assert done.returncode == 0, done.stderr
     maps, proposals, total = done.stdout.splitlines()

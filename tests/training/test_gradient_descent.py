@@ -160,7 +160,7 @@ def test_states_are_kept_some_seconds_apart(tmp_path: Path, monkeypatch: pytest.
     assert written == [3, 6, 0]
 
 
-def test_what_is_dropped_follows_from_the_seed_and_the_round(tmp_path: Path) -> None:
+def test_dropout_follows_from_the_seed_and_the_round(tmp_path: Path) -> None:
     def trained(seed: int, checkpoint: Checkpoint | None = None, n_rounds: int = 4) -> list[float]:
         torch.manual_seed(seed)
         network = nn.Sequential(nn.Dropout(0.5), line())

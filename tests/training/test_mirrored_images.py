@@ -1,4 +1,4 @@
-"""SVMs that learn from mirror images, too: cells and features by hand."""
+"""SVMs on mirrored images: cells and features by hand."""
 
 from __future__ import annotations
 

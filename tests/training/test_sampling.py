@@ -147,7 +147,7 @@ def test_indices_name_the_images_and_features_are_of_their_boxes(images: Trainin
     assert (few.n_features, few.n_classes, len(few)) == (3, 3, 2)
 
 
-def test_samples_of_an_image_and_what_counts_as_a_negative(tmp_path: Path) -> None:
+def test_samples_and_negatives_of_an_image(tmp_path: Path) -> None:
     # IoU with the object: 1, 3/4, 1/4, 0
     boxes = [[0, 0, 64, 48], [0, 0, 64, 16], GREEN]
     images = small_set(tmp_path, {"a": [(RED, 0)]}, {"a": boxes})

@@ -47,7 +47,7 @@ def test_a_trained_detector_finds_objects_of_new_images(detector: Detector, test
 
 def test_classes_without_objects_are_named_before_any_work(train_set: Dataset, config: Config, tmp_path: Path) -> None:
     cache = build_cache(config, tmp_path / "cache")
-    with pytest.raises(ValueError, match="no object to learn from in 24 images: star, cross"):
+    with pytest.raises(ValueError, match="no object to train on in 24 images: star, cross"):
         train(config, train_set, (*train_set.class_names, "star", "cross"), cache)
     assert not (tmp_path / "cache").exists()
 
@@ -123,7 +123,7 @@ def test_fine_tuned_layers_detect_and_come_back_from_a_file(
     assert len(list(images.cache.directory.glob("fine-tuning-*"))) == 1
 
 
-def test_layers_to_begin_with_are_checked_before_any_work(train_set: Dataset, tmp_path: Path) -> None:
+def test_initial_layers_are_checked_before_any_work(train_set: Dataset, tmp_path: Path) -> None:
     file = tmp_path / "classifier.safetensors"
     content = {**CONFIG, "fine_tuning": {**FINE_TUNING, "initial": str(file)}}
     config = parse_config({**content, "features": {**CONFIG["features"], "levels": [3, 1]}}, "test")

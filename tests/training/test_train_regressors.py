@@ -1,4 +1,4 @@
-"""Box regressors from a data set: which boxes they learn from, and whereto they move them."""
+"""Box regressors trained on a dataset: their boxes and deltas."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_features_are_of_the_boxes_and_deltas_lead_from_them(
 
 
 @pytest.mark.parametrize(("min_iou", "count"), [(0.32, 3), (1 / 3, 2), (0.59, 2), (0.6, 1), (0.99, 1)])
-def test_only_boxes_above_the_overlap_are_learned_from(
+def test_only_boxes_above_the_overlap_are_trained_on(
     images: TrainingSet, monkeypatch: pytest.MonkeyPatch, min_iou: float, count: int
 ) -> None:
     """A quarter and half of a side beside it they overlap by 3/5 and by 1/3; at exactly that, they do not count."""
@@ -78,7 +78,7 @@ def test_only_boxes_above_the_overlap_are_learned_from(
     assert len(red) == count
 
 
-def test_at_most_so_many_boxes_a_class_are_learned_from_by_chance(
+def test_a_limited_number_of_random_boxes_per_class_is_trained_on(
     images: TrainingSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = set()
@@ -97,7 +97,7 @@ def test_at_most_so_many_boxes_a_class_are_learned_from_by_chance(
     assert seen == {(0.0, -0.25), (0.0, -0.5), (-0.25, -0.5)}
 
 
-def test_what_was_learned_of_scaled_features_holds_for_plain_ones(images: TrainingSet) -> None:
+def test_regressors_of_scaled_features_work_on_unscaled_ones(images: TrainingSet) -> None:
     ready = replace(images, mean=np.array([10, 20, 30], np.float32), scale=np.array([0.5, 1, 2], np.float32))
     plain = train_regressors(ready, RegressionConfig(min_iou=0.3, regularization=1e-3), seed=3)
     features = images.features(0, as_boxes([RED]))

@@ -105,7 +105,7 @@ def test_classes_are_checked_again_without_unreadable_images(images: TrainingSet
     Path(second.path).write_bytes(b"no image")
     few = replace(images, annotations=[red, second])
     check_training(recipe(), few, NAMES)
-    with pytest.raises(ValueError, match="no object to learn from in 1 images: blue"):
+    with pytest.raises(ValueError, match="no object to train on in 1 images: blue"):
         train(recipe(), few.annotations, NAMES, images.cache)
     kept = cached(recipe(), replace(images, annotations=[first, second]))
     assert [each.image_id for each in kept.annotations] == [first.image_id]
@@ -169,7 +169,7 @@ def test_layers_of_an_earlier_training_are_not_trained_again(
     assert list(images.cache.directory.glob("*.safetensors")) == [], "states go with the end of a training"
 
 
-def test_a_small_training_tells_its_colors_apart(images: TrainingSet) -> None:
+def test_a_small_training_separates_its_colors(images: TrainingSet) -> None:
     detector = train(recipe(svm={"C": 0.01}), images.annotations, NAMES, images.cache)
     found = detector.detect(images.annotations[0].path, boxes=images.annotations[0].boxes, min_score=0.0)
     assert sorted(found.labels.tolist()) == [0, 1, 2]

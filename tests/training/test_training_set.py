@@ -1,4 +1,4 @@
-"""What training sees of a data set: samples, difficult objects, scaled features and mirror images."""
+"""Training sets: samples, difficult objects, scaled features and mirrored images."""
 
 from __future__ import annotations
 

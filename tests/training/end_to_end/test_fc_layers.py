@@ -131,7 +131,7 @@ def training(checkpoint: Path, validation: Quadrants | None = None, start: Any =
     return LayerTraining(images, held_out, settings(**changes), checkpoint, start=start)
 
 
-def test_layers_learn_what_no_linear_model_can(tmp_path: Path) -> None:
+def test_layers_learn_a_nonlinear_problem(tmp_path: Path) -> None:
     made = training(tmp_path / "state.safetensors", iterations=1600)
     tuned = made.run()
     points, labels = Quadrants(5000).sample(0, 64, np.random.default_rng(0))
@@ -228,7 +228,7 @@ def test_imagenet_layers_fill_the_block_of_their_level(tmp_path: Path) -> None:
         imagenet_layers(tmp_path / "text.safetensors", (2,), 3)
 
 
-def test_layers_to_begin_with_are_taken(tmp_path: Path) -> None:
+def test_initial_layers_are_used(tmp_path: Path) -> None:
     start = [(np.ones((8, 2), np.float32), np.zeros(8, np.float32))]
     begun = training(tmp_path / "s.safetensors", start=start, width=8)
     np.testing.assert_array_equal(begun.descent.network.state_dict()["0.weight"].numpy(), start[0][0])

@@ -83,7 +83,7 @@ def test_convolutions_of_one_channel_each_are_ours_and_others_torchs(
 
 
 @pytest.mark.parametrize("size", [(64, 96), (77, 95)])
-def test_a_network_computes_and_learns_as_torch_has_it(size: tuple[int, int]) -> None:
+def test_maps_and_gradients_of_a_network_are_torchs(size: tuple[int, int]) -> None:
     network = load_network("efficientnet_lite0", "blocks.3", "random").module.network
     random = torch.Generator().manual_seed(0)
     for layer in network.modules():

@@ -87,7 +87,7 @@ class Pass:
         return self
 
 
-def test_all_objects_and_a_few_negatives_of_the_first_images_begin() -> None:
+def test_mining_starts_with_all_objects_and_a_few_negatives_of_the_first_images() -> None:
     image = [(0.0, 1), (0.0, -1), (0.0, 0), (0.0, -1), (0.0, -1)]
     settings = Settings(start_images=2, start_samples=2, evict_below=-1e9, add_above=1e9, seed=5)
     drawn = set()
@@ -100,7 +100,7 @@ def test_all_objects_and_a_few_negatives_of_the_first_images_begin() -> None:
     assert drawn == {(0, 1), (0, 3), (0, 4), (1, 1), (1, 3), (1, 4)}
 
 
-def test_what_is_an_object_of_one_class_begins_once_although_it_is_a_negative_of_another() -> None:
+def test_an_object_of_one_class_is_added_once_although_it_is_a_negative_of_another() -> None:
     image = [(0.0, (1, -1)), (0.0, (-1, 1)), (0.0, (-1, -1)), (0.0, (0, -1)), (0.0, (0, 0))]
     settings = Settings(start_images=1, start_samples=9, evict_below=-1e9, add_above=1e9)
     assert sorted(Pass(Images(image), settings).run().fitted[0]) == [[0, 0], [0, 1], [0, 2], [0, 3]]
@@ -132,7 +132,7 @@ def test_the_hardest_of_an_image_are_added_in_the_order_of_their_rows() -> None:
     assert Pass(Images(image), one).run().fitted[-1] == [[0, 0], [0, 2]]
 
 
-def test_what_begins_is_not_added_again() -> None:
+def test_start_samples_are_not_added_again() -> None:
     image = [(0.0, 1), (2.0, -1), (1.0, -1)]
     settings = Settings(**{**vars(KEEP_ALL), "start_images": 1, "start_samples": 1})
     assert sorted(Pass(Images(image), settings).run().fitted[-1]) == [[0, 0], [0, 1], [0, 2]]

@@ -1,4 +1,4 @@
-"""Mining by workers: the model, and every state on the way to it, is that of one process."""
+"""Parallel mining: the model, and every state on the way, equals that of one process."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def mined(images: TrainingSet, config: SVMConfig, capacity: int, sampler: Sample
 # with room for all that is found; with less than what one image gives
 @pytest.mark.parametrize(("capacity", "most"), [(5000, 12), (180, 50)])
 @pytest.mark.parametrize("engine", [Sequential(), Threads(3)], ids=str)
-def test_workers_mine_what_one_process_does(
+def test_workers_mine_the_same_samples_as_one_process(
     images: TrainingSet, engine: Sequential | Threads, capacity: int, most: int
 ) -> None:
     config = CONFIG.model_copy(update={"max_negatives_per_image": most})
