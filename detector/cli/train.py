@@ -161,7 +161,8 @@ def train_into_folder(options: Namespace) -> int:
                 _log.info("going on with the training in %s", folder.path)
             detector, summary = train_in_folder(run, folder, progress_bars, options.learning_curve)
             if source.hold_out is not None:
-                write_held_out(ResultFolder(folder.path / "lists", (), overwrite=True), source, options.classes, dataset)
+                lists = ResultFolder(folder.path / "lists", (), overwrite=True)
+                write_held_out(lists, source, options.classes, dataset)
             note(summary)
             folder.finish()
     if not console.quiet:

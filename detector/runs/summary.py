@@ -25,7 +25,7 @@ def describe(name: str, counts: ClassCounts) -> str:
 
 
 def precision_lines(counts: Mapping[str, ClassCounts], result: HeldOutResult) -> list[str]:
-    """Return a line per class, best first, and one for all: average precision, its error, objects trained on, held out."""
+    """Return a line per class, best first, and one for all: average precision, its error, numbers of objects."""
     width = max(len(name) for name in (*result.class_names, "mAP"))
     lines = []
     for label in np.argsort(-np.nan_to_num(result.AP, nan=-1.0), kind="stable").tolist():

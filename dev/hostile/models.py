@@ -91,7 +91,7 @@ def sound_model() -> bytes:
     config = parse_config(content, "hostile")
     encoder = build_encoder(config.features)
     heads = Heads(LinearSVMs(np.zeros((encoder.n_features, 2), np.float32), np.full(2, -9, np.float32)))
-    detector = Detector(build_proposer(config.proposals), encoder, heads, ["dog", "cat"], config)
+    detector = Detector(build_proposer(config.proposals), encoder, heads, ("dog", "cat"), config)
     with tempfile.TemporaryDirectory() as folder:
         detector.save(Path(folder) / "m.safetensors")
         return (Path(folder) / "m.safetensors").read_bytes()

@@ -101,7 +101,7 @@ class Fake:
     def fill(self, cache: FakeCache, dataset: Dataset, progress: Progress, where: Any) -> tuple[Annotation, ...]:
         self.held_out = [each.image_id for each in dataset]
         self.note(f"detect {self.n_images}")
-        return dataset.annotations
+        return tuple(dataset)
 
     def report(self, folder: ResultFolder, outcomes: Any, images: Dataset, circumstances: Any) -> None:
         assert folder.folder.parent.is_dir() and len(images) == len(self.held_out)

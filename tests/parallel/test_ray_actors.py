@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def test_what_goes_wrong_before_and_in_the_work_ends_the_run(tmp_path: Path) -> 
 def test_a_node_that_is_removed_loses_nothing(nodes: Nodes, tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", 60)
     names = [str(images / f"{number}.png") for number in range(60)] * 10
-    factory = FakeDetectorFactory(Ensemble, Ensemble.thresholds)
+    factory = FakeDetectorFactory(partial(Ensemble, ()), Ensemble.thresholds)
 
     def detect_all(engine: Any, after: int | None = None, node: Any = None) -> list[Any]:
         found = []
