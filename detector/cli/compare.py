@@ -31,15 +31,18 @@ if TYPE_CHECKING:
 
 
 def parser() -> Parser:
-    parser = Parser(description="Train variants of a recipe on one part of a data set and measure mAP on the rest.")
-    parser.add_argument(
-        "config", type=Path, metavar="CONFIG", help="base recipe, name or file; it is measured, too"
-    )
+    parser = Parser(description="Train variants of a recipe on part of a data set and measure mAP on the rest.")
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="base recipe, name or file; it is measured, too")
     add_data_options(parser)
     add_network_options(parser)
     parser.add_argument("--cache", type=cache_folder, required=True, metavar="DIR", help="folder of cached features")
     parser.add_argument(
-        "--try", dest="variants", action="append", default=[], metavar="KEY=VALUE,...", help="a variant; may be repeated"
+        "--try",
+        dest="variants",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE,...",
+        help="a variant; repeatable",
     )
     parser.add_argument("--max-images", type=int, metavar="N", help="use only the first N images")
     parser.add_argument("--score-every", type=int, default=5, metavar="N", help="score every Nth image (default: 5)")

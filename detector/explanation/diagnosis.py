@@ -62,6 +62,7 @@ class Diagnosis:
     @property
     def sentence(self) -> str:
         """The outcome in one line."""
+        limit = f"{round(self.min_score, 2):g}"
         closest, strongest, other = (
             f"IoU {each.iou:.2f}, score {each.score:.2f}" if each else "none"
             for each in (self.closest, self.strongest, self.other)
@@ -69,7 +70,7 @@ class Diagnosis:
         return {
             "found": f"found: a detection covers it ({other})",
             "no proposal": f"not found: no proposal covers it; the closest has {closest}",
-            "low score": f"not found: the best proposal that covers it has {strongest}, below {round(self.min_score, 2):g}",
+            "low score": f"not found: the best proposal that covers it has {strongest}, below {limit}",
             "suppressed": f"not found: its best proposal ({strongest}) was suppressed by a stronger box ({other})",
             "refined away": f"not found: box regression moved its best proposal away ({strongest})",
             "over the limit": f"not found: its best proposal ({strongest}) ranks below the maximum of detections",

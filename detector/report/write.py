@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-import platform
-import resource
-import shlex
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector import __version__
 from detector.datasets.dataset import Dataset
 from detector.detections import Detections
 from detector.evaluation.calibration import ScoreBins
@@ -34,13 +28,13 @@ from detector.report.page import IMAGES_HERE, image_elements, render_page
 from detector.report.run import Analysis, Run, analyze, to_metrics
 from detector.report.samples import Pair, Samples, gather_samples
 from detector.results.files import ResultFolder
+from detector.runtime.environment import command_line, peak_memory, versions
 from detector.runtime.files import replacing, write_json
 
 MAX_BYTES = 10_000_000
 """Size of the page."""
 _RESERVE = 200_000
 REPORT_FILES = ("report.html", "metrics.json", "metrics.csv", "errors.csv", "detections.json")
-_PACKAGES = ("numpy", "opencv-python", "torch", "openvino", "matplotlib")
 EXPLAINED_IMAGES, EXPLAINED = 20, 120
 """Maximum numbers of images, and of false detections in them, to explain: the network runs again on each image."""
 
@@ -77,7 +71,14 @@ def make_report(
     for name in REPORT_FILES:
         folder.fixed(name)
     ids = plain_ids(dataset) if ids is None else ids
-    made = {"command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), **(circumstances or {}), **environment()}
+    made = {
+        "command": command_line(),
+        **(circumstances or {}),
+        "date": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
+    }
+    if (memory := peak_memory()) is not None:
+        made["peak memory"] = f"{memory / 1e9:.1f} GB"
     paths = tuple(each.path for each in dataset)
     analysis = analyze(Run(outcomes, metric, dataset.name, paths, ids, coverage, made, probabilities))
     comparison = None if previous is None else compare(previous, outcomes, metric)
@@ -178,22 +179,6 @@ def read_baseline(path: Path, metric: str, n_images: int) -> dict[str, Any]:
         if content.get(key) != value:
             raise ValueError(f"{path}: {key} must be {value}, as in this run, but is {content.get(key)!r}")
     return content
-
-
-def environment() -> dict[str, str]:
-    """Return the date, the peak memory of this process and the versions of the packages in use."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    found = []
-    for name in _PACKAGES:
-        try:
-            found.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            continue
-    return {
-        "date": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        "peak memory": f"{peak:.1f} GB",
-        "versions": ", ".join([f"spp-detector {__version__}", f"Python {platform.python_version()}", *found]),
-    }
 
 
 def write_tables(directory: Path, analysis: Analysis) -> None:

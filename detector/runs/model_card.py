@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import shlex
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +21,6 @@ if TYPE_CHECKING:
     from detector.evaluation.held_out import HeldOutResult
     from detector.pipeline import Detector
     from detector.runs.learning_curve import LearningCurve
-
-_PACKAGES = (
-    *("torch", "openvino", "numpy", "numba", "opencv-python", "safetensors", "scikit-learn", "timm", "torchvision"),
-)
 
 # by the beginning of a backbone's name
 _LICENSES = {
@@ -55,32 +47,6 @@ def recipe_text(config: Config) -> str:
     """Return the whole recipe as YAML, which `load_config` reads back to the same one."""
     content = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     return f"# The whole recipe of this training, with defaults; spp train reads this file.\n{content}"
-
-
-def command_line() -> str:
-    """Return the command line of this process, quoted for a shell."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-
-
-def describe_environment() -> dict[str, Any]:
-    """Return versions, machine and command as JSON-able values."""
-    packages = {name: found for name in _PACKAGES if (found := _version(name)) is not None}
-    return {
-        "spp-detector": __version__,
-        "python": platform.python_version(),
-        **packages,
-        "platform": platform.platform(),
-        "processor": platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "command": command_line(),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def thresholds_of(detector: Detector) -> dict[str, Any]:

@@ -23,8 +23,9 @@ from detector.results.files import ResultFolder
 from detector.runs.folder import CONFIG, ENVIRONMENT, RunFolder
 from detector.runs.forecast import TrainingSize, training_plan
 from detector.runs.learning_curve import LearningCurve, parts_of
-from detector.runs.model_card import Card, describe_environment, recipe_text, thresholds_of, write_card
+from detector.runs.model_card import Card, recipe_text, thresholds_of, write_card
 from detector.runs.summary import describe, next_steps, precision_lines, weakest
+from detector.runtime.environment import describe_environment
 from detector.runtime.files import write_json, write_text
 from detector.runtime.openvino import Runtime
 from detector.runtime.optional import MissingPackageError
