@@ -17,7 +17,7 @@ from detector.cli.data_options import add_data_options, data_source, load_data, 
 from detector.cli.outputs import output_folder, result_folder
 from detector.datasets.dataset import Dataset
 from detector.evaluation.coco import CocoIds, coco_ids, plain_ids, read_coco_results
-from detector.evaluation.coverage import Coverage, cover, gather_coverage
+from detector.evaluation.coverage import Coverage, image_coverage, join_coverage
 from detector.evaluation.outcomes import ClassDetections, gather_outcomes
 from detector.evaluation.voc import Metric
 from detector.evaluation.voc_results import read_detections
@@ -103,9 +103,7 @@ def coverage_of_boxes(proposals: Path | None, dataset: Dataset) -> Coverage | No
     boxes = precomputed_boxes(proposals)
     if boxes is None:
         return None
-    parts = [boxes[each.image_id] for each in dataset]
-    covers = [cover(part, each.boxes) for part, each in zip(parts, dataset, strict=True)]
-    return gather_coverage(covers, [len(part) for part in parts])
+    return join_coverage([image_coverage(boxes[each.image_id], each.boxes) for each in dataset])
 
 
 def coco_ids_of(options: Namespace, dataset: Dataset) -> CocoIds:

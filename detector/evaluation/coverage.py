@@ -19,7 +19,7 @@ COVERED_IOU = 0.5
 
 
 class Coverage(NamedTuple):
-    """Coverage of the M objects of all images.
+    """Coverage of M objects.
 
     best: (M, len(NUMBERS)) float32, IoU of each object with the best of the first NUMBERS proposals of its image.
     n_proposals: (images,) int64.
@@ -38,20 +38,20 @@ class Coverage(NamedTuple):
         return (best >= min_iou).mean(axis=0) if len(best) else np.full(len(NUMBERS), np.nan)
 
 
-def cover(proposals: Boxes, objects: Boxes) -> NDArray[np.float32]:
-    """Return the rows of `Coverage.best` for the (G, 4) objects of an image with (R, 4) proposals, best first."""
+def image_coverage(proposals: Boxes, objects: Boxes) -> Coverage:
+    """Return the coverage of the (G, 4) objects of one image by its (R, 4) proposals, best first."""
     best = np.zeros((len(objects), len(NUMBERS)), np.float32)
     if len(proposals):
         running = np.maximum.accumulate(iou(proposals, objects.astype(np.float32)), axis=0)
         last = np.minimum(NUMBERS, len(proposals)) - 1
         best[:] = running[last].T
         best[:, -1] = running[-1]
-    return best
+    return Coverage(best, np.array([len(proposals)]))
 
 
-def gather_coverage(parts: Sequence[NDArray[np.float32]], n_proposals: Sequence[int]) -> Coverage:
-    """Join the coverage of each image (`cover`), in order."""
-    return Coverage(np.concatenate([np.zeros((0, len(NUMBERS)), np.float32), *parts]), np.array(n_proposals, np.int64))
+def join_coverage(parts: Sequence[Coverage]) -> Coverage:
+    """Join the coverage of one or more images, in order."""
+    return Coverage(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 class MissedReason(NamedTuple):

@@ -153,7 +153,7 @@ def _best_of_targets(outcomes: Outcomes, errors: ErrorKinds) -> Rows:
     """Return, for each object that nothing found, the best of the detections that nearly did, of both kinds."""
     about = np.flatnonzero(errors.targets >= 0)
     about = about[outcomes.found_by[errors.targets[about]] < 0]
-    about = about[np.argsort(-outcomes.scores[about], kind="stable")]
+    about = outcomes.best_first(about)
     _, firsts = np.unique(errors.targets[about], return_index=True)
     return about[firsts]
 
@@ -183,8 +183,7 @@ def find_label_issues(outcomes: Outcomes, errors: ErrorKinds) -> LabelIssues:
     near = errors.neighbors
     about = np.append(outcomes.missed, False)[near.other]
     against = np.flatnonzero(confident & outcomes.false & about & (near.other_ious >= FOREGROUND_IOU))
-    against = against[np.argsort(-outcomes.scores[against], kind="stable")]
+    against = outcomes.best_first(against)
     _, firsts = np.unique(near.other[against], return_index=True)
     against = against[np.sort(firsts)]
-    order = np.argsort(-outcomes.scores[unlabeled], kind="stable")
-    return LabelIssues(unlabeled[order], near.other[against], against)
+    return LabelIssues(outcomes.best_first(unlabeled), near.other[against], against)

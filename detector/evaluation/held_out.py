@@ -13,7 +13,7 @@ from detector.datasets.dataset import Dataset
 from detector.detections import Detections
 from detector.evaluation.bootstrap import resample_precisions, standard_errors
 from detector.evaluation.outcomes import gather_outcomes
-from detector.evaluation.voc import Metric, average_precisions, mean_of, none_for_nan
+from detector.evaluation.voc import Metric, average_precisions, finite, mean_of
 
 Values = NDArray[np.float64]
 
@@ -44,16 +44,16 @@ class HeldOutResult:
         """Return ``{"metric", "mAP", "AP", "images", ..}`` for ``json.dump``, None instead of NaN."""
 
         def by_name(values: Values) -> dict[str, float | None]:
-            return dict(zip(self.class_names, map(none_for_nan, values.tolist()), strict=True))
+            return dict(zip(self.class_names, map(finite, values.tolist()), strict=True))
 
         return {
             "metric": self.metric,
-            "mAP": none_for_nan(self.mAP),
+            "mAP": finite(self.mAP),
             "AP": by_name(self.AP),
             "images": self.images,
             "data": self.data,
             "objects": dict(zip(self.class_names, self.objects.tolist(), strict=True)),
-            "standard_error": {"mAP": none_for_nan(self.mAP_error), "AP": by_name(self.errors)},
+            "standard_error": {"mAP": finite(self.mAP_error), "AP": by_name(self.errors)},
         }
 
 

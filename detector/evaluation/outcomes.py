@@ -116,6 +116,10 @@ class Outcomes:
         start, stop = np.searchsorted(self.labels, [label, label + 1])
         return slice(int(start), int(stop))
 
+    def best_first(self, rows: Rows) -> Rows:
+        """Sort rows of detections by falling score; ties stay in order."""
+        return rows[np.argsort(-self.scores[rows], kind="stable")]
+
     def n_wanted(self) -> Rows:
         """Count the wanted objects of each class, (K,) int64."""
         return np.bincount(self.objects.labels[self.wanted], minlength=len(self.class_names))

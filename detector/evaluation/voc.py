@@ -42,9 +42,9 @@ class Result:
         """Return ``{"metric", "mAP", .., "AP": {class: value}, "images"}`` for ``json.dump``, None instead of NaN."""
         return {
             "metric": self.metric,
-            "mAP": none_for_nan(self.mAP),
-            **{name: none_for_nan(value) for name, value in self.more.items()},
-            "AP": {name: none_for_nan(value) for name, value in self.AP.items()},
+            "mAP": finite(self.mAP),
+            **{name: finite(value) for name, value in self.more.items()},
+            "AP": {name: finite(value) for name, value in self.AP.items()},
             "images": self.images,
         }
 
@@ -120,6 +120,6 @@ def average_precision(hits: Mask, n_objects: int, metric: Metric = "voc07") -> f
     return float(best[:-1][hits].sum() / n_objects)
 
 
-def none_for_nan(value: float) -> float | None:
-    """Return the value, or None for NaN, which JSON does not have."""
-    return None if np.isnan(value) else value
+def finite(value: float) -> float | None:
+    """Return a number for JSON: None instead of NaN and infinity."""
+    return float(value) if np.isfinite(value) else None

@@ -18,7 +18,7 @@ from detector.evaluation.error_kinds import ErrorKinds, LabelIssues, find_error_
 from detector.evaluation.groups import Group, find_groups
 from detector.evaluation.outcomes import Outcomes
 from detector.evaluation.thresholds import Confusion, ThresholdCurve, find_confusion, threshold_curve
-from detector.evaluation.voc import Metric, average_precisions, mean_of
+from detector.evaluation.voc import Metric, average_precisions, finite, mean_of
 from detector.images.files import image_size
 
 METRICS: tuple[Metric, ...] = ("voc07", "area")
@@ -105,11 +105,6 @@ def sizes_of(paths: tuple[Path, ...]) -> NDArray[np.int64]:
         except (OSError, ValueError):
             continue
     return sizes
-
-
-def finite(value: float) -> float | None:
-    """Return a number for JSON: None instead of NaN and infinity."""
-    return float(value) if np.isfinite(value) else None
 
 
 def to_metrics(analysis: Analysis) -> dict[str, Any]:

@@ -160,10 +160,8 @@ def _add_classes(samples: Samples) -> None:
 
 def _add_kinds(samples: Samples) -> None:
     analysis = samples.analysis
-    scores = analysis.run.outcomes.scores
     for number, kind in enumerate(FALSE_KINDS):
-        rows = np.flatnonzero(analysis.kinds.kinds == number)
-        rows = rows[np.argsort(-scores[rows], kind="stable")]
+        rows = analysis.run.outcomes.best_first(np.flatnonzero(analysis.kinds.kinds == number))
         samples.add(f"kind-{kind}", f"errors of kind {kind}", samples.detections(rows))
     samples.add("kind-missed", "missed objects", samples.largest(analysis.kinds.missed))
     for number, reason in enumerate(analysis.reasons):
@@ -210,7 +208,6 @@ def _add_changes(samples: Samples, comparison: Comparison) -> None:
     outcomes = samples.analysis.run.outcomes
     for image in comparison.changed_images()[:MAX_SAMPLES].tolist():
         here = (comparison.gained | comparison.lost) & (outcomes.objects.images == image)
-        false = np.flatnonzero((outcomes.images == image) & outcomes.false)
-        false = false[np.argsort(-outcomes.scores[false], kind="stable")]
+        false = outcomes.best_first(np.flatnonzero((outcomes.images == image) & outcomes.false))
         behind = _both(samples.largest(here), samples.detections(false))
         samples.add(f"image-{image}", f"{outcomes.image_ids[image]}: changed objects, false detections", behind)

@@ -134,8 +134,7 @@ def explain_samples(samples: Samples, explain: Explain) -> dict[int, tuple[Embed
                 break
     found = {}
     for image_number, pairs in by_image.items():
-        rows = np.array([detection for detection, _ in pairs])
-        rows = rows[np.argsort(-outcomes.scores[rows], kind="stable")]
+        rows = outcomes.best_first(np.array([detection for detection, _ in pairs]))
         detections = Detections(
             outcomes.boxes[rows].astype(np.float32),
             outcomes.labels[rows],

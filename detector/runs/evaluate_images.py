@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from detector.boxes import Boxes, as_boxes
 from detector.datasets.dataset import Annotation, Dataset
 from detector.detections import Detections
-from detector.evaluation.coverage import Coverage, cover, gather_coverage
+from detector.evaluation.coverage import Coverage, image_coverage, join_coverage
 from detector.evaluation.outcomes import Outcomes, gather_outcomes, join_outcomes
 from detector.parallel.map_images import EndRun, Engine, Failure, Threads, map_images
-from detector.runs.evaluation_state import ImageCoverage, ImageResult, State
+from detector.runs.evaluation_state import ImageResult, State
 from detector.runtime.progress import Progress, no_progress, timings
 
 if TYPE_CHECKING:
@@ -127,21 +127,11 @@ class ProposalRecorder:
         models = [replace(each, propose=by_key[proposer_key(each.propose)]) for each in detector.detectors]
         return cls(replace(detector, detectors=models), [*by_key.values()])
 
-    def coverage(self, annotation: Annotation, caches: Sequence[FeatureCache] = ()) -> ImageCoverage:
+    def coverage(self, annotation: Annotation, caches: Sequence[FeatureCache] = ()) -> Coverage:
         """Return the coverage of the image in which this thread detected last, or of its proposals in caches."""
         proposed = [cache.proposals(annotation.image_id, annotation.path) for cache in caches]
-        return image_coverage(annotation, proposed or [each.boxes for each in self.proposers])
-
-
-def image_coverage(annotation: Annotation, proposed: Sequence[Boxes]) -> ImageCoverage:
-    """Return the coverage of the objects of an image by the proposals of one or more detectors."""
-    boxes = np.concatenate([as_boxes([]), *proposed]).astype(np.float32)
-    return ImageCoverage(cover(boxes, annotation.boxes), len(boxes))
-
-
-def join_coverage(parts: Sequence[ImageCoverage]) -> Coverage:
-    """Join the coverage of each image, in order."""
-    return gather_coverage([each.best for each in parts], [each.n_proposals for each in parts])
+        boxes = np.concatenate([as_boxes([]), *(proposed or [each.boxes for each in self.proposers])])
+        return image_coverage(boxes, annotation.boxes)
 
 
 @dataclass
@@ -210,7 +200,7 @@ def detect_all(
             _, value = next(new)
             if isinstance(value, Failure):
                 nothing = Detections.empty(detector.class_names)
-                result = ImageResult(nothing, image_coverage(annotation, []), failure=value.message)
+                result = ImageResult(nothing, image_coverage(as_boxes([]), annotation.boxes), failure=value.message)
             else:
                 result, outcomes = value
             if state is not None:

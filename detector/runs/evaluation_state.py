@@ -8,26 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from detector.datasets.dataset import Annotation, Dataset
 from detector.detections import Detections
+from detector.evaluation.coverage import Coverage
 from detector.runtime.array_files import Arrays, stored_arrays, write_arrays
 from detector.runtime.files import cache_root, digest, file_state, fingerprint, program_digest
 
 SIZE = 32
 """Images per file; a killed run repeats at most as many."""
 _log = logging.getLogger(__name__)
-
-
-class ImageCoverage(NamedTuple):
-    """Coverage of the objects of an image: ``best`` of `evaluation.coverage.cover`, and the number of proposals."""
-
-    best: NDArray[np.float32]
-    n_proposals: int
 
 
 @dataclass(frozen=True)
@@ -39,7 +32,7 @@ class ImageResult:
     """
 
     detections: Detections
-    coverage: ImageCoverage | None = None
+    coverage: Coverage | None = None
     times: Mapping[str, float] = field(default_factory=dict)
     failure: str | None = None
 
@@ -115,7 +108,7 @@ def _to_arrays(results: Sequence[ImageResult]) -> tuple[Arrays, dict[str, Any]]:
     coverage = [each.coverage for each in results if each.coverage is not None]
     if len(coverage) == len(results):
         arrays["best"] = np.concatenate([each.best for each in coverage])
-        arrays["n_proposals"] = np.array([each.n_proposals for each in coverage], np.int64)
+        arrays["n_proposals"] = np.concatenate([each.n_proposals for each in coverage])
     return arrays, {"class_names": found[0].class_names, "failures": [each.failure for each in results]}
 
 
@@ -125,12 +118,11 @@ def _from_arrays(arrays: Arrays, metadata: Mapping[str, Any], annotations: Seque
         name: np.split(arrays[name], ends) for name in ("boxes", "labels", "scores", "probabilities") if name in arrays
     }
     objects = np.cumsum([len(each.boxes) for each in annotations[: len(ends) + 1]])[:-1]
-    best = np.split(arrays["best"], objects) if "best" in arrays else None
+    best = np.split(arrays["best"].astype(np.float32), objects) if "best" in arrays else None
+    n_proposals = arrays.get("n_proposals", np.zeros(0)).astype(np.int64)
     results = []
     for row, failure in enumerate(metadata["failures"]):
         values: dict[str, Any] = {name: column[row] for name, column in columns.items()}
-        coverage = (
-            None if best is None else ImageCoverage(best[row].astype(np.float32), int(arrays["n_proposals"][row]))
-        )
+        coverage = None if best is None else Coverage(best[row], n_proposals[row : row + 1])
         results.append(ImageResult(Detections(**values, class_names=metadata["class_names"]), coverage, {}, failure))
     return results

@@ -1,4 +1,4 @@
-"""Write the model card and the other small files of a run folder: recipe, environment, thresholds."""
+"""Write the model card of a run folder, and its recipe and thresholds."""
 
 from __future__ import annotations
 

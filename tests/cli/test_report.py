@@ -11,8 +11,9 @@ import pytest
 from detector.datasets.dataset import Dataset
 from detector.detections import Detections
 from detector.ensemble import Ensemble
+from detector.evaluation.coverage import image_coverage, join_coverage
 from detector.evaluation.voc_results import write_detections
-from detector.runs.evaluate_images import ProposalRecorder, image_coverage, join_coverage
+from detector.runs.evaluate_images import ProposalRecorder
 from tests.evaluation.boxes import objects
 from tests.fakes import PROPOSALS, coco_of, colored, fake_detector
 from tests.scripts import spp
@@ -73,7 +74,8 @@ def test_a_report_of_a_detector_has_the_coverage_of_its_proposals() -> None:
     expected = Ensemble([detector, detector]).detect(image)
     assert recorder.detector.detect(image).boxes.tolist() == expected.boxes.tolist()
     first = recorder.coverage(objects("1", ((0, 0, 64, 64), 0, False), ((0, 96, 160, 160), 1, False)))
-    coverage = join_coverage([first, image_coverage(objects("2", ((0, 0, 64, 64), 0, False)), [])])
+    second = objects("2", ((0, 0, 64, 64), 0, False))
+    coverage = join_coverage([first, image_coverage(np.zeros((0, 4), np.float32), second.boxes)])
     assert coverage.n_proposals.tolist() == [len(PROPOSALS), 0]
     assert coverage.best[:, [0, -1]].tolist() == [[1, 1], [0, 1], [0, 0]]
 

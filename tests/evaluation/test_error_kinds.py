@@ -7,7 +7,7 @@ import pytest
 
 from detector.datasets.dataset import Annotation
 from detector.detections import Detections
-from detector.evaluation.coverage import cover, gather_coverage, missed_reasons
+from detector.evaluation.coverage import image_coverage, missed_reasons
 from detector.evaluation.error_kinds import FALSE_KINDS, KINDS, find_error_kinds, lost_precision
 from detector.evaluation.voc import Metric, average_precisions, evaluate_voc, mean_of
 from tests.evaluation.boxes import CAT, DOG, FAR, NAMES, A, B, Box, found, objects, outcomes_of, random_images
@@ -147,11 +147,11 @@ def test_why_objects_were_missed() -> None:
     truth = objects("1", (A, CAT, False), (B, DOG, False))
     outcomes = outcomes_of([truth], [found()])
     proposals = np.array([FAR, B, (20, 0, 30, 6)], np.float32)
-    coverage = gather_coverage([cover(proposals, truth.boxes)], [3])
+    coverage = image_coverage(proposals, truth.boxes)
     uncovered, low = missed_reasons(outcomes, find_error_kinds(outcomes), coverage, "area")
     assert (uncovered.objects.tolist(), low.objects.tolist()) == ([True, False], [False, True])
     assert (uncovered.lost, low.lost) == (0.5, 0.5)
     # the best of the first proposal, of the first three, and of all
     assert coverage.best[1, [0, 1, -1]].tolist() == [0, 1, 1]
     assert coverage.recall(outcomes.wanted, 0.5)[[0, 1]].tolist() == [0, 0.5]
-    assert cover(np.zeros((0, 4), np.float32), truth.boxes).max() == 0
+    assert image_coverage(np.zeros((0, 4), np.float32), truth.boxes).best.max() == 0

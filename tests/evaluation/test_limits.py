@@ -9,7 +9,7 @@ import pytest
 
 from detector.evaluation.calibration import bin_scores
 from detector.evaluation.comparison import compare
-from detector.evaluation.coverage import NUMBERS, cover, gather_coverage, missed_reasons
+from detector.evaluation.coverage import NUMBERS, Coverage, image_coverage, join_coverage, missed_reasons
 from detector.evaluation.error_kinds import BACKGROUND, BOTH, CLASS, find_error_kinds, find_label_issues
 from detector.evaluation.groups import at_border, find_groups
 from detector.evaluation.thresholds import find_confusion, threshold_curve
@@ -138,21 +138,23 @@ def test_of_equal_f1_the_highest_threshold_is_best() -> None:
 
 def test_the_first_proposals_cover_what_the_best_of_them_does() -> None:
     proposals = np.array([[0, 0, 5, 10], [80, 80, 90, 90], [0, 0, 10, 9]] + [[0, 0, 10, 10]] * 1, np.float32)
-    best = cover(proposals, np.array([A, FAR]))
+    few = image_coverage(proposals, np.array([A, FAR]))
+    best = few.best
     assert NUMBERS[:3] == (1, 3, 10)
     np.testing.assert_allclose(best[:, :3], np.array([[0.5, 0.9, 1.0], [0, 1, 1]]), rtol=1e-6)
     np.testing.assert_allclose(best[:, -1], [1, 1])
     many = np.concatenate([np.tile(np.array([[50, 50, 51, 51]], np.float32), (6000, 1)), np.array([A], np.float32)])
-    late = cover(many, np.array([A]))
+    all_but_last = image_coverage(many, np.array([A]))
+    late = all_but_last.best
     # beyond the largest number, all count
     assert late[0, :-1].tolist() == [0] * (len(NUMBERS) - 1)
     assert late[0, -1] == 1
-    coverage = gather_coverage([best, late], [4, 6001])
+    coverage = join_coverage([few, all_but_last])
     assert coverage.n_proposals.tolist() == [4, 6001]
     assert coverage.covered().tolist() == [True, True, True]
     assert coverage.recall(np.array([True, False, True]), 0.5)[0] == 0.5
     assert np.isnan(coverage.recall(np.zeros(3, bool), 0.5)).all()
-    half = gather_coverage([np.full((1, len(NUMBERS)), 0.5, np.float32)], [1])
+    half = Coverage(np.full((1, len(NUMBERS)), 0.5, np.float32), np.array([1]))
     assert half.covered().tolist() == [True]
     assert half.recall(np.array([True]), 0.51).tolist() == [0] * len(NUMBERS)
 
@@ -162,7 +164,7 @@ def test_missed_reasons_leave_out_what_was_nearly_found() -> None:
     truths = [objects("1", (A, CAT, False), (B, DOG, False), (FAR, SHEEP, False))]
     outcomes = outcomes_of(truths, [found((poor, CAT, 0.5))])
     errors = find_error_kinds(outcomes)
-    coverage = gather_coverage([cover(np.array([B], np.float32), truths[0].boxes)], [1])
+    coverage = image_coverage(np.array([B], np.float32), truths[0].boxes)
     uncovered, low = missed_reasons(outcomes, errors, coverage, "area")
     # the cat is one of location
     assert (uncovered.objects.tolist(), low.objects.tolist()) == ([False, False, True], [False, True, False])

@@ -20,7 +20,7 @@ from detector.detections import Detections
 from detector.evaluation.calibration import bin_scores
 from detector.evaluation.coco import CocoIds
 from detector.evaluation.comparison import compare
-from detector.evaluation.coverage import cover, gather_coverage
+from detector.evaluation.coverage import image_coverage, join_coverage
 from detector.evaluation.outcomes import gather_outcomes
 from detector.images.files import write_image
 from detector.report import images
@@ -73,7 +73,7 @@ def analysis_of(
         )
         detections = [one, two, Detections(BOXES[:1], np.array([1]), np.array([0.2], np.float32), NAMES)]
     outcomes = gather_outcomes(detections, truths, NAMES)
-    coverage = gather_coverage([cover(BOXES[:1], each.boxes) for each in truths], [1] * len(truths))
+    coverage = join_coverage([image_coverage(BOXES[:1], each.boxes) for each in truths])
     ids = CocoIds({name: number for number, name in enumerate(image_names, 1)}, (7, 9))
     paths = tuple(each.path for each in truths)
     return analyze(Run(outcomes, "voc07", HOSTILE, paths, ids, coverage, {"command": HOSTILE}), resamples=20)
