@@ -53,9 +53,13 @@ def main() -> int:
     dataset = load_data(options)
     config = config.for_images(len(dataset))
     from detector.build import build_cache
-    from detector.features.cache import fill_cache
+    from detector.features.cache import fill_cache, fill_proposals
 
     cache = build_cache(config, options.cache, options.device, options.proposals)
+    if config.end_to_end.enabled:  # maps of the trained backbone follow in the training
+        readable = fill_proposals(cache, dataset, progress)
+        print(f"{len(readable)} images of {dataset.name}: {cache.proposals_directory}")
+        return 0
     where = filling_of(options, config, options.cache)
     readable = fill_cache(cache, dataset, progress, where=where)
     if config.caches_mirrored_maps:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from detector.build import build_cache
 from detector.config.detector import Config
 from detector.datasets.dataset import Dataset
 from detector.evaluation.voc import evaluate_voc
+from detector.features.cache import Where
 from detector.images.files import read_image
+from detector.parallel.map_images import Threads
 from detector.pipeline import Detector
 from detector.runtime.array_files import read_arrays
 from detector.training.end_to_end.region_network import hardest
@@ -114,6 +117,19 @@ def test_svms_are_trained_on_the_trained_layers(train_set: Dataset, tmp_path: Pa
     assert detector.heads.regressors.weights.shape == (3, 16, 4)
 
 
+def test_workers_compute_features_of_the_trained_backbone(train_set: Dataset, tmp_path: Path) -> None:
+    config = recipe(
+        end_to_end={"first_layer": "conv5", "steps": 1}, fine_tuning={"head": "svm"}, regression={"fit": "ridge"}
+    )
+    for name in ("here", "workers"):
+        build = partial(build_cache, config, tmp_path / name / "cache")
+        cache, where = build(), Where(Threads(2), build) if name == "workers" else None
+        detector = train(config, train_set, train_set.class_names, cache, where=where)
+        detector.save(tmp_path / name / "model")
+        assert not cache.maps_directory.exists()  # of the untrained backbone
+    assert (tmp_path / "here/model").read_bytes() == (tmp_path / "workers/model").read_bytes()
+
+
 def test_the_result_is_the_moving_average(train_set: Dataset, tmp_path: Path) -> None:
     result = trained(short(steps=1, ema_decay=0.5), train_set, tmp_path)
     assert list(result.backbone) == ["conv5.weight", "conv5.bias"]
@@ -182,6 +198,9 @@ def test_recipes_that_do_not_go_together(sections: dict[str, Any], message: str)
 def test_the_script_trains_end_to_end(root: Path, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(recipe(end_to_end={"steps": 4}).model_dump_json())
     data = ("--voc", root, "--split", "train", "--cache", "cache")
+    cached = script("cache_features.py", "recipe.yaml", *data, cwd=tmp_path)
+    assert cached.returncode == 0 and "proposals-" in cached.stdout, cached.stderr
+    assert not list((tmp_path / "cache").glob("maps-*"))  # they depend on the training
     done = script("train_svm.py", "recipe.yaml", *data, "--output", "model.safetensors", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "cache").glob("end-to-end-*.safetensors"))) == 1

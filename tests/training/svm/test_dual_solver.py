@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -13,6 +15,8 @@ from detector.training.svm.problem import objectives, sample_costs, solve_liblin
 from tests.reference import svm_objective
 
 Samples = tuple[NDArray[np.float32], NDArray[np.int8]]
+
+Loss = Literal["hinge", "squared_hinge"]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +43,7 @@ def test_objective_by_hand() -> None:
 
 
 @pytest.mark.parametrize("loss", ["hinge", "squared_hinge"])
-def test_objective_equals_its_twin(samples: Samples, loss: str) -> None:
+def test_objective_equals_its_twin(samples: Samples, loss: Loss) -> None:
     features, targets = samples
     config = SVMConfig(loss=loss, C=0.02)
     svms = solve_dual(config, features, targets, max_rounds=1)
@@ -59,7 +63,7 @@ def test_a_missed_tolerance_is_logged(samples: Samples, caplog: pytest.LogCaptur
 
 @pytest.mark.parametrize("loss", ["hinge", "squared_hinge"])
 @pytest.mark.parametrize("cost", [1e-3, 1e-2])
-def test_dual_solver_agrees_with_liblinear(samples: Samples, loss: str, cost: float) -> None:
+def test_dual_solver_agrees_with_liblinear(samples: Samples, loss: Loss, cost: float) -> None:
     features, targets = samples
     config = SVMConfig(loss=loss, C=cost)
     ours = solve_dual(config, features, targets)
@@ -82,7 +86,7 @@ def test_targets_of_zero_are_left_out(samples: Samples) -> None:
 
 
 @pytest.mark.parametrize("loss", ["hinge", "squared_hinge"])
-def test_a_warm_start_at_the_solution_ends_at_once(samples: Samples, loss: str) -> None:
+def test_a_warm_start_at_the_solution_ends_at_once(samples: Samples, loss: Loss) -> None:
     features, targets = samples
     config = SVMConfig(loss=loss)
     duals = np.zeros(targets.shape, np.float32)
@@ -94,7 +98,7 @@ def test_a_warm_start_at_the_solution_ends_at_once(samples: Samples, loss: str) 
 
 
 @pytest.mark.parametrize("loss", ["hinge", "squared_hinge"])
-def test_dual_variables_make_the_weights_and_prove_the_objective(samples: Samples, loss: str) -> None:
+def test_dual_variables_make_the_weights_and_prove_the_objective(samples: Samples, loss: Loss) -> None:
     features, targets = samples
     config = SVMConfig(loss=loss, C=0.01)
     duals = np.zeros(targets.shape, np.float32)
@@ -115,7 +119,7 @@ def test_dual_variables_make_the_weights_and_prove_the_objective(samples: Sample
 
 
 @pytest.mark.parametrize("loss", ["hinge", "squared_hinge"])
-def test_float16_features_are_solved_as_their_float32_values(samples: Samples, loss: str) -> None:
+def test_float16_features_are_solved_as_their_float32_values(samples: Samples, loss: Loss) -> None:
     features, targets = samples
     halves = features.astype(np.float16)
     halves[:, :3] *= np.float16(1e-6)  # among them the smallest there are, and zeros of both signs
