@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from detector.pipeline import Detector
     from detector.proposals.selective_search import selective_search
     from detector.runtime.openvino import Runtime
-    from detector.training.train import train_on as train
+    from detector.runtime.progress import Progress
 
 __version__ = "0.1.0"
 
@@ -56,7 +56,6 @@ _MODULES = {
     "read_image": "detector.images.files",
     "selective_search": "detector.proposals.selective_search",
     "spatial_pyramid_pool": "detector.features.pooling",
-    "train": "detector.training.train",
 }
 __all__ = [
     "Classifier",
@@ -85,10 +84,28 @@ def load(path: str | Path | None = None, device: str = "cpu", runtime: Runtime |
     return Detector.load(path, device, runtime)
 
 
+def train(
+    data: Dataset | str | Path,
+    recipe: Config | str | Path = "default",
+    *,
+    split: str | None = None,
+    output: str | Path | None = None,
+    cache: str | Path | None = None,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Detector:
+    """Train a detector on labeled images; see `detector.training.train.train_on`."""
+    from detector.runtime.progress import no_progress
+    from detector.training.train import train_on
+
+    report = progress or no_progress
+    return train_on(data, recipe, split=split, output=output, cache=cache, device=device, progress=report)
+
+
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), "train_on" if name == "train" else name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -62,7 +62,7 @@ class ModelContents:
         return {name.removeprefix(start): array for name, array in self.arrays.items() if name.startswith(start)}
 
     def check_backbone(self, name: str, digest: str) -> None:
-        """Raise ValueError unless ``digest``, of the loaded weights of the backbone ``name``, is that of the training."""
+        """Raise ValueError unless the digest of the loaded backbone ``name`` is that of the training."""
         if digest != self.backbone_digest:
             raise ValueError(
                 f"weights of {name} ({digest[:12]}) are not those of the training ({self.backbone_digest[:12]})"

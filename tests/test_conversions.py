@@ -149,5 +149,5 @@ def test_pil_images_are_turned_and_laid_on_white() -> None:
     palette = Image.new("P", (1, 1), 0)
     palette.putpalette([1, 2, 3])
     assert as_image(palette).tolist() == [[[1, 2, 3]]]
-    with pytest.raises(ValueError, match="must have 8 bits a channel, but has mode I;16"):
+    with pytest.raises(ValueError, match="must have 8 bits per channel, but has mode I;16"):
         as_image(Image.new("I;16", (1, 1)))

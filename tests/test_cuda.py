@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from detector.backbones.torch_backbone import load_backbone
+from detector.backbones.torch_backbone import load_torch_backbone
 from detector.pipeline import Detector
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: the GPU is not tested")
@@ -15,8 +15,8 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA d
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 5e-3), ("bfloat16", 5e-2)])
 def test_maps_equal_those_of_the_processor(cat: NDArray[np.uint8], precision: str, tolerance: float) -> None:
-    expected = load_backbone("efficientnet_lite0")(cat)
-    found = load_backbone("efficientnet_lite0", device="cuda", precision=precision)(cat)  # type: ignore[arg-type]
+    expected = load_torch_backbone("efficientnet_lite0")(cat)
+    found = load_torch_backbone("efficientnet_lite0", device="cuda", precision=precision)(cat)  # type: ignore[arg-type]
     assert found.is_cuda
     assert ((found.cpu() - expected).norm() / expected.norm()).item() < tolerance
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from detector.datasets.synthetic import SYNTHETIC_CLASSES
 from detector.images.files import read_image
+from tests.synthetic import SYNTHETIC_CLASSES
 
 pytestmark = pytest.mark.all
 

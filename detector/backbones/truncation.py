@@ -76,7 +76,7 @@ class Truncated(nn.Module):
 
 
 class StageReached(Exception):  # noqa: N818 (a signal, not an error)
-    """Carries a stage's output out of a network, whatever the network would do next."""
+    """Signal that carries the output of a stage out of the network."""
 
     def __init__(self, output: Any) -> None:
         super().__init__()

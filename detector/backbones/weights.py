@@ -38,6 +38,8 @@ def read_weights(weights: str | Path) -> Arrays:
         except TypeError:  # bfloat16, which numpy lacks
             tensors = optional("safetensors.torch", "torch").load_file(path)
             arrays = {name: tensor.float().numpy() for name, tensor in tensors.items()}
+    # with the package ml_dtypes, numpy has bfloat16
+    arrays = {name: each if each.dtype.kind in "biuf" else each.astype(np.float32) for name, each in arrays.items()}
     own = {name.removeprefix(_BACKBONE): each for name, each in arrays.items() if name.startswith(_BACKBONE)}
     if not arrays:
         raise ValueError(f"{path}: has no tensors")

@@ -72,7 +72,9 @@ class SpatialPyramidPooling(nn.Module):
 
 
 def bin_edges(size: int, level: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
-    """Return the first cell and the cell after the last of every bin of a level, ``(level,)`` int64, over ``size`` cells.
+    """Return the first cell and the cell after the last of every bin of a level over ``size`` cells.
+
+    Two ``(level,)`` int64 tensors.
 
     Exact for any positive ``size`` and ``level`` (paper, appendix A). ``size`` may be symbolic while a network is
     exported.

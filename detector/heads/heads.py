@@ -82,8 +82,9 @@ class Heads:
     ) -> tuple[Boxes, NDArray[np.float32]]:
         """Return box deltas ``(N, 4)`` and scores ``(N,)``, float32, of pairs of a row and a class.
 
-        pooled: ``(R, D)``. rows, labels: ``(N,)``, the pairs. regress, score: whether to compute the deltas and the scores,
-        which are zero otherwise. A row is computed once, however many pairs it is in.
+        pooled: ``(R, D)``. rows, labels: ``(N,)``, the pairs.
+        regress, score: whether to compute the deltas and the scores; otherwise they are zero.
+        A row is computed once, however many pairs it is in.
         """
         features = self.features(pooled) if score or self.regresses_from_layers else pooled
         deltas, scores = np.zeros((len(rows), 4), np.float32), np.zeros(len(rows), np.float32)

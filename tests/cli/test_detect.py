@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detector.datasets.readers.coco import load_coco
-from detector.datasets.readers.voc import load_voc
+from detector.datasets.loading import load_coco, load_voc
 from detector.heads.calibration import Calibration
 from detector.images.files import read_image
 from tests.cli.detecting import CALIBRATION, GREEN, RED, Call, photograph

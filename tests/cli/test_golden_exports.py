@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from detector.datasets.opening import open_splits
+from detector.datasets.loading import load_splits
 from tests.datasets.exports import IMAGES, write_export
 from tests.scripts import spp
 
@@ -21,7 +21,7 @@ RECIPE = {"features": {"short_sides": [160], "levels": [2, 1]}, "proposals": {"m
 @pytest.mark.parametrize("name", IMAGES)
 def test_every_tool_s_export_trains_evaluates_and_detects(name: str, tmp_path: Path) -> None:
     root = write_export(name, tmp_path)
-    datasets = open_splits(root)
+    datasets = load_splits(root)
     train = next(iter(datasets.values()))
     source = ("--data", shutil.make_archive(str(tmp_path / "as downloaded"), "zip", tmp_path, name))
     (tmp_path / "recipe.yaml").write_text(json.dumps(RECIPE))

@@ -109,7 +109,16 @@ def test_an_image_cut_short_is_named_and_left_out(root: Path, test_set: Dataset,
 def test_scripts_name_what_is_wrong_with_data(root: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("featurs: {}")
-    data = ("--voc", root, "--split", "train", "--cache", tmp_path / "cache", "--output", tmp_path / "model.safetensors")
+    data = (
+        "--voc",
+        root,
+        "--split",
+        "train",
+        "--cache",
+        tmp_path / "cache",
+        "--output",
+        tmp_path / "model.safetensors",
+    )
     done = spp("train", recipe, *data, cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "recipe.yaml: unknown key 'featurs'" in done.stderr

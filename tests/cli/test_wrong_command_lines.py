@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detector.datasets.synthetic import write_synthetic_voc
 from detector.images.files import write_image
 from detector.model_file import CLASSIFIER, ModelContents, write_model
 from tests.cli.wrong_lines import WRONG
 from tests.scripts import script, spp
+from tests.synthetic import write_synthetic_voc
 
 
 @pytest.fixture(scope="module")
