@@ -141,7 +141,7 @@ def gather_outcomes(
     overlaps most, including difficult and found ones. Below ``min_iou`` it is false. Otherwise it does not count when
     the object is difficult, is true when it is the first of the object, and false when it is not.
     Raises ValueError for detections of images that have no annotation, an image with two, labels out of range,
-    and detections of which no class is among ``class_names``.
+    and detections none of whose classes is among ``class_names``.
     """
     if not 0 < min_iou <= 1:
         raise ValueError(f"min_iou must be above 0 and at most 1, but got {min_iou}")

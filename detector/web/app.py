@@ -111,7 +111,7 @@ class _Query:
         return value
 
     def limits(self) -> dict[str, Any]:
-        """Return the limits given, of which a session takes at most one."""
+        """Return the limits given; a session takes at most one."""
         return {name: self.number(name, *bounds) for name, bounds in _LIMITS.items() if name in self.values}
 
     def number(self, name: str, low: float, high: float) -> float:
