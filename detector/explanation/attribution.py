@@ -1,8 +1,8 @@
 """Attribute the score of a box exactly to the feature-map cells that it was pooled from.
 
 Scores are linear in the features of SVMs, a softmax's log odds have a gradient, and layers of ReLU are affine around a
-point. So a score is a constant plus one attribution for every bin and channel of the pooled features. The value of a bin
-is that of one cell of the feature map: the one that won the maximum of the channel.
+point. So a score is a constant plus one attribution for every bin and channel of the pooled features. The value of a
+bin is that of one cell of the feature map: the one that won the maximum of the channel.
 """
 
 from __future__ import annotations
