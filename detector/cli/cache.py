@@ -11,7 +11,7 @@ from pathlib import Path
 
 from detector.cli.console import Parser, progress
 from detector.cli.data_options import add_data_options, load_data
-from detector.cli.options import add_engine_options, add_network_options, add_recipe, filling_of
+from detector.cli.options import add_engine_options, add_network_options, add_recipe, cache_workers
 from detector.cli.outputs import cache_folder
 from detector.config.detector import load_config
 from detector.runtime.files import cache_root
@@ -60,10 +60,10 @@ def main() -> int:
         readable = fill_proposals(cache, dataset, progress)
         print(f"{len(readable)} images of {dataset.name}: {cache.proposals_directory}")
         return 0
-    where = filling_of(options, config, options.cache)
-    readable = fill_cache(cache, dataset, progress, where=where)
+    workers = cache_workers(options, config, options.cache)
+    readable = fill_cache(cache, dataset, progress, workers=workers)
     if config.caches_mirrored_maps:
-        readable = fill_cache(cache, readable, progress, mirrored=True, where=where)
+        readable = fill_cache(cache, readable, progress, mirrored=True, workers=workers)
     print(f"{len(readable)} images of {dataset.name}: {cache.maps_directory}, {cache.proposals_directory}")
     return 0
 

@@ -19,7 +19,7 @@ import yaml
 
 from detector.cli.console import Parser, progress, write_json
 from detector.cli.data_options import add_data_options, load_data
-from detector.cli.options import add_engine_options, add_network_options, filling_of
+from detector.cli.options import add_engine_options, add_network_options, cache_workers
 from detector.cli.outputs import OutputFile, cache_folder
 from detector.config.detector import CalibrationConfig, Config, load_config, parse_config
 from detector.config.recipes import load_yaml
@@ -147,15 +147,15 @@ def measure(
 
     config = config.model_copy(update={"calibration": CalibrationConfig(enabled=False)})
     cache = build_cache(config, options.cache, options.device, options.proposals)
-    where = filling_of(options, config, options.cache)
+    workers = cache_workers(options, config, options.cache)
     start = time.monotonic()
     if last is not None and config == last.config.model_copy(update={"detection": config.detection}):
         detector = replace(last, config=config)
     else:
-        detector = train(config, fit, fit.class_names, cache, progress, where=where)
+        detector = train(config, fit, fit.class_names, cache, progress, workers=workers)
     seconds = time.monotonic() - start
     # the detector's own cache: end-to-end training changes the backbone, which workers do not have
     own = detector.cache(cache.directory, cache.precomputed)
-    readable = fill_cache(own, held_out, progress, where=None if config.end_to_end.enabled else where)
+    readable = fill_cache(own, held_out, progress, workers=None if config.end_to_end.enabled else workers)
     found = [detector.detect_cached(own, each) for each in progress(readable, "detect")]
     return detector, {"mAP": evaluate_voc(found, readable, held_out.class_names).mAP, "seconds": seconds}

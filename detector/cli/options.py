@@ -20,7 +20,7 @@ from detector.runtime.openvino import Runtime
 if TYPE_CHECKING:
     from detector.config.detector import Config
     from detector.ensemble import Ensemble
-    from detector.features.cache import Where
+    from detector.features.cache import CacheWorkers
 
 
 def add_recipe(parser: Parser, example: str = "default", required: bool = True) -> None:
@@ -103,15 +103,15 @@ def engine_of(options: Namespace) -> Engine:
     return Threads() if options.workers is None else Processes(options.workers)
 
 
-def filling_of(options: Namespace, config: Config, directory: Path) -> Where | None:
+def cache_workers(options: Namespace, config: Config, directory: Path) -> CacheWorkers | None:
     """Return the engine that fills the cache of a recipe, by `add_engine_options`; None for this process."""
     from detector.build import build_cache
-    from detector.features.cache import Where
+    from detector.features.cache import CacheWorkers
 
     engine = engine_of(options)
     if isinstance(engine, Threads):
         return None
-    return Where(engine, partial(build_cache, config, directory, options.device, options.proposals))
+    return CacheWorkers(engine, partial(build_cache, config, directory, options.device, options.proposals))
 
 
 # ---- which detections are kept

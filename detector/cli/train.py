@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from detector.cli.console import Parser, console, progress, progress_bars
 from detector.cli.data_options import add_data_options, data_source, load_data, precomputed_boxes
-from detector.cli.options import add_engine_options, add_network_options, add_recipe, filling_of
+from detector.cli.options import add_engine_options, add_network_options, add_recipe, cache_workers
 from detector.cli.outputs import OutputFile, cache_folder, check_folder, is_model, output_folder, writable_file
 from detector.config.detector import load_config
 from detector.model_file import MODEL_NAME
@@ -154,8 +154,8 @@ def train_into_folder(options: Namespace) -> int:
 
         directory = cache_directory(options)
         cache = build_cache(config, directory, options.device, options.proposals)
-        where = filling_of(options, config, directory)
-        run = TrainingRun(config, dataset, held_out, cache, where, options.device, options.runtime)
+        workers = cache_workers(options, config, directory)
+        run = TrainingRun(config, dataset, held_out, cache, workers, options.device, options.runtime)
         with folder.opened(log) as note:
             if not folder.fresh:
                 _log.info("going on with the training in %s", folder.path)
@@ -195,8 +195,10 @@ def train_model(options: Namespace) -> Detector:
 
     start, directory = time.monotonic(), cache_directory(options)
     cache = build_cache(config, directory, options.device, options.proposals)
-    where = filling_of(options, config, directory)
-    detector = with_record(train(config, dataset, dataset.class_names, cache, progress, where=where), dataset, start)
+    workers = cache_workers(options, config, directory)
+    detector = with_record(
+        train(config, dataset, dataset.class_names, cache, progress, workers=workers), dataset, start
+    )
     for path in write_held_out(lists, source, options.classes, dataset) if lists is not None else ():
         print(path)
     return detector

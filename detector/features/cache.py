@@ -209,12 +209,12 @@ def fill_cache(
     annotations: Iterable[Annotation],
     progress: Progress = no_progress,
     mirrored: bool = False,
-    where: Where | None = None,
+    workers: CacheWorkers | None = None,
 ) -> list[Annotation]:
     """Compute the features of images that are missing in the cache; return the readable images.
 
     Unreadable images are logged. A killed call continues where it was. Several processes may fill one cache at a time.
-    mirrored: compute the maps of the mirrored images. where: workers, instead of this process.
+    mirrored: compute the maps of the mirrored images. workers: they compute instead of this process.
     Raises ValueError when no image is readable.
     """
     annotations = list(annotations)
@@ -224,8 +224,8 @@ def fill_cache(
     start = random.randrange(len(missing)) if missing else 0
     title = "features of mirror images" if mirrored else "features"
     missing = missing[start:] + missing[:start]
-    where = where or Where(Threads(), lambda: cache)
-    results = map_images(Filling(where.build, mirrored), missing, where.engine)
+    workers = workers or CacheWorkers(Threads(), lambda: cache)
+    results = map_images(_FillFactory(workers.build, mirrored), missing, workers.engine)
     for each, (_, error) in zip(progress(missing, title), results, strict=True):
         if error is not None:
             _log.warning("%s; going on without it", error.message if isinstance(error, Failure) else error)
@@ -237,7 +237,7 @@ def fill_cache(
 
 
 @dataclass(frozen=True)
-class Where:
+class CacheWorkers:
     """Engine whose workers each open the cache with ``build``."""
 
     engine: Engine
@@ -245,7 +245,7 @@ class Where:
 
 
 @dataclass(frozen=True)
-class Filling:
+class _FillFactory:
     """Factory of a worker that computes the missing features of an image and returns an error message, if any."""
 
     build: Callable[[], FeatureCache]

@@ -16,7 +16,7 @@ from detector.datasets.inspection import count_classes
 from detector.detections import Detections
 from detector.evaluation.held_out import HeldOutResult, measure_held_out
 from detector.evaluation.outcomes import gather_outcomes
-from detector.features.cache import FeatureCache, Where, fill_cache
+from detector.features.cache import CacheWorkers, FeatureCache, fill_cache
 from detector.model_file import MODEL_NAME
 from detector.pipeline import Detector
 from detector.results.files import ResultFolder
@@ -47,7 +47,7 @@ class TrainingRun:
     dataset: Dataset
     held_out: Dataset | None
     cache: FeatureCache
-    where: Where | None = None
+    workers: CacheWorkers | None = None
     device: str = "cpu"
     runtime: Runtime | None = None
 
@@ -56,7 +56,7 @@ class TrainingRun:
         config, start = self.config, time.monotonic()
         if images is not self.dataset:
             config = config.model_copy(update={"calibration": CalibrationConfig(enabled=False)})
-        detector = train(config, images, images.class_names, self.cache, progress, where=self.where)
+        detector = train(config, images, images.class_names, self.cache, progress, workers=self.workers)
         return with_record(detector, images, start)
 
     def load(self, path: Path) -> Detector:
@@ -68,8 +68,8 @@ class TrainingRun:
         assert self.held_out is not None
         # end-to-end training changes the backbone: its features have a cache of their own, which no worker fills
         cache = detector.cache(self.cache.directory, self.cache.precomputed)
-        where = None if self.config.end_to_end.enabled else self.where
-        readable = fill_cache(cache, self.held_out, progress, where=where)
+        workers = None if self.config.end_to_end.enabled else self.workers
+        readable = fill_cache(cache, self.held_out, progress, workers=workers)
         found = [detector.detect_cached(cache, each) for each in progress(readable, "detect")]
         return replace(self.held_out, annotations=readable), found
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from detector.boxes import Boxes, encode_deltas
 from detector.config.detector import RegressionConfig
-from detector.features.cache import FeatureCache, Where
+from detector.features.cache import CacheWorkers, FeatureCache
 from detector.features.encoder import Features
 from detector.heads.linear import BoxRegressors
 from detector.parallel.map_images import Failure, Sequential, map_images
@@ -28,12 +28,12 @@ def train_regressors(
     config: RegressionConfig,
     seed: int,
     progress: Progress = no_progress,
-    where: Where | None = None,
+    workers: CacheWorkers | None = None,
 ) -> BoxRegressors:
     """Fit one box regressor per class on boxes that overlap an object of it by more than ``config.min_iou``.
 
     At most ``config.max_samples`` random boxes per class bound the memory. Features are pooled class by class, in the
-    workers of ``where`` or in this process. A class without a box gets zero deltas. Raises ValueError for an image that
+    ``workers`` or in this process. A class without a box gets zero deltas. Raises ValueError for an image that
     cannot be read.
     """
     examples = _regression_examples(images, config.min_iou)
@@ -42,9 +42,9 @@ def train_regressors(
     for label in range(images.n_classes):
         rows = np.flatnonzero(examples.labels == label)
         sampled.append(np.sort(rng.permutation(rows)[: config.max_samples]))
-    where = where or Where(Sequential(), lambda: images.cache)
-    pooling = _PoolingFactory(images.without_cache(), where.build)
-    pooled = map_images(pooling, (part for rows in sampled for part in _parts(images, examples, rows)), where.engine)
+    workers = workers or CacheWorkers(Sequential(), lambda: images.cache)
+    pooling = _PoolingFactory(images.without_cache(), workers.build)
+    pooled = map_images(pooling, (part for rows in sampled for part in _parts(images, examples, rows)), workers.engine)
     n_features = images.n_features
     weights = np.zeros((images.n_classes, n_features, 4), np.float32)
     biases = np.zeros((images.n_classes, 4), np.float32)

@@ -26,7 +26,7 @@ from detector.config.detector import Config, FeatureConfig, load_config
 from detector.datasets.check import load_checked
 from detector.datasets.dataset import Annotation, Dataset
 from detector.datasets.loading import DataSource
-from detector.features.cache import FeatureCache, Where, fill_cache
+from detector.features.cache import CacheWorkers, FeatureCache, fill_cache
 from detector.features.encoder import Encoder
 from detector.heads.fully_connected import FullyConnected, Softmax
 from detector.heads.heads import Heads, Scorer
@@ -93,12 +93,12 @@ def train(
     cache: FeatureCache,
     progress: Progress = no_progress,
     layers: FullyConnected | None = None,
-    where: Where | None = None,
+    workers: CacheWorkers | None = None,
 ) -> Detector:
     """Train a detector on annotated images, with features from ``cache``; missing ones are computed and stored.
 
     layers: fine-tuned before, to train SVMs on; no others are trained then.
-    where: workers that compute features and score images, by default this process; the result is the same.
+    workers: they compute features and score images, by default this process; the result is the same.
     Killed and called again, training resumes from its last checkpoint to a bit-identical result. Raises ValueError,
     before any work, for a class without an object to train on, for more objects than samples that may be kept, for
     initial layers that do not fit, and for a layer that end-to-end training cannot start at.
@@ -108,8 +108,8 @@ def train(
     check_training(config, images, class_names, layers)
     trained = TrainedLayers(layers)
     if config.end_to_end.enabled and layers is None:
-        trained, images, where = _train_end_to_end(config, images, progress, where)
-    readable = cache_features(config, images, trained, progress, where)
+        trained, images, workers = _train_end_to_end(config, images, progress, workers)
+    readable = cache_features(config, images, trained, progress, workers)
     if len(readable) < len(images) and not trained.replace_svms(config):
         check_training(config, readable, class_names, layers)
     images = readable
@@ -117,17 +117,17 @@ def train(
     if config.fine_tuning.enabled and trained.layers is None:
         trained = _fine_tune(config, images, checkpoints.layers, progress)
     for_svms, for_regressors = scale_features(config, images, trained)
-    scorer: Scorer = trained.softmax or train_svms(for_svms, config.svm, checkpoints.svms, progress, where)
+    scorer: Scorer = trained.softmax or train_svms(for_svms, config.svm, checkpoints.svms, progress, workers)
     regressors = trained.regressors
     if config.regression.enabled and regressors is None:
-        regressors = train_regressors(for_regressors, config.regression, config.svm.seed, progress, where)
+        regressors = train_regressors(for_regressors, config.regression, config.svm.seed, progress, workers)
     proposal_filter = None
     if config.proposal_filter.enabled:
         proposal_filter = train_proposal_filter(images, config.proposal_filter, progress)
     heads = Heads(scorer, regressors, trained.layers, config.regression.features, proposal_filter=proposal_filter)
     detector = Detector(cache.propose, images.cache.encoder, heads, tuple(class_names), config)
     if config.calibration.enabled:
-        detector = _calibrated(detector, for_svms, trained, checkpoints, progress, where)
+        detector = _calibrated(detector, for_svms, trained, checkpoints, progress, workers)
     checkpoints.svms.unlink(missing_ok=True)
     return detector
 
@@ -181,8 +181,8 @@ def check_training(
 
 
 def _train_end_to_end(
-    config: Config, images: TrainingSet, progress: Progress, where: Where | None
-) -> tuple[TrainedLayers, TrainingSet, Where | None]:
+    config: Config, images: TrainingSet, progress: Progress, workers: CacheWorkers | None
+) -> tuple[TrainedLayers, TrainingSet, CacheWorkers | None]:
     """Train the backbone; return the layers, and the images and workers with the trained backbone."""
     from detector.training.end_to_end.training import train_end_to_end
 
@@ -193,8 +193,8 @@ def _train_end_to_end(
     cache = replace(images.cache, encoder=build_encoder(config.features, weights=weights))
     regressors = result.regressors if config.regression.fit == "end_to_end" and config.regression.enabled else None
     trained = _trained_layers(config, result.layers, cache.encoder, regressors, held_out)
-    where = where and replace(where, build=_OpenTrainedCache(where.build, config.features, weights))
-    return trained, replace(images, cache=cache), where
+    workers = workers and replace(workers, build=_OpenTrainedCache(workers.build, config.features, weights))
+    return trained, replace(images, cache=cache), workers
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ class _OpenTrainedCache:
 
 
 def cache_features(
-    config: Config, images: TrainingSet, trained: TrainedLayers, progress: Progress, where: Where | None = None
+    config: Config, images: TrainingSet, trained: TrainedLayers, progress: Progress, workers: CacheWorkers | None = None
 ) -> TrainingSet:
     """Fill the cache with all features that training needs; return the images without those that cannot be read."""
     needed = images.annotations
@@ -222,9 +222,9 @@ def cache_features(
         needed = [each for each in images.annotations if each.image_id in ids]
     if not needed:
         return images
-    readable = fill_cache(images.cache, needed, progress, where=where)
+    readable = fill_cache(images.cache, needed, progress, workers=workers)
     if config.caches_mirrored_maps:
-        readable = fill_cache(images.cache, readable, progress, mirrored=True, where=where)
+        readable = fill_cache(images.cache, readable, progress, mirrored=True, workers=workers)
     lost = {each.image_id for each in needed} - {each.image_id for each in readable}
     return replace(images, annotations=[each for each in images.annotations if each.image_id not in lost])
 
@@ -307,7 +307,7 @@ def _calibrated(
     trained: TrainedLayers,
     checkpoints: CheckpointFiles,
     progress: Progress,
-    where: Where | None,
+    workers: CacheWorkers | None,
 ) -> Detector:
     """Return the detector with the calibration of its scores, on images that its layers were not trained on."""
     config = detector.config
@@ -319,7 +319,7 @@ def _calibrated(
 
     def train_scorer(annotations: Sequence[Annotation], part: int) -> Scorer:
         others = replace(images, annotations=annotations)
-        return trained.softmax or train_svms(others, config.svm, files[part], progress, where)
+        return trained.softmax or train_svms(others, config.svm, files[part], progress, workers)
 
     calibration = calibrate(detector, images, parts, train_scorer, progress)
     for file in files:

@@ -90,7 +90,7 @@ class Fake:
         self.calls.append(call)
 
     def train(
-        self, config: Config, dataset: Dataset, names: Sequence[str], cache: Any, progress: Progress, where: Any
+        self, config: Config, dataset: Dataset, names: Sequence[str], cache: Any, progress: Progress, workers: Any
     ) -> FakeModel:
         whole = not any(call.startswith("train 8") for call in self.calls) and len(dataset) > 4
         assert config.calibration.enabled is whole
@@ -98,7 +98,7 @@ class Fake:
         self.n_images = len([*progress(dataset, "mining")])
         return FakeModel(self, tuple(names), self.n_images)
 
-    def fill(self, cache: FakeCache, dataset: Dataset, progress: Progress, where: Any) -> tuple[Annotation, ...]:
+    def fill(self, cache: FakeCache, dataset: Dataset, progress: Progress, workers: Any) -> tuple[Annotation, ...]:
         self.held_out = [each.image_id for each in dataset]
         self.note(f"detect {self.n_images}")
         return tuple(dataset)

@@ -9,7 +9,7 @@ from detector.build import build_cache
 from detector.config.detector import Config
 from detector.datasets.dataset import Dataset
 from detector.ensemble import load_ensemble
-from detector.features.cache import Where
+from detector.features.cache import CacheWorkers
 from detector.parallel.map_images import Engine, Threads
 from detector.runs.evaluate_images import EvaluatorFactory, detect_all
 from detector.training.train import train
@@ -19,9 +19,9 @@ from tests.cli.many_images import contents
 def check_same_bytes(engine: Engine, config: Config, train_set: Dataset, test_set: Dataset, folder: Path) -> None:
     """Fill a cache, train and evaluate a model with the workers of an engine, and compare with one process."""
     for name in ("one", "many"):
-        where = None if name == "one" else Where(engine, partial(build_cache, config, folder / name))
+        workers = None if name == "one" else CacheWorkers(engine, partial(build_cache, config, folder / name))
         cache = build_cache(config, folder / name)
-        train(config, train_set, train_set.class_names, cache, where=where).save(folder / f"{name}.safetensors")
+        train(config, train_set, train_set.class_names, cache, workers=workers).save(folder / f"{name}.safetensors")
     one, many = contents(folder / "one"), contents(folder / "many")
     assert len(one) > 2 * len(train_set)
     assert one == many

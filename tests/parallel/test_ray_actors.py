@@ -18,7 +18,7 @@ from detector.cli.console import run
 from detector.config.detector import Config
 from detector.datasets.dataset import Dataset
 from detector.ensemble import Ensemble
-from detector.features.cache import FeatureCache, Where
+from detector.features.cache import CacheWorkers, FeatureCache
 from detector.parallel.map_images import Failure, Threads, map_images
 from detector.parallel.ray_actors import RayActors
 from detector.training.train import train
@@ -166,10 +166,10 @@ def test_without_a_common_folder_each_image_stays_on_one_node(
     config: Config, train_set: Dataset, tmp_path: Path
 ) -> None:
     caches = [build_cache(config, tmp_path / name) for name in ("one", "driver")]
-    spread = Where(RayActors(2, owners=True), OnNode(config, tmp_path / "nodes"))
+    spread = CacheWorkers(RayActors(2, owners=True), OnNode(config, tmp_path / "nodes"))
     models = [
-        train(config, train_set, train_set.class_names, cache, where=where)
-        for cache, where in zip(caches, (None, spread), strict=True)
+        train(config, train_set, train_set.class_names, cache, workers=workers)
+        for cache, workers in zip(caches, (None, spread), strict=True)
     ]
     for number, model in enumerate(models):
         model.save(tmp_path / f"{number}.safetensors")

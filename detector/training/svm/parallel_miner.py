@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.config.detector import SVMConfig
-from detector.features.cache import FeatureCache, Where
+from detector.features.cache import CacheWorkers, FeatureCache
 from detector.heads.linear import LinearSVMs
 from detector.parallel.map_images import Failure, Shared, map_images
 from detector.training.svm.mining import NewSamples, hardest_negatives, positives
@@ -26,10 +26,10 @@ from detector.training.training_set import TrainingSet
 class ParallelMiner:
     """A `Sampler` whose workers read the ``images`` from caches that they open. `close` ends the workers."""
 
-    def __init__(self, images: TrainingSet, config: SVMConfig, where: Where) -> None:
+    def __init__(self, images: TrainingSet, config: SVMConfig, workers: CacheWorkers) -> None:
         self._images = images
-        self._factory = _SamplerFactory(images.without_cache(), where.build, config)
-        self._engine = where.engine
+        self._factory = _SamplerFactory(images.without_cache(), workers.build, config)
+        self._engine = workers.engine
         self._svms: LinearSVMs | None = None
         self._shared: Shared | None = None
         self._round = self._next = 0

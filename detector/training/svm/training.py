@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from detector.config.detector import SVMConfig
-from detector.features.cache import Where
+from detector.features.cache import CacheWorkers
 from detector.heads.linear import LinearSVMs
 from detector.runtime.progress import Progress, no_progress
 from detector.training.svm.dual_solver import solve_dual
@@ -29,18 +29,18 @@ def train_svms(
     config: SVMConfig,
     checkpoint: Path,
     progress: Progress = no_progress,
-    where: Where | None = None,
+    workers: CacheWorkers | None = None,
 ) -> LinearSVMs:
     """Mine hard negatives over ``images`` and fit one linear SVM per class; return them for unscaled features.
 
     checkpoint: file of the state after every fit; a second call resumes from it.
-    where: workers that score the images, by default this process.
+    workers: they score the images, by default this process.
     """
     images = replace(images, flips=bool(config.flips))
     buffer = SampleBuffer(sample_capacity(config, images.n_features), images.n_features, images.n_classes)
     state = load_state(checkpoint, images, buffer) or MiningState(buffer)
     with ExitStack() as stack:
-        sampler = None if where is None else stack.enter_context(closing(ParallelMiner(images, config, where)))
+        sampler = None if workers is None else stack.enter_context(closing(ParallelMiner(images, config, workers)))
         report = partial(save_state, checkpoint)
         svms = mine(images, config, _SOLVERS[config.solver], state, progress, report, sampler)
     return LinearSVMs(*images.unscaled(svms.weights, svms.biases))

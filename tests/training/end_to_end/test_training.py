@@ -15,7 +15,7 @@ from detector.build import build_cache
 from detector.config.detector import Config
 from detector.datasets.dataset import Dataset
 from detector.evaluation.voc import evaluate_voc
-from detector.features.cache import Where
+from detector.features.cache import CacheWorkers
 from detector.images.files import read_image
 from detector.parallel.map_images import Threads
 from detector.pipeline import Detector
@@ -123,8 +123,8 @@ def test_workers_compute_features_of_the_trained_backbone(train_set: Dataset, tm
     )
     for name in ("here", "workers"):
         build = partial(build_cache, config, tmp_path / name / "cache")
-        cache, where = build(), Where(Threads(2), build) if name == "workers" else None
-        detector = train(config, train_set, train_set.class_names, cache, where=where)
+        cache, workers = build(), CacheWorkers(Threads(2), build) if name == "workers" else None
+        detector = train(config, train_set, train_set.class_names, cache, workers=workers)
         detector.save(tmp_path / name / "model")
         assert not cache.maps_directory.exists()  # of the untrained backbone
     assert (tmp_path / "here/model").read_bytes() == (tmp_path / "workers/model").read_bytes()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from detector.config.detector import SVMConfig
-from detector.features.cache import Where
+from detector.features.cache import CacheWorkers
 from detector.heads.linear import LinearSVMs
 from detector.parallel.map_images import Sequential, Threads
 from detector.training.svm import mining
@@ -64,7 +64,7 @@ def test_workers_mine_the_same_samples_as_one_process(
     images: TrainingSet, engine: Sequential | Threads, capacity: int, most: int
 ) -> None:
     config = CONFIG.model_copy(update={"max_negatives_per_image": most})
-    miner = ParallelMiner(images, config, Where(engine, lambda: images.cache))
+    miner = ParallelMiner(images, config, CacheWorkers(engine, lambda: images.cache))
     expected = mined(images, config, capacity, None)
     assert len(expected) > 6
     assert mined(images, config, capacity, miner) == expected
@@ -88,7 +88,7 @@ def test_no_more_come_than_there_is_room_for(images: TrainingSet) -> None:
 def test_an_image_that_cannot_be_read_ends_the_mining(tmp_path: Path) -> None:
     images = small_set(tmp_path, {"gone": [((0, 0, 64, 64), 0)]}, {"gone": []})
     (tmp_path / "gone.png").unlink()
-    miner = ParallelMiner(images, CONFIG, Where(Sequential(), lambda: images.cache))
+    miner = ParallelMiner(images, CONFIG, CacheWorkers(Sequential(), lambda: images.cache))
     with pytest.raises(ValueError, match=r"gone\.png"):
         miner(0, None, SampleBuffer(10, images.n_features, images.n_classes))
     miner.close()
@@ -98,7 +98,7 @@ def test_a_cache_that_cannot_be_built_ends_the_mining(images: TrainingSet) -> No
     def broken() -> Callable[..., object]:
         raise ValueError("no cache")
 
-    miner = ParallelMiner(images, CONFIG, Where(Sequential(), broken))  # type: ignore[arg-type]
+    miner = ParallelMiner(images, CONFIG, CacheWorkers(Sequential(), broken))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no cache"):
         miner(0, None, SampleBuffer(10, images.n_features, images.n_classes))
     miner.close()
