@@ -8,10 +8,8 @@ after all merged ones, however many groupings share them.
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from functools import partial
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import NamedTuple
 
 import cv2
@@ -143,35 +141,6 @@ def selective_search(
     if ranking == "diverse":
         boxes = boxes[near_duplicates_last(boxes, DIVERSE_IOU, max_boxes)]
     return boxes[:max_boxes].astype(np.float32)
-
-
-def selective_search_many(
-    images: Iterable[NDArray[np.uint8]],
-    mode: str | Mode = "fast",
-    max_boxes: int = 2000,
-    seed: int = 0,
-    *,
-    ranking: str = "diverse",
-    min_side: int = 20,
-    threads: int | None = None,
-) -> Iterator[Boxes]:
-    """Propose boxes in many images, one image per thread; yield them in the order of ``images``.
-
-    ``images`` may be a lazy iterator: at most two images per thread are held at a time. The other arguments and the
-    errors are those of `selective_search`.
-    """
-    n_threads = thread_count(threads)
-    search = partial(
-        selective_search, mode=mode, max_boxes=max_boxes, seed=seed, ranking=ranking, min_side=min_side, threads=1
-    )
-    waiting: deque[Future[Boxes]] = deque()
-    with ThreadPoolExecutor(n_threads) as pool:
-        for image in images:
-            waiting.append(pool.submit(search, image))
-            if len(waiting) == 2 * n_threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def _settings(mode: str | Mode) -> Mode:

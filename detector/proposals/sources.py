@@ -5,7 +5,7 @@ import math
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,8 +17,6 @@ from detector.boxes import Boxes, as_boxes, from_one_based
 from detector.images.resizing import check_image
 from detector.proposals.mat_files import read_mat
 from detector.runtime.optional import optional
-
-Source = Callable[[NDArray[np.uint8]], Boxes]
 
 _MAX_BYTES = 1_000_000_000
 UNREADABLE = (
@@ -134,11 +132,6 @@ class PrecomputedBoxes(Mapping[str, Boxes]):
 
     def __len__(self) -> int:
         return len(self._boxes)
-
-    def for_image(self, image_id: str) -> Source:
-        """Return a proposer that returns the boxes of ``image_id`` for any image."""
-        boxes = self[image_id]
-        return lambda image: boxes
 
 
 def _read_npz(path: Path) -> dict[str, Boxes]:

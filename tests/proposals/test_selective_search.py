@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from skimage.data import coffee
 from sklearn.datasets import load_sample_image
 
 from detector.boxes import iou
-from detector.proposals.selective_search import CTSF, MODES, Mode, selective_search, selective_search_many
+from detector.proposals.selective_search import CTSF, MODES, Mode, selective_search
 from tests.proposals.photograph import PHOTOGRAPH
 
 
@@ -85,27 +84,6 @@ def test_min_side_drops_boxes_and_keeps_the_order() -> None:
     assert (sides < 60).any()
     large = selective_search(PHOTOGRAPH, max_boxes=100_000, min_side=60, ranking="random")
     assert np.array_equal(large, boxes[sides >= 60])
-
-
-def test_many_images_equal_single_ones_in_order_and_are_read_as_needed() -> None:
-    images = [
-        PHOTOGRAPH,
-        np.ascontiguousarray(coffee()[:200, :300]),
-        PHOTOGRAPH[:100].copy(),
-        PHOTOGRAPH[:, :90].copy(),
-    ] * 3
-    read = []
-
-    def reading() -> Any:
-        for index, image in enumerate(images):
-            read.append(index)
-            yield image
-
-    settings: dict[str, Any] = {"mode": "single", "max_boxes": 50, "seed": 5, "ranking": "diverse", "min_side": 30}
-    for index, boxes in enumerate(selective_search_many(reading(), threads=2, **settings)):
-        assert len(read) <= index + 4
-        assert np.array_equal(boxes, selective_search(images[index], **settings))
-    assert read == list(range(len(images)))
 
 
 def flat_rectangles(seed: int) -> NDArray[np.uint8]:
