@@ -16,21 +16,16 @@ _EXPORTS = "datasets/readers/test_exports.py datasets/readers/test_broken_export
 
 # more tests of a module than those of its own package that import it, where these are too few
 TESTS = {
-    "proposals.ranking": "proposals/test_selective_search.py proposals/test_selective_search_parts.py",
     "proposals.mat_files": "proposals/test_sources.py",
-    "features.normalization": "features/test_encoder.py test_stages.py training/test_recipe_keys.py",
-    "heads.openvino_layers": "backbones/test_openvino.py cli/test_without_torch.py",
-    "heads.torch_layers": "training/test_finetuning.py heads/test_proposal_filter.py",
+    "heads.torch_layers": "training/end_to_end/test_fc_layers.py heads/test_proposal_filter.py",
     "heads.calibration": "heads/test_calibration_map.py training/test_calibration.py",
     "training.checkpoints": "training/test_recipe_keys.py training/test_checkpoint_names.py",
-    "training.forecast": "cli/test_training_run.py",
-    "training.gradient_descent": "training/test_finetuning.py",
-    "training.svm_training": "parallel/test_processes.py",
-    "evaluation.matching": "evaluation/test_voc.py evaluation/test_outcomes.py "
-    "evaluation/test_error_kinds.py",
+    "training.gradient_descent": "training/end_to_end/test_fc_layers.py",
+    "training.svm.training": "parallel/test_processes.py",
+    "evaluation.matching": "evaluation/test_voc.py evaluation/test_outcomes.py evaluation/test_error_kinds.py",
     "datasets.dataset": "datasets/readers/test_voc.py datasets/test_check.py datasets/test_hold_out.py",
     "datasets.resolving": _EXPORTS + " datasets/test_image_finder.py datasets/test_inspection.py",
-    "datasets.inspection": "datasets/test_check.py training/test_summary.py cli/test_data_command.py",
+    "datasets.inspection": "datasets/test_check.py runs/test_summary.py cli/test_data_command.py",
     "datasets.format_detection": _EXPORTS,
     "datasets.records": _EXPORTS,
     "datasets.readers.coco": _EXPORTS,
