@@ -104,7 +104,7 @@ def test_what_goes_wrong_before_and_in_the_work_ends_the_run(tmp_path: Path) -> 
         list(map_images(Doing(tmp_path), ["a", "bug"], RayActors(1)))
     with pytest.raises(OSError, match="no space left"):
         list(map_images(Doing(tmp_path), ["a", "full"], RayActors(1)))
-    with pytest.raises(ChildProcessError, match="3 actors ended before they were ready"):
+    with pytest.raises(ChildProcessError, match="3 workers ended before they were ready"):
         list(map_images(NeverReady(), ["a"], RayActors(1)))
 
 
