@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -142,12 +143,16 @@ def test_the_command(tmp_path: Path) -> None:
     """The page is there before the model is; an image may be sent all the same; Ctrl-C ends both."""
     command = [sys.executable, "-m", "detector", "serve", "--port", "0", "--host", "0.0.0.0"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=tmp_path, env=ENVIRONMENT) as process:
+    with (
+        subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=tmp_path, env=ENVIRONMENT) as process,
+        ExitStack() as stack,
+    ):
+        stack.callback(process.kill)
         assert process.stdout is not None
         assert process.stderr is not None
         url = process.stdout.readline().split()[0]
         assert url.startswith("http://localhost:")
-        assert process.stderr.readline() == "warning: other machines can reach this page, and nobody has to log in\n"
+        assert process.stderr.readline() == "warning: other machines can reach this page without a login\n"
         connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=300)
         connection.request("GET", "/health")
         assert json.loads(connection.getresponse().read()) == {"status": "loading"}
