@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from datetime import date
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from detector.config.detector import Config
 from detector.datasets.dataset import Dataset
 from detector.model_file import MODEL_NAME
 from detector.runtime.files import check_writable, digest, slug, write_json
+
+if TYPE_CHECKING:
+    from detector.pipeline import Detector
 
 RUNS = Path("runs")
 MARKER = "unfinished.json"
@@ -27,15 +30,6 @@ _log = logging.getLogger(__name__)
 
 Settings = Mapping[str, str]
 """Digests of all that a model depends on, by their names in error messages."""
-
-
-class Saved(Protocol):
-    """A model that can be written."""
-
-    def save(self, path: Path) -> None: ...
-
-
-Model = TypeVar("Model", bound=Saved)
 
 
 @dataclass
@@ -50,7 +44,7 @@ class RunFolder:
     trained: list[str]
     fresh: bool
 
-    def model(self, name: str, train: Callable[[], Model], load: Callable[[Path], Model]) -> Model:
+    def model(self, name: str, train: Callable[[], Detector], load: Callable[[Path], Detector]) -> Detector:
         """Return the model of that file name: loaded where it is trained already, else trained and saved."""
         path = self.path / name
         if name in self.trained:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,17 +31,6 @@ _LICENSES = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Card:
-    """Contents of the model card of a training in ``folder``."""
-
-    folder: Path
-    detector: Detector
-    counts: Mapping[str, ClassCounts]
-    result: HeldOutResult | None
-    curve: LearningCurve | None
-
-
 def recipe_text(config: Config) -> str:
     """Return the whole recipe as YAML, which `load_config` reads back to the same one."""
     content = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -58,9 +46,15 @@ def thresholds_of(detector: Detector) -> dict[str, Any]:
     return {"min_score": detector.config.detection.min_score, "best_f1": by_class}
 
 
-def write_card(card: Card) -> None:
-    """Write the model card, README.md."""
-    detector, record, model = card.detector, card.detector.record, shlex.quote(str(card.folder))
+def write_card(
+    folder: Path,
+    detector: Detector,
+    counts: Mapping[str, ClassCounts],
+    result: HeldOutResult | None,
+    curve: LearningCurve | None,
+) -> None:
+    """Write the model card README.md of a training into its ``folder``."""
+    record, model = detector.record, shlex.quote(str(folder))
     names = ", ".join(map(plain, detector.class_names))
     sections = [
         f"# Detector of {names}",
@@ -71,19 +65,18 @@ def write_card(card: Card) -> None:
         "`config.yaml` is the recipe, for `spp train`; `metrics.json` holds the numbers, `log.txt` the log, "
         "`environment.json` the versions and the command.",
         "## Data",
-        "\n".join(f"- {plain(describe(*each))}" for each in card.counts.items()),
+        "\n".join(f"- {plain(describe(*each))}" for each in counts.items()),
         "## Numbers",
-        _numbers(card),
+        _numbers(result, curve),
         "## Limits",
-        _limits(card),
+        _limits(detector, counts),
         "## License",
         _license(detector.config),
     ]
-    write_text(card.folder / "README.md", "\n\n".join(sections) + "\n")
+    write_text(folder / "README.md", "\n\n".join(sections) + "\n")
 
 
-def _numbers(card: Card) -> str:
-    result = card.result
+def _numbers(result: HeldOutResult | None, curve: LearningCurve | None) -> str:
     if result is None:
         return "No image was held out, so the accuracy of the model was not measured."
     values = zip(result.class_names, result.AP, result.errors, result.objects, strict=True)
@@ -97,17 +90,17 @@ def _numbers(card: Card) -> str:
         *rows,
         f"| mean | {_percent(result.mAP)} | {_percent(result.mAP_error)} | {result.objects.sum()} |",
     ]
-    return "\n".join([*table, *(["", f"Learning curve: {card.curve.answer()}."] if card.curve else [])])
+    return "\n".join([*table, *(["", f"Learning curve: {curve.answer()}."] if curve else [])])
 
 
-def _limits(card: Card) -> str:
+def _limits(detector: Detector, counts: Mapping[str, ClassCounts]) -> str:
     limits = [
         "It knows only the classes above: other objects are background, or mistaken for one of them.",
         "The numbers do not cover images unlike those trained on (other light, distance, camera).",
     ]
-    if card.detector.heads.calibration is None:
+    if detector.heads.calibration is None:
         limits.append("Scores are SVM margins, not probabilities; do not compare those of different classes.")
-    if small := [plain(name) for name, each in card.counts.items() if each.objects < FEW_OBJECTS]:
+    if small := [plain(name) for name, each in counts.items() if each.objects < FEW_OBJECTS]:
         limits.append(f"Trained on fewer than {FEW_OBJECTS} objects: {', '.join(small)}.")
     return "\n".join(f"- {each}" for each in limits)
 

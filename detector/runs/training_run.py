@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from detector.config.detector import CalibrationConfig, Config
-from detector.datasets.dataset import Annotation, Dataset
+from detector.datasets.dataset import Dataset
 from detector.datasets.inspection import count_classes
 from detector.detections import Detections
 from detector.evaluation.held_out import HeldOutResult, measure_held_out
@@ -23,7 +23,7 @@ from detector.results.files import ResultFolder
 from detector.runs.folder import CONFIG, ENVIRONMENT, RunFolder
 from detector.runs.forecast import TrainingSize, training_plan
 from detector.runs.learning_curve import LearningCurve, parts_of
-from detector.runs.model_card import Card, recipe_text, thresholds_of, write_card
+from detector.runs.model_card import recipe_text, thresholds_of, write_card
 from detector.runs.summary import describe, next_steps, precision_lines, weakest
 from detector.runtime.environment import describe_environment
 from detector.runtime.files import write_json, write_text
@@ -75,15 +75,13 @@ class TrainingRun:
 
     def plan(self, parts: Sequence[Dataset]) -> list[Task]:
         """Return the loops ahead: those of the whole data set, then of parts of it."""
-
-        def missing(images: Iterator[Annotation] | Dataset) -> int:
-            return sum(not self.cache.is_complete(each.image_id) for each in images)
-
+        held_out = tuple(self.held_out or ())
+        missing = [
+            sum(not self.cache.is_complete(each.image_id) for each in images) for images in (self.dataset, held_out)
+        ]
+        sizes = [(len(self.dataset), missing[0]), *((len(part), 0) for part in parts)]
         n_classes = len(self.dataset.class_names)
-        whole = TrainingSize(len(self.dataset), missing(self.dataset), n_classes)
-        sizes = [whole, *(TrainingSize(len(part), 0, n_classes) for part in parts)]
-        held_out = self.held_out or ()
-        return training_plan(self.config, sizes, missing(iter(held_out)), len(held_out))
+        return training_plan(self.config, [TrainingSize(*size, n_classes) for size in sizes], missing[1], len(held_out))
 
 
 def train_in_folder(
@@ -156,7 +154,7 @@ def write_results(
     learning = {"trained": dict(detector.record), "learning_curve": curve and curve.to_json()}
     write_json(folder / "metrics.json", {**metrics, **learning})
     write_json(folder / "thresholds.json", thresholds_of(detector))
-    write_card(Card(folder, detector, counts, result, curve))
+    write_card(folder, detector, counts, result, curve)
     name = weakest(counts, result)
     weak = describe(name, counts[name])
     lines = [f"{len(dataset)} images of {dataset.name}, trained in {detector.record['seconds']} s"]

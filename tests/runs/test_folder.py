@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,8 @@ TODAY = date.today().isoformat()
 
 
 class Model:
+    """Stands in for a detector."""
+
     def __init__(self, text: str) -> None:
         self.text = text
 
@@ -24,7 +27,11 @@ class Model:
         path.write_text(self.text)
 
 
-def load(path: Path) -> Model:
+def model(text: str) -> Any:
+    return Model(text)
+
+
+def load(path: Path) -> Any:
     return Model(path.read_text())
 
 
@@ -34,7 +41,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def choose(output: str | None = None, overwrite: bool = False, data: str = "my data.zip", **settings: str) -> RunFolder:
+def choose(output: str | None = None, overwrite: bool = False, data: str = "my data.zip", **settings: str) -> Any:
     return choose_folder(output and Path(output), Path(data), SETTINGS | settings, overwrite)  # type: ignore[arg-type]
 
 
@@ -48,7 +55,7 @@ def finish(run: RunFolder, text: str = "model") -> RunFolder:
     with begun(run):
         for name in ("config.yaml", "environment.json"):
             (run.path / name).write_text(text)
-        run.model("model.safetensors", lambda: Model(text), load)
+        run.model("model.safetensors", lambda: model(text), load)
         run.finish()
     return run
 
@@ -84,12 +91,12 @@ def test_a_model_that_was_trained_is_not_trained_again(caplog: pytest.LogCapture
     run = choose("out", overwrite=True, recipe="3")
     assert run.fresh
     with pytest.raises(KeyboardInterrupt), begun(run):
-        run.model("model.safetensors", lambda: Model("new"), load)
-        run.model("part.safetensors", lambda: Model("part"), load)
+        run.model("model.safetensors", lambda: model("new"), load)
+        run.model("part.safetensors", lambda: model("part"), load)
         raise KeyboardInterrupt
     again = choose("out", recipe="3")
     assert again.trained == ["model.safetensors", "part.safetensors"]
-    assert again.model("model.safetensors", lambda: Model("newer"), load).text == "new"
+    assert again.model("model.safetensors", lambda: model("newer"), load).text == "new"
     with begun(again):
         again.finish()
     assert {path.name for path in Path("out").iterdir()} == {
@@ -104,17 +111,17 @@ def test_an_old_model_is_not_taken_for_the_new_one() -> None:
     with pytest.raises(KeyboardInterrupt), begun(run):
         raise KeyboardInterrupt
     assert Path("out/model.safetensors").read_text() == "old"  # until there is another
-    assert choose("out").model("model.safetensors", lambda: Model("new"), load).text == "new"
+    assert choose("out").model("model.safetensors", lambda: model("new"), load).text == "new"
 
 
 def test_a_model_that_cannot_be_read_is_trained_again(caplog: pytest.LogCaptureFixture) -> None:
-    def damaged(path: Path) -> Model:
+    def damaged(path: Path) -> Any:
         raise ValueError(f"{path}: is damaged")
 
     run = choose("out")
     with begun(run):
-        run.model("model.safetensors", lambda: Model("one"), damaged)
-        assert run.model("model.safetensors", lambda: Model("two"), damaged).text == "two"
+        run.model("model.safetensors", lambda: model("one"), damaged)
+        assert run.model("model.safetensors", lambda: model("two"), damaged).text == "two"
     assert "is damaged; training it again" in caplog.text
 
 
