@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from threading import RLock
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
@@ -93,22 +93,10 @@ def products_on_one_thread() -> Iterator[None]:
     if _alone.get():  # limited already
         yield
         return
-    with _one_at_a_time, _torch_on_one_thread(), _controller().limit(limits=1, user_api="blas"):
+    with _one_at_a_time, _restored_torch_threads() as torch, _controller().limit(limits=1, user_api="blas"):
+        if torch is not None:
+            torch.set_num_threads(1)
         yield
-
-
-@contextmanager
-def _torch_on_one_thread() -> Iterator[None]:
-    torch = sys.modules.get("torch")
-    if torch is None:  # not imported, so not used
-        yield
-        return
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @contextmanager
@@ -118,21 +106,26 @@ def on_one_thread_each() -> Iterator[Callable[[], None]]:
     numpy and torch start no threads in it either. So threads do not compete for cores, and results are bit-identical
     however many there are.
     """
-    torch = sys.modules.get("torch")
+    with _one_at_a_time, _restored_torch_threads() as torch, _controller().limit(limits=1, user_api="blas"):
 
-    def begin() -> None:
-        _alone.set(True)
-        if torch is not None:
-            torch.set_num_threads(1)  # OpenMP keeps a number for each thread
-
-    with _one_at_a_time:
-        threads = torch.get_num_threads() if torch is not None else 0
-        try:
-            with _controller().limit(limits=1, user_api="blas"):
-                yield begin
-        finally:
+        def begin() -> None:
+            _alone.set(True)
             if torch is not None:
-                torch.set_num_threads(threads)
+                torch.set_num_threads(1)  # OpenMP keeps a number for each thread
+
+        yield begin
+
+
+@contextmanager
+def _restored_torch_threads() -> Iterator[Any]:
+    """Yield torch, and restore its number of threads; None where torch is not imported, so not used."""
+    torch = sys.modules.get("torch")
+    threads = 1 if torch is None else torch.get_num_threads()
+    try:
+        yield torch
+    finally:
+        if torch is not None:
+            torch.set_num_threads(threads)
 
 
 def one_thread_environment() -> dict[str, str]:
