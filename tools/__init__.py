@@ -1,1 +1,1 @@
-"""Command-line scripts; run them as files, `python tools/detect.py`."""
+"""Scripts of a checkout, such as `python tools/detect.py`; `spp` has the same verbs."""

@@ -1,11 +1,11 @@
-"""Stages against their peers: python tools/benchmark.py STAGE ..., see --help"""
+"""Measure a step of the pipeline and its peers: python tools/benchmark.py STEP ..., see --help"""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks are no part of what is installed
+sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks are not installed
 
 from benchmarks import (
     classify,
@@ -28,8 +28,8 @@ from detector.cli.console import Parser, run
 
 
 def main() -> int:
-    parser = Parser(description="Measure a stage and its peers in one run, on the same images.")
-    stages = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
+    parser = Parser(description="Measure a step and its peers in one run, on the same images.")
+    steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
     modules = {
         "classify": classify,
         "classify-scratch": classify_scratch,
@@ -43,14 +43,14 @@ def main() -> int:
         "rcnn": rcnn,
         "runtimes": runtimes,
         "scale": scale,
-        "proposal_filter": proposal_filter,
+        "proposal-filter": proposal_filter,
         "svm": svm,
         "tradeoff": tradeoff,
     }
     for name, module in modules.items():
-        stage = stages.add_parser(name, description=module.__doc__, help=(module.__doc__ or "").splitlines()[0])
-        module.add_options(stage)
-        stage.set_defaults(measure=module.measure)
+        step = steps.add_parser(name, description=module.__doc__, help=(module.__doc__ or "").splitlines()[0])
+        module.add_options(step)
+        step.set_defaults(measure=module.measure)
     options = parser.parse_args()
     return options.measure(options)
 

@@ -128,48 +128,6 @@ class _ActorWorker(Worker):
         return ""
 
 
-class _ActorWorker(Worker):
-    """An actor; ``packer`` packs its items."""
-
-    max_batch: ClassVar[int] = _MAX_ITEMS
-    waits: ClassVar[bool] = True
-
-    ray: Any = None
-    packer: Packer | None = None
-    _actor: Any = None
-
-    def start(self) -> Future[Any]:
-        settings = {"num_cpus": 1, "max_restarts": 0, "scheduling_strategy": "SPREAD"}
-        actor = self.ray.remote(**settings, runtime_env={"env_vars": one_thread_environment()})(_Actor)
-        self._actor = actor.remote()
-        return self._actor.begin.remote(self.factory).future()
-
-    def send(self, items: Sequence[Any]) -> Future[list[Any]]:
-        assert self.packer is not None
-        packed, shared = self.packer.pack(items)
-        return self._actor.do.remote(packed, *shared).future()
-
-    def result(self, future: Future[Any]) -> Any:
-        try:
-            value = future.result()
-        except self.ray.exceptions.RayTaskError as error:  # raised by the work itself
-            raise _raised(error) from None
-        if isinstance(value, Host):
-            _check_host(value)
-        return value
-
-    def end(self) -> str:
-        if self._actor is not None:
-            self.ray.kill(self._actor)
-            self._actor = None
-        return ""
-
-
-def _future(reference: Any) -> Future[Any]:
-    future: Future[Any] = reference.future()
-    return future
-
-
 class _Actor:
     """The code that runs on the cluster."""
 

@@ -31,7 +31,7 @@ def test_without_calibration_all_is_as_ever(call: Call, tmp_path: Path, capsys: 
     assert capsys.readouterr().out == json.dumps([record], indent=2) + "\n"
 
 
-def test_calibrated_models_tell_probabilities_and_know_thresholds(
+def test_calibrated_models_have_probabilities_and_thresholds(
     call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     image = photograph(tmp_path / "a.png")

@@ -72,7 +72,7 @@ def test_a_stream_that_is_full_costs_one_line(tmp_path: Path, what: str, unbuffe
     ("number", "code", "line"),
     [(signal.SIGTERM, 143, ""), (signal.SIGHUP, 129, ""), (signal.SIGINT, 130, "interrupted\n")],
 )
-def test_nothing_is_left_half_written_by_who_is_told_to_end(tmp_path: Path, number: int, code: int, line: str) -> None:
+def test_a_signal_leaves_nothing_half_written(tmp_path: Path, number: int, code: int, line: str) -> None:
     done = start(str(int(number)), cwd=tmp_path)
     assert (done.returncode, done.stderr) == (code, line)
     assert list(tmp_path.iterdir()) == []

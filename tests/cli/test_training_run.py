@@ -154,7 +154,7 @@ def test_interrupted_at_any_step_the_same_command_goes_on(
     assert results[0] == results[1]
 
 
-def test_other_settings_are_told_before_anything_is_trained(train: Callable[..., str], folder: Path) -> None:
+def test_other_settings_are_named_before_anything_is_trained(train: Callable[..., str], folder: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train("--output", "out", fake=Fake(0))
     before = (folder / "out" / "unfinished.json").read_text()

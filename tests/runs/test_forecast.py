@@ -88,7 +88,7 @@ def test_durations_are_rounded(seconds: float, words: str) -> None:
     )
 
 
-def test_a_model_tells_what_it_was_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_records_its_training(monkeypatch: pytest.MonkeyPatch) -> None:
     class Data(list[int]):
         name = "mine train"
 

@@ -51,7 +51,7 @@ def measured(ap: list[float], error: float = 0.01, mean_error: float = 0.01, n_o
     )
 
 
-def test_counts_are_told_in_a_sentence() -> None:
+def test_counts_in_a_sentence() -> None:
     counts = count_classes(BOTTLES)
     assert describe("bottle", counts["bottle"]) == (
         "bottle: 14 objects, 9 of them below 32 px, 2 of them difficult, in 3 images"
@@ -113,7 +113,7 @@ def test_the_gain_follows_the_line_through_the_points() -> None:
     assert curve.to_json()["points"][0] == {"images": 50, "mAP": pytest.approx(0.3), "standard_error": 0.02}
 
 
-def test_a_gain_is_told_as_far_as_it_is_known() -> None:
+def test_a_gain_is_reported_as_far_as_it_is_known() -> None:
     flat = LearningCurve([50, 200], [measured([0.5, 0.5])] * 2)
     assert flat.answer().startswith("more images of this kind hardly help: 100 more would bring +0.0 mAP")
     noisy = LearningCurve([50, 200], [measured([0.4, 0.4], mean_error=0.3), measured([0.5, 0.5], mean_error=0.01)])

@@ -11,7 +11,7 @@ import pytest
 from detector.runtime.array_files import Arrays, cached_arrays, stored_arrays, write_arrays
 
 
-def test_a_sound_file_of_another_kind_is_told_and_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_of_another_kind_is_reported_and_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "a.safetensors"
     write_arrays(file, {"boxes": np.zeros((2, 4))}, {"step": 3})
     assert stored_arrays(file, needs=("boxes", "step")) is not None

@@ -43,7 +43,7 @@ def run(tmp_path: Path) -> Callable[[], tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("ending", "damage"), [("nbi", "empty"), ("nbc", "cut off"), ("nbc", "changed")])
-def test_damaged_machine_code_is_told_and_compiled_again(
+def test_damaged_machine_code_is_reported_and_compiled_again(
     run: Callable[[], tuple[str, str]], tmp_path: Path, ending: str, damage: str
 ) -> None:
     assert run()[0] == "compiled\n42\n"
