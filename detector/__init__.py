@@ -19,18 +19,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from detector.classification.model import Classifier
-    from detector.config.detector import Config, load_config
-    from detector.datasets.dataset import Dataset
-    from detector.datasets.loading import load_dataset
-    from detector.detections import Detections
-    from detector.ensemble import Ensemble
-    from detector.explanation.explainer import explain, explain_box
-    from detector.features.pooling import spatial_pyramid_pool
-    from detector.features.pyramid_layer import SpatialPyramidPooling
-    from detector.images.files import read_image
-    from detector.pipeline import Detector
-    from detector.proposals.selective_search import selective_search
+    from detector.classification.model import Classifier as Classifier
+    from detector.config.detector import Config as Config
+    from detector.config.detector import load_config as load_config
+    from detector.datasets.dataset import Dataset as Dataset
+    from detector.datasets.loading import load_dataset as load_dataset
+    from detector.detections import Detections as Detections
+    from detector.ensemble import Ensemble as Ensemble
+    from detector.explanation.explainer import explain as explain
+    from detector.explanation.explainer import explain_box as explain_box
+    from detector.features.pooling import spatial_pyramid_pool as spatial_pyramid_pool
+    from detector.features.pyramid_layer import SpatialPyramidPooling as SpatialPyramidPooling
+    from detector.images.files import read_image as read_image
+    from detector.pipeline import Detector as Detector
+    from detector.proposals.selective_search import selective_search as selective_search
     from detector.runtime.openvino import Runtime
     from detector.runtime.progress import Progress
 
@@ -57,24 +59,7 @@ _MODULES = {
     "selective_search": "detector.proposals.selective_search",
     "spatial_pyramid_pool": "detector.features.pooling",
 }
-__all__ = [
-    "Classifier",
-    "Config",
-    "Dataset",
-    "Detections",
-    "Detector",
-    "Ensemble",
-    "SpatialPyramidPooling",
-    "explain",
-    "explain_box",
-    "load",
-    "load_config",
-    "load_dataset",
-    "read_image",
-    "selective_search",
-    "spatial_pyramid_pool",
-    "train",
-]
+__all__ = ["load", "train", *_MODULES]
 
 
 def load(path: str | Path | None = None, device: str = "cpu", runtime: Runtime | None = None) -> Detector:

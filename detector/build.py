@@ -57,15 +57,9 @@ def build_encoder(config: FeatureConfig, device: str = "cpu", weights: Arrays | 
     device: torch's name of one.
     weights: all tensors of the network, by name, instead of those that the recipe names.
     """
+    source = config.weights if weights is None else weights
     return RegionEncoder(
-        load_backbone(
-            config.backbone,
-            config.stage,
-            config.weights if weights is None else weights,
-            device,
-            config.precision,
-            config.runtime,
-        ),
+        load_backbone(config.backbone, config.stage, source, device, config.precision, config.runtime),
         short_sides=config.short_sides,
         levels=config.levels,
         margin=config.margin,

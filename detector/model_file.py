@@ -24,6 +24,8 @@ MODEL_NAME = "model.safetensors"
 _KEYS = ("class_names", "config", "backbone_digest", "record")
 
 DEFAULT_MODEL = files("detector") / "models" / "default.safetensors"
+SHIPPED = "shipped"
+"""Name of the weights of the model of the package, which were trained for detection."""
 
 
 class Kind(NamedTuple):
@@ -126,3 +128,17 @@ def _check_format(path: Path, kind: Kind, metadata: dict[str, Any]) -> None:
 def model_path(path: str | Path) -> Path:
     """Return the path of a model file; for a folder, of the model in it."""
     return Path(path) / MODEL_NAME if Path(path).is_dir() else Path(path)
+
+
+def weights_file(weights: str | Path) -> Path:
+    """Return the file of weights; that of the package for `SHIPPED`."""
+    return Path(str(DEFAULT_MODEL)) if str(weights) == SHIPPED else Path(weights)
+
+
+def trained_stage(weights: str | Path) -> str | None:
+    """Return the stage up to which a detector's file has backbone weights; None for other files."""
+    try:
+        metadata = read_metadata(weights_file(weights))
+        return str(metadata["config"]["features"]["stage"]) if metadata["format"] == DETECTOR.format else None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None

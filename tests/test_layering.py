@@ -30,7 +30,7 @@ PACKAGES = {
     "backbones": "runtime images model_file",
     "features": "runtime parallel boxes images datasets backbones",
     "heads": "runtime boxes detections features",
-    "config": "runtime features",
+    "config": "runtime features model_file",
     "build": "boxes proposals backbones features heads config model_file",
     "pipeline": "runtime boxes images datasets detections features heads config model_file build",
     "ensemble": "runtime boxes images datasets detections features heads pipeline",

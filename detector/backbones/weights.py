@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.model_file import DEFAULT_MODEL
+from detector.model_file import weights_file
 from detector.runtime.array_files import named_errors
 from detector.runtime.files import digest
 from detector.runtime.optional import optional
@@ -18,20 +18,18 @@ Tensor = TypeVar("Tensor")
 Arrays = Mapping[str, NDArray[Any]]
 
 
-SHIPPED = "shipped"
-"""Weights of the model of the package, which were trained for detection."""
 _BACKBONE = "backbone."
 
 
 def read_weights(weights: str | Path) -> Arrays:
     """Read the tensors of a network by name.
 
-    weights: a safetensors file; a model file, whose backbone is read; or `SHIPPED`. bfloat16 is read as float32.
+    weights: a safetensors file, a model file, or `model_file.SHIPPED`. bfloat16 is converted to float32.
     Raises OSError for an unreadable file and ValueError, with its name, for no tensors or infinite values.
     """
     from safetensors.numpy import load_file
 
-    path = str(DEFAULT_MODEL) if weights == SHIPPED else weights
+    path = weights_file(weights)
     with named_errors(path):
         try:
             arrays: Arrays = load_file(path)

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from detector.config.recipes import Count, Fraction, Level, Pixels, Positive, Section, Seed, parse_recipe, read_recipe
 from detector.features.mapping import PAPER_MARGIN, PAPER_TARGET
 from detector.features.pooling import PAPER_LEVELS
+from detector.model_file import trained_stage
 from detector.runtime.files import digest
 from detector.runtime.openvino import Precision, Runtime
 
@@ -253,10 +254,15 @@ class Config(Section):
 
 
 def load_config(recipe: str | Path, weights: str | Path | None = None, runtime: Runtime | None = None) -> Config:
-    """Read a detector recipe, see `read_recipe`; ``weights`` and ``runtime``, if given, override its own."""
+    """Read a detector recipe, see `read_recipe`; ``weights`` and ``runtime``, if given, override its own.
+
+    Weights of a detector's file, or of the shipped model, set the stage of a recipe without one.
+    """
     config = read_recipe(recipe, Config)
-    given = {"weights": None if weights is None else str(weights), "runtime": runtime}
-    return config.model_copy(update={"features": config.features.updated(given)})
+    features = config.features.updated({"weights": None if weights is None else str(weights), "runtime": runtime})
+    if features.stage is None and features.weights is not None:
+        features = features.updated({"stage": trained_stage(features.weights)})
+    return config.model_copy(update={"features": features})
 
 
 def parse_config(content: Any, source: str) -> Config:

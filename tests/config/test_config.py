@@ -10,6 +10,7 @@ import yaml
 
 from detector.config.classifier import ClassifierConfig, load_classifier_config
 from detector.config.detector import Config, load_config, parse_config
+from detector.model_file import DEFAULT_MODEL
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPES = sorted(path for path in CONFIGS.glob("*.yaml") if not path.name.startswith("classifier"))
@@ -26,6 +27,18 @@ def test_recipes_go_by_their_names(path: Path, tmp_path: Path, monkeypatch: pyte
     (tmp_path / path.stem).mkdir()
     monkeypatch.chdir(tmp_path)
     assert load_config(path.stem) == load_config(Path(path.stem)) == load_config(path)
+
+
+def test_weights_of_a_detector_bring_their_stage(tmp_path: Path) -> None:
+    assert load_config("default").features.stage is None
+    shipped = load_config("default", "shipped").features
+    assert (shipped.weights, shipped.stage) == ("shipped", "blocks.5")
+    assert load_config("default", str(DEFAULT_MODEL)).features.stage == "blocks.5"
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("features: {weights: shipped, stage: blocks.4}")
+    assert load_config(recipe).features.stage == "blocks.4"
+    for other in ("random", tmp_path / "nowhere", recipe):
+        assert load_config("default", other).features.stage is None
 
 
 def test_an_unknown_name_says_which_recipes_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
