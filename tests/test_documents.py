@@ -1,4 +1,4 @@
-"""What the documents name is there: paths, links, commands with their options, recipes, and what is imported."""
+"""Documents name existing paths, links, commands, options, recipes and imports."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from detector.cli.main import VERBS
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
     path.relative_to(ROOT)
-    for pattern in ("README.md", "CONTRIBUTING.md", "docs/*.md", "configs/README.md", "data/**/README.md")
+    for pattern in ("*.md", "docs/*.md", "configs/README.md", "data/**/README.md")
     for path in ROOT.glob(pattern)
 )
-MOST_README_LINES = 150
-# what a user brings, as the examples call it
-OWN = "data/VOC2007"
+MAX_README_LINES = 130
+OWN_DATA = "data/VOC2007"  # in examples, brought by the user
 
 every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=str)
 
@@ -36,12 +35,12 @@ def without_urls(text: str) -> str:
 
 
 def blocks(text: str, language: str) -> list[str]:
-    """Fenced blocks of a language."""
+    """Return the fenced blocks of a language."""
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 def command_lines(text: str) -> list[list[str]]:
-    """The words of every command of ours: those in shell blocks, without comments, and those between backticks."""
+    """Return the words of each command of the project, in shell blocks (without comments) and between backticks."""
     shell = "\n".join(blocks(text, "sh")).replace("\\\n", " ")
     prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
     lines = [line.split("  #")[0] for line in shell.splitlines()]
@@ -63,18 +62,18 @@ def modules_of_commands() -> dict[str, str]:
 
 @cache
 def options_of(command: str, stage: str) -> frozenset[str]:
-    """The long options of a command; of a benchmark, those of its stage."""
+    """Return the long options of a command, or of one benchmark."""
     if command == "tools/benchmark.py":
         file = "detection" if stage == "detect" else stage.replace("-", "_")
-        stated = argparse.ArgumentParser()
-        import_module(f"benchmarks.{file}").add_options(stated)
-        return frozenset(all_options(stated))
+        parser = argparse.ArgumentParser()
+        import_module(f"benchmarks.{file}").add_options(parser)
+        return frozenset(all_options(parser))
     parser = import_module(modules_of_commands()[command]).parser()
     return frozenset(all_options(parser))
 
 
 def all_options(parser: argparse.ArgumentParser) -> Iterator[str]:
-    """Those of a parser, and of its sub commands."""
+    """Yield the options of a parser and of its subcommands."""
     for action in parser._actions:
         yield from action.option_strings
         if isinstance(action, argparse._SubParsersAction):
@@ -83,17 +82,17 @@ def all_options(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 def anchors(document: Path) -> set[str]:
-    """The places in a document that a link may lead to, as GitHub calls them."""
+    """Return the anchors of the headings of a document, as GitHub names them."""
     headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text_of(document), flags=re.M | re.S), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_the_readme_is_short() -> None:
-    assert len(text_of(Path("README.md")).splitlines()) <= MOST_README_LINES
+def test_readme_is_short() -> None:
+    assert len(text_of(Path("README.md")).splitlines()) <= MAX_README_LINES
 
 
 @every_document
-def test_links_lead_somewhere(document: Path) -> None:
+def test_links_have_targets(document: Path) -> None:
     for target, _, anchor in re.findall(r"\]\(([^)#\s]*)(#([^)\s]+))?\)", without_urls(text_of(document))):
         path = (ROOT / document.parent / target).resolve() if target else ROOT / document
         assert path.exists(), f"{document}: there is no {target}"
@@ -102,20 +101,20 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 
 @every_document
-def test_paths_are_there(document: Path) -> None:
-    # in the drawings, files of the library are named from its folder on
+def test_paths_exist(document: Path) -> None:
+    # drawings name files of the library relative to its folder
     bases = (ROOT, ROOT / "detector", ROOT / document.parent)
     folders = {path.name for base in bases for path in base.iterdir() if path.is_dir()}
     text = without_urls(text_of(document))
     named = re.findall(r"(?<![\w/.:{-])((?:\.?[\w-]+/)+[\w.-]*|[\w-]+\.py)", text)
     for name in {name.rstrip(".") for name in named}:
-        if name.startswith((OWN, ".venv/")) or ("/" in name and name.split("/")[0] not in folders):
+        if name.startswith((OWN_DATA, ".venv/")) or ("/" in name and name.split("/")[0] not in folders):
             continue
         assert any((base / name).exists() for base in bases), f"{document}: there is no {name}"
 
 
 @every_document
-def test_commands_know_their_options(document: Path) -> None:
+def test_commands_have_the_named_options(document: Path) -> None:
     for command, *words in command_lines(text_of(document)):
         assert command == "tools/benchmark.py" or command in modules_of_commands(), f"{document}: no command {command}"
         used = {word for each in words if (word := each.strip("[]().,").split("=")[0]).startswith("--")}
@@ -124,14 +123,14 @@ def test_commands_know_their_options(document: Path) -> None:
 
 
 @every_document
-def test_options_alone_are_those_of_some_command(document: Path) -> None:
+def test_options_without_a_command_exist(document: Path) -> None:
     alone = set(re.findall(r"`(--[\w-]+)", text_of(document)))
     known = {option for command in modules_of_commands() for option in options_of(command, "")} if alone else alone
     assert alone <= known, f"{document}: no command has {', '.join(alone - known)}"
 
 
 @every_document
-def test_recipes_are_there(document: Path) -> None:
+def test_recipes_exist(document: Path) -> None:
     for command, *words in command_lines(text_of(document)):
         if command in ("spp train", "spp cache", "spp compare") and words:
             recipe = words[0]
@@ -140,7 +139,7 @@ def test_recipes_are_there(document: Path) -> None:
 
 
 @every_document
-def test_python_imports_what_there_is(document: Path) -> None:
+def test_imports_in_examples_exist(document: Path) -> None:
     for block in blocks(text_of(document), "python"):
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("detector"):
