@@ -29,6 +29,7 @@ MAX_SIDE = 4096
 """Maximum of the shorter side of an image, in pixels."""
 
 _EXCLUSIVE = "exclusive"
+_BACKBONE = "backbone"
 
 
 @dataclass(frozen=True)
@@ -121,23 +122,25 @@ class Classifier:
         return (logits.softmax(1) if self.exclusive else logits.sigmoid()).numpy(force=True)
 
     def save(self, path: str | Path) -> None:
-        """Write the model to one safetensors file, atomically; frozen weights are not in it."""
+        """Write the model to one safetensors file, atomically; all weights of the backbone are inside."""
+        tensors = {f"{_BACKBONE}.{name}": array for name, array in self.backbone.tensors.items()}
         recipe, more = self.config.model_dump(mode="json"), {_EXCLUSIVE: self.exclusive}
-        contents = ModelContents(self.trained, self.class_names, recipe, self.backbone.digest, self.record, more)
+        contents = ModelContents(
+            {**tensors, **self.trained}, self.class_names, recipe, self.backbone.digest, self.record, more
+        )
         write_model(path, CLASSIFIER, contents)
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "cpu", weights: str | Path | None = None) -> Classifier:
+    def load(cls, path: str | Path, device: str = "cpu") -> Classifier:
         """Load a model file.
 
-        weights: file of the frozen weights, if they moved since training.
         Raises OSError for a file that cannot be read and ValueError, with its name, for one that is not a classifier or
         does not fit its backbone.
         """
-        return read_model(path, CLASSIFIER, lambda contents: cls._compose(contents, device, weights))
+        return read_model(path, CLASSIFIER, lambda contents: cls._compose(contents, device))
 
     @classmethod
-    def _compose(cls, contents: ModelContents, device: str, weights: str | Path | None) -> Classifier:
+    def _compose(cls, contents: ModelContents, device: str) -> Classifier:
         config = parse_classifier_config(contents.config, "its configuration")
         network, exclusive = config.network, contents.more[_EXCLUSIVE]
         if not isinstance(exclusive, bool):
@@ -147,9 +150,7 @@ class Classifier:
                 raise ValueError(f"{name} must hold floating-point numbers, but is {array.dtype}")
             if not np.isfinite(array).all():
                 raise ValueError(f"{name} must be finite")
-        state = None if network.frozen else _tensors(contents.under("backbone"))
-        if weights is not None and network.frozen:
-            network = network.model_copy(update={"weights": str(weights)})
+        state = _tensors(contents.under(_BACKBONE))
         precision = usable_precision(network.precision, device)
         backbone = TorchBackbone(build_convolutions(network, state), device, precision if network.frozen else "float32")
         contents.check_backbone(network.backbone, backbone.digest)

@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 
-from detector.backbones.loading import load_network
 from detector.backbones.torch_backbone import load_torch_backbone
 from detector.classification.model import Classifier
 from detector.classification.training import train_classifier
@@ -19,6 +17,7 @@ from detector.classification.views import Views, multi_sides, nine_crops, resize
 from detector.config.classifier import ClassifierConfig, load_classifier_config, parse_classifier_config
 from detector.features.mapping import boxes_to_cells
 from detector.features.pooling import spatial_pyramid_pool
+from detector.runtime.array_files import read_arrays, write_arrays
 from tests.fakes import tiny, write_stripes
 
 ROOT = Path(__file__).parents[2]
@@ -135,19 +134,27 @@ def test_a_file_holds_the_whole_classifier(
     assert (tmp_path / "again").read_bytes() == (tmp_path / "model").read_bytes()
 
 
-def test_frozen_weights_are_named_and_not_stored(images: list[NDArray[np.uint8]], tmp_path: Path) -> None:
+def test_frozen_weights_are_stored(
+    images: list[NDArray[np.uint8]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     samples = write_stripes(tmp_path / "pictures", 8, exclusive=False)
     classifier = train_classifier(FROZEN, samples)
     original = load_torch_backbone("efficientnet_lite0", "blocks.1")
     assert classifier.backbone.digest == original.digest
     assert all(name.startswith("head.") for name in classifier.trained)
     classifier.save(tmp_path / "model")
+
+    def missing() -> None:
+        raise AssertionError("the model has its weights")
+
+    monkeypatch.setattr("detector.backbones.efficientnet_lite.published_weights", missing)
     loaded = Classifier.load(tmp_path / "model")
     np.testing.assert_array_equal(loaded.scores(images), classifier.scores(images))
-    state = load_network("efficientnet_lite0", "blocks.1").module.network.state_dict()
-    save_file({name: tensor + 1 for name, tensor in state.items()}, tmp_path / "other.safetensors")
+    arrays, metadata = read_arrays(tmp_path / "model")
+    arrays["backbone.bn1.bias"] = np.ones_like(arrays["backbone.bn1.bias"])
+    write_arrays(tmp_path / "other", arrays, metadata)
     with pytest.raises(ValueError, match="weights of efficientnet_lite0"):
-        Classifier.load(tmp_path / "model", weights=tmp_path / "other.safetensors")
+        Classifier.load(tmp_path / "other")
 
 
 @pytest.mark.parametrize(
