@@ -17,13 +17,10 @@ from detector.config.detector import Config, FeatureConfig, ProposalConfig, pars
 from detector.features.cache import FeatureCache
 from detector.features.encoder import RegionEncoder, signed_power
 from detector.heads.heads import Heads
-from detector.model_file import ModelContents
+from detector.model_file import BACKBONE, ModelContents
 from detector.proposals.selective_search import propose_reduced, selective_search
 
 Proposer = Callable[[NDArray[np.uint8]], Boxes]
-
-BACKBONE = "backbone"
-"""Prefix of the names of the backbone's tensors in a model file."""
 
 
 def build_proposer(config: ProposalConfig) -> Proposer:

@@ -24,6 +24,9 @@ MODEL_NAME = "model.safetensors"
 _KEYS = ("class_names", "config", "backbone_digest", "record")
 
 DEFAULT_MODEL = files("detector") / "models" / "default.safetensors"
+BACKBONE = "backbone"
+"""Prefix of the names of the backbone's tensors in a model file."""
+
 SHIPPED = "shipped"
 """Name of the weights of the model of the package, which were trained for detection."""
 

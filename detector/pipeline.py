@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, as_boxes, clip, decode_deltas
-from detector.build import BACKBONE, Proposer, build_from_model, proposer_key
+from detector.build import Proposer, build_from_model, proposer_key
 from detector.config.detector import Config, parse_config
 from detector.datasets.dataset import Annotation
 from detector.detections import Detections
@@ -31,7 +31,7 @@ from detector.heads.heads import Heads
 from detector.heads.refinement import SAME_OBJECT, refine, vote
 from detector.heads.suppression import join, select, suppress
 from detector.images.files import ImageLike, as_image
-from detector.model_file import DEFAULT_MODEL, DETECTOR, ModelContents, read_model, write_model
+from detector.model_file import BACKBONE, DEFAULT_MODEL, DETECTOR, ModelContents, read_model, write_model
 from detector.runtime.openvino import Runtime
 from detector.runtime.progress import timer
 

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.model_file import weights_file
+from detector.model_file import BACKBONE, weights_file
 from detector.runtime.array_files import named_errors
 from detector.runtime.files import digest
 from detector.runtime.optional import optional
 
-Tensor = TypeVar("Tensor")
 Arrays = Mapping[str, NDArray[Any]]
-
-
-_BACKBONE = "backbone."
 
 
 def read_weights(weights: str | Path) -> Arrays:
@@ -38,7 +34,8 @@ def read_weights(weights: str | Path) -> Arrays:
             arrays = {name: tensor.float().numpy() for name, tensor in tensors.items()}
     # with the package ml_dtypes, numpy has bfloat16
     arrays = {name: each if each.dtype.kind in "biuf" else each.astype(np.float32) for name, each in arrays.items()}
-    own = {name.removeprefix(_BACKBONE): each for name, each in arrays.items() if name.startswith(_BACKBONE)}
+    prefix = f"{BACKBONE}."
+    own = {name.removeprefix(prefix): each for name, each in arrays.items() if name.startswith(prefix)}
     if not arrays:
         raise ValueError(f"{path}: has no tensors")
     check_finite(own or arrays, str(path))

@@ -17,7 +17,7 @@ from detector.classification.views import Image, Views, flipped, multi_sides, ni
 from detector.config.classifier import ClassifierConfig, parse_classifier_config
 from detector.features.mapping import boxes_to_cells
 from detector.images.resizing import check_image
-from detector.model_file import CLASSIFIER, ModelContents, read_model, write_model
+from detector.model_file import BACKBONE, CLASSIFIER, ModelContents, read_model, write_model
 from detector.runtime.array_files import Arrays
 
 Scores = NDArray[np.float32]
@@ -29,7 +29,6 @@ MAX_SIDE = 4096
 """Maximum of the shorter side of an image, in pixels."""
 
 _EXCLUSIVE = "exclusive"
-_BACKBONE = "backbone"
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ class Classifier:
 
     def save(self, path: str | Path) -> None:
         """Write the model to one safetensors file, atomically; all weights of the backbone are inside."""
-        tensors = {f"{_BACKBONE}.{name}": array for name, array in self.backbone.tensors.items()}
+        tensors = {f"{BACKBONE}.{name}": array for name, array in self.backbone.tensors.items()}
         recipe, more = self.config.model_dump(mode="json"), {_EXCLUSIVE: self.exclusive}
         contents = ModelContents(
             {**tensors, **self.trained}, self.class_names, recipe, self.backbone.digest, self.record, more
@@ -150,7 +149,7 @@ class Classifier:
                 raise ValueError(f"{name} must hold floating-point numbers, but is {array.dtype}")
             if not np.isfinite(array).all():
                 raise ValueError(f"{name} must be finite")
-        state = _tensors(contents.under(_BACKBONE))
+        state = _tensors(contents.under(BACKBONE))
         precision = usable_precision(network.precision, device)
         backbone = TorchBackbone(build_convolutions(network, state), device, precision if network.frozen else "float32")
         contents.check_backbone(network.backbone, backbone.digest)
