@@ -29,6 +29,8 @@ class Record:
     upright: whether boxes are drawn on the image as EXIF orients it, whatever ``size`` says.
     path: the image file, where the format fixes it; it may be missing.
     image_id: id of the image, where the format fixes it; None: derived from the file name.
+    complete: whether all of its objects could be read; if not, the image is left out: an object without a box would be
+        learned as background.
     """
 
     names: tuple[str, ...]
@@ -40,6 +42,7 @@ class Record:
     upright: bool = False
     path: Path | None = None
     image_id: str | None = None
+    complete: bool = True
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Export:
     splits: records by the name of the split, ``UNSPLIT`` for data without splits.
     class_names: the classes that the export lists, in its order; None where only objects name them.
     listed: whether the export lists all of its images; else other images in its folders count as unlabeled.
+    notes: lines about splits that could not be read, or not in full, for the log.
     """
 
     description: str
@@ -60,6 +64,7 @@ class Export:
     splits: dict[str, list[Record]]
     class_names: tuple[str, ...] | None = None
     listed: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def split_name(text: str) -> str:
