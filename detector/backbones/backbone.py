@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from detector.backbones.geometry import Geometry
 from detector.backbones.openvino_backbone import NETWORK, OpenVINOBackbone
 from detector.backbones.weights import Arrays
-from detector.runtime.openvino import Precision, Runtime, has_bfloat16
+from detector.runtime.openvino import Precision, Runtime, has_bfloat16, import_openvino
 from detector.runtime.optional import optional
 
 _log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ def _unless_openvino(name: str, weights: str | Path | Arrays | None, device: str
     if precision == "bfloat16" and not has_bfloat16():
         return "OpenVINO computes bfloat16 only where the processor has it"
     try:
-        optional("openvino.opset13")
+        import_openvino("openvino.opset13")
     except ImportError as error:  # or one of its libraries cannot be loaded
         return str(error)
     return None

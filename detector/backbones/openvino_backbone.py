@@ -23,8 +23,7 @@ from detector.backbones.efficientnet_lite import (
 )
 from detector.backbones.weights import Arrays, check_tensors, origin, read_weights, tensors_digest
 from detector.images.resizing import check_image
-from detector.runtime.openvino import CompiledGraph
-from detector.runtime.optional import optional
+from detector.runtime.openvino import CompiledGraph, import_openvino
 
 NETWORK = "efficientnet_lite0"
 
@@ -76,7 +75,7 @@ def _fitting(plans: Sequence[Plan], state: Arrays, source: str) -> Arrays:
 
 def _graph(plans: Sequence[Plan], tensors: Arrays) -> Any:
     """Return the ``openvino.Model`` from (1, H, W, 3) uint8 to (1, h, w, C), of any height and width."""
-    op = optional("openvino.opset13")
+    op = import_openvino("openvino.opset13")
     image = op.parameter([1, -1, -1, 3], np.uint8)
     std = np.array(STD, np.float32)
     pixels = op.multiply(op.convert(image, np.float32), op.constant(1 / (255 * std)))
@@ -88,7 +87,7 @@ def _graph(plans: Sequence[Plan], tensors: Arrays) -> Any:
             maps = _step(op, maps, plan, step, tensors)
         if plan.residual:
             maps = op.add(maps, before)
-    return optional("openvino").Model([op.transpose(maps, op.constant([0, 2, 3, 1]))], [image], NETWORK)
+    return import_openvino().Model([op.transpose(maps, op.constant([0, 2, 3, 1]))], [image], NETWORK)
 
 
 def _step(op: Any, maps: Any, plan: Plan, step: Step, tensors: Arrays) -> Any:

@@ -91,10 +91,11 @@ def prepare_report(options: Namespace, dataset: Dataset) -> dict[str, Any] | Non
     """Return the content of the baseline, if given; raise, before any work, for what a report cannot do."""
     if options.metric not in get_args(Metric):
         raise ValueError(f"--report needs --metric {' or '.join(get_args(Metric))}, but got {options.metric}")
-    for package in ("matplotlib", "jinja2"):
-        optional(package, "report")
+    from detector.report.plots import import_matplotlib
     from detector.report.write import read_baseline
 
+    import_matplotlib()
+    optional("jinja2", "report")
     return options.baseline and read_baseline(options.baseline, options.metric, len(dataset))
 
 

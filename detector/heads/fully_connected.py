@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.runtime.files import digest
-from detector.runtime.openvino import CompiledGraph
-from detector.runtime.optional import optional
+from detector.runtime.openvino import CompiledGraph, import_openvino
 
 Features = NDArray[np.float32]
 Half = NDArray[np.float16]
@@ -134,13 +133,13 @@ class OpenVINOLayers:
 
 
 def _graph(weights: Sequence[Half], biases: Sequence[Features]) -> Any:
-    op = optional("openvino.opset13")
+    op = import_openvino("openvino.opset13")
     features = op.parameter([_ROWS, weights[0].shape[1]], np.float32)
     values = features
     for each, own in zip(weights, biases, strict=True):
         product = op.matmul(values, op.constant(each.astype(np.float32)), False, True)
         values = op.relu(op.add(product, op.constant(own[None])))
-    return optional("openvino").Model([values], [features], "fully_connected")
+    return import_openvino().Model([values], [features], "fully_connected")
 
 
 @dataclass(frozen=True)

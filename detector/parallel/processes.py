@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -17,6 +17,7 @@ from typing import Any
 from detector.parallel.map_images import Factory, Item, Work, attempt
 from detector.parallel.task_queue import TaskQueue
 from detector.parallel.workers import Worker, run_workers
+from detector.runtime.environment import SAFE_PATH, environment_variables
 from detector.runtime.threads import one_thread_environment
 
 _WINDOW = 8
@@ -50,9 +51,9 @@ class _ProcessWorker(Worker):
     _pool: ProcessPoolExecutor | None = None
 
     def start(self) -> Future[Any]:
-        self._context = _Context()
-        self._pool = ProcessPoolExecutor(1, self._context, _begin)
-        with _environment(one_thread_environment()), _blocked_interrupts():
+        with environment_variables({**one_thread_environment(), **SAFE_PATH}), _blocked_interrupts():
+            self._context = _Context()
+            self._pool = ProcessPoolExecutor(1, self._context, _begin)  # may start a process, too: a tracker of locks
             return self._pool.submit(_make_work, self.factory)
 
     def send(self, items: Sequence[Any]) -> Future[list[Any]]:
@@ -84,21 +85,6 @@ class _Context(SpawnContext):
     def Process(self, *args: Any, **settings: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: N802
         self.process = SpawnProcess(*args, **settings)
         return self.process
-
-
-@contextmanager
-def _environment(changes: Mapping[str, str]) -> Iterator[None]:
-    """Set variables for the processes that are started inside: libraries read them before any code of ours runs."""
-    before = {name: os.environ.get(name) for name in changes}
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 @contextmanager

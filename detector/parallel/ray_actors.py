@@ -19,6 +19,7 @@ from typing import Any, ClassVar, NamedTuple
 from detector.parallel.map_images import EndRun, Factory, Item, Shared, Work, attempt
 from detector.parallel.task_queue import TaskQueue
 from detector.parallel.workers import AHEAD, Worker, run_workers
+from detector.runtime.environment import SAFE_PATH, environment_variables
 from detector.runtime.files import program_digest
 from detector.runtime.optional import optional
 from detector.runtime.threads import one_thread_environment
@@ -66,7 +67,8 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+    with environment_variables(SAFE_PATH):
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     try:
         yield
     finally:
@@ -103,7 +105,7 @@ class _ActorWorker(Worker):
 
     def start(self) -> Future[Any]:
         settings = {"num_cpus": 1, "max_restarts": 0, "scheduling_strategy": "SPREAD"}
-        actor = self.ray.remote(**settings, runtime_env={"env_vars": one_thread_environment()})(_Actor)
+        actor = self.ray.remote(**settings, runtime_env={"env_vars": {**one_thread_environment(), **SAFE_PATH}})(_Actor)
         self._actor = actor.remote()
         return self._actor.begin.remote(self.factory).future()
 

@@ -14,6 +14,8 @@ from detector.evaluation.calibration import ScoreBins
 from detector.evaluation.coverage import NUMBERS, Coverage
 from detector.evaluation.outcomes import Mask, Outcomes
 from detector.evaluation.thresholds import ThresholdCurve
+from detector.runtime.environment import environment_variables
+from detector.runtime.files import cache_root
 from detector.runtime.optional import optional
 
 if TYPE_CHECKING:
@@ -150,12 +152,21 @@ def plot_calibration(bins: ScoreBins) -> str:
     return to_svg(draw, _WIDE)
 
 
+def import_matplotlib() -> Any:
+    """Import matplotlib, with its cache of fonts in this program's cache directory.
+
+    Raises MissingPackageError where it is missing.
+    """
+    with environment_variables({"MPLCONFIGDIR": str(cache_root().parent / "matplotlib")}):
+        optional("matplotlib.figure", "report")
+        return optional("matplotlib", "report")
+
+
 def to_svg(draw: Callable[[Axes], None], size: tuple[float, float]) -> str:
     """Return what ``draw`` draws as an SVG element: no header, no URLs, no sizes but a view box."""
-    matplotlib: Any = optional("matplotlib", "report")
-    figure_module: Any = optional("matplotlib.figure", "report")
+    matplotlib = import_matplotlib()
     with matplotlib.rc_context(_STYLE):
-        figure = figure_module.Figure(figsize=size, layout="constrained")
+        figure = matplotlib.figure.Figure(figsize=size, layout="constrained")
         draw(figure.add_subplot())
         stream = io.StringIO()
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})

@@ -1,4 +1,4 @@
-"""Describe what a result was made with: command line, versions, machine and memory."""
+"""The environment of a process: what a result was made with, and variables that libraries and children read."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import platform
 import shlex
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -60,3 +62,22 @@ def describe_environment() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "command": command_line(),
     }
+
+
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+"""Variable of a Python process that is to import nothing from its working directory."""
+
+
+@contextmanager
+def environment_variables(changes: Mapping[str, str]) -> Iterator[None]:
+    """Set variables inside the block, for libraries that read them on import and for processes that it starts."""
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

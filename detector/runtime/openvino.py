@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
 from functools import cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Lock
 from typing import Any, Literal
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +19,31 @@ from detector.runtime.optional import optional
 from detector.runtime.threads import thread_count
 
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
+_TELEMETRY = "openvino_telemetry"
+
+
+def import_openvino(module: str = "openvino") -> Any:
+    """Import OpenVINO, or a ``module`` of it, without its telemetry. Raises MissingPackageError where it is missing.
+
+    On import, OpenVINO writes a client id into the home folder and sends it to a host. It does without where the
+    package for that cannot be imported; the entry None in `sys.modules` has that effect.
+    """
+    if "openvino" in sys.modules:
+        return optional(module)
+    before = sys.modules.get(_TELEMETRY)
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
+    try:
+        return optional(module)
+    finally:
+        sys.modules.pop(_TELEMETRY, None)
+        if before is not None:
+            sys.modules[_TELEMETRY] = before
 
 
 class CompiledGraph:
     """Map an array to the output of a graph of one input; several threads may call it at a time.
+
+    A forked process compiles the graph again: it has none of the threads that compute in its parent.
 
     graph: an ``openvino.Model``. precision: float32 or bfloat16, of the computation.
     side_by_side: compute each input on one thread, and several inputs at a time, instead of one input on all threads.
@@ -31,6 +56,7 @@ class CompiledGraph:
         self._lock = Lock()
         self._requests: dict[bool, _Requests] = {}
         self._get(side_by_side)  # compile now, not for the first image
+        _graphs.add(self)
 
     def __call__(self, values: NDArray[np.generic]) -> NDArray[np.float32]:
         return self._get(self._side_by_side or thread_count() < self._threads)(values)
@@ -49,6 +75,30 @@ class CompiledGraph:
                 }
                 self._requests[side_by_side] = _Requests(_core().compile_model(self._graph, "CPU", settings))
             return self._requests[side_by_side]
+
+    def forget_compiled(self) -> None:
+        """Compile again on the next call, in a forked process."""
+        _never_release(self._requests)
+        self._lock, self._requests = Lock(), {}
+
+
+_graphs: WeakSet[CompiledGraph] = WeakSet()
+
+
+def _after_fork() -> None:
+    for graph in [*_graphs]:
+        graph.forget_compiled()
+    if _core.cache_info().currsize:
+        _never_release(_core())
+
+
+def _never_release(value: Any) -> None:
+    """Keep an object alive until the process has ended: OpenVINO's destructors wait for threads of the parent."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Requests:
@@ -74,7 +124,7 @@ class _Requests:
 
 @cache
 def _core() -> Any:
-    return optional("openvino").Core()
+    return import_openvino().Core()
 
 
 Runtime = Literal["auto", "torch", "openvino"]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from threading import RLock
 from typing import Any, TypeVar
@@ -78,10 +78,22 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item], thread
 
 
 def limit_torch_threads() -> None:
-    """Limit torch to `thread_count` threads: it respects the affinity, but not control groups."""
+    """Limit torch to `thread_count` threads: it respects the affinity, but not control groups.
+
+    Processes that are forked later compute on one thread: OpenMP would wait for the threads of the parent.
+    """
     import torch
 
     torch.set_num_threads(min(torch.get_num_threads(), thread_count()))
+    _limit_forks()
+
+
+@cache
+def _limit_forks() -> None:
+    import torch
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
+from detector.runtime.environment import SAFE_PATH, environment_variables
+
 if TYPE_CHECKING:  # the server's process imports neither torch nor numba
     from detector.web.session import Answer, Session
 
@@ -45,7 +47,8 @@ class RemoteSession:
         context = get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process: BaseProcess = context.Process(target=_work, args=(theirs, self._load), daemon=True)
-        self._process.start()
+        with environment_variables(SAFE_PATH):
+            self._process.start()
         theirs.close()
         threading.Thread(target=self._wait_until_ready, daemon=True).start()
 
