@@ -24,11 +24,18 @@ MODEL_NAME = "model.safetensors"
 _KEYS = ("class_names", "config", "backbone_digest", "record")
 
 DEFAULT_MODEL = files("detector") / "models" / "default.safetensors"
+GENERAL_WEIGHTS = files("detector") / "models" / "general.safetensors"
 BACKBONE = "backbone"
 """Prefix of the names of the backbone's tensors in a model file."""
 
 SHIPPED = "shipped"
 """Name of the weights of the model of the package, which were trained for detection."""
+GENERAL = "general"
+"""Name of weights halfway between ImageNet's and the shipped model's, for classes that neither has seen.
+
+Averaged weights keep what both know (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022).
+`dev.general_weights` writes them.
+"""
 
 
 class Kind(NamedTuple):
@@ -134,14 +141,16 @@ def model_path(path: str | Path) -> Path:
 
 
 def weights_file(weights: str | Path) -> Path:
-    """Return the file of weights; that of the package for `SHIPPED`."""
-    return Path(str(DEFAULT_MODEL)) if str(weights) == SHIPPED else Path(weights)
+    """Return the file of weights; that of the package for `SHIPPED` and `GENERAL`."""
+    of_package = {SHIPPED: DEFAULT_MODEL, GENERAL: GENERAL_WEIGHTS}
+    return Path(str(of_package.get(str(weights), weights)))
 
 
 def trained_stage(weights: str | Path) -> str | None:
-    """Return the stage up to which a detector's file has backbone weights; None for other files."""
+    """Return the stage up to which a detector's file, or `GENERAL`, has backbone weights; None for other files."""
     try:
         metadata = read_metadata(weights_file(weights))
-        return str(metadata["config"]["features"]["stage"]) if metadata["format"] == DETECTOR.format else None
+        features = metadata["config"]["features"] if metadata["format"] == DETECTOR.format else metadata
+        return str(features["stage"])
     except (OSError, ValueError, LookupError, TypeError):
         return None
