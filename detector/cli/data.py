@@ -1,8 +1,8 @@
 """Check, convert and show datasets of labeling tools, and select images to label next.
 
-spp data check PATH
-spp data convert PATH FOLDER --format coco
-spp data show PATH --output sheet.jpg
+spp data check PATH ...
+spp data convert PATH ... FOLDER --format coco
+spp data show PATH ... --output sheet.jpg
 spp data next UNLABELED --model MODEL --count 10
 """
 
@@ -14,16 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from detector.cli.console import Parser, print_error, printable, progress
-from detector.cli.data_options import add_format_options, format_source
+from detector.cli.data_check import check
+from detector.cli.data_options import AddData, add_format_options, format_source
 from detector.cli.options import add_computing_options, add_threshold_options, check_thresholds, thresholds
 from detector.cli.outputs import OutputFile, cache_folder, check_outputs, check_writable, output_folder
-from detector.config.detector import Config, load_config
 from detector.datasets.dataset import Dataset
-from detector.datasets.inspection import count_classes, near_duplicates, perceptual_hash, suspicious_boxes
-from detector.datasets.issues import REMEDIES, Issue, IssueKind, count_issues, log_issues
+from detector.datasets.issues import Issue, log_issues
 from detector.datasets.loading import load_splits
 from detector.datasets.writing import WRITTEN_FORMATS, check_new_folder, write_dataset
 from detector.images.drawing import contact_sheet
@@ -32,7 +30,6 @@ from detector.results.files import ResultFolder, is_listed
 from detector.runs.training_data import describe
 from detector.runtime.files import cache_root
 
-_MEASURED = 3  # images of a forecast
 _log = logging.getLogger(__name__)
 
 
@@ -41,6 +38,7 @@ def parser() -> Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     checked = commands.add_parser("check", help="report all issues, count objects, and forecast a training")
     _add_data(checked)
+    checked.add_argument("--all", action="store_true", help="print all lines of each kind, not only the first ten")
     checked.add_argument("--strict", action="store_true", help="end with code 2 if there is an issue")
     checked.add_argument("--config", type=Path, metavar="CONFIG", help="recipe to forecast (default: default)")
     checked.add_argument("--no-forecast", dest="forecast", action="store_false", help="forecast no training")
@@ -61,7 +59,15 @@ def parser() -> Parser:
 
 
 def _add_data(parser: Parser, flag: str = "--format") -> None:
-    parser.add_argument("data", type=Path, metavar="PATH", help="a folder, a zip file, or the JSON, YAML or CSV file")
+    parser.add_argument(
+        "data",
+        type=Path,
+        nargs="+",
+        action=AddData,
+        metavar="PATH",
+        help="a folder, an archive, or an annotation file; several are joined",
+    )
+    parser.set_defaults(more_data=())
     add_format_options(parser, flag)
 
 
@@ -104,85 +110,13 @@ def main() -> int:
     return run[options.command](options)
 
 
-def check(options: Namespace) -> int:
-    """Print issues, suspicious boxes, near-duplicates, counts and a forecast."""
-    config = Config() if options.config is None else load_config(options.config)
-    issues: list[Issue] = []
-    suspicious: list[Issue] = []
-    datasets = load_splits(
-        format_source(options),
-        report=issues.append,
-        inspect=lambda objects, header: suspicious.extend(suspicious_boxes(objects, header)),
-    )
-    hashes = {split or "all": _hashes(dataset, issues) for split, dataset in datasets.items()}
-    issues += _without_objects([*datasets.values()], str(options.data))
-    suspicious += near_duplicates(hashes)
-    _print_issues("issues", issues)
-    _print_issues("suspicious", suspicious)
-    for split, dataset in datasets.items():
-        print(f"\n{split or 'all'}: {describe([dataset])}")
-        _print_counts(dataset)
-    first = "" if "" in datasets else "train"
-    if options.forecast and first in datasets and hashes[first or "all"]:
-        print(f"\ntraining: {_forecast(config, datasets[first], [path for path, _ in hashes[first or 'all']])}")
-    if options.strict and issues:
-        raise ValueError(f"{options.data}: found {count_issues(issues)}; --strict allows no issues")
-    if not any(len(each.labels) for dataset in datasets.values() for each in dataset):
-        raise ValueError(f"{options.data}: no object is left in {sum(map(len, datasets.values()))} images")
-    print(f"\n{describe([*datasets.values()])}")
-    return 0
-
-
-def _without_objects(datasets: list[Dataset], source: str) -> list[Issue]:
-    """Return an issue for each class without an object in any split."""
-    there = {dataset.class_names[label] for dataset in datasets for each in dataset for label in each.labels}
-    names = [name for name in datasets[0].class_names if name not in there]
-    return [Issue(IssueKind.NO_OBJECT, f"{source}: no object of class {name!r}") for name in names]
-
-
-def _hashes(dataset: Dataset, issues: list[Issue]) -> list[tuple[Path, NDArray[np.uint8]]]:
-    """Return the hash of each image, adding those that cannot be decoded to ``issues``."""
-    found = []
-    for each in progress(dataset, f"images of {dataset.name}"):
-        try:
-            found.append((each.path, perceptual_hash(read_image(each.path))))
-        except (OSError, ValueError) as error:
-            issues.append(Issue(IssueKind.BAD_IMAGE, str(error)))
-    return found
-
-
-def _print_issues(title: str, issues: list[Issue]) -> None:
-    print(f"{title}: {len(issues) or 'none'}")
-    for kind in dict.fromkeys(issue.kind for issue in issues):
-        for issue in issues:
-            if issue.kind == kind:
-                print(f"  {printable(issue.line)} [{kind}]")
-        print(f"    remedy: {REMEDIES[kind]}")
-
-
-def _print_counts(dataset: Dataset) -> None:
-    counts = count_classes(dataset)
-    width = max(len("class"), *(len(name) for name in counts), 0)
-    columns = ("images", "objects", "small", "medium", "large", "difficult")
-    print("  " + " ".join(["class".ljust(width), *columns]))
-    for name, each in counts.items():
-        numbers = [str(getattr(each, column)).rjust(len(column)) for column in columns]
-        print("  " + " ".join([printable(name).ljust(width), *numbers]))
-
-
-def _forecast(config: Config, dataset: Dataset, paths: list[Path]) -> str:
-    from detector.runs.forecast import forecast
-
-    measured = [paths[0], *paths[:: max(1, len(paths) // _MEASURED)][:_MEASURED]]
-    classes = {label for each in dataset for label in each.labels.tolist()}
-    return str(forecast(config.for_images(len(dataset)), measured, len(dataset), max(1, len(classes))))
-
-
 def convert(options: Namespace) -> int:
     """Write a dataset in another format."""
-    source, target = options.data.resolve(), options.folder.resolve()
-    if target == source or target in source.parents or source in target.parents:
-        raise ValueError(f"{options.folder}: must be outside of {options.data}, which is read")
+    target = options.folder.resolve()
+    for path in (options.data, *options.more_data):
+        source = path.resolve()
+        if target == source or target in source.parents or source in target.parents:
+            raise ValueError(f"{options.folder}: must be outside of {path}, which is read")
     check_new_folder(options.folder, options.overwrite)
     check_writable(options.folder, options.folder.absolute().parent)
     datasets = _load_splits(options, options.strict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
+from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,10 @@ from detector.datasets.loading import DataSource
 def add_data_options(parser: Parser, required: bool = True) -> None:
     """Add the options of verbs that work on a dataset; if it is not required, `data_source` checks that it is given."""
     source = parser.add_mutually_exclusive_group(required=required)
-    source.add_argument("--data", type=Path, metavar="PATH", help="export of a labeling tool: a folder, a zip file")
+    source.add_argument(
+        "--data", type=Path, action=AddData, metavar="PATH", help="export of a labeling tool; several are joined"
+    )
+    parser.set_defaults(more_data=())
     source.add_argument("--voc", type=Path, metavar="ROOT", help="VOC folder, or a devkit above it")
     source.add_argument("--coco", type=Path, metavar="JSON", help="COCO annotations for object detection")
     parser.add_argument("--split", help="of --data: train, val or test; of --voc: a list in ImageSets/Main")
@@ -30,6 +33,16 @@ def add_data_options(parser: Parser, required: bool = True) -> None:
     parser.add_argument(
         "--proposals", type=Path, metavar="FILE", help="read boxes by image id from a .npz, .json or R-CNN .mat file"
     )
+
+
+class AddData(Action):
+    """Store the first dataset of the command line as ``data``, the others as ``more_data``."""
+
+    def __call__(self, parser: ArgumentParser, namespace: Namespace, values: Any, option: str | None = None) -> None:
+        paths = values if isinstance(values, list) else [values]
+        if getattr(namespace, "data", None) is None:
+            namespace.data, *paths = paths
+        namespace.more_data = (*getattr(namespace, "more_data", ()), *paths)
 
 
 def add_format_options(parser: Parser, flag: str = "--format") -> None:
@@ -71,7 +84,9 @@ def format_source(options: Namespace) -> DataSource:
     if options.hold_out is not None and not 0 < options.hold_out < 1:
         raise ValueError(f"--hold-out must be between 0 and 1, but is {options.hold_out:g}")
     split = getattr(options, "split", None)
-    return DataSource(options.data, split, options.format, options.hold_out, options.unlabeled)
+    return DataSource(
+        options.data, split, options.format, options.hold_out, options.unlabeled, more=tuple(options.more_data)
+    )
 
 
 def split_name(options: Namespace) -> str:

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from detector.datasets.dataset import Dataset
+from detector.datasets.inspection import similar_class_names
 from detector.datasets.issues import Issue, IssueKind, Report, count_issues, log_issues
-from detector.datasets.loading import DataSource, load_dataset, load_splits
+from detector.datasets.loading import DataSource, load_dataset, load_splits, training_split
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def load_checked_splits(
     issues: list[Issue] = []
     notes: list[str] = []
     datasets = load_splits(source, class_names, issues.append, notes.append)
-    first = next((name for name in ("", "train") if name in datasets), None)
+    first = training_split(datasets)
     if first is None:
         raise ValueError(f"{source.path}: there is no split 'train', there are: {', '.join(datasets)}")
     train = check_classes(datasets.pop(first), class_names is None, issues.append)
@@ -82,6 +83,8 @@ def _conclude(dataset: Dataset, issues: Sequence[Issue], strict: bool, notes: Se
         raise ValueError("; ".join([f"{dataset.name}: {what}", *(issue.line for issue in issues[:1]), *notes[1:]]))
     for note in notes:
         _log.info("%s", note)
+    for issue in similar_class_names(dataset.class_names, dataset.name):
+        _log.warning("%s", issue.line)
     log_issues(dataset.name, issues, strict)
     if issues:
         left = f"{len(dataset)} images, {n_objects} objects"

@@ -5,13 +5,20 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from detector.datasets.archive import unpacked
+from detector.datasets.archive import is_archive, unpacked
 from detector.datasets.image_finder import files_below, images_among
 from detector.datasets.issues import Report
 from detector.datasets.readers.coco import is_coco, read_coco
 from detector.datasets.readers.open_images import is_open_images, read_open_images
-from detector.datasets.readers.voc import TOOLS, is_voc, read_voc, read_voc_lists
-from detector.datasets.readers.yolo import CLASS_FILES, is_yolo_yaml, read_yolo
+from detector.datasets.readers.voc import TOOLS, is_voc, list_folders, read_voc, read_voc_lists
+from detector.datasets.readers.yolo import (
+    CLASS_FILES,
+    is_class_file,
+    is_label_file,
+    is_yolo_names,
+    is_yolo_yaml,
+    read_yolo,
+)
 from detector.datasets.records import Export
 
 
@@ -37,6 +44,7 @@ _FILE_FORMATS = {
 FORMATS = ("voc", "yolo", *_FILE_FORMATS, *TOOLS)
 
 _KNOWN = ["VOC XML", "YOLO (data.yaml or classes.txt)", *(each.description for each in _FILE_FORMATS.values())]
+_MAX_HINTS = 20  # files that are opened to find out what was meant
 _PARTS = {"train", "val", "valid", "validation", "test", "images", "labels", "annotations", "obj_train_data"}
 
 
@@ -59,16 +67,21 @@ def read_export(path: Path, format_name: str | None, report: Report) -> Export:
     tool = TOOLS.get(format_name or "")
     wanted = "voc" if tool else format_name
     root, chosen = path, None
-    if path.suffix.lower() == ".zip" and path.is_file():
+    if path.is_file() and is_archive(path):
         root = _innermost(unpacked(path))
     elif path.is_file():
         root, chosen = _root_of(path), path
     files = files_below(root)
     found = _file_matches(root, files, chosen) if chosen else _folder_matches(root, files, tool)
     found = [match for match in found if wanted in (None, match.format_name)]
+    archives = [] if chosen or found else [each for each in files if is_archive(each)]
+    if len(archives) == 1:
+        return read_export(archives[0], format_name, report)
     if not found:
         what = f"the {format_name} format" if format_name else "a known format"
-        raise ValueError(f"{path}: holds no annotations of {what}; known are {', '.join(_KNOWN)}")
+        raise ValueError(
+            f"{path}: holds no annotations of {what}; known are {', '.join(_KNOWN)}{_hint(root, files, archives)}"
+        )
     if len(found) > 1:
         several = ", ".join(f"{match.format_name} ({match.evidence.relative_to(root)})" for match in found)
         one_format = len({match.format_name for match in found}) == 1
@@ -111,12 +124,10 @@ def _matches(root: Path, files: Sequence[Path], candidates: Sequence[Path]) -> l
 
 
 def _voc_matches(root: Path, files: Sequence[Path], tool: str | None) -> list[_Match]:
-    lists = {path.parent for path in files if path.suffix == ".txt" and path.parts[-3:-1] == ("ImageSets", "Main")}
     matches = []
-    for each in sorted(lists):
-        folder = each.parent.parent
+    for folder, lists in sorted(list_folders(root, files).items()):
         own = [path for path in files if folder in path.parents]
-        matches.append(_Match("voc", each, partial(read_voc_lists, folder, own, tool=tool)))
+        matches.append(_Match("voc", lists, partial(read_voc_lists, folder, own, tool=tool)))
     if matches:
         return matches
     loose = next((path for path in files if path.suffix.lower() == ".xml" and is_voc(path)), None)
@@ -124,17 +135,32 @@ def _voc_matches(root: Path, files: Sequence[Path], tool: str | None) -> list[_M
 
 
 def _yolo_matches(root: Path, files: Sequence[Path], candidates: Sequence[Path]) -> list[_Match]:
-    descriptions = [path for path in candidates if path.suffix.lower() in (".yaml", ".yml") and is_yolo_yaml(path)]
+    yamls = [path for path in candidates if path.suffix.lower() in (".yaml", ".yml")]
+    descriptions = [path for path in yamls if is_yolo_yaml(path)]
+    if not descriptions and _labels_among(root, files):
+        # some tools name classes, but no splits
+        descriptions = [path for path in yamls if is_yolo_names(path)]
     if descriptions:
         return [_Match("yolo", path, partial(read_yolo, root, files, path)) for path in descriptions]
-    classes = next((path for path in candidates if path.name in CLASS_FILES), None)
-    if classes is None or not _has_labels(root, files):
+    classes = next((path for path in candidates if is_class_file(path)), None)
+    if classes is None or not _labels_among(root, files):
         return []
     return [_Match("yolo", classes, partial(read_yolo, root, files, None))]
 
 
-def _has_labels(root: Path, files: Sequence[Path]) -> bool:
-    """Return whether some text file is named after an image or lies in a folder of labels."""
+def _labels_among(root: Path, files: Sequence[Path]) -> list[Path]:
+    """Return the text files that are named after an image or lie in a folder of labels."""
     stems = {path.stem for path in images_among(files)}
-    texts = [path for path in files if path.suffix.lower() == ".txt" and path.name not in CLASS_FILES]
-    return any(path.stem in stems or "labels" in path.relative_to(root).parts[:-1] for path in texts)
+    texts = [path for path in files if path.suffix.lower() == ".txt" and not is_class_file(path)]
+    return [path for path in texts if path.stem in stems or "labels" in path.relative_to(root).parts[:-1]]
+
+
+def _hint(root: Path, files: Sequence[Path], archives: Sequence[Path]) -> str:
+    """Return what may be meant where no format is recognized; "" for no idea."""
+    if archives:
+        return (
+            f"; it holds {', '.join(path.name for path in archives[:3])}: give one of them as the data, or unpack them"
+        )
+    if any(is_label_file(path) for path in _labels_among(root, files)[:_MAX_HINTS]):
+        return f"; its YOLO labels need a data.yaml or a file that names the classes: {', '.join(CLASS_FILES[:3])}"
+    return ""

@@ -1,16 +1,15 @@
 """Statistics of a dataset, and annotations that can be read but are probably mistakes."""
 
+import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from detector.boxes import area, iou
-from detector.datasets.dataset import Dataset, Object
+from detector.datasets.dataset import Annotation, Dataset, Object
 from detector.datasets.issues import Issue, IssueKind
 from detector.images.decoding import ImageHeader
 
@@ -18,13 +17,8 @@ SMALL, LARGE = 32.0**2, 96.0**2  # square pixels, as COCO counts
 _TINY_SIDE = 5.0  # pixels: a stray click
 _WHOLE = 0.98  # of the image's area
 _DUPLICATE_IOU = 0.9
-_HASH_SIDE = 16
-NEAR_DUPLICATE_BITS = 28
-"""Maximum number of bits in which the hashes of near-duplicate images differ.
-
-Of VOC2007, copies of 0.6 times the size and JPEG quality 60 differ in at most 18 bits in 95 cases of 100, brighter ones
-in 17; any two of 600 different images differ in 48 bits or more.
-"""
+_MIN_PLURAL = 3  # letters: bus is no plural
+_INVISIBLE = ("Cc", "Cf")  # categories of control and format characters, such as zero-width spaces
 
 
 @dataclass
@@ -74,33 +68,38 @@ def suspicious_boxes(objects: Sequence[Object], header: ImageHeader) -> list[Iss
     return found
 
 
-def perceptual_hash(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the difference hash of an ``(H, W, 3)`` uint8 RGB image, ``(32,)`` uint8: 256 bits.
+def similar_class_names(class_names: Sequence[str], source: str) -> list[Issue]:
+    """Return an issue for each set of names that differ only in case, spaces, hyphens, invisible letters or an s."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in class_names:
+        alike[_plain(name)].append(name)
+    return [
+        Issue(IssueKind.SIMILAR_CLASSES, f"{source}: classes {', '.join(map(ascii, names))} may be one")
+        for names in alike.values()
+        if len(names) > 1
+    ]
 
-    A bit is set where one of 16 x 16 fields is brighter than its left neighbor: N. Krawetz, "Kind of like that" (2013).
+
+def _plain(name: str) -> str:
+    visible = (letter for letter in name if unicodedata.category(letter) not in _INVISIBLE)
+    plain = unicodedata.normalize("NFKC", "".join(visible)).casefold()
+    plain = "".join(letter for letter in plain if letter not in " _-") or plain
+    return plain.removesuffix("s") if len(plain) > _MIN_PLURAL else plain
+
+
+def shared_scenes(splits: Mapping[str, Sequence[Annotation]], scenes: Sequence[int]) -> list[Issue]:
+    """Return an issue for each scene with images in several splits.
+
+    scenes: the scene of each image, of one split after the other.
     """
-    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    fields = cv2.resize(gray, (_HASH_SIDE + 1, _HASH_SIDE), interpolation=cv2.INTER_AREA).astype(np.int16)
-    return np.packbits(fields[:, 1:] > fields[:, :-1])
-
-
-def near_duplicates(
-    hashes: Mapping[str, Sequence[tuple[Path, NDArray[np.uint8]]]], max_distance: int = NEAR_DUPLICATE_BITS
-) -> list[Issue]:
-    """Return an issue for each pair of similar images in different splits.
-
-    hashes: images of each split with their `perceptual_hash`. max_distance: number of bits in which two may differ.
-    """
+    members: dict[int, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    images = ((split, each) for split, own in splits.items() for each in own)
+    for (split, each), scene in zip(images, scenes, strict=True):
+        members[scene][split].append(each.path)
     found = []
-    splits = list(hashes)
-    for number, one in enumerate(splits):
-        for two in splits[number + 1 :]:
-            if not hashes[one] or not hashes[two]:
-                continue
-            others = np.stack([bits for _, bits in hashes[two]])
-            for path, bits in hashes[one]:
-                distances = np.bitwise_count(others ^ bits).sum(axis=1)
-                for index in np.flatnonzero(distances <= max_distance).tolist():
-                    line = f"{path} ({one}) looks like {hashes[two][index][0]} ({two})"
-                    found.append(Issue(IssueKind.NEAR_DUPLICATE, line))
+    for parts in members.values():
+        if len(parts) > 1:
+            counts = ", ".join(f"{len(paths)} in {split}" for split, paths in parts.items())
+            (one, *_), (two, *_) = [*parts.values()][:2]
+            found.append(Issue(IssueKind.SHARED_SCENE, f"{one}: looks like {two}; images of this scene: {counts}"))
     return found

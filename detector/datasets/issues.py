@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import NamedTuple, NoReturn
 
-_MAX_LINES = 20  # of each kind
+MAX_LINES = 10
+"""Maximum number of lines of each kind of issue."""
 _log = logging.getLogger(__name__)
 
 
@@ -25,10 +26,13 @@ class IssueKind(StrEnum):
     NO_IMAGE = "class without images"
     AMBIGUOUS_IMAGE = "image name that is not unique"
     WRONG_SIZE = "image of another size than annotated"
+    OTHER_SIZE = "annotated size that was corrected"
+    OTHER_IMAGE = "annotation that names another image"
     TINY_BOX = "tiny box"
     WHOLE_IMAGE = "box of the whole image"
     DUPLICATE_BOX = "duplicate box"
-    NEAR_DUPLICATE = "near-duplicate images across splits"
+    SIMILAR_CLASSES = "class names that look alike"
+    SHARED_SCENE = "scene in several splits"
 
 
 REMEDIES = {
@@ -43,11 +47,14 @@ REMEDIES = {
     IssueKind.NO_OBJECT: "label objects of the class, or remove it from the list of classes",
     IssueKind.NO_IMAGE: "add images of the class, or remove its folder",
     IssueKind.AMBIGUOUS_IMAGE: "rename or remove all but one of the images",
-    IssueKind.WRONG_SIZE: "replace the resized image with the labeled one, or label it again",
+    IssueKind.WRONG_SIZE: "replace the image with the labeled one, or delete the annotated size if the boxes are right",
+    IssueKind.OTHER_SIZE: "check the boxes with spp data show, then correct the size in the annotation",
+    IssueKind.OTHER_IMAGE: "rename the annotation or the image, or correct the name in the annotation",
     IssueKind.TINY_BOX: "delete it if it was a stray click",
     IssueKind.WHOLE_IMAGE: "draw a box around the object, if this one labels the whole image",
     IssueKind.DUPLICATE_BOX: "delete one of the two",
-    IssueKind.NEAR_DUPLICATE: "keep both images in one split, or scores on the other split are too high",
+    IssueKind.SIMILAR_CLASSES: "give the objects of both one name, if they are one class",
+    IssueKind.SHARED_SCENE: "keep the images of a scene in one split, or scores on the others are too high",
 }
 """What the owner of the data can do about each kind of issue."""
 
@@ -76,15 +83,15 @@ def count_issues(issues: Sequence[Issue]) -> str:
 
 
 def log_issues(name: str, issues: Sequence[Issue], strict: bool) -> None:
-    """Log the issues of the dataset ``name`` as warnings, the first 20 of each kind.
+    """Log the issues of the dataset ``name`` as warnings, the first ones of each kind.
 
     Raises ValueError where strict is set and there are any.
     """
     for kind in dict.fromkeys(issue.kind for issue in issues):
         lines = [issue.line for issue in issues if issue.kind == kind]
-        for line in lines[:_MAX_LINES]:
+        for line in lines[:MAX_LINES]:
             _log.warning("%s", line)
-        if len(lines) > _MAX_LINES:
-            _log.warning("%s: and %d more", kind, len(lines) - _MAX_LINES)
+        if len(lines) > MAX_LINES:
+            _log.warning("%s: and %d more; see spp data check --all", kind, len(lines) - MAX_LINES)
     if issues and strict:
         raise ValueError(f"{name}: found {count_issues(issues)}; --strict allows no issues")

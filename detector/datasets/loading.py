@@ -1,23 +1,22 @@
 """Load a dataset of any labeling tool from its path, a list of the VOC devkit, or a COCO file."""
 
-import hashlib
 import logging
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from detector.datasets.dataset import Annotation, Dataset
+from detector.datasets.dataset import Dataset
 from detector.datasets.format_detection import read_export
+from detector.datasets.hold_out import hold_out
 from detector.datasets.issues import Report, raise_issue
+from detector.datasets.joining import join, names_of
 from detector.datasets.readers.coco import read_coco_file
 from detector.datasets.readers.voc import VOC_CLASSES, read_voc_split
 from detector.datasets.records import UNSPLIT, Export, split_name
-from detector.datasets.resolving import Inspect, Log, Unlabeled, resolve
+from detector.datasets.resolving import Inspect, Log, Unlabeled, resolve, split_by_images
 
 _ORDER = ("train", "val", "test")
-_NO_OBJECT = -1  # stands for the class of images without objects
 _log = logging.getLogger(__name__)
 
 
@@ -25,7 +24,8 @@ _log = logging.getLogger(__name__)
 class DataSource:
     """Where a dataset is and how to read it, as the data options of the command line say.
 
-    path: a folder, a zip file as downloaded, or an annotation file.
+    path: a folder, a zip or tar file as downloaded, or an annotation file.
+    more: paths of further datasets, which are joined to it, see `join`.
     split: name of a split, or a text file with one image id per line; None: see `load_dataset`.
     format_name: one of `format_detection.FORMATS`; None: recognized.
     hold_out: fraction of the images that becomes val where the data have no val.
@@ -42,6 +42,7 @@ class DataSource:
     unlabeled: Unlabeled = "skip"
     shorthand: Literal["voc", "coco"] | None = None
     images: Path | None = None
+    more: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         if self.shorthand == "voc" and self.split is None:
@@ -71,21 +72,22 @@ def load_dataset(
         return load_voc(source.path, source.split or "", class_names, report, open_images)
     if source.shorthand == "coco":
         return load_coco(source.path, source.images, class_names, report, open_images)
+    if source.more:
+        datasets = load_splits(source, class_names, report, log)
+        if source.split is not None and source.split.endswith(".txt"):
+            return _listed(datasets, Path(source.split), source.path)
+        return datasets[_chosen(datasets, source, default_split)]
     export = _read(source, report, log)
     if source.split is not None and source.split.endswith(".txt"):
         everything = resolve(export, [*export.splits], class_names, report, log, source.unlabeled)
         return _listed(everything, Path(source.split), source.path)
     divided = _divided(export.splits, source.hold_out)
-    whole = source.split is None and divided is None and [*export.splits] == [UNSPLIT]
-    wanted = UNSPLIT if whole else split_name(source.split or default_split)
+    wanted = split_name(source.split or default_split)
     if divided is not None and wanted in ("train", "val"):
         (dataset,) = resolve(export, [divided], class_names, report, log, source.unlabeled).values()
-        return _parts(dataset, export, source.hold_out or 0)[wanted]
-    if wanted not in export.splits:
-        there = ", ".join(each for each in export.splits if each) or "none"
-        advice = "; --hold-out 0.2 makes train and val" if wanted in ("train", "val") else ""
-        raise ValueError(f"{source.path}: there is no split {wanted!r}, there are: {there}{advice}")
-    return resolve(export, [wanted], class_names, report, log, source.unlabeled)[wanted]
+        return _parts(dataset, export.root.resolve().name, source.hold_out or 0)[wanted]
+    split = _chosen(export.splits, source, default_split)
+    return resolve(export, [split], class_names, report, log, source.unlabeled)[split]
 
 
 def load_splits(
@@ -101,12 +103,22 @@ def load_splits(
     Other parameters and errors are those of `load_dataset`.
     """
     source = source if isinstance(source, DataSource) else DataSource(Path(source))
-    export = _read(source, report, log)
-    datasets = resolve(export, [*export.splits], class_names, report, log, source.unlabeled, inspect)
-    divided = _divided(export.splits, source.hold_out)
+    paths = (source.path, *source.more)
+    sources: dict[str, dict[str, Dataset]] = {}
+    for name, path in zip(names_of(paths), paths, strict=True):
+        export = _read(replace(source, path=path), report, log)
+        sources[name] = resolve(export, [*export.splits], class_names, report, log, source.unlabeled, inspect)
+    title = " + ".join(sources) if source.more else export.root.resolve().name
+    datasets = join(sources, log) if source.more else sources.popitem()[1]
+    divided = _divided(datasets, source.hold_out)
     if divided is None:
         return datasets
-    return {**_parts(datasets.pop(divided), export, source.hold_out or 0), **datasets}
+    return {**_parts(datasets.pop(divided), title, source.hold_out or 0), **datasets}
+
+
+def training_split(names: Collection[str]) -> str | None:
+    """Return the split to train on: train, else the images without a split; None where there are neither."""
+    return next((name for name in ("train", UNSPLIT) if name in names), None)
 
 
 def load_voc(
@@ -143,48 +155,17 @@ def load_coco(
     return replace(dataset, name=f"{path.resolve().parent.name} {path.stem}")
 
 
-def hold_out(dataset: Dataset, fraction: float, seed: int = 0) -> tuple[Dataset, Dataset]:
-    """Return the images to train on and those held out, about ``fraction`` of all and of each class.
-
-    Images are drawn by a hash of their ids, so the choice depends neither on their order nor much on images added
-    later. A class in two images or more keeps one to train on. Raises ValueError for a fraction that is not between 0
-    and 1, and where no image can be held out.
-    """
-    if not 0 < fraction < 1:
-        raise ValueError(f"the part to hold out must be between 0 and 1, but is {fraction:g}")
-    order = sorted(dataset, key=lambda each: hashlib.sha256(f"{seed} {each.image_id}".encode()).digest())
-    drawn = _draw(order, max(1, round(fraction * len(order))), fraction)
-    if not drawn:
-        raise ValueError(f"{dataset.name}: none of the {len(dataset)} images can be held out; label some more")
-    train = [each for each in dataset if each.image_id not in drawn]
-    held_out = [each for each in dataset if each.image_id in drawn]
-    return dataset.subset(train, f"{dataset.name} train"), dataset.subset(held_out, f"{dataset.name} val")
-
-
-def _draw(order: list[Annotation], wanted: int, fraction: float) -> set[str]:
-    """Return the ids of the images to hold out: first those whose rarest class still lacks some, then any, in order."""
-    kinds = {each.image_id: set(each.labels.tolist()) or {_NO_OBJECT} for each in order}
-    total = Counter(kind for own in kinds.values() for kind in own)
-    held: Counter[int] = Counter()
-    drawn: set[str] = set()
-    for by_class in (True, False):
-        for each in order:
-            own = kinds[each.image_id]
-            rarest = min(own, key=lambda kind: (total[kind], kind))
-            lacking = held[rarest] + 1 <= round(fraction * total[rarest])
-            leaves_one = all(total[kind] - held[kind] > 1 for kind in own)
-            if len(drawn) < wanted and each.image_id not in drawn and leaves_one and (lacking or not by_class):
-                drawn.add(each.image_id)
-                held.update(own)
-    return drawn
-
-
 def _read(source: DataSource, report: Report, log: Log) -> Export:
-    export = read_export(source.path, source.format_name, report)
+    export = split_by_images(read_export(source.path, source.format_name, report))
     ordered = sorted(export.splits, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
     export = replace(export, splits={name: export.splits[name] for name in ordered})
     sizes = ", ".join(f"{split or 'all'} {len(records)}" for split, records in export.splits.items())
     log(f"{source.path}: {export.description}; images: {sizes}")
+    for note in export.notes:
+        log(note)
+    if UNSPLIT in export.splits and "train" in export.splits:
+        records = export.splits[UNSPLIT]
+        log(f"{source.path}: {len(records)} images are in no split and not used, such as {records[0].source}")
     return export
 
 
@@ -193,11 +174,23 @@ def _divided(splits: Iterable[str], fraction: float | None) -> str | None:
     names = [*splits]
     if fraction is None or "val" in names:
         return None
-    return next((name for name in (UNSPLIT, "train") if name in names), None)
+    return training_split(names)
 
 
-def _parts(whole: Dataset, export: Export, fraction: float) -> dict[str, Dataset]:
-    train, val = hold_out(replace(whole, name=export.root.resolve().name), fraction)
+def _chosen(splits: Collection[str], source: DataSource, default_split: str) -> str:
+    """Return the split that a source means. Raises ValueError where there is none of that name."""
+    wanted = split_name(source.split or default_split)
+    whole = source.split is None and [*splits] == [UNSPLIT]
+    chosen = UNSPLIT if whole else training_split(splits) if wanted == "train" else wanted
+    if chosen is None or chosen not in splits or (chosen == UNSPLIT and source.split is not None and len(splits) == 1):
+        names = ", ".join(each for each in splits if each) or "none"
+        advice = "; --hold-out 0.2 makes train and val" if wanted in ("train", "val") else ""
+        raise ValueError(f"{source.path}: there is no split {wanted!r}, there are: {names}{advice}")
+    return chosen
+
+
+def _parts(whole: Dataset, title: str, fraction: float) -> dict[str, Dataset]:
+    train, val = hold_out(replace(whole, name=title), fraction)
     return {"train": train, "val": val}
 
 

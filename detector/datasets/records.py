@@ -10,9 +10,12 @@ from detector.datasets.dataset import Object
 UNSPLIT = ""
 """Name of the only split of data without splits."""
 
-_SPLIT_IN_NAME = re.compile(
-    r"(?:^|[_\-.])(train|training|val|valid|validation|test)(?:\d{4})?(?=[_\-.]|$)", re.IGNORECASE
-)
+_SPLIT = r"(training|train|validation|valid|val|testing|test)(?:\d{2,4})?"
+_SPLIT_IN_NAME = re.compile(rf"(?:^|[_\-. ]){_SPLIT}(?=[_\-. ]|$)", re.IGNORECASE)
+_CONTENT = "images?|imgs?|jpegimages|labels?|annotations?|xmls?|data|sets?|split|zip"
+_SPLIT_FOLDER = re.compile(
+    rf"(?:(?:obj|{_CONTENT})[_\-. ]?)*{_SPLIT}(?:[_\-. ]?(?:{_CONTENT}))*", re.IGNORECASE
+)  # train, train2017, obj_train_data, test_images
 _SPLITS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 
 
@@ -81,6 +84,6 @@ def split_in_name(stem: str) -> str:
 def split_of_folder(folder: Path, root: Path) -> str:
     """Return the split that a folder below ``root``, or one of its parents there, is named after."""
     for part in reversed(folder.relative_to(root).parts):
-        if (name := split_name(part)) in ("train", "val", "test"):
-            return name
+        if found := _SPLIT_FOLDER.fullmatch(part):
+            return split_name(found.group(1))
     return UNSPLIT

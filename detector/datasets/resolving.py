@@ -1,7 +1,8 @@
 """Records to datasets: find the image of each, read its header, and place its boxes on it."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from detector.datasets.dataset import Dataset, Object, annotate, labels_by_name
 from detector.datasets.image_finder import AmbiguousImageError, ImageFinder
 from detector.datasets.issues import Issue, IssueKind, Report
-from detector.datasets.records import UNSPLIT, Export, Record
+from detector.datasets.records import UNSPLIT, Export, Record, split_of_folder
 from detector.images.decoding import ImageHeader
 from detector.images.files import image_header
 
@@ -24,6 +25,9 @@ Log = Callable[[str], None]
 """Receives one line for each decision about the data."""
 
 _MAX_OUTSIDE = 1.0  # pixels that rounding, or counting from the wrong end, may add to a box
+_NEAR_SIZE = 0.03  # of a side, by which an annotated size may be off
+_SAME_ASPECT = 0.01
+_MAX_RESIZED = 2  # times the annotated side, from which on an image of another aspect is another image
 _SWAPPED = (5, 6, 7, 8)  # values of EXIF's Orientation
 _MIRRORED = (2, 3, 6, 7)
 _FLIPPED = (3, 4, 7, 8)
@@ -52,12 +56,14 @@ def resolve(
     inspect: called for each image.
     open_images: whether to read the header of each image. If not, images at a path that the format fixes may be
         missing, and boxes in pixels stay as annotated.
-    Images that are missing, unreadable, ambiguous or of another size than annotated are reported and left out. Boxes
-    are clipped to their image. One that reaches out of it by more than a pixel is reported, but kept: an object left
-    out would be learned as background. One outside of it is left out.
+    Images that are missing, unreadable, ambiguous or of another size than annotated are reported and left out, and so
+    are those with an object that could not be read. Where boxes fit an image of another size as they are or after
+    scaling, it is reported, but kept. Boxes are clipped to their image. One that reaches out of it by more than a pixel
+    is reported, but kept: an object left out would be learned as background. One outside of it is left out.
     """
+    folders = {path.parent for path in export.images}
     located = {
-        split: _locate(export, records, report if split in splits else _ignore, open_images)
+        split: _locate(export, records, folders, split, report if split in splits else _ignore, open_images)
         for split, records in export.splits.items()
     }
     ids = _image_ids(export)
@@ -76,6 +82,8 @@ def resolve(
             found = [each for each in found if each.record.objects is not None]
         annotations = []
         for record, path in found:
+            if not record.complete:
+                continue
             objects_on_image = _objects(record, path, report, inspect, open_images)
             if objects_on_image is not None:
                 annotations.append(annotate(record.image_id or ids[path], path, objects_on_image, label_of, report))
@@ -84,6 +92,30 @@ def resolve(
             use = "left out; see --unlabeled background" if unlabeled == "skip" else "used as images without objects"
             log(f"{datasets[split].name}: {n_unlabeled} images without annotation are {use}")
     return datasets
+
+
+def split_by_images(export: Export) -> Export:
+    """Return an export with the splits that the folders of its images are named after, if nothing else names any."""
+    split_of = {folder: split_of_folder(folder, export.root) for folder in {path.parent for path in export.images}}
+    if export.listed or [*export.splits] != [UNSPLIT] or not any(split_of.values()):
+        return export
+    records = export.splits[UNSPLIT]
+    if any(split_of_folder(record.source.parent, export.root) for record in records):
+        return export  # the reader knows why these are one split
+    finder = ImageFinder(export.images)
+    splits: dict[str, list[Record]] = {}
+    lost = []
+    for record in records:
+        try:
+            path = finder.find(record.names, record.near)
+        except (FileNotFoundError, AmbiguousImageError):
+            lost.append(record)
+        else:
+            splits.setdefault(split_of.get(path.parent, UNSPLIT), []).append(record)
+    if not splits:
+        return export
+    next(iter(splits.values())).extend(lost)  # reported when they are resolved
+    return replace(export, splits=splits)
 
 
 def oriented(boxes: NDArray[np.float64], header: ImageHeader) -> NDArray[np.float64]:
@@ -118,13 +150,19 @@ def _ignore(issue: Issue) -> None:
     """Drop an issue of a split that nobody asked for."""
 
 
-def _locate(export: Export, records: Sequence[Record], report: Report, open_images: bool) -> list[_Found]:
-    """Return records with their images; report those without one, and those of an image that already has one."""
+def _locate(
+    export: Export, records: Sequence[Record], folders: Collection[Path], split: str, report: Report, open_images: bool
+) -> list[_Found]:
+    """Return records with their images; report those without one, and those of an image that already has one.
+
+    folders: those of all images; of images by one name, those in a folder of the split are preferred.
+    """
     finder = ImageFinder(export.images)
+    own = {each for each in folders if split and split_of_folder(each, export.root) == split}
     found: dict[Path, _Found] = {}
     for record in records:
         try:
-            path = _find(record, finder, open_images)
+            path = _find(record, finder, own, open_images)
         except FileNotFoundError as error:
             report(Issue(IssueKind.MISSING_IMAGE, f"{record.source}: {error} below {export.root}"))
         except AmbiguousImageError as error:
@@ -135,14 +173,22 @@ def _locate(export: Export, records: Sequence[Record], report: Report, open_imag
                 report(Issue(IssueKind.AMBIGUOUS_IMAGE, f"{record.source}: {path} is annotated by {other}, too"))
             else:
                 found[path] = _Found(record, path)
+                if other_image := _other_image(record, path, finder):
+                    what = f"names {other_image.name}, which is there, but goes by its own name with {path.name}"
+                    report(Issue(IssueKind.OTHER_IMAGE, f"{record.source}: {what}"))
     return list(found.values())
 
 
-def _find(record: Record, finder: ImageFinder, open_images: bool) -> Path:
+def _other_image(record: Record, path: Path, finder: ImageFinder) -> Path | None:
+    """Return the other image that a record names, too, exactly; None if there is none."""
+    return next((other for name in record.names[1:] for other in finder.exact(name) if other.name != path.name), None)
+
+
+def _find(record: Record, finder: ImageFinder, folders: Collection[Path], open_images: bool) -> Path:
     if record.path is not None and record.path.is_file():
         return record.path
     try:
-        return finder.find(record.names, record.near)
+        return finder.find(record.names, record.near, folders)
     except FileNotFoundError:
         if open_images or record.path is None:
             raise
@@ -183,23 +229,46 @@ def _objects(
     except (OSError, ValueError) as error:
         report(Issue(IssueKind.BAD_IMAGE, str(error)))
         return None
-    stored = drawn_on_stored(record.size, header)
-    if stored is None and not record.upright:
-        assert record.size is not None
-        width, height = record.size
-        what = f"annotated as {width} x {height} pixels, but {path} has {header.width} x {header.height}"
-        report(Issue(IssueKind.WRONG_SIZE, f"{record.source}: {what}"))
-        return None
     boxes = np.array([each.box for each in record.objects or ()], np.float64).reshape(-1, 4)
+    stored = drawn_on_stored(record.size, header)
     if record.normalized:
         boxes = boxes * np.array([header.width, header.height, header.width, header.height])
-    if stored and not record.upright:
+    elif stored and not record.upright:
         boxes = oriented(boxes, header)
+    elif stored is None and not record.upright:
+        assert record.size is not None
+        width, height = record.size
+        fitted = _fitted(boxes, width, height, header)
+        what = f"annotated as {width} x {height} pixels, but {path} has {header.width} x {header.height}"
+        if fitted is None:
+            report(Issue(IssueKind.WRONG_SIZE, f"{record.source}: {what}"))
+            return None
+        boxes, how = fitted
+        report(Issue(IssueKind.OTHER_SIZE, f"{record.source}: {what}; {how}"))
     clipped = [_clip(each, box, header, report) for each, box in zip(record.objects or (), boxes.tolist(), strict=True)]
     objects = [each for each in clipped if each is not None]
     if inspect is not None:
         inspect(objects, header)
     return objects
+
+
+def _fitted(
+    boxes: NDArray[np.float64], width: int, height: int, header: ImageHeader
+) -> tuple[NDArray[np.float64], str] | None:
+    """Return boxes ``(N, 4)`` of an image annotated with a wrong size on the image, and how; None where it is unclear.
+
+    Some tools write a size that is some pixels off, has its sides swapped, or is that of another image. Images are also
+    resized after they were labeled.
+    """
+    x_scale, y_scale = header.width / width, header.height / height
+    limits = np.array([header.width, header.height, header.width, header.height]) + _MAX_OUTSIDE
+    fits = bool((boxes >= -_MAX_OUTSIDE).all() and (boxes <= limits).all())
+    near = max(abs(1 - x_scale), abs(1 - y_scale)) <= _NEAR_SIZE
+    if abs(x_scale / y_scale - 1) <= _SAME_ASPECT and not near:
+        return boxes * np.array([x_scale, y_scale, x_scale, y_scale]), "boxes are scaled to it"
+    if near or (fits and all(1 / _MAX_RESIZED < scale < _MAX_RESIZED for scale in (x_scale, y_scale))):
+        return boxes, "boxes fit it as they are"
+    return None
 
 
 def _clip(each: Object, box: Sequence[float], header: ImageHeader, report: Report) -> Object | None:

@@ -2,9 +2,11 @@
 
 import codecs
 import csv
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 MAX_TEXT = 1 << 26
 """Maximum number of bytes of a text file that is read whole: lists, labels, XML."""
@@ -39,6 +41,15 @@ def read_xml_text(path: Path) -> str:
     data = _read_bytes(path, MAX_TEXT)
     declared = _DECLARED.match(data.lstrip())
     return _decode(data, path, declared.group(1).decode("ascii") if declared else None)
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file of any size. Raises the errors of `read_text`, and ValueError if it is none."""
+    text = read_text(path, None)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not a readable JSON file ({error})") from error
 
 
 def read_csv(path: Path) -> Iterator[list[str]]:

@@ -55,13 +55,13 @@ def photos(tmp_path: Path) -> Path:
 def test_check_prints_all_issues(
     photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (photos / "train/b.xml").write_text(f"<annotation>{bolt(1, 1, 1, 200, 150)}{bolt(2, 9, 9, 3, 3)}</annotation>")
+    (photos / "train/b.xml").write_text(f"<annotation>{bolt(1, 1, 1, 200, 150)}{bolt(2, 9, 9, 8, 8)}</annotation>")
     assert outcome(monkeypatch, "check", photos, "--no-forecast") == 0
     lines = capsys.readouterr().out.splitlines()
     at = photos / "train"
     assert lines[:10] == [
         "issues: 1",
-        f"  {at}/b.xml: object 2: bndbox is empty: 9, 9, 3, 3 [box without area]",
+        f"  {at}/b.xml: object 2: bndbox is empty: 9, 9, 8, 8 [box without area]",
         "    remedy: draw the box again, or delete it",
         "suspicious: 4",
         f"  {at}/a.xml: object 3: bolt has 3 x 41 pixels [tiny box]",
@@ -71,7 +71,9 @@ def test_check_prints_all_issues(
         f"  {at}/b.xml: object 1: bolt is as large as the image [box of the whole image]",
         "    remedy: draw a box around the object, if this one labels the whole image",
     ]
-    assert f"  {at}/a.jpg (train) looks like {photos}/valid/c.jpg (val) [near-duplicate images across splits]" in lines
+    scene = f"{at}/a.jpg: looks like {photos}/valid/c.jpg; images of this scene: 1 in train, 1 in val"
+    assert f"  {scene} [scene in several splits]" in lines
+    assert "3 images are 2 scenes" in lines
     table = lines[lines.index("train: 2 images, 4 objects, 1 classes") + 2].split()
     # images, objects, small, medium, large, difficult
     assert table == ["bolt", "2", "4", "1", "0", "3", "0"]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detector.datasets.dataset import Annotation, Dataset
-from detector.datasets.loading import hold_out
+from detector.datasets.hold_out import hold_out
 from detector.results.files import ResultFolder
 from detector.runs.training_data import write_lists
 

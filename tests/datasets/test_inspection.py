@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from detector.datasets.dataset import Annotation, Dataset, Object
-from detector.datasets.inspection import count_classes, near_duplicates, suspicious_boxes
+from detector.datasets.inspection import count_classes, shared_scenes, similar_class_names, suspicious_boxes
 from detector.datasets.issues import Issue, IssueKind, raise_issue
 from detector.datasets.resolving import drawn_on_stored, oriented
 
@@ -70,25 +70,37 @@ def test_counts_of_classes_by_size() -> None:
     assert (counts["cog"].images, counts["cog"].small, counts["cog"].medium) == (1, 1, 0)
 
 
-def test_near_duplicates_across_splits() -> None:
-    def look(*values: int) -> Any:
-        return np.array(values, np.uint8)
+def test_scenes_across_splits_are_named_once() -> None:
+    def images(*names: str) -> list[Annotation]:
+        nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.bool_)
+        return [Annotation(name, Path(f"{name}.jpg"), *nothing) for name in names]
 
-    hashes = {
-        "train": [(Path("a"), look(0b1111, 0)), (Path("b"), look(0, 255))],
-        "val": [(Path("c"), look(0b1110, 1)), (Path("d"), look(255, 0))],
-        "extra": [],
-        "test": [(Path("e"), look(0, 254))],
-    }
-    # a and c differ in 2 bits, b and e in 1, a and d in 4
-    assert [issue.line for issue in near_duplicates(hashes, 2)] == [
-        "a (train) looks like c (val)",
-        "b (train) looks like e (test)",
+    splits = {"train": images("a", "b", "c"), "val": images("d", "e"), "test": images("f")}
+    # a, b, d and f are one scene, c and e alone
+    found = shared_scenes(splits, [0, 0, 1, 0, 2, 0])
+    assert [issue.line for issue in found] == [
+        "a.jpg: looks like d.jpg; images of this scene: 2 in train, 1 in val, 1 in test"
     ]
-    assert [issue.line for issue in near_duplicates(hashes, 1)] == ["b (train) looks like e (test)"]
-    assert len(near_duplicates(hashes, 4)) == 3
-    assert near_duplicates({"train": [(Path("a"), look(1)), (Path("b"), look(1))]}, 8) == []
-    assert {issue.kind for issue in near_duplicates(hashes, 4)} == {IssueKind.NEAR_DUPLICATE}
+    assert {issue.kind for issue in found} == {IssueKind.SHARED_SCENE}
+    assert shared_scenes(splits, [0, 0, 0, 1, 1, 2]) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "alike"),
+    [
+        (("Cat", "cat", "dog"), "'Cat', 'cat'"),
+        (("dog", "dog\N{ZERO WIDTH SPACE}"), r"'dog', 'dog\u200b'"),
+        (("traffic light", "traffic_light", "trafficlight"), "'traffic light', 'traffic_light', 'trafficlight'"),
+        (("apple", "apples", "bus", "bu"), "'apple', 'apples'"),
+        (("\N{FULLWIDTH LATIN SMALL LETTER A}b", "ab"), r"'\uff41b', 'ab'"),
+    ],
+)
+def test_class_names_that_look_alike(names: tuple[str, ...], alike: str) -> None:
+    assert [issue.line for issue in similar_class_names(names, "data")] == [f"data: classes {alike} may be one"]
+
+
+def test_different_class_names_do_not_look_alike() -> None:
+    assert similar_class_names(("C", "C++", "1", "11", "bus", "buses", "a", "s", "-", "_"), "data") == []
 
 
 @pytest.mark.parametrize(

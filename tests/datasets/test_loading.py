@@ -15,11 +15,11 @@ from tests.datasets.exports import draw_image, write_export
 
 
 def broken_ultralytics(folder: Path) -> Path:
-    """Four images to train on: in the labels of one is a class that is not, one has none."""
+    """Four images to train on: in the labels of one is an empty box, one has none."""
     root = write_export("ultralytics", folder)
     draw_image(root / "images/train/more.jpg")
     labels = root / "labels/train/a.txt"
-    labels.write_text(f"{labels.read_text()}\n9 0.5 0.5 0.2 0.2\n")
+    labels.write_text(f"{labels.read_text()}\n1 0.5 0.5 0 0.2\n")
     return root
 
 
@@ -51,7 +51,7 @@ def test_issues_unlabeled_images_and_notes_in_every_way_to_load(way: str, tmp_pa
 
     found = read("background")
     assert {"a", "more"} <= found
-    assert {each.line.partition(": ")[2] for each in issues} == {"object 3: there is no class 9, only 0 to 1"}
+    assert {each.line.partition(": ")[2] for each in issues} == {"object 3: the box is empty: 1 0.5 0.5 0 0.2"}
     assert any("images without annotation are used as images without objects" in line for line in logged)
     if way == "list":
         assert found == {"a", "more"}

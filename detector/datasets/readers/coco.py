@@ -19,8 +19,10 @@ from detector.datasets.dataset import Object
 from detector.datasets.image_finder import images_among
 from detector.datasets.issues import Issue, IssueKind, Report
 from detector.datasets.records import UNSPLIT, Export, Record, split_in_name, split_name, split_of_folder
+from detector.datasets.text import read_json
 from detector.runtime.optional import optional
 
+Corners = tuple[float, float, float, float]
 _SUBSET = re.compile(r"^instances_(\w+)$")
 
 
@@ -30,6 +32,7 @@ def is_coco(path: Path) -> bool:
     tail = b""
     with path.open("rb") as file:
         while wanted and (block := file.read(1 << 22)):
+            block = block.replace(b"\0", b"")  # of UTF-16
             wanted -= {word for word in wanted if word in tail + block}
             tail = block[-16:]
     return not wanted
@@ -92,14 +95,16 @@ def _index(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     pycocotools = optional("pycocotools.coco", "coco")
+    content = read_json(path)
     try:
+        _unify_ids(content)
         with contextlib.redirect_stdout(io.StringIO()):
-            coco = pycocotools.COCO(str(path))
+            coco = pycocotools.COCO()
+            coco.dataset = content
+            coco.createIndex()
     except KeyError as error:
         raise ValueError(f"{path}: not a COCO file: an entry lacks the key {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not a readable JSON file ({error})") from error
-    except (TypeError, AttributeError, AssertionError) as error:
+    except (TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a COCO file: an entry has the wrong type") from error
     for key in ("images", "annotations", "categories"):
         if not isinstance(coco.dataset.get(key), list):
@@ -110,6 +115,18 @@ def _index(path: Path) -> Any:
         if len(index) < len(coco.dataset[key]):
             raise ValueError(f"{path}: two of the {key} have the same id")
     return coco
+
+
+def _unify_ids(content: dict[str, Any]) -> None:
+    """Give annotations without an id one, and make references to images and categories equal to the ids there.
+
+    Some programs write ids as texts in one list and as numbers in another.
+    """
+    known = {key: {str(each["id"]): each["id"] for each in content.get(key, ())} for key in ("images", "categories")}
+    for number, each in enumerate(content.get("annotations", ()), 1):
+        each.setdefault("id", number)
+        for reference, key in (("image_id", "images"), ("category_id", "categories")):
+            each[reference] = known[key].get(str(each[reference]), each[reference])
 
 
 def _categories(coco: Any, path: Path) -> dict[Any, str]:
@@ -166,18 +183,13 @@ def _records(coco: Any, path: Path, categories: dict[Any, str], report: Report) 
             report(Issue(IssueKind.BAD_OBJECT, f"{_source(each, path)}: there is no image {each['image_id']!r}"))
     # Label Studio annotates what the browser shows, but notes the size of the stored image
     upright = _tool(coco, path) == "Label Studio COCO"
-    near = (path.parent, path.parent / "images", path.parent.parent / "images")
-    return [
-        Record(
-            (name,),
-            path,
-            near,
-            _objects(coco.imgToAnns.get(image["id"], ()), categories, path, report),
-            _size(image),
-            upright=upright,
-        )
-        for image, name in zip(images, names, strict=True)
-    ]
+    above, subset = path.parent.parent, path.stem.removeprefix("instances_")
+    near = (path.parent, path.parent / "images", above / subset, above / "images" / subset, above / "images")
+    records = []
+    for image, name in zip(images, names, strict=True):
+        objects, complete = _objects(coco.imgToAnns.get(image["id"], ()), categories, path, report)
+        records.append(Record((name,), path, near, objects, _size(image), upright=upright, complete=complete))
+    return records
 
 
 def _file_name(image: dict[str, Any], path: Path) -> str:
@@ -196,35 +208,61 @@ def _size(image: dict[str, Any]) -> tuple[int, int] | None:
     return int(width), int(height)  # type: ignore[arg-type]
 
 
-def _objects(entries: Sequence[dict[str, Any]], categories: dict[Any, str], path: Path, report: Report) -> list[Object]:
-    """Return the objects of an image; report those with issues and leave them out."""
-    objects = []
+def _objects(
+    entries: Sequence[dict[str, Any]], categories: dict[Any, str], path: Path, report: Report
+) -> tuple[list[Object], bool]:
+    """Return the objects of an image, and whether all could be read; report those with issues."""
+    objects, complete = [], True
     for entry in entries:
         source, category = _source(entry, path), entry["category_id"]
         box = _read_box(entry.get("bbox"))
+        if box is None or _is_empty(box):
+            box = _box_of_outline(entry) or box
         if category not in categories:
             report(Issue(IssueKind.BAD_OBJECT, f"{source}: there is no category {category!r}"))
+            complete = False
         elif box is None:
             reason = f"bbox must be the numbers x, y, width, height, but is {entry.get('bbox')!r}"
             report(Issue(IssueKind.BAD_OBJECT, f"{source}: {reason}"))
-        elif box[2] <= box[0] or box[3] <= box[1]:
+            complete = False
+        elif _is_empty(box):
             report(Issue(IssueKind.EMPTY_BOX, f"{source}: bbox is empty: {', '.join(map(str, entry['bbox']))}"))
         else:
-            objects.append(Object(source, categories[category], box, bool(entry.get("iscrowd"))))
-    return objects
+            crowd = str(entry.get("iscrowd")).lower() in ("1", "true")
+            objects.append(Object(source, categories[category], box, crowd))
+    return objects, complete
 
 
 def _source(entry: dict[str, Any], path: Path) -> str:
     return f"{path}: annotation {entry['id']}"
 
 
-def _read_box(bbox: Any) -> tuple[float, float, float, float] | None:
-    """Return the corners of x, y, width, height, rounded to float32; None if these are not four finite numbers."""
+def _read_box(bbox: Any) -> Corners | None:
+    """Return the corners of x, y, width, height, rounded to float32; None if these are not four finite numbers.
+
+    A box that was drawn from its right or lower side has a negative width or height.
+    """
     if not isinstance(bbox, list):
         return None
     try:
         x, y, width, height = map(float, bbox)
     except (TypeError, ValueError, OverflowError):
         return None
-    x1, y1, x2, y2 = np.array([x, y, x + width, y + height]).astype(np.float32).tolist()
+    with np.errstate(over="ignore"):
+        (x1, x2), (y1, y2) = np.sort(np.array([[x, x + width], [y, y + height]]).astype(np.float32)).tolist()
     return (x1, y1, x2, y2) if all(map(math.isfinite, (x1, y1, x2, y2))) else None
+
+
+def _box_of_outline(entry: dict[str, Any]) -> Corners | None:
+    """Return the box around the polygons of an object, which some tools write alone; None without any."""
+    outline = entry.get("segmentation")
+    try:
+        points = np.concatenate([np.asarray(polygon, np.float64).reshape(-1, 2) for polygon in outline or ()])
+    except (TypeError, ValueError):  # a mask, or no list of polygons
+        return None
+    (x1, y1), (x2, y2) = points.min(axis=0), points.max(axis=0)
+    return _read_box([x1, y1, x2 - x1, y2 - y1])
+
+
+def _is_empty(box: Corners) -> bool:
+    return box[2] <= box[0] or box[3] <= box[1]

@@ -1,14 +1,16 @@
 """Open Images' CSV: a row for each box, corners as fractions of the image, classes as codes such as /m/01yrx."""
 
-import csv
 import re
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from detector.datasets.dataset import Object
-from detector.datasets.image_finder import images_among
+from detector.datasets.image_finder import images_among, path_parts
 from detector.datasets.issues import Issue, IssueKind, Report
 from detector.datasets.records import Export, Record, split_in_name, split_of_folder
+from detector.datasets.text import read_csv
+from detector.images.files import SUFFIXES
 
 _COLUMNS = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax")
 _CODE = re.compile(r"^/[mgt]/\w+$")
@@ -16,8 +18,10 @@ _CODE = re.compile(r"^/[mgt]/\w+$")
 
 def is_open_images(path: Path) -> bool:
     """Return whether the first line of a CSV file names the columns of boxes."""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        return set(_COLUMNS) <= set(file.readline(10_000).strip().split(","))
+    try:
+        return set(_COLUMNS) <= set(next(read_csv(path), ()))
+    except ValueError:
+        return False
 
 
 def read_open_images(root: Path, files: Sequence[Path], paths: Sequence[Path], report: Report) -> Export:
@@ -33,17 +37,25 @@ def read_open_images(root: Path, files: Sequence[Path], paths: Sequence[Path], r
     others: set[str] = set()
     for path in paths:
         found: dict[str, list[Object]] = {}
+        incomplete: set[str] = set()
         for source, row in _rows(path):
-            image_id = (row.get("ImageID") or "").strip()
+            image_id = _image_id(row)
             if image_id not in here:
                 others.add(image_id)
                 continue
             objects = found.setdefault(image_id, [])
-            if (each := _object(source, row, names, report)) is not None:
+            try:
+                each = _object(source, row, names, report)
+            except ValueError as error:
+                report(Issue(IssueKind.BAD_OBJECT, f"{source}: {error}"))
+                incomplete.add(image_id)
+                continue
+            if each is not None:
                 objects.append(each)
         near = (path.parent, path.parent / "data", path.parent.parent / "data")
         splits.setdefault(split_in_name(path.stem) or split_of_folder(path.parent, root), []).extend(
-            Record((image_id,), path, near, objects, normalized=True) for image_id, objects in found.items()
+            Record((image_id,), path, near, objects, normalized=True, complete=image_id not in incomplete)
+            for image_id, objects in found.items()
         )
     if not any(splits.values()):
         raise ValueError(f"{paths[0]}: none of its images is below {root}")
@@ -52,13 +64,19 @@ def read_open_images(root: Path, files: Sequence[Path], paths: Sequence[Path], r
     return Export(f"Open Images CSV{skipped}", root, images, kept)
 
 
+def _image_id(row: dict[str, str]) -> str:
+    """Return the id of a row's image; some programs write its file name."""
+    name = path_parts(row["ImageID"].strip())[-1]
+    stem, dot, suffix = name.rpartition(".")
+    return stem if dot + suffix.lower() in SUFFIXES else name
+
+
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        try:
-            for number, row in enumerate(csv.DictReader(file), 1):
-                yield f"{path}: object {number}", row
-        except csv.Error as error:
-            raise ValueError(f"{path}: not a readable CSV file ({error})") from error
+    rows = read_csv(path)
+    header = [name.strip() for name in next(rows)]
+    for number, row in enumerate(rows, 1):
+        if row:
+            yield f"{path}: object {number}", dict(zip_longest(header, row[: len(header)], fillvalue=""))
 
 
 def _descriptions(files: Sequence[Path], boxes: Sequence[Path]) -> dict[str, str]:
@@ -67,28 +85,24 @@ def _descriptions(files: Sequence[Path], boxes: Sequence[Path]) -> dict[str, str
     for path in files:
         if path.suffix.lower() != ".csv" or path in boxes or "class" not in path.stem.lower():
             continue
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            try:
-                names |= {row[0]: row[1].strip() for row in csv.reader(file) if len(row) > 1 and _CODE.match(row[0])}
-            except csv.Error as error:
-                raise ValueError(f"{path}: not a readable CSV file ({error})") from error
+        names |= {row[0]: row[1].strip() for row in read_csv(path) if len(row) > 1 and _CODE.match(row[0])}
     return names
 
 
 def _object(source: str, row: dict[str, str], names: dict[str, str], report: Report) -> Object | None:
-    code = (row.get("LabelName") or "").strip()
+    """Return the object of a row; report an empty box and return None. Raises ValueError for an unreadable one."""
+    code = row["LabelName"].strip()
     try:
         x1, x2, y1, y2 = (float(row[column]) for column in ("XMin", "XMax", "YMin", "YMax"))
-    except (TypeError, ValueError):
-        report(Issue(IssueKind.BAD_OBJECT, f"{source}: XMin, XMax, YMin and YMax must be numbers"))
-        return None
+    except ValueError:
+        raise ValueError("XMin, XMax, YMin and YMax must be numbers") from None
     if not code:
-        report(Issue(IssueKind.BAD_OBJECT, f"{source}: LabelName is empty"))
-    elif not all(-1 <= corner <= 2 for corner in (x1, x2, y1, y2)):
-        report(Issue(IssueKind.BAD_OBJECT, f"{source}: corners must be fractions of the image from 0 to 1"))
-    elif x1 >= x2 or y1 >= y2:
+        raise ValueError("LabelName is empty")
+    if not all(-1 <= corner <= 2 for corner in (x1, x2, y1, y2)):
+        raise ValueError("corners must be fractions of the image from 0 to 1")
+    if x1 == x2 or y1 == y2:
         report(Issue(IssueKind.EMPTY_BOX, f"{source}: the box is empty: {x1:g}, {y1:g}, {x2:g}, {y2:g}"))
-    else:
-        group = (row.get("IsGroupOf") or "0").strip() == "1"
-        return Object(source, names.get(code) or code, (x1, y1, x2, y2), group)
-    return None
+        return None
+    box = (min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))
+    group = row.get("IsGroupOf", "").strip().lower() in ("1", "true")
+    return Object(source, names.get(code) or code, box, group)

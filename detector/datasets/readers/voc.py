@@ -6,16 +6,18 @@ LabelImg, CVAT, Roboflow and Label Studio write the same XML, but some of them c
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
 from detector.boxes import from_one_based
 from detector.datasets.dataset import Object
 from detector.datasets.image_finder import files_below, images_among
 from detector.datasets.issues import Issue, IssueKind, Report
-from detector.datasets.records import UNSPLIT, Export, Record, split_name, split_of_folder
+from detector.datasets.records import UNSPLIT, Export, Record, split_in_name, split_name, split_of_folder
+from detector.datasets.split_lists import FilesByName, Listed, assign_splits, is_class_list, read_list
+from detector.datasets.text import read_xml_text
 from detector.runtime.optional import optional
 
 VOC_CLASSES = (
@@ -30,65 +32,84 @@ TOOLS = {
     "roboflow-voc": "Roboflow",
     "cvat-voc": "CVAT",
     "label-studio-voc": "Label Studio",
+    "labelme-voc": "LabelMe",
 }
 """Tools that write VOC's XML, by the name of the format that selects them."""
 
-_ONE_BASED = {"VOC": True, "Roboflow": True, "LabelImg": False, "CVAT": False, "Label Studio": False}
+_ONE_BASED = {"VOC": True, "Roboflow": True} | dict.fromkeys(("LabelImg", "CVAT", "Label Studio", "LabelMe"), False)
 _XML_START = 2048  # bytes within which the root of an annotation must begin
 _ROOT_TAG = re.compile(rb"<annotation[\s>/]")
-_IMAGE_FOLDERS = ("JPEGImages", "images", "Images", "image")
+_IMAGE_FOLDERS = ("jpegimages", "images", "image")
 _STANDARD = ("train", "val", "test")
 
 
 def is_voc(path: Path) -> bool:
     """Return whether an XML file starts as an annotation does."""
     with path.open("rb") as file:
-        return _ROOT_TAG.search(file.read(_XML_START)) is not None
+        # without the zeros of UTF-16
+        return _ROOT_TAG.search(file.read(_XML_START).replace(b"\0", b"")) is not None
 
 
 def read_voc(root: Path, files: Sequence[Path], report: Report, tool: str | None = None) -> Export:
-    """Read XML files without lists, next to their images or in their own folder: LabelImg, Roboflow, Label Studio.
+    """Read XML files without ImageSets, next to their images or in their own folder: LabelImg, Roboflow, Label Studio.
 
-    tool: the program that wrote them, a value of `TOOLS`; None: each file is recognized by itself.
+    Splits are those of lists of images such as PaddleDetection's train.txt, else of folders. tool: the program that
+    wrote the files, a value of `TOOLS`; None: each file is recognized by itself.
     """
+    paths = [path for path in files if path.suffix.lower() == ".xml"]
+    assigned = assign_splits(files, paths)
     splits: dict[str, list[Record]] = {}
     tools = set()
-    for path in files:
-        if path.suffix.lower() != ".xml" or (tree := _read_xml(path, report)) is None:
-            continue
-        if tree.tag != "annotation":
+    issues: list[Issue] = []
+    for path in paths:
+        if (tree := _read_xml(path, issues.append)) is None or tree.tag != "annotation":
             continue
         tools.add(tool or _tool_of(tree))
-        split = split_of_folder(path.parent, root)
-        splits.setdefault(split, []).append(_record(tree, path, path.stem, tool, report))
+        split = assigned.splits.get(path) or split_of_folder(path.parent, root)
+        splits.setdefault(split, []).append(_record(tree, path, path.stem, tool, issues.append))
     if not splits:
-        raise ValueError(f"{root}: none of the XML files is a VOC annotation")
-    return Export(f"{' and '.join(sorted(tools))} XML", root, images_among(files), splits)
+        reason = f"; {issues[0].line}" if issues else ""
+        raise ValueError(f"{root}: none of the XML files is a VOC annotation{reason}")
+    for issue in issues:
+        report(issue)
+    description = f"{' and '.join(sorted(tools))} XML"
+    return Export(description, root, images_among(files), splits, notes=assigned.notes)
 
 
 def read_voc_lists(folder: Path, files: Sequence[Path], report: Report, tool: str | None = None) -> Export:
-    """Read a folder with ImageSets/Main, as the VOC devkit, CVAT and `write_dataset` lay it out.
+    """Read a folder with ImageSets, as the VOC devkit, CVAT, VoTT and `write_dataset` lay it out, in any case.
 
-    tool: as `read_voc` takes it.
+    tool: as `read_voc` takes it. Raises ValueError for lists that name no images.
     """
     images = images_among(files)
-    own = [path for path in images if folder / "JPEGImages" in path.parents]
-    splits = {split_name(path.stem): path for path in _split_lists(folder)}
-    if "train" not in splits and "trainval" in splits:
-        splits["train"] = splits.pop("trainval")
-    if standard := {name: path for name, path in splits.items() if name in _STANDARD}:
-        splits = standard
-    elif len(splits) == 1:
-        splits = {UNSPLIT: next(iter(splits.values()))}
-    records = {
-        name: [_listed_record(folder, image_id, tool, report) for image_id in dict.fromkeys(_image_ids(path))]
-        for name, path in splits.items()
-    }
-    kept = {name: [each for each in found if each is not None] for name, found in records.items()}
-    if not any(kept.values()):
-        raise ValueError(f"{folder}: the lists in ImageSets/Main name no images")
+    roots = [each for each in folder.iterdir() if each.name.lower() in _IMAGE_FOLDERS and each.is_dir()]
+    own = [path for path in images if any(each.name.lower() == "jpegimages" for each in path.parents)]
+    find = FilesByName(path for path in files if path.suffix.lower() == ".xml").find
+    find_image = FilesByName(images).find
+    where = list_folders(folder, files)[folder]
+    lists, notes = _lists_by_split([path for path in files if path.parent == where and path.suffix.lower() == ".txt"])
+    records: dict[str, list[Record]] = {}
+    taken: set[Path | str] = set()
+    for split, paths in lists.items():
+        listed = {each.annotation or each.name: each for path in paths for each in read_list(path, find)}
+        if len(paths) > 1:  # VoTT divides the images of each class, so one of two classes may be on both sides
+            if twice := taken & listed.keys():
+                what = f"{len(twice)} images are on lists of {split} and of a split before it: they stay in that"
+                notes = (*notes, f"{folder}: {what}")
+            listed = {key: each for key, each in listed.items() if key not in taken}
+            taken |= listed.keys()
+        if listed and not any(each.annotation or find_image(each.name) for each in listed.values()):
+            first = next(iter(listed.values())).name
+            raise ValueError(
+                f"{paths[0]}: none of its {len(listed)} lines, such as {first!r}, names an annotation or an image "
+                f"below {folder}"
+            )
+        found = [_listed_record(folder, each, paths[0], roots, tool, report) for each in listed.values()]
+        records[split] = [each for each in found if each is not None]
+    if not any(records.values()):
+        raise ValueError(f"{folder}: the lists in ImageSets name no images")
     written_by = "CVAT PASCAL VOC" if (folder / "labelmap.txt").is_file() else "VOC devkit"
-    return Export(written_by, folder, own or images, kept, listed=True)
+    return Export(written_by, folder, own or images, records, listed=True, notes=notes)
 
 
 def read_voc_split(root: Path, split: str, report: Report) -> Export:
@@ -102,21 +123,25 @@ def read_voc_split(root: Path, split: str, report: Report) -> Export:
     folder = _find_folder(root)
     path = folder / "ImageSets" / "Main" / f"{split}.txt"
     if not path.is_file():
-        others = ", ".join(other.stem for other in _split_lists(folder))
+        others = ", ".join(other.stem for other in sorted(path.parent.glob("*.txt")) if not _class_of(other, set()))
         raise FileNotFoundError(f"{path}: no such list, there are {others or 'none'}")
-    image_ids = _image_ids(path)
-    if not image_ids:
+    annotations, images = folder / "Annotations", folder / "JPEGImages"
+    listed = read_list(path, FilesByName(annotations.rglob("*.xml")).find)
+    if not listed:
         raise ValueError(f"{path}: lists no images")
+    image_ids = [
+        each.name if each.annotation is None else each.annotation.relative_to(annotations).with_suffix("").as_posix()
+        for each in listed
+    ]
     first, count = Counter(image_ids).most_common(1)[0]
     if count > 1:
         raise ValueError(f"{path}: lists image {first!r} twice")
-    images = folder / "JPEGImages"
     records = []
-    for image_id in image_ids:
-        record = _listed_record(folder, image_id, TOOLS["voc-devkit"], report)
-        if record is not None and record.objects is None:
-            report(Issue(IssueKind.MISSING_ANNOTATION, f"{record.source}: no such annotation"))
-        elif record is not None:
+    for image_id, each in zip(image_ids, listed, strict=True):
+        if each.annotation is None:
+            what = f"{annotations / f'{image_id}.xml'}: no such annotation"
+            report(Issue(IssueKind.MISSING_ANNOTATION, what))
+        elif record := _listed_record(folder, each, path, [images], TOOLS["voc-devkit"], report):
             records.append(replace(record, image_id=image_id, path=images / f"{image_id}.jpg"))
     there = images_among(files_below(images)) if images.is_dir() else []
     return Export("VOC devkit", folder, there, {split: records}, listed=True)
@@ -140,59 +165,94 @@ def _find_folder(root: Path) -> Path:
     return years[0]
 
 
-def _split_lists(folder: Path) -> list[Path]:
-    """Return the lists of a devkit folder without those of single classes, such as dog_train.txt."""
-    paths = sorted((folder / "ImageSets" / "Main").glob("*.txt"))
+def list_folders(root: Path, files: Iterable[Path]) -> dict[Path, Path]:
+    """Return the folders below ``root`` that hold ImageSets, and that of their lists: Main or ImageSets."""
+    found: dict[Path, Path] = {}
+    for path in files:
+        above = [part.lower() for part in path.relative_to(root).parts[:-1]]
+        if path.suffix.lower() == ".txt" and above[-2:] == ["imagesets", "main"]:
+            found[path.parents[2]] = path.parent
+        elif path.suffix.lower() == ".txt" and above[-1:] == ["imagesets"]:
+            found.setdefault(path.parents[1], path.parent)
+    return found
+
+
+def _lists_by_split(paths: Sequence[Path]) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
+    """Return the lists of each split, and notes about lists that are not used.
+
+    Those of single classes, such as dog_train.txt, count together where there is no train.txt, as VoTT leaves it out.
+    """
+    whole: dict[str, list[Path]] = {}
+    of_classes: dict[str, list[Path]] = {}
     stems = {path.stem for path in paths}
-    splits = {*stems, "train", "val", "trainval", "test"}
+    for path in paths:
+        if split := _class_of(path, stems):
+            of_classes.setdefault(split, []).append(path)
+        else:
+            whole[split_name(path.stem)] = [path]
+    by_class = {name: paths for name, paths in of_classes.items() if name in (*_STANDARD, "trainval")}
+    named = any(name == "trainval" or split_in_name(name) for name in whole)
+    splits = by_class if by_class and not named else whole
+    if "train" not in splits and "trainval" in splits:
+        splits["train"] = splits.pop("trainval")
+    for name in [name for name in splits if name not in _STANDARD]:
+        if (meant := split_in_name(name)) and meant not in splits:  # train_list, 2007_train
+            splits[meant] = splits.pop(name)
+    standard = {name: splits[name] for name in _STANDARD if name in splits}
+    unused = [str(path) for name in splits.keys() - standard.keys() - {"trainval"} for path in splits[name]]
+    if standard:
+        notes = (f"{', '.join(sorted(unused))}: not used beside the lists {', '.join(standard)}",) if unused else ()
+        return standard, notes
+    return ({UNSPLIT: next(iter(splits.values()))} if len(splits) == 1 else splits), ()
 
-    return [
-        path
-        for path in paths
-        if not any(
-            path.stem.endswith(f"_{split}") and (path.stem.removesuffix(f"_{split}") in VOC_CLASSES or split in stems)
-            for split in splits
-        )
-    ]
+
+def _class_of(path: Path, stems: Collection[str]) -> str:
+    """Return the split of a list of a single class, "" for other lists.
+
+    stems: names of all lists: nut_default.txt is one of a class where there is a default.txt.
+    """
+    for split in {*stems, *_STANDARD, "trainval"}:
+        prefix = path.stem.removesuffix(f"_{split}")
+        if prefix != path.stem and (prefix in VOC_CLASSES or split in stems or is_class_list(path)):
+            return split
+    return ""
 
 
-def _image_ids(path: Path) -> list[str]:
-    """Return the images of a list: the first word of each line, or the text in quotation marks."""
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines()]
-    return [line[1:].split('"')[0] if line.startswith('"') else line.split()[0] for line in lines if line]
+def _listed_record(
+    folder: Path, listed: Listed, path: Path, roots: Sequence[Path], tool: str | None, report: Report
+) -> Record | None:
+    """Return the record of an image on the list ``path``, unlabeled without an annotation; None if that is unreadable.
 
-
-def _listed_record(folder: Path, image_id: str, tool: str | None, report: Report) -> Record | None:
-    """Return the record of a listed image, unlabeled if it has no annotation file; None if that is unreadable."""
-    path = folder / "Annotations" / f"{image_id}.xml"
-    parts = PurePosixPath(image_id).parts
-    if ".." in parts or image_id.startswith("/"):
-        what = f"the lists name {image_id!r}, which leads out of the folder"
-        report(Issue(IssueKind.BAD_ANNOTATION, f"{folder}: {what}"))
+    roots: folders of images.
+    """
+    annotation = listed.annotation
+    if annotation is None:
+        return Record((listed.name,), path, tuple(roots), None)
+    below = annotation.relative_to(folder).parts[1:-1]
+    tree = _read_xml(annotation, report)
+    if tree is None:
         return None
-    near = (folder.joinpath("JPEGImages", *parts[:-1]), folder / "JPEGImages")
-    if not path.is_file():
-        return Record((parts[-1],), path, near, None)
-    tree = _read_xml(path, report)
-    return None if tree is None else replace(_record(tree, path, parts[-1], tool, report), near=near)
+    near = (*(each.joinpath(*below) for each in roots), *roots)
+    return replace(_record(tree, annotation, annotation.stem, tool, report), near=near)
 
 
 def _record(tree: Element, path: Path, stem: str, tool: str | None, report: Report) -> Record:
     # folder and path in the file are those of another machine; tools go by the file's own name
     name = (tree.findtext("filename") or "").strip().replace("\\", "/").rsplit("/", 1)[-1]
     names = (stem, name) if name else (stem,)
-    near = (path.parent, *(path.parent.parent / folder for folder in _IMAGE_FOLDERS))
-    objects = _objects(tree, path, _ONE_BASED[tool or _tool_of(tree)], report)
-    return Record(names, path, near, objects, _size(tree))
+    near = (path.parent, *(path.parent.parent / folder for folder in ("JPEGImages", "images", "Images", "image")))
+    objects, complete = _objects(tree, path, _ONE_BASED[tool or _tool_of(tree)], report)
+    return Record(names, path, near, objects, _size(tree), complete=complete)
 
 
 def _read_xml(path: Path, report: Report) -> Element | None:
     """Return the root of an annotation file; report one that cannot be read and return None."""
     xml = optional("defusedxml.ElementTree", "train")
     try:
-        root: Element = xml.parse(path).getroot()
-    except (ParseError, ValueError, LookupError, OSError) as error:
-        report(Issue(IssueKind.BAD_ANNOTATION, f"{path}: not a readable XML file ({error})"))
+        root: Element = xml.fromstring(read_xml_text(path))
+    except (ParseError, ValueError, OSError) as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        report(Issue(IssueKind.BAD_ANNOTATION, f"{path}: not a readable XML file ({reason})"))
         return None
     return root
 
@@ -202,6 +262,8 @@ def _tool_of(tree: Element) -> str:
     source = {child.tag: (child.text or "").strip() for child in tree.find("source") or ()}
     if (tree.findtext("owner/name") or "").strip() == "Label Studio":
         return "Label Studio"
+    if all(tree.find(tag) is not None for tag in ("database", "annotation", "image")):
+        return "LabelMe"  # its labelme2voc.py
     if source.get("database", "").lower().startswith("roboflow"):
         return "Roboflow"
     if source.get("database") == source.get("annotation") == source.get("image") == "Unknown":
@@ -220,27 +282,34 @@ def _size(tree: Element) -> tuple[int, int] | None:
     return (width, height) if width > 0 and height > 0 else None
 
 
-def _objects(tree: Element, path: Path, one_based: bool, report: Report) -> list[Object]:
-    """Return the objects of an annotation; report those with issues and leave them out.
+def _objects(tree: Element, path: Path, one_based: bool, report: Report) -> tuple[list[Object], bool]:
+    """Return the objects of an annotation, and whether all could be read; report those with issues.
 
     one_based: whether corners are VOC's, 1-based and inclusive; else 0-based and half-open.
     """
-    objects = []
+    objects, complete = [], True
     # direct children only, here and below: the <part> of a person has its own name and bndbox
     for number, element in enumerate(tree.findall("object"), 1):
         source = f"{path}: object {number}"
         try:
-            name, written, difficult = _read_name(element), _read_corners(element), _is_difficult(element)
+            name, written = _read_name(element), _read_corners(element)
         except ValueError as error:
             report(Issue(IssueKind.BAD_OBJECT, f"{source}: {error}"))
+            complete = False
             continue
-        x1, y1, x2, y2 = from_one_based(written).tolist() if one_based else written
+        corners = written
+        # some tools write a box as it was drawn, from any corner
+        for low, high in ((0, 2), (1, 3)):
+            if written[high] < written[low] - one_based:
+                corners = [*corners]
+                corners[low], corners[high] = written[high], written[low]
+        x1, y1, x2, y2 = from_one_based(corners).tolist() if one_based else corners
         if x1 < x2 and y1 < y2:
-            objects.append(Object(source, name, (x1, y1, x2, y2), difficult))
+            objects.append(Object(source, name, (x1, y1, x2, y2), _is_difficult(element)))
         else:
-            corners = ", ".join(f"{corner:g}" for corner in written)
-            report(Issue(IssueKind.EMPTY_BOX, f"{source}: bndbox is empty: {corners}"))
-    return objects
+            numbers = ", ".join(f"{corner:g}" for corner in written)
+            report(Issue(IssueKind.EMPTY_BOX, f"{source}: bndbox is empty: {numbers}"))
+    return objects, complete
 
 
 def _read_name(element: Element) -> str:
@@ -251,23 +320,35 @@ def _read_name(element: Element) -> str:
 
 
 def _read_corners(element: Element) -> list[float]:
-    bndbox = element.find("bndbox")
-    if bndbox is None:
-        raise ValueError("object without a bndbox")
-    corners = []
-    for tag in CORNERS:
-        text = (bndbox.findtext(tag) or "").strip()
-        try:
-            corners.append(float(text))
-        except ValueError:
-            corners.append(math.nan)
-        if not math.isfinite(corners[-1]):
-            raise ValueError(f"{tag} must be a number, but got {text!r}")
-    return corners
+    """Return xmin, ymin, xmax and ymax of an object: of its bndbox, else around its rotated box or polygon."""
+    if (bndbox := element.find("bndbox")) is not None:
+        return [_number(bndbox, tag) for tag in CORNERS]
+    if (rotated := element.find("robndbox")) is not None:  # roLabelImg
+        x, y, width, height, angle = (_number(rotated, tag) for tag in ("cx", "cy", "w", "h", "angle"))
+        cosine, sine = abs(math.cos(angle)), abs(math.sin(angle))
+        dx, dy = (width * cosine + height * sine) / 2, (width * sine + height * cosine) / 2
+        return [x - dx, y - dy, x + dx, y + dy]
+    if (polygon := element.find("polygon")) is not None:
+        points = [(_number(point, "x"), _number(point, "y")) for point in polygon.findall("pt")]
+        numbers = (tag[1:] for tag in (child.tag for child in polygon) if re.fullmatch(r"x\d+", tag))
+        points += [(_number(polygon, f"x{number}"), _number(polygon, f"y{number}")) for number in numbers]
+        if points:
+            xs, ys = zip(*points, strict=True)
+            return [min(xs), min(ys), max(xs), max(ys)]
+    raise ValueError("object without a bndbox")
+
+
+def _number(element: Element, tag: str) -> float:
+    text = (element.findtext(tag) or "").strip()
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{tag} must be a number, but got {text!r}")
+    return number
 
 
 def _is_difficult(element: Element) -> bool:
-    text = (element.findtext("difficult") or "0").strip()
-    if text not in ("0", "1"):
-        raise ValueError(f"difficult must be 0 or 1, but got {text!r}")
-    return text == "1"
+    """Return the flag, which is 0 or 1, or a word of another tool such as Unspecified."""
+    return (element.findtext("difficult") or "").strip().lower() in ("1", "true", "yes")
