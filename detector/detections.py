@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,7 +16,14 @@ from detector.runtime.optional import optional
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from detector.images.files import ImageLike
+
 Floats = NDArray[np.float32]
+
+FIRM = 0.5
+"""Probability from which a box is drawn by a solid line."""
+_MAX_SHOWN = 5
+"""Detections in a `repr`."""
 
 
 class Detection(NamedTuple):
@@ -26,6 +33,15 @@ class Detection(NamedTuple):
     score: float
     box: tuple[float, ...]
     probability: float | None
+
+    def __str__(self) -> str:
+        """Return such as "dog 88 % at 48 30 402 372"."""
+        return f"{self.class_name} {self.confidence} at {' '.join(f'{corner:.0f}' for corner in self.box)}"
+
+    @property
+    def confidence(self) -> str:
+        """Probability as "88 %" or, of a model without calibration, score as "0.83"."""
+        return f"{self.score:.2f}" if self.probability is None else percent(self.probability)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +53,7 @@ class Detections:
     scores: ``(N,)`` float32 margins, unbounded and not probabilities.
     class_names: names of the labels 0..K-1.
     probabilities: ``(N,)`` float32 in 0..1; None for a model without calibration.
+    image_size: height and width of the image, where they are known.
     Raises ValueError for arrays that do not fit together, labels out of range, and values that are not finite.
     """
 
@@ -45,6 +62,7 @@ class Detections:
     scores: Floats
     class_names: tuple[str, ...]
     probabilities: Floats | None = None
+    image_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         boxes = as_boxes(self.boxes)
@@ -88,10 +106,36 @@ class Detections:
             name, score = self.class_names[self.labels[row]], float(self.scores[row])
             yield Detection(name, score, tuple(self.boxes[row].tolist()), probability)
 
-    def __getitem__(self, rows: slice | NDArray[Any]) -> Detections:
-        """Return the detections of a slice, of indices or of a mask ``(N,)``."""
+    def __repr__(self) -> str:
+        """Return such as "Detections(2: cat 99 % at 6 6 421 296; dog 40 % at 48 30 402 372)"."""
+        shown = [str(each) for each in self[:_MAX_SHOWN]]
+        more = [f"{len(self) - _MAX_SHOWN} more"] if len(self) > _MAX_SHOWN else []
+        return f"Detections({len(self)}{': ' if shown else ''}{'; '.join(shown + more)})"
+
+    @overload
+    def __getitem__(self, rows: int | np.integer[Any]) -> Detection: ...
+
+    @overload
+    def __getitem__(self, rows: slice | Sequence[int] | Sequence[bool] | NDArray[Any]) -> Detections: ...
+
+    def __getitem__(
+        self, rows: int | np.integer[Any] | slice | Sequence[int] | Sequence[bool] | NDArray[Any]
+    ) -> Detection | Detections:
+        """Return one `Detection`, or the detections of a slice, of indices or of a mask ``(N,)``.
+
+        Raises IndexError for an index out of range.
+        """
+        if isinstance(rows, int | np.integer):
+            return list(self)[rows]
+        rows = rows if isinstance(rows, slice) else np.asarray(rows)
         probabilities = None if self.probabilities is None else self.probabilities[rows]
-        return Detections(self.boxes[rows], self.labels[rows], self.scores[rows], self.class_names, probabilities)
+        return replace(
+            self,
+            boxes=self.boxes[rows],
+            labels=self.labels[rows],
+            scores=self.scores[rows],
+            probabilities=probabilities,
+        )
 
     @property
     def xyxy(self) -> Boxes:
@@ -140,10 +184,7 @@ class Detections:
         """
         kept, areas = np.ones(len(self), np.bool_), area(self.boxes)
         if classes is not None:
-            names = {classes} if isinstance(classes, str) else set(classes)
-            if unknown := names - set(self.class_names):
-                raise ValueError(f"there is no class {min(unknown)!r}; there are {', '.join(self.class_names)}")
-            kept &= np.isin(self.labels, [label for label, name in enumerate(self.class_names) if name in names])
+            kept &= np.isin(self.labels, labels_of(classes, self.class_names))
         if min_probability is not None and self.probabilities is None:
             raise ValueError("there are no probabilities: the model has no calibration")
         pairs = (self.scores, min_score), (self.probabilities, min_probability), (areas, min_area)
@@ -154,13 +195,30 @@ class Detections:
             kept &= areas <= max_area
         return self[kept]
 
-    def draw(self, image: NDArray[np.uint8]) -> Image:
-        """Draw boxes and names on a copy of the ``(H, W, 3)`` uint8 RGB image; return a PIL image."""
+    def draw(self, image: ImageLike, scores: bool = False) -> Image:
+        """Draw boxes, names and probabilities ("dog 88 %") on a copy of the image; return a PIL image.
+
+        Without probabilities, scores take their place ("dog 0.83"). Boxes with a probability below `FIRM` are dashed.
+        image: as `Detector.detect` takes it. scores: write the scores, too ("dog 88 % (2.13)").
+        Raises the errors of `as_image`, and ValueError for an image of another size than that of the detections.
+        """
         from PIL import Image
 
-        from detector.images.drawing import draw_detections
+        from detector.images.drawing import draw_boxes
+        from detector.images.files import as_image
 
-        return Image.fromarray(draw_detections(image, self.boxes, self.labels, self.confidence, self.class_names))
+        pixels = as_image(image)
+        if self.image_size not in (None, pixels.shape[:2]):
+            (height, width), (own_height, own_width) = pixels.shape[:2], self.image_size or (0, 0)
+            raise ValueError(
+                f"the detections are of an image of {own_width} x {own_height}, but this one has {width} x {height}: "
+                "give it as it was given to detect (a path or PIL image is turned by its EXIF orientation)"
+            )
+        captions = [f"{each.class_name} {each.confidence}" for each in self]
+        if scores and self.probabilities is not None:
+            captions = [f"{caption} ({each.score:.2f})" for caption, each in zip(captions, self, strict=True)]
+        dashed = None if self.probabilities is None else self.probabilities < FIRM
+        return Image.fromarray(draw_boxes(pixels, self.boxes, self.labels, captions, self.confidence, dashed))
 
     def to_records(self) -> list[dict[str, str | float | list[float]]]:
         """Return one ``{"label": name, "score": float, "box": [x1, y1, x2, y2]}`` per detection, ready for JSON.
@@ -189,9 +247,9 @@ class Detections:
         return rows
 
     def to_pandas(self) -> Any:
-        """Return a ``pandas.DataFrame``: class_name, score, probability (NaN without calibration), x1, y1, x2, y2."""
+        """Return a ``pandas.DataFrame``: class_name, probability (NaN without calibration), score, x1, y1, x2, y2."""
         probabilities = np.full(len(self), np.nan, np.float32) if self.probabilities is None else self.probabilities
-        columns = {"class_name": self._names(), "score": self.scores, "probability": probabilities}
+        columns = {"class_name": self._names(), "probability": probabilities, "score": self.scores}
         columns |= {name: self.boxes[:, corner] for corner, name in enumerate(("x1", "y1", "x2", "y2"))}
         return optional("pandas").DataFrame(columns)
 
@@ -208,13 +266,28 @@ class Detections:
 
     def _repr_html_(self) -> str:
         """Return an HTML table, for notebooks."""
-        head = "".join(f"<th>{name}</th>" for name in ("class", "score", "probability", "x1", "y1", "x2", "y2"))
+        head = "".join(f"<th>{name}</th>" for name in ("class", "probability", "score", "x1", "y1", "x2", "y2"))
         rows = []
         for each in self:
-            chance = "" if each.probability is None else f"{each.probability:.2f}"
-            cells = (escape(each.class_name), f"{each.score:.3f}", chance, *(f"{corner:.1f}" for corner in each.box))
+            chance = "" if each.probability is None else percent(each.probability)
+            cells = (escape(each.class_name), chance, f"{each.score:.3f}", *(f"{corner:.1f}" for corner in each.box))
             rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
         return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
+
+
+def labels_of(classes: Collection[str], class_names: Sequence[str]) -> list[int]:
+    """Return the labels of one or more names of classes. Raises ValueError for an unknown one."""
+    names = {classes} if isinstance(classes, str) else set(classes)
+    if unknown := names - set(class_names):
+        raise ValueError(f"there is no class {min(unknown, key=str)!r}; there are {', '.join(class_names)}")
+    return [label for label, name in enumerate(class_names) if name in names]
+
+
+def percent(probability: float) -> str:
+    """Return a probability in percent, such as "88 %"; only what is certain is "0 %" or "100 %"."""
+    if 0 < probability < 0.01:
+        return "<1 %"
+    return ">99 %" if 0.99 < probability < 1 else f"{100 * probability:.0f} %"
 
 
 def plain(value: np.float32) -> float:

@@ -6,20 +6,23 @@
     feature maps, boxes --heads--> scored boxes                            Detector.scored_boxes
     scored boxes --suppression, voting--> detections                       Detector.postprocess
 
-`detect_in_inputs` runs the last two steps, for one model as for several (`detector.ensemble`).
+`detect_in_inputs` runs the last two steps, for one model as for several (`detector.ensemble`). `DetectionModel` is the
+interface of both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.boxes import Boxes, as_boxes, clip, decode_deltas
+from detector.boxes import Boxes, area, as_boxes, clip, decode_deltas
 from detector.build import Proposer, build_from_model, proposer_key
 from detector.config.detector import Config, parse_config
 from detector.datasets.dataset import Annotation
@@ -34,10 +37,12 @@ from detector.images.files import ImageLike, as_image
 from detector.model_file import BACKBONE, DEFAULT_MODEL, DETECTOR, ModelContents, read_model, write_model
 from detector.runtime.openvino import Runtime
 from detector.runtime.progress import timer
+from detector.thresholds import TOO_WEAK, DetectionLimits, Limits, Thresholds, score_thresholds
+
+_log = logging.getLogger(__name__)
 
 Inputs = tuple[FeatureMaps, Boxes]
 """Feature maps of an image and the ``(R, 4)`` boxes to score."""
-Thresholds = NDArray[np.float32]
 
 
 class RefinedBoxes(NamedTuple):
@@ -52,8 +57,96 @@ class RefinedBoxes(NamedTuple):
     positions: Sequence[Boxes]
 
 
-@dataclass(frozen=True)
-class Detector:
+class ScoredBoxes(NamedTuple):
+    """Scored boxes of an image before the suppression: those that were refined, and others as they were proposed."""
+
+    refined: Detections
+    others: Detections
+
+
+class DetectionModel(ABC):
+    """One detector, or several whose scored boxes are suppressed together."""
+
+    class_names: tuple[str, ...]
+
+    @property
+    @abstractmethod
+    def detectors(self) -> Sequence[Detector]:
+        """The detectors, one or more."""
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Calibration of a single detector; several together have none."""
+        return self.detectors[0].heads.calibration if len(self.detectors) == 1 else None
+
+    @property
+    def default_thresholds(self) -> Thresholds:
+        """Minimum scores ``(K,)`` float32 of the detections shown by default; see `detector.thresholds`.
+
+        0 for a model without calibration.
+        """
+        return self.thresholds()
+
+    @property
+    def too_weak(self) -> bool:
+        """True for a calibrated model that shows nothing by default."""
+        return bool(np.isposinf(self.default_thresholds).all())
+
+    def thresholds(self, **limits: Unpack[Limits]) -> Thresholds:
+        """Return the minimum scores ``(K,)`` float32 of the classes; see `score_thresholds`."""
+        return score_thresholds(self.calibration, self.class_names, **limits)
+
+    @overload
+    def detect(  # type: ignore[overload-overlap]  # a string is a sequence of strings, too
+        self, image: ImageLike, boxes: Boxes | None = None, **limits: Unpack[DetectionLimits]
+    ) -> Detections: ...
+
+    @overload
+    def detect(
+        self, image: Sequence[ImageLike], boxes: None = None, **limits: Unpack[DetectionLimits]
+    ) -> list[Detections]: ...
+
+    def detect(
+        self,
+        image: ImageLike | Sequence[ImageLike],
+        boxes: Boxes | None = None,
+        *,
+        min_score: float | None = None,
+        min_probability: float | None = None,
+        precision: float | None = None,
+        classes: Collection[str] | None = None,
+        max_detections: int | None = None,
+    ) -> Detections | list[Detections]:
+        """Detect the objects of an image, best first; of a list of images, return a list.
+
+        image: a path or URL, the bytes of an image file, a binary file object, a PIL image, or an ``(H, W, 3)`` uint8
+            RGB array; or a list or tuple of these.
+        boxes: ``(R, 4)`` float32 in pixels of a single image, instead of proposals. Those outside of it are left out.
+        min_score, min_probability, precision: at most one, instead of ``default_thresholds``; see `score_thresholds`.
+        classes: names of the classes to detect, by default all.
+        max_detections: instead of the recipe's.
+        Raises the errors of `score_thresholds` and of `as_image`.
+        """
+        if max_detections is not None and max_detections < 1:
+            raise ValueError(f"max_detections must be at least 1, but is {max_detections}")
+        thresholds = self.thresholds(
+            min_score=min_score, min_probability=min_probability, precision=precision, classes=classes
+        )
+        if min_score is min_probability is precision is None and self.too_weak:
+            _log.warning(TOO_WEAK)
+        many = isinstance(image, list | tuple)
+        if many and boxes is not None:
+            raise ValueError("boxes are those of one image: detect in one image at a time")
+        images = cast(Sequence[ImageLike], image if many else [image])
+        found = [
+            detect_in_inputs(self.detectors, inputs_of(self.detectors, each, boxes), thresholds, max_detections)
+            for each in images
+        ]
+        return found if many else found[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Detector(DetectionModel):
     """A trained detector. Every part is a callable or plain learned arrays, and can be replaced.
 
     propose: image to ``(R, 4)`` boxes.
@@ -77,38 +170,14 @@ class Detector:
         self.heads.check(self.encoder.n_features, len(self.class_names))
 
     @property
-    def default_thresholds(self) -> Thresholds:
-        """Minimum scores ``(K,)`` float32 of the detections shown by default.
+    def detectors(self) -> tuple[Detector]:
+        """The detector itself: `DetectionModel` works on one or more."""
+        return (self,)
 
-        The score of the best F1 on held-out images; 0 for a model without calibration.
-        """
-        return self.thresholds()
-
-    def thresholds(
-        self, min_score: float | None = None, min_probability: float | None = None, precision: float | None = None
-    ) -> Thresholds:
-        """Return the minimum scores ``(K,)`` float32 of the classes; see `score_thresholds`."""
-        return score_thresholds(self.heads.calibration, len(self.class_names), min_score, min_probability, precision)
-
-    def detect(
-        self,
-        image: ImageLike,
-        boxes: Boxes | None = None,
-        *,
-        min_score: float | None = None,
-        min_probability: float | None = None,
-        precision: float | None = None,
-        max_detections: int | None = None,
-    ) -> Detections:
-        """Detect the objects of an image, best first.
-
-        image: an ``(H, W, 3)`` uint8 RGB array, a PIL image, or the path of a file.
-        boxes: ``(R, 4)`` float32, instead of the detector's own proposals.
-        min_score, min_probability, precision: at most one, instead of ``default_thresholds``; see `score_thresholds`.
-        max_detections: instead of the recipe's.
-        """
-        thresholds = self.thresholds(min_score, min_probability, precision)
-        return detect_in_inputs([self], [self.inputs(image, boxes)], thresholds, max_detections)
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        """Accuracy measured when the model was trained, such as ``{"metric": "area", "mAP": 0.82, ...}``, or empty."""
+        return self.record.get("metrics") or {}
 
     def detect_cached(self, cache: FeatureCache, annotation: Annotation) -> Detections:
         """Detect in an image of a data set all that reaches the recipe's ``min_score``.
@@ -157,6 +226,13 @@ class Detector:
         """True where boxes are suppressed before box regression, too: the order of the release (spp_test)."""
         return self.heads.regressors is not None and not self.config.detection.box_refinements
 
+    def is_refined(self, scores: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Return which boxes are refined, by their scores as proposed; both have any shape.
+
+        Those that reach the recipe's ``min_score``; all where the detector `suppresses_first`.
+        """
+        return scores >= (-np.inf if self.suppresses_first else self.config.detection.min_score)
+
     def score_boxes(self, maps: FeatureMaps, boxes: Boxes) -> tuple[Features, Features | None]:
         """Return the scores ``(R, K)`` of ``(R, 4)`` boxes and, if box regression reads them, their fc features."""
         regions = self.encoder.regions(maps, boxes)
@@ -190,36 +266,50 @@ class Detector:
             deltas = self.heads.regress(pooled, labels)
             return RefinedBoxes(clip(decode_deltas(boxes, deltas), *maps.image_size), scores, [boxes])
 
-    def scored_boxes(self, maps: FeatureMaps, boxes: Boxes, min_score: float) -> Detections:
-        """Score ``(R, 4)`` boxes and refine those that reach ``min_score`` in some class.
+    def scored_boxes(self, maps: FeatureMaps, boxes: Boxes, min_score: float) -> ScoredBoxes:
+        """Score ``(R, 4)`` boxes, and refine those that reach the recipe's ``min_score`` in some class.
 
-        Where the detector `suppresses_first`, boxes are suppressed class by class, and only the survivors are refined.
+        Where ``min_score`` is lower, boxes that reach only this are returned, too, as they are: what is asked for never
+        changes where other boxes end. Where the detector `suppresses_first`, boxes are suppressed class by class, and
+        only the survivors are refined.
         """
         settings, heads = self.config.detection, self.heads
+        lowest = min(min_score, settings.min_score)
         with timer("pooling and scores"):
             scores, features = self.score_boxes(maps, boxes)
         if self.suppresses_first:
             with timer("suppression"):
-                found = select(boxes, scores, self.class_names, min_score, settings.nms_iou, settings.max_detections)
+                found = select(boxes, scores, self.class_names, lowest, settings.nms_iou, settings.max_detections)
             refined = self.refine_boxes(maps, found.boxes, found.labels, found.scores)
-            return replace(found, boxes=refined.boxes).inside()
+            return ScoredBoxes(replace(found, boxes=refined.boxes).inside(), Detections.empty(self.class_names))
         # grouped by class, so that a block of rows has few classes
-        labels, rows = (scores >= min_score).T.nonzero()
+        labels, rows = self.is_refined(scores).T.nonzero()
         deltas = None
         if heads.regressors is not None and features is not None:
             deltas = heads.regressors.predict(features, labels, rows)
         refined = self.refine_boxes(maps, boxes[rows], labels, scores[rows, labels], deltas)
         found = Detections(refined.boxes, labels, refined.scores, self.class_names)
-        return found if heads.regressors is None else found.inside()
+        labels, rows = ((scores >= lowest) & ~self.is_refined(scores)).T.nonzero()
+        others = Detections(boxes[rows], labels, scores[rows, labels], self.class_names)
+        return ScoredBoxes(found if heads.regressors is None else found.inside(), others)
 
-    def postprocess(self, scored: Detections) -> Detections:
-        """Suppress scored boxes class by class and, after refinements, place the survivors by box voting."""
+    def postprocess(self, scored: Detections, others: Detections | None = None) -> Detections:
+        """Suppress scored boxes class by class and, after refinements, place the survivors by box voting.
+
+        others: boxes that do not vote, and of which those remain that no better box suppresses.
+        """
         settings = self.config.detection
+        voting = self.heads.regressors is not None and bool(settings.box_refinements)
         with timer("suppression"):
             survivors = suppress(scored, settings.nms_iou).top(settings.max_detections)
-            if self.heads.regressors is None or not settings.box_refinements:
+            if voting:
+                placed = vote(survivors, scored, settings.vote_iou, settings.min_score)
+                survivors = suppress(placed, SAME_OBJECT)
+            if others is None or not len(others):
                 return survivors
-            return suppress(vote(survivors, scored, settings.vote_iou, settings.min_score), SAME_OBJECT)
+            # survivors of the vote may overlap by more than nms_iou, which the others must not change
+            joined = join([survivors, suppress(others, settings.nms_iou)])
+            return suppress(joined, SAME_OBJECT if voting else settings.nms_iou).top(settings.max_detections)
 
     def save(self, path: str | Path) -> None:
         """Write the model to one safetensors file, whole or not at all; all weights of the backbone are inside."""
@@ -244,35 +334,6 @@ class Detector:
         return read_model(str(DEFAULT_MODEL) if path is None else path, DETECTOR, compose)
 
 
-def score_thresholds(
-    calibration: Calibration | None,
-    n_classes: int,
-    min_score: float | None = None,
-    min_probability: float | None = None,
-    precision: float | None = None,
-) -> Thresholds:
-    """Return the minimum scores ``(K,)`` float32 of the classes for at most one of three limits.
-
-    min_score: the same score for all classes.
-    min_probability: 0..1, by the calibration.
-    precision: .01 to .99, the score from which on held-out detections were that precise; infinite where none were.
-    None of them: the score of the best F1, or 0 without a calibration.
-    Raises ValueError for several limits, and for the last two without a calibration.
-    """
-    if sum(each is not None for each in (min_score, min_probability, precision)) > 1:
-        raise ValueError("give at most one of min_score, min_probability and precision")
-    if min_score is not None:
-        return np.full(n_classes, min_score, np.float32)
-    if calibration is None:
-        if min_probability is not None or precision is not None:
-            limit = "precision" if min_probability is None else "min_probability"
-            raise ValueError(f"{limit} needs one model with a calibration; `spp calibrate` adds it from labeled images")
-        return np.zeros(n_classes, np.float32)
-    if min_probability is not None:
-        return calibration.reaching_probability(min_probability)
-    return calibration.best_f1 if precision is None else calibration.reaching_precision(precision)
-
-
 def joint_class_names(detectors: Sequence[Detector]) -> tuple[str, ...]:
     """Return the class names of the first detector, then those that only later ones know."""
     return tuple(dict.fromkeys(name for detector in detectors for name in detector.class_names))
@@ -281,13 +342,16 @@ def joint_class_names(detectors: Sequence[Detector]) -> tuple[str, ...]:
 def inputs_of(detectors: Sequence[Detector], image: ImageLike, boxes: Boxes | None = None) -> list[Inputs]:
     """Return `Detector.inputs` of each detector; equal proposers run once for all of them."""
     image = as_image(image)
+    if boxes is not None:
+        boxes = as_boxes(boxes)
+        boxes = boxes[area(clip(boxes, *image.shape[:2])) > 0]
     proposed: dict[Any, Boxes] = {}
     inputs = []
     for detector in detectors:
         key = proposer_key(detector.propose)
         if key not in proposed:
             with timer("proposals"):
-                proposed[key] = detector.propose(image) if boxes is None else as_boxes(boxes)
+                proposed[key] = detector.propose(image) if boxes is None else boxes
         maps = detector.encoder.maps(image, proposed[key])
         inputs.append((maps, detector.filter_proposals(maps, proposed[key])))
     return inputs
@@ -302,7 +366,8 @@ def detect_in_inputs(
     """Detect in an image whose inputs each detector has.
 
     Scored boxes of all detectors are suppressed together, class by class name, by the settings of the first.
-    thresholds: minimum scores ``(K,)`` of `joint_class_names`; by default the recipe's ``min_score`` for all.
+    thresholds: minimum scores ``(K,)`` of `joint_class_names`; by default the recipe's ``min_score`` for all. Lower
+        ones only add detections.
     Only a single, calibrated detector gives probabilities.
     """
     settings = detectors[0].config.detection
@@ -316,9 +381,10 @@ def detect_in_inputs(
     ]
     lowest = float(min(thresholds, default=settings.min_score))
     parts = [
-        detector.scored_boxes(maps, boxes, min(lowest, detector.config.detection.min_score))
-        for detector, (maps, boxes) in zip(detectors, inputs, strict=True)
+        detector.scored_boxes(maps, boxes, lowest) for detector, (maps, boxes) in zip(detectors, inputs, strict=True)
     ]
-    found = detectors[0].postprocess(join(parts)).reaching(thresholds).top(limit)
+    refined, others = (join(column) for column in zip(*parts, strict=True))
+    found = detectors[0].postprocess(refined, others).reaching(thresholds).top(limit)
     calibration = detectors[0].heads.calibration
-    return found if calibration is None or len(detectors) > 1 else calibration(found)
+    found = found if calibration is None or len(detectors) > 1 else calibration(found)
+    return replace(found, image_size=inputs[0][0].image_size)

@@ -90,7 +90,7 @@ def test_coco_rows(found: Detections) -> None:
 def test_pandas_and_supervision_are_asked_for_when_needed(found: Detections, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=dict))
     frame = found.to_pandas()
-    assert list(frame) == ["class_name", "score", "probability", "x1", "y1", "x2", "y2"]
+    assert list(frame) == ["class_name", "probability", "score", "x1", "y1", "x2", "y2"]
     assert frame["class_name"] == ["cat", "<dog>", "<dog>"]
     assert frame["x2"].tolist() == [4, 10, 6]
     assert np.isnan(Detections(found.boxes, found.labels, found.scores, NAMES).to_pandas()["probability"]).all()
@@ -118,7 +118,7 @@ def test_real_supervision(found: Detections) -> None:
 def test_notebooks_show_a_table_and_an_image(found: Detections) -> None:
     table = found._repr_html_()
     assert table.count("<tr>") == 4
-    assert "<td>&lt;dog&gt;</td><td>0.500</td><td>0.60</td><td>0.0</td>" in table
+    assert "<td>&lt;dog&gt;</td><td>60 %</td><td>0.500</td><td>0.0</td>" in table
     drawn = found.draw(np.zeros((20, 20, 3), np.uint8))
     assert isinstance(drawn, Image.Image) and drawn.size == (20, 20)
     assert np.asarray(drawn).any()
@@ -133,7 +133,7 @@ def test_images_of_all_kinds_are_detected_in(tmp_path: Path) -> None:
     for image in (tmp_path / "a.png", str(tmp_path / "a.png"), opened, opened.convert("RGBA")):
         assert detector.detect(image).to_records() == expected
     with pytest.raises(ValueError, match=r"image must be \(H, W, 3\) uint8 RGB, but got list"):
-        detector.detect([[0]])  # type: ignore[arg-type]
+        detector.detect([[0]])  # type: ignore[list-item]
     with pytest.raises(FileNotFoundError, match="nowhere"):
         detector.detect(tmp_path / "nowhere.png")
 

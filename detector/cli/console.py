@@ -14,7 +14,7 @@ from io import TextIOBase
 from pathlib import Path
 from threading import current_thread, main_thread
 from types import FrameType
-from typing import Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 
 from tqdm import tqdm
 
@@ -24,6 +24,9 @@ from detector.parallel.map_images import one_line
 from detector.runtime import files
 from detector.runtime.optional import MissingPackageError
 from detector.runtime.progress import ProgressBars, Task
+
+if TYPE_CHECKING:
+    from detector.detections import Detection
 
 USAGE_ERROR = 2
 _INTERRUPTED = 130
@@ -37,7 +40,9 @@ class Parser(argparse.ArgumentParser):
         # explicit, because argparse names `python -m detector` otherwise
         super().__init__(*args, **{"prog": Path(sys.argv[0]).name, **settings})
         self.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-        self.add_argument("-q", "--quiet", action=_SetVerbosity, const=logging.ERROR, help="print only errors")
+        self.add_argument(
+            "-q", "--quiet", action=_SetVerbosity, const=logging.ERROR, help="print only results and errors"
+        )
         self.add_argument("-v", "--verbose", action=_SetVerbosity, const=logging.DEBUG, help="also print timings")
         self._outputs: dict[str, Output] = {}
 
@@ -163,6 +168,26 @@ def printable(name: str | Path) -> str:
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in escaped)
 
 
+def result_line(each: Detection, scores: bool) -> str:
+    """Return class, probability and corners of a detection, separated by tabs; with ``scores``, also the score.
+
+    Without probability, the score takes its place.
+    """
+    certainty = [each.confidence] if each.probability is not None else []
+    certainty += [f"{each.score:.3f}"] if scores or not certainty else []
+    return "\t".join([printable(each.class_name), *certainty, *(f"{corner:.1f}" for corner in each.box)])
+
+
+def lines_stream(json: Path | None, needed: bool = False) -> TextIO:
+    """Return the stream of result lines: standard output or, where JSON goes there, standard error.
+
+    With ``-q``, standard error takes no results. needed: see `ResultLines`.
+    """
+    if str(json) != "-":
+        return cast(TextIO, ResultLines(sys.stdout, needed))
+    return cast(TextIO, ResultLines(None, needed)) if console.quiet else sys.stderr
+
+
 def progress_bars(plan: Sequence[Task] = ()) -> ProgressBars:
     """Return `ProgressBars` that draw on a terminal and log elsewhere; the work begins."""
     console.begin()
@@ -214,19 +239,20 @@ def _duplicate_stderr() -> None:
 
 
 class ResultLines(TextIOBase):
-    """A stream of result lines on standard output.
+    """A stream of result lines on standard output, or on none.
 
     A reader that goes away, as in `spp detect ... | head`, raises BrokenPipeError, unless ``needed`` says that other
     results are still to be written: then only the lines are lost.
     """
 
-    def __init__(self, stream: TextIO, needed: bool) -> None:
+    def __init__(self, stream: TextIO | None, needed: bool) -> None:
         self._stream, self._needed = stream, needed
 
     def write(self, text: str) -> int:
         try:
             with _named_errors():
-                self._stream.write(text)
+                if self._stream is not None:
+                    self._stream.write(text)
         except BrokenPipeError:
             if not self._needed:
                 raise

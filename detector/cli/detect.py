@@ -11,13 +11,25 @@ from functools import partial
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any
 
-from detector.cli.console import USAGE_ERROR, Parser, ResultLines, console, print_error, printable, progress
+import numpy as np
+
+from detector.cli.console import (
+    USAGE_ERROR,
+    Parser,
+    console,
+    lines_stream,
+    print_error,
+    printable,
+    progress,
+    result_line,
+)
 from detector.cli.images import ImageNames, named_images
 from detector.cli.options import (
     add_engine_options,
     add_model_options,
+    add_scores_option,
     add_threshold_options,
     check_thresholds,
     engine_of,
@@ -26,7 +38,7 @@ from detector.cli.options import (
 )
 from detector.cli.outputs import check_outputs, output_folder, output_records, result_folder
 from detector.parallel.map_images import Engine, Failure, Sequential, Threads
-from detector.results.files import ResultFolder
+from detector.results.files import ResultFolder, label_stems
 from detector.results.parts import WRITERS, open_parts
 from detector.results.streams import STREAMS, json_array
 from detector.runs.detect_images import DetectorFactory, ImageDetections, detect_images
@@ -35,7 +47,10 @@ from detector.runtime.progress import timer, timings
 if TYPE_CHECKING:
     from detector.ensemble import Ensemble
 
-FORMATS = (*STREAMS, "voc", "yolo", "crops")
+LABELS = {"voc": ".xml", "yolo": ".txt"}
+"""Formats of one file per image, and the endings of the files."""
+CLASS_NAMES = "classes.txt"
+FORMATS = (*STREAMS, *LABELS, "crops")
 
 
 def parser() -> Parser:
@@ -47,7 +62,8 @@ def parser() -> Parser:
         "--list", type=Path, metavar="FILE", help="a list of any length, one path or URL per line; - is stdin"
     )
     add_model_options(parser)
-    add_threshold_options(parser, "by class, where F1 was best on held-out images; 0 for a model without calibration")
+    add_threshold_options(parser)
+    add_scores_option(parser)
     parser.add_argument("--max-detections", type=int, metavar="N", help="maximum detections per image (default: 100)")
     parser.add_argument("--json", type=output_records, metavar="FILE", help="write all detections to FILE; - is stdout")
     parser.add_argument(
@@ -89,8 +105,10 @@ def main() -> int:
     # a list is not held in memory where no image is written next to its images
     images = [] if options.list is not None and not writes_images else list(map(Path, names))
     check_outputs(options, images)
+    folder = result_folder(options, "output", images)
+    labels = label_files(options, folder, images)
     with ExitStack() as stack:
-        writer = ResultWriter(options, result_folder(options, "output", images), stack)
+        writer = ResultWriter(options, folder, labels, stack)
         in_process = isinstance(engine, Threads)
         if in_process and len(names) == 1:
             engine = Sequential()
@@ -98,6 +116,21 @@ def main() -> int:
         for name, found in detect_images(factory_of(options, writes_images and in_process), names, engine):
             failed |= not writer.take(name, found)
     return USAGE_ERROR if failed else 0
+
+
+def label_files(options: Namespace, folder: ResultFolder, images: Sequence[Path]) -> dict[str, dict[Path, str]]:
+    """Return the names of the label files of all images, by format and image.
+
+    Raises ValueError, before any work, where two images would share one, or one is not free.
+    """
+    forms = [form for form in LABELS if form in options.format]
+    stems = label_stems(images) if forms else {}
+    files = {form: {image: f"{form}/{stem}{LABELS[form]}" for image, stem in stems.items()} for form in forms}
+    for form, names in files.items():
+        folder.check(names.values())
+        if (clash := f"{form}/{CLASS_NAMES}") in names.values():
+            raise ValueError(f"{clash} holds the class names, not the labels of an image: rename the image")
+    return files
 
 
 def check_options(options: Namespace) -> None:
@@ -168,11 +201,13 @@ def part_settings(options: Namespace, names: ImageNames) -> dict[str, Any]:
 class ResultWriter:
     """Print and write the detections of each image as they come, so that memory does not grow with the images.
 
+    labels: names of the label files, by format and image.
     class_names: empty until the first detections come.
     """
 
     options: Namespace
     folder: ResultFolder
+    labels: Mapping[str, Mapping[Path, str]]
     stack: ExitStack
     class_names: list[str] = field(default_factory=list)
 
@@ -184,8 +219,7 @@ class ResultWriter:
             if name in STREAMS:
                 file, write = STREAMS[name]
                 self._streams.append(self.stack.enter_context(write(self.folder.fixed(file), self.class_names)))
-        result_lines = ResultLines(sys.stdout, needed=bool(self._streams))
-        self._lines = sys.stderr if str(self.options.json) == "-" else cast(TextIO, result_lines)
+        self._lines = lines_stream(self.options.json, needed=bool(self._streams))
 
     def take(self, name: str, found: ImageDetections | Failure) -> bool:
         """Print and write the detections of an image; return whether that worked. An error costs this image alone."""
@@ -209,49 +243,44 @@ class ResultWriter:
         if "yolo" in self.options.format:
             from detector.results.files import write_class_names
 
-            write_class_names(self.folder.fixed("yolo/classes.txt"), class_names)
+            write_class_names(self.folder.fixed(f"yolo/{CLASS_NAMES}"), class_names)
 
     def show(self, name: str, found: ImageDetections) -> None:
         """Print one line per detection, and write the files of this image."""
         shown = printable(name)
-        if found.note:
-            print(f"{shown}: nothing found; {found.note}", file=sys.stderr)
-        for item in found.detections.to_records():
-            corners = "\t".join(f"{corner:.1f}" for corner in item["box"])  # type: ignore[union-attr]
-            print(f"{shown}\t{printable(str(item['label']))}\t{item['score']:.3f}\t{corners}", file=self._lines)
+        for each in found.detections:
+            print(shown, result_line(each, self.options.scores), sep="\t", file=self._lines)
         with timings() as times:
             drawn = self._write_files(name, found)
-        where = "" if drawn is None else f", drawn in {printable(drawn)}"
-        print(f"{shown}: {len(found.detections)} found{where}", file=sys.stderr)
+        if not console.quiet:
+            if found.note:
+                print(f"{shown}: nothing found; {found.note}", file=sys.stderr)
+            where = "" if drawn is None else f", drawn in {printable(drawn)}"
+            print(f"{shown}: {len(found.detections)} found{where}", file=sys.stderr)
         if self.options.profile:
             spent = ", ".join(f"{step} {seconds:.3f} s" for step, seconds in {**found.times, **times}.items())
             print(f"{shown}: {spent}", file=sys.stderr)
 
     def _write_files(self, name: str, found: ImageDetections) -> Path | None:
-        """Write the files of an image, all with the same number; return that of the drawn copy, if there is one."""
-        from detector.images.drawing import draw_detections
+        """Write the files of an image, and return that of the drawn copy, if there is one."""
         from detector.images.files import WRITTEN_SUFFIXES, read_image, write_image
         from detector.results.files import write_crops, write_voc, write_yolo
 
         wanted = self.options.format
         path, detections = Path(name), found.detections
         suffix = path.suffix if path.suffix.lower() in WRITTEN_SUFFIXES else ".png"
-        patterns = {"drawn": f"*{suffix}"} if self.options.drawing else {}
-        patterns |= {form: f"{form}/*.{end}" for form, end in (("voc", "xml"), ("yolo", "txt")) if form in wanted}
-        if not patterns and "crops" not in wanted:
+        if not self.options.drawing and not self.labels and "crops" not in wanted:
             return None
         image = read_image(name) if found.image is None else found.image
-        files = dict(zip(patterns, self.folder.numbered(path.stem, [*patterns.values()]), strict=True))
-        with timer("drawing"):
-            if "drawn" in files:
-                drawn = draw_detections(
-                    image, detections.boxes, detections.labels, detections.scores, detections.class_names
-                )
-                write_image(files["drawn"], drawn)
-        if "voc" in files:
-            write_voc(files["voc"], path, image, detections)
-        if "yolo" in files:
-            write_yolo(files["yolo"], image, detections)
+        drawn = None
+        if self.options.drawing:
+            (drawn,) = self.folder.numbered(path.stem, [f"*{suffix}"])
+            with timer("drawing"):
+                write_image(drawn, np.asarray(detections.draw(image, self.options.scores)))
+        if "voc" in wanted:
+            write_voc(self.folder.fixed(self.labels["voc"][path]), path, image, detections)
+        if "yolo" in wanted:
+            write_yolo(self.folder.fixed(self.labels["yolo"][path]), image, detections)
         if "crops" in wanted:
             write_crops(self.folder, path.stem, suffix, image, detections)
-        return files.get("drawn")
+        return drawn

@@ -9,9 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from detector.cli.console import Parser, printable
+from detector.cli.console import Parser, console, printable, result_line
 from detector.cli.images import Handler, for_each_image
-from detector.cli.options import add_model_options, add_threshold_options, check_thresholds, thresholds
+from detector.cli.options import (
+    add_model_options,
+    add_scores_option,
+    add_threshold_options,
+    check_thresholds,
+    thresholds,
+)
 from detector.cli.outputs import check_outputs, output_folder, output_records, result_folder
 
 if TYPE_CHECKING:
@@ -24,7 +30,8 @@ def parser() -> Parser:
     parser = Parser(description="Attribute the scores of detections to image regions, and diagnose missed objects.")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="images, folders of images, or quoted globs")
     add_model_options(parser)
-    add_threshold_options(parser, "that of the model")
+    add_threshold_options(parser)
+    add_scores_option(parser)
     parser.add_argument(
         "--max-detections", type=int, metavar="N", help="maximum detections per image (default: that of the recipe)"
     )
@@ -96,10 +103,10 @@ def explain_one(
     for name, each, sentence in panels:
         (panel,) = folder.numbered(f"{path.stem}-{name}", ["*.png"])
         write_panel(panel, image, each, ensemble.class_names.index(each.class_name), sentence)
-        box = "\t".join(f"{corner:.1f}" for corner in each.box)
-        words = [printable(path), printable(each.class_name), f"{each.score:.3f}", box, printable(panel)]
+        words = [printable(path), result_line(each.detection, options.scores), printable(panel)]
         print(*words, *map(printable, filter(None, [sentence])), sep="\t", file=lines)
-    print(f"{printable(path)}: {len(found)} found, explained in {printable(options.output)}", file=sys.stderr)
+    if not console.quiet:
+        print(f"{printable(path)}: {len(found)} found, explained in {printable(options.output)}", file=sys.stderr)
     return record
 
 

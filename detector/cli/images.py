@@ -10,12 +10,12 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any, TextIO, cast
+from typing import IO, Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.cli.console import USAGE_ERROR, ResultLines, print_error
+from detector.cli.console import USAGE_ERROR, lines_stream, print_error
 from detector.images.files import find_images, read_image
 from detector.results.streams import json_array
 
@@ -95,8 +95,7 @@ def for_each_image(paths: Iterable[Path], prepare: Callable[[], Handler], json_f
     with ExitStack() as stack:
         # records are written as they come, so that memory does not grow with the number of images
         add_record = None if json_file is None else stack.enter_context(json_array(json_file))
-        result_lines = ResultLines(sys.stdout, needed=add_record is not None)
-        lines = sys.stderr if str(json_file) == "-" else cast(TextIO, result_lines)
+        lines = lines_stream(json_file, needed=add_record is not None)
         for path in paths:
             try:
                 image = read_image(path)

@@ -117,7 +117,10 @@ def cache_workers(options: Namespace, config: Config, directory: Path) -> CacheW
 # ---- which detections are kept
 
 
-def add_threshold_options(parser: Parser, default: str) -> None:
+SHOWN_BY_DEFAULT = "by class, where F1 was best on held-out images, and a probability of 0.3; 0 without calibration"
+
+
+def add_threshold_options(parser: Parser, default: str = SHOWN_BY_DEFAULT) -> None:
     """Add ``--min-score``, ``--min-probability`` and ``--precision``, which exclude each other."""
     one = parser.add_mutually_exclusive_group()
     one.add_argument("--min-score", type=number, metavar="S", help=f"minimum score (default: {default})")
@@ -125,6 +128,11 @@ def add_threshold_options(parser: Parser, default: str) -> None:
     one.add_argument(
         "--precision", type=fraction, metavar="P", help="the model's thresholds for this precision, 0.01 to 0.99"
     )
+
+
+def add_scores_option(parser: Parser) -> None:
+    """Add ``--scores`` to a verb whose lines show probabilities."""
+    parser.add_argument("--scores", action="store_true", help="print and draw scores next to probabilities")
 
 
 def number(text: str) -> float:
@@ -157,10 +165,10 @@ def thresholds(options: Namespace, detector: Ensemble) -> NDArray[np.float32] | 
 
     Classes that never reached the ``--precision`` are printed. Raises ValueError where a calibration is needed.
     """
-    limits = options.min_score, options.min_probability, options.precision
-    if limits == (None, None, None):
+    limits = {name: getattr(options, name) for name in ("min_score", "min_probability", "precision")}
+    if all(value is None for value in limits.values()):
         return None
-    scores = detector.thresholds(*limits)
+    scores = detector.thresholds(**limits)
     unreached = [name for name, score in zip(detector.class_names, scores, strict=True) if np.isposinf(score)]
     if unreached and options.precision is not None:
         names = ", ".join(unreached)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from detector.backbones.geometry import Geometry
 from detector.boxes import Boxes
+from detector.detections import Detection
 from detector.features.encoder import FeatureMaps
 from detector.features.pooling import largest_cells
 from detector.pipeline import Detector
@@ -66,6 +67,7 @@ class Attribution:
     positions: where the box was scored.
     image_size: height and width of the image.
     model: index of the detector of an ensemble that scored the box.
+    probability: of the score; None for a model without calibration.
     """
 
     box: Boxes
@@ -74,6 +76,17 @@ class Attribution:
     positions: tuple[ScoredPosition, ...]
     image_size: tuple[int, int]
     model: int = 0
+    probability: float | None = None
+
+    def __repr__(self) -> str:
+        """Return such as "Attribution(cat 99 % at 6 6 421 296: score 4.97 = bias -1.02 + cells 5.99)"."""
+        sums = f"score {self.score:.2f} = bias {self.bias:.2f} + cells {self.score - self.bias:.2f}"
+        return f"Attribution({self.detection}: {sums})"
+
+    @property
+    def detection(self) -> Detection:
+        """The detection that is explained."""
+        return Detection(self.class_name, self.score, tuple(self.box.tolist()), self.probability)
 
     @property
     def levels(self) -> dict[int, Values]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, area, iou
-from detector.detections import Detections
+from detector.detections import Detections, percent
 from detector.explanation.attribution import Attribution
 from detector.features.encoder import FeatureMaps
 from detector.heads.suppression import nms
@@ -20,6 +20,10 @@ Outcome = Literal["found", "no proposal", "low score", "suppressed", "refined aw
 COVERED_IOU = 0.5
 """IoU from which a proposal covers an object, and a detection finds it: VOC's rule."""
 _EQUAL = 1e-4
+
+
+def _no_probability(score: float) -> float | None:
+    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +53,7 @@ class Diagnosis:
     strongest: the proposal that covers the box and has the highest score after box regression, where it ended.
     other: the detection that was found; or the suppressor of the strongest, or what that became after it was refined
         away, with its IoU with the strongest, where the two met.
+    probability_of: returns the probability of a score in the class; None without calibration.
     """
 
     attribution: Attribution
@@ -58,13 +63,19 @@ class Diagnosis:
     closest: ScoredBox | None = None
     strongest: ScoredBox | None = None
     other: ScoredBox | None = None
+    probability_of: Callable[[float], float | None] = _no_probability
+
+    def __repr__(self) -> str:
+        return f"Diagnosis({self.attribution.class_name}: {self.sentence})"
 
     @property
     def sentence(self) -> str:
         """The outcome in one line."""
-        limit = f"{round(self.min_score, 2):g}"
+        limit = "every threshold: the class is too weak to be shown"
+        if not np.isposinf(self.min_score):
+            limit = self._confidence(self.min_score, "{:g}")
         closest, strongest, other = (
-            f"IoU {each.iou:.2f}, score {each.score:.2f}" if each else "none"
+            f"IoU {each.iou:.2f}, {self._confidence(each.score)}" if each else "none"
             for each in (self.closest, self.strongest, self.other)
         )
         return {
@@ -76,12 +87,19 @@ class Diagnosis:
             "over the limit": f"not found: its best proposal ({strongest}) ranks below the maximum of detections",
         }[self.outcome]
 
+    def _confidence(self, score: float, as_score: str = "score {:.2f}") -> str:
+        """Return a probability as "88 %" or, without calibration, a score by its format."""
+        probability = self.probability_of(score)
+        return as_score.format(round(score, 2)) if probability is None else percent(probability)
+
     def to_record(self) -> dict[str, Any]:
         """Return everything but the heat maps, for JSON."""
         boxes = {name: getattr(self, name) for name in ("closest", "strongest", "other")}
+        probability = self.attribution.probability
         return {
             "label": self.attribution.class_name,
             "score": round(self.attribution.score, 6),
+            **({} if probability is None else {"probability": round(probability, 6)}),
             "box": [round(float(corner), 2) for corner in self.attribution.box],
             **self.attribution.to_record(),
             "refined": [round(float(corner), 2) for corner in self.refined],
@@ -101,8 +119,8 @@ class SuppressionTrace:
 
     models: ``(n,)`` int64, the model of each proposal.
     first_scores: ``(n,)`` float32 as proposed.
-    refined: ``(n,)`` bool, False for those whose first score is too low; they stay as proposed.
-    boxes, scores: ``(n, 4)`` and ``(n,)`` after box regression.
+    scored: ``(n,)`` bool, False for those whose first score is too low to be detected.
+    boxes, scores: ``(n, 4)`` and ``(n,)`` after box regression, of those that are refined.
     first_nms_ious: IoU of each model's suppression before box regression; None without.
     nms_iou: IoU of the suppression of all boxes together.
     """
@@ -110,7 +128,7 @@ class SuppressionTrace:
     models: NDArray[np.int64]
     proposals: Boxes
     first_scores: NDArray[np.float32]
-    refined: NDArray[np.bool_]
+    scored: NDArray[np.bool_]
     boxes: Boxes
     scores: NDArray[np.float32]
     first_nms_ious: Sequence[float | None]
@@ -121,21 +139,22 @@ class SuppressionTrace:
         """Refine the proposals that reach ``min_score``, or the minimum of the recipe, as detection does."""
         parts: list[tuple[Any, ...]] = []
         for model, (detector, maps, proposals, label, first_scores) in enumerate(inputs):
-            rows = first_scores >= min(min_score, detector.config.detection.min_score)
+            scored = first_scores >= min(min_score, detector.config.detection.min_score)
+            rows = scored & detector.is_refined(first_scores)
             labels = np.full(int(rows.sum()), label, np.int64)
             refined = detector.refine_boxes(maps, proposals[rows], labels, first_scores[rows])
             boxes, scores = proposals.copy(), first_scores.copy()
             boxes[rows], scores[rows] = refined.boxes, refined.scores
-            parts.append((np.full(len(proposals), model), proposals, first_scores, rows, boxes, scores))
+            parts.append((np.full(len(proposals), model), proposals, first_scores, scored, boxes, scores))
         columns: list[Any] = [np.concatenate(each) for each in zip(*parts, strict=True)]
         detectors = [detector for detector, *_ in inputs]
         first = [each.config.detection.nms_iou if each.suppresses_first else None for each in detectors]
-        models, proposals, first_scores, rows, boxes, scores = columns
-        return cls(models, proposals, first_scores, rows, boxes, scores, first, nms_iou)
+        models, proposals, first_scores, candidates, boxes, scores = columns
+        return cls(models, proposals, first_scores, candidates, boxes, scores, first, nms_iou)
 
     def suppressor(self, row: int) -> ScoredBox | None:
         """Return the stronger box that suppressed a candidate, with the IoU of the two; None where none did."""
-        rows = np.flatnonzero(self.refined)
+        rows = np.flatnonzero(self.scored)
         for model, limit in enumerate(self.first_nms_ious):
             if limit is None:
                 continue
@@ -162,10 +181,12 @@ def diagnose(
     detections: Detections,
     min_score: float,
     max_detections: int,
+    probability_of: Callable[[float], float | None] = _no_probability,
 ) -> Diagnosis:
     """Diagnose a box whose attribution is known, and its position ``refined`` ``(4,)`` after box regression.
 
     trace: of the class. detections: of the image, at most ``max_detections``; those of the class have ``min_score``.
+    probability_of: as in `Diagnosis`.
     """
     box = attribution.box
     own = detections[detections.labels == detections.class_names.index(attribution.class_name)]
@@ -178,21 +199,21 @@ def diagnose(
     covering = np.flatnonzero(overlaps >= COVERED_IOU)
     outcome: Outcome = "no proposal"
     if len(covering):
-        # a candidate that was not refined cannot be detected, whatever it scores
-        row = int(max(covering, key=lambda each: (trace.refined[each], trace.scores[each])))
+        # a proposal that is not scored cannot be detected
+        row = int(max(covering, key=lambda each: (trace.scored[each], trace.scores[each])))
         strongest = _scored_box(trace.boxes[row], trace.scores[row], box)
         outcome, other = _outcome(trace, row, strongest, found, min_score, len(detections) >= max_detections)
     best = max(found, key=lambda each: each.iou, default=None)
     if best is not None and best.iou >= COVERED_IOU:
         outcome, other = "found", best
-    return Diagnosis(attribution, refined, outcome, min_score, closest, strongest, other)
+    return Diagnosis(attribution, refined, outcome, min_score, closest, strongest, other, probability_of)
 
 
 def _outcome(
     trace: SuppressionTrace, row: int, candidate: ScoredBox, found: list[ScoredBox], min_score: float, full: bool
 ) -> tuple[Outcome, ScoredBox | None]:
     """Return the outcome of a candidate, and the other box of the diagnosis, where no detection covers the box."""
-    if not trace.refined[row] or candidate.score < min_score:
+    if not trace.scored[row] or candidate.score < min_score:
         return "low score", None
     if not area(candidate.box[None])[0]:
         return "refined away", None

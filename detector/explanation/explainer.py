@@ -7,19 +7,20 @@ diagnosis = explain_box(model, image, box, "dog")
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property
-from typing import NamedTuple
+from functools import cached_property, partial
+from typing import NamedTuple, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from detector.boxes import Boxes, area, as_boxes, clip, iou
 from detector.detections import Detections
-from detector.ensemble import Ensemble
-from detector.explanation.attribution import Attribution, attribute
+from detector.explanation.attribution import Attribution, ScoredPosition, attribute
 from detector.explanation.diagnosis import Diagnosis, SuppressionTrace, diagnose
 from detector.features.encoder import FeatureMaps, Features
-from detector.pipeline import Detector, RefinedBoxes, Thresholds, detect_in_inputs, inputs_of
+from detector.images.files import ImageLike, as_image
+from detector.pipeline import DetectionModel, Detector, RefinedBoxes, detect_in_inputs, inputs_of
+from detector.thresholds import Limits, Thresholds
 
 _NEAR_IOU = 0.2
 _EQUAL = 1e-4
@@ -27,32 +28,32 @@ _ROUNDED = 0.05
 """Difference of scores that half precision, or another machine, may cause."""
 
 
-def explain(model: Ensemble | Detector, image: NDArray[np.uint8], detections: Detections) -> list[Attribution]:
-    """Attribute the score of each of the detections that a model made of an ``(H, W, 3)`` uint8 RGB image.
+def explain(model: DetectionModel, image: ImageLike, detections: Detections | None = None) -> list[Attribution]:
+    """Attribute the score of each detection of an image to the cells of the feature maps it was pooled from.
 
+    image: as `DetectionModel.detect` takes it. detections: what the model found in it, by default what it shows.
     Raises ValueError for detections that the model did not make of this image.
     """
-    return Explainer(model, image).explain(detections)
+    explainer = Explainer(model, as_image(image))
+    return explainer.explain(explainer.detect() if detections is None else detections)
 
 
 def explain_box(
-    model: Ensemble | Detector,
-    image: NDArray[np.uint8],
+    model: DetectionModel,
+    image: ImageLike,
     box: ArrayLike,
     class_name: str,
     *,
-    min_score: float | None = None,
-    min_probability: float | None = None,
-    precision: float | None = None,
     max_detections: int | None = None,
+    **limits: Unpack[Limits],
 ) -> Diagnosis:
     """Diagnose why a box ``x1 y1 x2 y2`` of an image was found as an object of a class, or why not.
 
-    The limits are those of `Detector.detect`. Raises ValueError for an unknown class and a box without area in the
-    image.
+    image, limits: as `DetectionModel.detect` takes them. Raises ValueError for an unknown class and a box without area
+    in the image.
     """
-    thresholds = model.thresholds(min_score, min_probability, precision)
-    return Explainer(model, image).explain_box(box, class_name, thresholds, max_detections)
+    thresholds = model.thresholds(**limits)
+    return Explainer(model, as_image(image)).explain_box(box, class_name, thresholds, max_detections)
 
 
 class _Candidate(NamedTuple):
@@ -70,10 +71,10 @@ class Explainer:
     image: ``(H, W, 3)`` uint8 RGB. boxes: ``(R, 4)`` instead of the model's proposals.
     """
 
-    def __init__(self, model: Ensemble | Detector, image: NDArray[np.uint8], boxes: Boxes | None = None) -> None:
+    def __init__(self, model: DetectionModel, image: NDArray[np.uint8], boxes: Boxes | None = None) -> None:
         self.model = model
         self.image = image
-        self.detectors = model.detectors if isinstance(model, Ensemble) else (model,)
+        self.detectors = model.detectors
         self.inputs = inputs_of(self.detectors, image, boxes)
         self._detections: dict[tuple[bytes, int | None], Detections] = {}
 
@@ -90,10 +91,7 @@ class Explainer:
 
         Raises ValueError for a detection that the model does not make.
         """
-        return [
-            self._explain(box, detections.class_names[label], float(score))
-            for box, label, score in zip(detections.boxes, detections.labels, detections.scores, strict=True)
-        ]
+        return [self._explain(np.array(each.box, np.float32), each.class_name, each.score) for each in detections]
 
     def explain_box(
         self,
@@ -121,7 +119,7 @@ class Explainer:
             positions = attribute(detector, maps, np.concatenate(refined.positions), label)
             tries.append((float(refined.scores[0]), -model, refined.boxes[0], positions))
         score, negative_model, refined_box, positions = max(tries, key=lambda each: each[:2])
-        attribution = Attribution(asked, class_name, score, positions, (height, width), -negative_model)
+        attribution = self._attribution(asked, class_name, score, positions, -negative_model)
         thresholds = self.model.default_thresholds if thresholds is None else thresholds
         limit = self.detectors[0].config.detection.max_detections if max_detections is None else max_detections
         trace = SuppressionTrace.of(
@@ -133,7 +131,10 @@ class Explainer:
             self.detectors[0].config.detection.nms_iou,
         )
         min_score = float(thresholds[self.model.class_names.index(class_name)])
-        return diagnose(attribution, refined_box, trace, self.detect(thresholds, max_detections), min_score, limit)
+        found = self.detect(thresholds, max_detections)
+        return diagnose(
+            attribution, refined_box, trace, found, min_score, limit, partial(self._probability, class_name=class_name)
+        )
 
     def _models_of(self, class_name: str) -> Iterator[tuple[int, Detector, int]]:
         """Yield the detectors that know a class, with their indices and their labels of it."""
@@ -152,6 +153,19 @@ class Explainer:
         pairs = zip(self.detectors, self.inputs, strict=True)
         return [detector.score_boxes(maps, boxes)[0] for detector, (maps, boxes) in pairs]
 
+    def _attribution(
+        self, box: Boxes, class_name: str, score: float, positions: tuple[ScoredPosition, ...], model: int
+    ) -> Attribution:
+        chance = self._probability(score, class_name)
+        return Attribution(box, class_name, score, positions, self.image.shape[:2], model, chance)
+
+    def _probability(self, score: float, class_name: str) -> float | None:
+        """Return the probability of a score in a class; None for a model without calibration."""
+        if self.model.calibration is None:
+            return None
+        label = self.model.class_names.index(class_name)
+        return float(self.model.calibration.probabilities(np.array([score], np.float32), np.array([label]))[0])
+
     def _explain(self, box: Boxes, class_name: str, score: float) -> Attribution:
         # a detection nearly always comes from a proposal near it; the others are scored only if none fits
         for min_iou, tolerance in ((_NEAR_IOU, _EQUAL), (0.0, _ROUNDED)):
@@ -162,24 +176,24 @@ class Explainer:
                 best = min(candidates, key=lambda each: each.distance)
                 detector, (maps, _) = self.detectors[best.model], self.inputs[best.model]
                 positions = attribute(detector, maps, best.positions, best.label)
-                return Attribution(box, class_name, score, positions, maps.image_size, best.model)
+                return self._attribution(box, class_name, score, positions, best.model)
         raise ValueError(
             f"detections must be those of this model in this image, but it finds no {class_name} "
             f"of {score:.3f} at {box.tolist()}"
         )
 
     def _candidates(self, box: Boxes, class_name: str, score: float, min_iou: float) -> Iterator[_Candidate]:
-        """Yield the candidate of each detector with the nearest score, from proposals that overlap a detection."""
+        """Yield the candidates of each detector with the nearest scores, from proposals that overlap a detection."""
         for model, detector, label in self._models_of(class_name):
             maps, proposals = self.inputs[model]
             near = proposals[iou(proposals, box[None])[:, 0] >= min_iou]
             scores = detector.score_boxes(maps, near)[0][:, label]
-            if min_iou:
-                likely = scores >= min(score, detector.config.detection.min_score)
-                near, scores = near[likely], scores[likely]
-            refined = detector.refine_boxes(maps, near, np.full(len(near), label, np.int64), scores)
-            if (nearest := nearest_score(refined, score, box)) is not None:
-                yield _Candidate(*nearest, model, label)
+            rows = detector.is_refined(scores)
+            labels = np.full(int(rows.sum()), label, np.int64)
+            as_proposed = RefinedBoxes(near[~rows], scores[~rows], [near[~rows]])
+            for refined in (detector.refine_boxes(maps, near[rows], labels, scores[rows]), as_proposed):
+                if (nearest := nearest_score(refined, score, box)) is not None:
+                    yield _Candidate(*nearest, model, label)
 
 
 def nearest_score(refined: RefinedBoxes, score: float, box: Boxes) -> tuple[float, Boxes] | None:

@@ -127,13 +127,14 @@ def draw_panel(image: Image, attribution: Attribution, color: Color, sentence: s
 
 
 def _draw_title(canvas: Canvas, attribution: Attribution, color: Color, sentence: str) -> None:
-    title = f"{attribution.class_name} {attribution.score:.2f}"
+    title = f"{attribution.class_name} {attribution.detection.confidence}"
     # written once to find its end, and again on its background
     end = canvas.write(title, _EDGE + 10, 42, 14, strokes=1.6)
     canvas.fill(_EDGE, 18, end + 10, 52, color)
     canvas.write(title, _EDGE + 10, 42, 14, contrast(color), strokes=1.6)
     sums = {n: float(grid.sum()) for n, grid in attribution.levels.items()}
-    x = canvas.write(f"= bias {signed(attribution.bias)}", end + 26, 41, 10)
+    score = "" if attribution.probability is None else f"score {attribution.score:.2f} "
+    x = canvas.write(f"{score}= bias {signed(attribution.bias)}", end + 26, 41, 10)
     for n, value in sums.items():
         x = canvas.write(f"{signed(value)}", x + 12, 41, 10, FOR if value > 0 else AGAINST)
         x = canvas.write(f"({n} x {n})", x + 6, 41, 8, FAINT)

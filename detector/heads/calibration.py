@@ -9,7 +9,7 @@ J. Platt, Probabilistic outputs for support vector machines (1999): a sigmoid of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,10 +57,12 @@ class Calibration:
 
     def __call__(self, detections: Detections) -> Detections:
         """Add probabilities to detections, whose labels are indices into the K classes."""
-        labels = detections.labels
-        log_odds = self.slopes[labels].astype(float) * detections.scores + self.offsets[labels]
-        chances = np.exp(-np.logaddexp(0, -log_odds)).astype(np.float32)
-        return Detections(detections.boxes, labels, detections.scores, detections.class_names, chances)
+        return replace(detections, probabilities=self.probabilities(detections.scores, detections.labels))
+
+    def probabilities(self, scores: Floats, labels: NDArray[np.int64]) -> Floats:
+        """Return the probabilities ``(N,)`` float32 of scores ``(N,)`` in the classes with these labels ``(N,)``."""
+        log_odds = self.slopes[labels].astype(float) * scores + self.offsets[labels]
+        return np.exp(-np.logaddexp(0, -log_odds)).astype(np.float32)
 
     def reaching_probability(self, probability: float) -> Floats:
         """Return the minimum score ``(K,)`` of each class with at least this probability; infinite where none has."""

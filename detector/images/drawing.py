@@ -1,10 +1,10 @@
-"""Draw boxes, class names and scores on images."""
+"""Draw boxes and captions on images."""
 
 from __future__ import annotations
 
 import colorsys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -41,35 +41,34 @@ def class_color(label: int) -> Color:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def draw_detections(
+def draw_boxes(
     image: NDArray[np.uint8],
-    boxes: NDArray[np.float32],
+    boxes: Boxes,
     labels: NDArray[np.int64],
-    scores: NDArray[np.float32] | None,
-    class_names: Sequence[str],
+    captions: Sequence[str],
+    ranks: NDArray[np.float32] | None = None,
+    dashed: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.uint8]:
-    """Return a copy of the image with every box and its name and score ("dog 0.83"), the best score on top.
+    """Return a copy of the image with every box and its caption, that of the highest rank on top.
 
-    image: (H, W, 3) uint8 RGB. boxes: (N, 4) pixels. labels: (N,) indices into ``class_names``.
-    scores: (N,); None for objects without scores, of which the last is on top.
-    Lines and letters grow with the image, and names never leave it. Raises ValueError for arrays of other shapes and
-    for labels without a name.
+    image: (H, W, 3) uint8 RGB. boxes: (N, 4) pixels. labels: (N,), which choose the colors. captions: N texts.
+    ranks: (N,), by default the last box is on top. dashed: (N,), by default none.
+    Lines and letters grow with the image, and captions never leave it. Raises ValueError for arrays of other shapes.
     """
     canvas = check_image(image).copy()
     height, width = canvas.shape[:2]
-    boxes = as_boxes(boxes)
-    labels, ranks = np.asarray(labels), np.arange(len(boxes)) if scores is None else np.asarray(scores)
-    if labels.shape != (len(boxes),) or ranks.shape != (len(boxes),):
-        raise ValueError(f"labels and scores must have shape ({len(boxes)},), but got {labels.shape} and {ranks.shape}")
-    if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
-        raise ValueError(f"labels must be in 0..{len(class_names) - 1}, but got {labels.min()}..{labels.max()}")
+    boxes, labels = as_boxes(boxes), np.asarray(labels)
+    ranks = np.arange(len(boxes), dtype=np.float32) if ranks is None else ranks
+    dashed = np.zeros(len(boxes), np.bool_) if dashed is None else dashed
+    lengths = [len(each) for each in (labels, captions, ranks, dashed)]
+    if lengths != [len(boxes)] * 4:
+        raise ValueError(f"labels, captions, ranks and dashed must have length {len(boxes)}, but got {lengths}")
     corners = np.rint(clip(boxes, height, width)).astype(int)
     order = np.argsort(ranks, kind="stable")
     for i in order:
-        _draw_box(canvas, corners[i].tolist(), class_color(int(labels[i])))
+        _draw_box(canvas, corners[i].tolist(), class_color(int(labels[i])), bool(dashed[i]))
     for i in order:  # after all boxes, whose lines would cross the letters
-        text = class_names[labels[i]] if scores is None else f"{class_names[labels[i]]} {scores[i]:.2f}"
-        _draw_label(canvas, corners[i, :2].tolist(), text, class_color(int(labels[i])))
+        _draw_label(canvas, corners[i, :2].tolist(), captions[i], class_color(int(labels[i])))
     return canvas
 
 
@@ -77,15 +76,26 @@ def _line_width(canvas: NDArray[np.uint8]) -> int:
     return max(1, round(min(canvas.shape[:2]) / 200))
 
 
-def _draw_box(canvas: NDArray[np.uint8], corners: list[int], color: Color) -> None:
+def _draw_box(canvas: NDArray[np.uint8], corners: list[int], color: Color, dashed: bool) -> None:
     """Draw a half-open box with a rim of the opposite brightness, so that it is visible on any background."""
     x1, y1, x2, y2 = corners
     line = _line_width(canvas)
     rim = (line + 2) // 4
-    first, last = (x1, y1), (max(x2 - 1, x1), max(y2 - 1, y1))
-    if rim:
-        cv2.rectangle(canvas, first, last, contrast(color), line + 2 * rim)
-    cv2.rectangle(canvas, first, last, color, line)
+    right, bottom = max(x2 - 1, x1), max(y2 - 1, y1)
+    # one stroke around the box, or one for each dash
+    strokes = [np.array([[x1, y1], [right, y1], [right, bottom], [x1, bottom]])]
+    if dashed:
+        strokes = [*_dashes(x1, right, y1, bottom, 4 * line)]
+    for ink, thickness in ((contrast(color), line + 2 * rim), (color, line)) if rim else ((color, line),):
+        cv2.polylines(canvas, strokes, not dashed, ink, thickness)
+
+
+def _dashes(x1: int, x2: int, y1: int, y2: int, length: int) -> Iterator[NDArray[np.int64]]:
+    """Yield the dashes of a rectangle as pairs of points, (2, 2) int64; gaps are as long as dashes."""
+    for start in range(x1, x2 + 1, 2 * length):
+        yield from (np.array([[start, y], [min(start + length, x2), y]]) for y in (y1, y2))
+    for start in range(y1, y2 + 1, 2 * length):
+        yield from (np.array([[x, start], [x, min(start + length, y2)]]) for x in (x1, x2))
 
 
 def _draw_label(canvas: NDArray[np.uint8], corner: list[int], text: str, color: Color) -> None:
@@ -152,7 +162,7 @@ def _tile(
     # drawn on the small copy, so that lines and letters have one size in all tiles
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_NEAREST)
     zooms = np.array([size[0] / width, size[1] / height] * 2, np.float32)
-    small = draw_detections(small, boxes * zooms, labels, None, class_names)
+    small = draw_boxes(small, boxes * zooms, labels, [class_names[label] for label in labels])
     tile = np.full((_HEIGHT + _CAPTION + 2 * _GAP, _WIDTH + 2 * _GAP, 3), 255, np.uint8)
     tile[_GAP : _GAP + size[1], _GAP : _GAP + size[0]] = small
     text = caption.encode("ascii", "replace").decode()

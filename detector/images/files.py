@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import cv2
 import numpy as np
@@ -27,8 +27,8 @@ from detector.runtime.files import open_binary, replacing
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-ImageLike: TypeAlias = "NDArray[np.uint8] | Image | str | Path"
-"""Image as an array, a PIL image or a path."""
+ImageLike: TypeAlias = "NDArray[np.uint8] | Image | str | Path | bytes | BinaryIO"
+"""Image as an array, a PIL image, a path or URL, or the bytes of an image file or a file object of them."""
 
 DEFAULT_MAX_PIXELS = 100_000_000
 SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"))
@@ -62,13 +62,19 @@ def read_image(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDA
 
 
 def as_image(image: ImageLike) -> NDArray[np.uint8]:
-    """Return an array, a PIL image or the image file of a path as an ``(H, W, 3)`` uint8 RGB array.
+    """Return an image of any of the kinds of `ImageLike` as an ``(H, W, 3)`` uint8 RGB array.
 
-    PIL images are oriented and laid on white like files. Raises the errors of `read_image`, and ValueError for other
-    arrays and for PIL images of more than 8 bits.
+    PIL images are oriented and laid on white like files. File objects are read from where they are. Raises the errors
+    of `read_image`, and ValueError for other arrays and for PIL images of more than 8 bits.
     """
     if isinstance(image, str | Path):
         return read_image(image)
+    if isinstance(image, bytes | bytearray | memoryview):
+        return decode_image(bytes(image), max_pixels=DEFAULT_MAX_PIXELS)
+    if hasattr(image, "read"):
+        if not isinstance(data := image.read(), bytes):
+            raise ValueError("an image file must be opened in binary mode: open(path, 'rb')")
+        return decode_image(data, max_pixels=DEFAULT_MAX_PIXELS)
     if isinstance(image, np.ndarray) or not hasattr(image, "getexif"):
         return check_image(image)
     from PIL import Image, ImageOps

@@ -107,6 +107,24 @@ def fitting(stem: str) -> str:
     return os.fsdecode(os.fsencode(stem)[: MAX_NAME - _RESERVED])
 
 
+def label_stems(images: Sequence[Path]) -> dict[Path, str]:
+    """Return the names of the label files of images, without ending: these pair with their images by name.
+
+    Images of one name in several folders keep the folders below the common one. Raises ValueError for two images whose
+    names differ only in their endings.
+    """
+    stems = {image: image.stem for image in images}
+    if len(set(stems.values())) < len(stems):
+        root = os.path.commonpath([os.path.abspath(image.parent) for image in images])  # noqa: PTH100 (also of URLs)
+        stems = {image: os.path.relpath(image.with_suffix(""), root) for image in images}
+    owners: dict[str, Path] = {}
+    for image, stem in stems.items():
+        other = owners.setdefault(stem, image)
+        if other != image:
+            raise ValueError(f"{other} and {image} would share one file of labels, {stem}: rename one of the images")
+    return stems
+
+
 def folder_name(class_name: str) -> str:
     """Return a class name as that of a folder, with special and unprintable characters as underscores."""
     name = "".join(letter if letter.isprintable() and letter not in '/\\:*?"<>|' else "_" for letter in class_name)

@@ -58,7 +58,7 @@ def json_array(path: Path) -> Iterator[Callable[[Any], None]]:
 
 Add = Callable[[Mapping[str, Any]], None]
 
-CSV_COLUMNS = ("image", "width", "height", "label", "score", "probability", "x1", "y1", "x2", "y2")
+CSV_COLUMNS = ("image", "width", "height", "label", "probability", "score", "x1", "y1", "x2", "y2")
 
 
 @contextmanager
@@ -75,7 +75,7 @@ def csv_table(path: Path) -> Iterator[Add]:
     def add(record: Mapping[str, Any]) -> None:
         start = [record["image"], record["width"], record["height"]]
         for each in record["detections"]:
-            rows.writerow([*start, each["label"], each["score"], each.get("probability", ""), *each["box"]])
+            rows.writerow([*start, each["label"], each.get("probability", ""), each["score"], *each["box"]])
 
     with whole_text(path) as file:
         rows = csv.writer(file, lineterminator="\n")

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.detections import Detections
+from detector.detections import Detections, percent
 from detector.images.files import image_size, read_image
 from detector.parallel.map_images import Engine, Failure, attempt, map_images
 from detector.runtime.progress import timings
+from detector.thresholds import TOO_WEAK, Thresholds
 
 if TYPE_CHECKING:
-    from detector.ensemble import Ensemble
+    from detector.pipeline import DetectionModel
 
 _TRIED = 20
 """Number of first images, one of them readable, before a model is loaded."""
@@ -53,8 +54,8 @@ class DetectorFactory:
     max_detections: of an image, instead of the recipe's. keep_image: return the images, too.
     """
 
-    load: Callable[[], Ensemble]
-    thresholds: Callable[[Ensemble], NDArray[np.float32] | None]
+    load: Callable[[], DetectionModel]
+    thresholds: Callable[[DetectionModel], Thresholds | None]
     max_detections: int | None = None
     keep_image: bool = False
 
@@ -71,7 +72,7 @@ class DetectorFactory:
 
 
 def detect_image(
-    name: str, model: Ensemble, thresholds: NDArray[np.float32], max_detections: int | None, keep_image: bool
+    name: str, model: DetectionModel, thresholds: Thresholds, max_detections: int | None, keep_image: bool
 ) -> ImageDetections:
     """Detect the objects that reach the ``thresholds`` (K,) in the image of a path or URL.
 
@@ -85,23 +86,29 @@ def detect_image(
         lowest = min(float(thresholds.min()), settings.min_score)
         scored = model.detect(image, min_score=lowest, max_detections=max(limit, settings.max_detections))
     found = scored.reaching(thresholds).top(limit)
-    note = "" if len(found) else describe_best(scored, thresholds, settings.min_score)
+    note = "" if len(found) else describe_best(scored, thresholds, model)
     height, width = image.shape[:2]
     return ImageDetections(found, (height, width), model.class_names, note, times, image if keep_image else None)
 
 
-def describe_best(scored: Detections, thresholds: NDArray[np.float32], min_score: float) -> str:
-    """Describe the box that is nearest to the threshold ``(K,)`` of its class; none scores below ``min_score``."""
+def describe_best(scored: Detections, thresholds: Thresholds, model: DetectionModel) -> str:
+    """Describe why nothing was found: the box that is nearest to the threshold ``(K,)`` of its class, if there is one.
+
+    scored: all that reaches the recipe's ``min_score``.
+    """
+    if model.too_weak and np.array_equal(thresholds, model.default_thresholds):
+        return TOO_WEAK
     if not len(scored):
-        return f"no box scores {min_score:g} or more"
-    gaps = thresholds[scored.labels] - scored.scores
-    best = int(np.argmin(gaps))
-    line = f"the best box is {scored.class_names[scored.labels[best]]!r} with a score of {scored.scores[best]:.2f}"
-    return (
-        f"{line}; none of its class is kept"
-        if np.isinf(gaps[best])
-        else f"{line}, {gaps[best]:.2f} below the threshold"
-    )
+        return f"no box scores {model.detectors[0].config.detection.min_score:g} or more"
+    own = thresholds[scored.labels]
+    best = int(np.argmin(own - scored.scores))
+    line = f"the best box is {scored[best].class_name!r} with {scored[best].confidence}"
+    if np.isinf(own[best]):
+        return f"{line}; none of its class is kept"
+    limit = f"{own[best]:.2f}"
+    if model.calibration is not None:
+        limit = percent(float(model.calibration.probabilities(own, scored.labels)[best]))
+    return f"{line}, below the threshold of {limit}"
 
 
 def detect_images(

@@ -125,7 +125,7 @@ class ProposalRecorder:
         for each in detector.detectors:
             by_key.setdefault(proposer_key(each.propose), _RecordingProposer(each.propose))
         models = [replace(each, propose=by_key[proposer_key(each.propose)]) for each in detector.detectors]
-        return cls(replace(detector, detectors=models), [*by_key.values()])
+        return cls(type(detector)(models), [*by_key.values()])
 
     def coverage(self, annotation: Annotation, caches: Sequence[FeatureCache] = ()) -> Coverage:
         """Return the coverage of the image in which this thread detected last, or of its proposals in caches."""

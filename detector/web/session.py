@@ -7,7 +7,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, Unpack
 
 import cv2
 import numpy as np
@@ -18,8 +18,8 @@ from detector.explanation.attribution import Attribution, ScoredPosition
 from detector.explanation.explainer import Explainer
 from detector.images.decoding import decode_image
 from detector.images.files import DEFAULT_MAX_PIXELS
-from detector.pipeline import Thresholds
 from detector.runtime.progress import timer, timings
+from detector.thresholds import Limits, Thresholds
 
 Answer = dict[str, Any]
 
@@ -58,7 +58,7 @@ class Session:
         name: str = "",
         max_detections: int | None = None,
         proposals: int = 0,
-        **limits: float | None,
+        **limits: Unpack[Limits],
     ) -> Answer:
         """Return the record of `spp detect --json`, with thresholds, times, classes and the first proposals."""
         thresholds = self.detector.thresholds(**limits)
@@ -82,7 +82,7 @@ class Session:
             answer["proposals"] = boxes[:proposals].astype(np.float64).round(1).tolist()
         return answer
 
-    def explain(self, body: bytes, box: Sequence[float], label: str, **limits: float | None) -> Answer:
+    def explain(self, body: bytes, box: Sequence[float], label: str, **limits: Unpack[Limits]) -> Answer:
         """Explain the score of a box ``x1 y1 x2 y2`` in the class ``label``.
 
         A detection that the page may show is explained as such; any other box is diagnosed as if it had been proposed,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from detector.datasets.loading import load_coco, load_voc
-from detector.heads.calibration import Calibration
+from detector.heads.calibration import PRECISIONS, Calibration
 from detector.images.files import read_image
 from tests.cli.detecting import CALIBRATION, GREEN, RED, Call, photograph
 from tests.fakes import NAMES, colored
@@ -69,15 +69,12 @@ def test_nothing_found_says_what_was_nearest(call: Call, tmp_path: Path, capsys:
         assert out == ""
         return err.splitlines()[0].partition("nothing found; ")[2]
 
-    assert (
-        words(image, "--min-score", "150.5") == "the best box is 'red' with a score of 150.00, 0.50 below the threshold"
-    )
+    assert words(image, "--min-score", "150.5") == "the best box is 'red' with 150.00, below the threshold of 150.50"
     # nearest to the threshold of its own class
-    thresholds = replace(CALIBRATION, best_f1=np.array([160, 101]))
-    assert (
-        words(image, calibration=thresholds)
-        == "the best box is 'green' with a score of 100.00, 1.00 below the threshold"
-    )
+    equal = Calibration(np.full(2, 0.01), np.zeros(2), np.array([180, 105]), np.zeros((PRECISIONS, 2)))
+    assert words(image, calibration=equal) == "the best box is 'green' with 73 %, below the threshold of 74 %"
+    too_weak = replace(CALIBRATION, at_precision=np.full((PRECISIONS, 2), np.inf))
+    assert words(image, calibration=too_weak).startswith("the model is too weak to show boxes by default: ")
     black = photograph(tmp_path / "b.png", np.zeros((160, 160, 3), np.uint8))
     assert words(black) == "no box scores -1.5 or more"
 
@@ -90,9 +87,9 @@ def test_every_format_in_one_folder(call: Call, tmp_path: Path) -> None:
     assert call(*images, "--format", formats, "--output", "out") == 0
     out = tmp_path / "out"
     files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file() and path.name[0] != "."}
-    names = ("a", "a_2", "b")
-    expected = {f"{name}.png" for name in names} | {f"voc/{name}.xml" for name in names}
-    expected |= {f"yolo/{name}.txt" for name in names} | {"yolo/classes.txt"}
+    expected = {f"{name}.png" for name in ("a", "a_2", "b")} | {"yolo/classes.txt"}
+    # names of labels are those of their images, with folders where names alone do not differ
+    expected |= {f"{path}" for name in ("x/a", "y/a", "x/b") for path in (f"voc/{name}.xml", f"yolo/{name}.txt")}
     expected |= {f"crops/{label}/{name}.png" for label in NAMES for name in ("a", "a_2")}
     assert files == expected | {"detections.json", "detections.jsonl", "detections.csv", "coco.json"}
 
@@ -106,8 +103,8 @@ def test_every_format_in_one_folder(call: Call, tmp_path: Path) -> None:
         "width": "160",
         "height": "160",
         "label": "red",
-        "score": "150.0",
         "probability": "",
+        "score": "150.0",
         "x1": "0.0",
         "y1": "0.0",
         "x2": "64.0",
@@ -116,11 +113,11 @@ def test_every_format_in_one_folder(call: Call, tmp_path: Path) -> None:
     dataset = load_coco(out / "coco.json", None, NAMES)
     assert [each.boxes.tolist() for each in dataset] == [[RED, GREEN], [RED, GREEN], []]
     assert dataset[0].labels.tolist() == [0, 1]
-    assert (out / "yolo" / "a.txt").read_text().splitlines() == [
+    assert (out / "yolo" / "x" / "a.txt").read_text().splitlines() == [
         "0 0.200000 0.200000 0.400000 0.400000",
         "1 0.800000 0.200000 0.400000 0.400000",
     ]
-    assert (out / "yolo" / "b.txt").read_text() == ""
+    assert (out / "yolo" / "x" / "b.txt").read_text() == ""
     assert (out / "yolo" / "classes.txt").read_text() == "red\ngreen\n"
     assert read_image(out / "crops" / "green" / "a.png").tolist() == colored()[:64, 96:].tolist()
 
@@ -128,7 +125,7 @@ def test_every_format_in_one_folder(call: Call, tmp_path: Path) -> None:
     root = tmp_path / "devkit"
     (root / "ImageSets" / "Main").mkdir(parents=True)
     (root / "ImageSets" / "Main" / "new.txt").write_text("a\nb\n")
-    (out / "voc").rename(root / "Annotations")
+    (out / "voc" / "x").rename(root / "Annotations")
     (tmp_path / "x").rename(root / "JPEGImages")
     again = load_voc(root, "new", NAMES)
     assert [each.boxes.tolist() for each in again] == [[RED, GREEN], []]

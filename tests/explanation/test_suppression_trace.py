@@ -15,7 +15,7 @@ def trace(proposals: Any, boxes: Any, scores: Any, **changes: Any) -> Suppressio
     first = as_boxes(proposals)
     settings: dict[str, Any] = {
         "models": np.zeros(len(first), np.int64),
-        "refined": np.ones(len(first), bool),
+        "scored": np.ones(len(first), bool),
         "first_nms_ious": [None],
         "nms_iou": 0.3,
         **changes,
@@ -43,11 +43,11 @@ def test_a_suppressor_is_the_stronger_survivor_with_the_highest_iou() -> None:
 
 
 def test_boxes_that_were_not_refined_or_left_the_image_have_no_suppressor() -> None:
-    out = trace([A, NEAR], [A, NEAR], [2.0, 1.0], refined=np.array([True, False]))
+    out = trace([A, NEAR], [A, NEAR], [2.0, 1.0], scored=np.array([True, False]))
     assert out.suppressor(1) is None
     gone = trace([A, NEAR], [A, [0, 0, 0, 8]], [2.0, 1.0])
     assert gone.suppressor(1) is None
-    assert trace([A, NEAR], [A, NEAR], [2.0, 1.0], refined=np.array([False, True])).suppressor(1) is None
+    assert trace([A, NEAR], [A, NEAR], [2.0, 1.0], scored=np.array([False, True])).suppressor(1) is None
 
 
 def test_proposals_that_are_suppressed_first_meet_where_they_were_proposed() -> None:

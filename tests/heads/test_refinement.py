@@ -24,8 +24,8 @@ def refining(move: float, **detection: Any) -> Detector:
 
 
 def refined(move: float, rounds: int, boxes: Sequence[Sequence[float]], min_score: float = 0.0) -> Detections:
-    detector = fake_detector(move=move).with_detection(box_refinements=rounds)
-    return detector.scored_boxes(detector.encoder.maps(colored()), as_boxes(boxes), min_score)
+    detector = fake_detector(move=move).with_detection(box_refinements=rounds, min_score=min_score)
+    return detector.scored_boxes(detector.encoder.maps(colored()), as_boxes(boxes), min_score).refined
 
 
 def test_boxes_move_and_scores_are_means_over_the_positions() -> None:

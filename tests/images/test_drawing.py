@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from detector.images.drawing import class_color, draw_detections
+from detector.images.drawing import class_color, draw_boxes
 
 NAMES = ["dog", "motorbike with sidecar", "café 猫"]
 
@@ -20,7 +20,8 @@ NAMES = ["dog", "motorbike with sidecar", "café 猫"]
 def draw(
     image: NDArray[np.uint8], boxes: list[list[float]], labels: list[int], scores: list[float]
 ) -> NDArray[np.uint8]:
-    return draw_detections(image, np.array(boxes, np.float32), np.array(labels), np.array(scores, np.float32), NAMES)
+    captions = [f"{NAMES[label]} {score:.2f}" for label, score in zip(labels, scores, strict=False)]
+    return draw_boxes(image, np.array(boxes, np.float32), np.array(labels), captions, np.array(scores, np.float32))
 
 
 def gray(height: int, width: int) -> NDArray[np.uint8]:
@@ -37,6 +38,15 @@ def test_box_lines_lie_on_the_first_and_last_pixels_of_the_box() -> None:
     assert (drawn[60:90, 21:80] == 128).all()
 
 
+def test_a_dashed_box_has_gaps_within_the_same_corners() -> None:
+    box, labels = np.array([[20, 40, 81, 91]], np.float32), np.array([0])
+    full, dashed = (draw_boxes(gray(100, 120), box, labels, [""], None, np.array([each])) for each in (False, True))
+    inked = [(each[60:] != 128).any(axis=2) for each in (full, dashed)]  # below the caption
+    assert 0.4 < inked[1].sum() / inked[0].sum() < 0.7
+    assert not (inked[1] & ~inked[0]).any()
+    assert (dashed[90, 20:81] == class_color(0)).all(axis=1).any() and (dashed[90, 20:81] == 128).all(axis=1).any()
+
+
 def test_the_image_itself_is_left_alone() -> None:
     image = gray(60, 60)
     drawn = draw(image, [[5, 5, 50, 50]], [0], [1.0])
@@ -47,7 +57,7 @@ def test_the_image_itself_is_left_alone() -> None:
 
 def test_no_boxes_draw_nothing() -> None:
     image = gray(60, 60)
-    drawn = draw_detections(image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32), NAMES)
+    drawn = draw_boxes(image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), [])
     np.testing.assert_array_equal(drawn, image)
     assert drawn is not image
 
@@ -112,11 +122,10 @@ def test_labels_never_leave_the_image(
 
 def test_letters_of_dark_and_light_colors() -> None:
     """Yellow needs black letters, dark blue white ones; both have to appear in the label."""
-    names = [str(label) for label in range(20)]
     for label in range(20):
         color = np.array(class_color(label))
-        box, labels, scores = np.array([[10, 40, 90, 90]], np.float32), np.array([label]), np.array([0.5])
-        drawn = draw_detections(gray(100, 100), box, labels, scores, names)[:39]
+        box = np.array([[10, 40, 90, 90]], np.float32)
+        drawn = draw_boxes(gray(100, 100), box, np.array([label]), [str(label)])[:39]
         distance = np.abs(drawn.astype(int) - color).sum(axis=2)[(drawn != 128).any(axis=2)]
         assert distance.max() > 300
 
@@ -133,15 +142,8 @@ def test_colors_are_stable_and_distinct() -> None:
 @pytest.mark.parametrize(
     ("boxes", "labels", "scores", "message"),
     [
-        (
-            [[0, 0, 5, 5]],
-            [0, 1],
-            [0.5],
-            r"labels and scores must have shape \(1,\), but got \(2,\) and \(1,\)",
-        ),
-        ([[0, 0, 5, 5]], [0], [], r"labels and scores must have shape \(1,\)"),
-        ([[0, 0, 5, 5]], [3], [0.5], r"labels must be in 0\.\.2, but got 3\.\.3"),
-        ([[0, 0, 5, 5]], [-1], [0.5], r"labels must be in 0\.\.2"),
+        ([[0, 0, 5, 5]], [0, 1], [0.5], r"dashed must have length 1, but got \[2, 1, 1, 1\]"),
+        ([[0, 0, 5, 5]], [0], [], r"dashed must have length 1, but got \[1, 0, 0, 1\]"),
         ([[0, 0, 5]], [0], [0.5], r"boxes must have shape \(_, 4\), but got \(1, 3\)"),
     ],
 )

@@ -180,11 +180,11 @@ def test_one_file_for_all_images(tmp_path: Path) -> None:
     assert [json.loads(line) for line in (tmp_path / "jsonl").read_text().splitlines()] == RECORDS
     with (tmp_path / "csv").open(newline="") as file:
         head, *rows = csv.reader(file)
-    assert head == ["image", "width", "height", "label", "score", "probability", "x1", "y1", "x2", "y2"]
+    assert head == ["image", "width", "height", "label", "probability", "score", "x1", "y1", "x2", "y2"]
     assert rows == [
-        ["a.jpg", "9", "7", "b", "0.5", "", "1.0", "2.0", "4.0", "8.0"],
-        ["c.jpg", "3", "4", "a", "2.0", "0.75", "0.0", "0.0", "3.0", "4.0"],
-        ["c.jpg", "3", "4", "b", "1.0", "0.5", "0.5", "0.0", "3.0", "1.0"],
+        ["a.jpg", "9", "7", "b", "", "0.5", "1.0", "2.0", "4.0", "8.0"],
+        ["c.jpg", "3", "4", "a", "0.75", "2.0", "0.0", "0.0", "3.0", "4.0"],
+        ["c.jpg", "3", "4", "b", "0.5", "1.0", "0.5", "0.0", "3.0", "1.0"],
     ]
 
 

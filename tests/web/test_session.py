@@ -63,7 +63,7 @@ def test_options_of_detection() -> None:
 def test_a_calibrated_model_answers_with_its_thresholds_and_probabilities() -> None:
     session = calibrated_session()
     status = session.status()
-    assert (status["calibrated"], status["thresholds"]) == (True, [151, 0])
+    assert (status["calibrated"], status["thresholds"]) == (True, [151, pytest.approx(100 * (1 + np.log(3 / 7)))])
     (green,) = session.detect(BODY)["detections"]
     assert (green["label"], green["score"], green["probability"]) == ("green", 100, 0.5)
     assert [each["label"] for each in session.detect(BODY, min_probability=0.51)["detections"]] == ["red"]
