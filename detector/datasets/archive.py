@@ -31,6 +31,15 @@ def is_archive(path: PurePath) -> bool:
     return path.name.lower().endswith((*_ZIP, *_TAR, *_UNREAD))
 
 
+def member_names(path: Path) -> list[str]:
+    """Return the names of all files of an archive that `unpacked` reads, also of those that it skips."""
+    if path.name.lower().endswith(_ZIP):
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    with tarfile.open(path) as archive:
+        return archive.getnames()
+
+
 def unpacked(path: Path) -> Path:
     """Return a temporary folder with the images and annotations of a zip or tar file; it is deleted at exit.
 

@@ -5,12 +5,21 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from detector.datasets.archive import is_archive, unpacked
+from detector.datasets.archive import is_archive, member_names, unpacked
 from detector.datasets.image_finder import files_below, images_among
 from detector.datasets.issues import Report
+from detector.datasets.readers.box_tables import is_box_table, read_box_tables
 from detector.datasets.readers.coco import is_coco, read_coco
+from detector.datasets.readers.createml import is_createml, read_createml
+from detector.datasets.readers.cvat import is_cvat, read_cvat
+from detector.datasets.readers.datumaro import is_datumaro, read_datumaro
+from detector.datasets.readers.image_folder import is_image_folder, read_image_folder
+from detector.datasets.readers.label_studio import is_label_studio, read_label_studio
+from detector.datasets.readers.labelme import is_labelme, read_labelme
 from detector.datasets.readers.open_images import is_open_images, read_open_images
+from detector.datasets.readers.via import is_via, read_via
 from detector.datasets.readers.voc import TOOLS, is_voc, list_folders, read_voc, read_voc_lists
+from detector.datasets.readers.vott import is_vott, read_vott
 from detector.datasets.readers.yolo import (
     CLASS_FILES,
     is_class_file,
@@ -20,6 +29,7 @@ from detector.datasets.readers.yolo import (
     read_yolo,
 )
 from detector.datasets.records import Export
+from detector.datasets.unread_formats import unread_format
 
 
 class _FileFormat(NamedTuple):
@@ -36,10 +46,19 @@ class _FileFormat(NamedTuple):
 
 
 _FILE_FORMATS = {
-    "coco": _FileFormat((".json",), "COCO JSON", is_coco, read_coco),
+    "cvat-xml": _FileFormat((".xml",), "CVAT XML", is_cvat, read_cvat),
+    "labelme": _FileFormat((".json",), "LabelMe JSON", is_labelme, read_labelme),
+    "label-studio": _FileFormat((".json",), "Label Studio JSON", is_label_studio, read_label_studio),
+    "via": _FileFormat((".json", ".csv"), "VIA JSON or CSV", is_via, read_via),
+    "createml": _FileFormat((".json",), "Create ML JSON", is_createml, read_createml),
+    "vott": _FileFormat((".json",), "VoTT JSON", is_vott, read_vott),
+    "datumaro": _FileFormat((".json",), "Datumaro JSON", is_datumaro, read_datumaro),
+    "image-folder": _FileFormat((".jsonl", ".csv"), "Hugging Face ImageFolder", is_image_folder, read_image_folder),
     "open-images": _FileFormat((".csv",), "Open Images CSV", is_open_images, read_open_images),
+    "box-csv": _FileFormat((".csv",), "CSV of boxes (as of TensorFlow, VoTT)", is_box_table, read_box_tables),
+    "coco": _FileFormat((".json",), "COCO JSON", is_coco, read_coco),
 }
-"""A new format of annotation files is one entry here."""
+"""A new format of annotation files is one entry here. The first that recognizes a file counts; COCO takes longest."""
 
 FORMATS = ("voc", "yolo", *_FILE_FORMATS, *TOOLS)
 
@@ -77,6 +96,10 @@ def read_export(path: Path, format_name: str | None, report: Report) -> Export:
     archives = [] if chosen or found else [each for each in files if is_archive(each)]
     if len(archives) == 1:
         return read_export(archives[0], format_name, report)
+    if not found and format_name is None:
+        names = member_names(path) if root is not path and chosen is None else ()
+        if sentence := unread_format(root, [chosen.absolute()] if chosen else files, names):
+            raise ValueError(f"{path}: {sentence}")
     if not found:
         what = f"the {format_name} format" if format_name else "a known format"
         raise ValueError(
@@ -115,12 +138,15 @@ def _folder_matches(root: Path, files: Sequence[Path], tool: str | None) -> list
 
 
 def _matches(root: Path, files: Sequence[Path], candidates: Sequence[Path]) -> list[_Match]:
-    matches = []
-    for name, each in _FILE_FORMATS.items():
-        own = [path for path in candidates if path.suffix.lower() in each.suffixes and each.recognizes(path)]
-        if own:
-            matches.append(_Match(name, own[0], partial(each.read, root, files, own)))
-    return matches
+    own: dict[str, list[Path]] = {}
+    for path in candidates:
+        suffix = path.suffix.lower()
+        kinds = (name for name, each in _FILE_FORMATS.items() if suffix in each.suffixes and each.recognizes(path))
+        if name := next(kinds, None):
+            own.setdefault(name, []).append(path)
+    return [
+        _Match(name, paths[0], partial(_FILE_FORMATS[name].read, root, files, paths)) for name, paths in own.items()
+    ]
 
 
 def _voc_matches(root: Path, files: Sequence[Path], tool: str | None) -> list[_Match]:

@@ -1,0 +1,163 @@
+"""CSV files with a row for each box, in pixels from 0.
+
+With a header, as TensorFlow's object detection, VoTT and Roboflow write it, columns go by their names. Without one, as
+keras-retinanet reads it, a row is `path,x1,y1,x2,y2,class`, and one with empty fields is an image without objects.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path, PurePosixPath
+
+from pydantic import FiniteFloat
+
+from detector.datasets.image_finder import path_parts
+from detector.datasets.issues import Report
+from detector.datasets.readers.entries import (
+    Boxed,
+    Content,
+    Entry,
+    Name,
+    checked,
+    near_folders,
+    read_files,
+    read_objects,
+    size_of,
+)
+from detector.datasets.readers.shapes import box_around, corners_of
+from detector.datasets.records import Export, Record
+from detector.datasets.text import read_csv
+from detector.images.files import SUFFIXES
+
+_COLUMNS = {
+    "image": ("filename", "image", "path", "image_path", "file", "file_name", "image_name", "imagename", "img_path"),
+    "label": ("class", "label", "label_name", "class_name", "category", "classname", "name"),
+    "x1": ("xmin", "x1", "x_min", "xtl", "left"),
+    "y1": ("ymin", "y1", "y_min", "ytl", "top"),
+    "x2": ("xmax", "x2", "x_max", "xbr", "right"),
+    "y2": ("ymax", "y2", "y_max", "ybr", "bottom"),
+    "x": ("bbox_x", "x"),
+    "y": ("bbox_y", "y"),
+    "box_width": ("bbox_width", "bbox_w", "w"),
+    "box_height": ("bbox_height", "bbox_h", "h"),
+    "width": ("width", "image_width", "img_width"),
+    "height": ("height", "image_height", "img_height"),
+}
+"""Names of the columns, in any case."""
+
+_CORNERS, _SIDES = ("x1", "y1", "x2", "y2"), ("x", "y", "box_width", "box_height")
+_RETINANET = ("image", *_CORNERS, "label")
+_SAMPLED = 20  # rows that show whether a file without a header is keras-retinanet's
+_MAX_CLASSES = 100_000
+
+Row = Mapping[str, str]
+
+
+class _Corners(Entry):
+    label: Name
+    x1: FiniteFloat
+    y1: FiniteFloat
+    x2: FiniteFloat
+    y2: FiniteFloat
+
+
+class _Sides(Entry):
+    label: Name
+    x: FiniteFloat
+    y: FiniteFloat
+    box_width: FiniteFloat
+    box_height: FiniteFloat
+
+
+def is_box_table(path: Path) -> bool:
+    """Return whether a CSV file has the columns of boxes, or keras-retinanet's rows."""
+    try:
+        rows = [*islice(read_csv(path), _SAMPLED)]
+    except ValueError:
+        return False
+    return bool(rows) and (_header(rows[0]) is not None or all(map(_is_retinanet, rows)))
+
+
+def read_box_tables(root: Path, files: Sequence[Path], paths: Sequence[Path], report: Report) -> Export:
+    """Read the files ``paths``, whose images are among ``files``.
+
+    keras-retinanet's classes are those of its file of classes, such as classes.csv with `name,number`, if there is one.
+    Raises ValueError, naming the file, for one that is not CSV.
+    """
+    listed = _listed_classes([path for path in files if path not in paths])
+
+    def read(path: Path) -> Content:
+        by_image: dict[str, list[Row]] = {}
+        for row in _rows(path):
+            by_image.setdefault(row["image"].strip(), []).append(row)
+        records = [_record(name, rows, path, report) for name, rows in by_image.items() if name]
+        corners = [each.box for record in records for each in record.objects or ()]
+        if corners and max(map(max, corners)) <= 1:  # some programs write fractions of the image
+            records = [replace(record, normalized=True) for record in records]
+        return Content(records, listed)
+
+    return read_files("CSV of boxes", root, files, paths, read)
+
+
+def _header(row: Sequence[str]) -> dict[str, int] | None:
+    """Return the column of each value; None for a row that is not a header of boxes."""
+    names = [name.strip().lower() for name in row]
+    columns = {
+        key: names.index(next(name for name in usual if name in names))
+        for key, usual in _COLUMNS.items()
+        if not names or any(name in names for name in usual)
+    }
+    complete = columns.keys() >= {"image", "label"} and any(columns.keys() >= {*each} for each in (_CORNERS, _SIDES))
+    return columns if complete else None
+
+
+def _is_retinanet(row: Sequence[str]) -> bool:
+    if len(row) != len(_RETINANET) or PurePosixPath(path_parts(row[0].strip())[-1].lower()).suffix not in SUFFIXES:
+        return not row
+    values = [value.strip() for value in row[1:]]
+    return not any(values) or (bool(values[4]) and all(map(_is_number, values[:4])))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    rows = read_csv(path)
+    first = next(rows, [])
+    columns = _header(first)
+    if columns is None:
+        columns = {key: number for number, key in enumerate(_RETINANET)}
+        rows = iter([first, *rows])
+    for row in rows:
+        if any(value.strip() for value in row):
+            yield {key: row[column] if column < len(row) else "" for key, column in columns.items()}
+
+
+def _listed_classes(files: Sequence[Path]) -> list[str]:
+    """Return the classes of a file of `name,number`, by number; none without one."""
+    for path in files:
+        if path.suffix.lower() == ".csv" and "class" in path.stem.lower():
+            rows = [[value.strip() for value in row] for row in islice(read_csv(path), _MAX_CLASSES) if row]
+            if rows and all(len(row) == 2 and row[0] and row[1].isdecimal() for row in rows):
+                return [name for name, _ in sorted(rows, key=lambda row: int(row[1]))]
+    return []
+
+
+def _record(name: str, rows: Sequence[Row], path: Path, report: Report) -> Record:
+    boxed = [row for row in rows if any(row.get(key, "").strip() for key in (*_CORNERS, *_SIDES, "label"))]
+    objects, complete = read_objects(f"{path}: {name}", boxed, _object, report)
+    size = size_of(rows[0].get("width"), rows[0].get("height"))
+    return Record((name,), path, near_folders(path), objects, size, complete=complete)
+
+
+def _object(row: Row) -> Boxed:
+    if "x1" in row:
+        each = checked(_Corners, row)
+        return Boxed(each.label, box_around([(each.x1, each.y1), (each.x2, each.y2)]))
+    box = checked(_Sides, row)
+    return Boxed(box.label, corners_of(box.x, box.y, box.box_width, box.box_height))
