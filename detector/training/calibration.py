@@ -1,21 +1,23 @@
 """Calibrate the scores of a detector: probabilities and thresholds from held-out images.
 
-The SVMs of a model are trained on all images. Others, trained without some part of the images, score that part. Their
-detections are compared with the ground truth, and a sigmoid per class is fitted to the outcomes (Platt 1999).
+The SVMs of a model are trained on all images. Others, fitted without the samples of some part of the images, score that
+part. Their detections are compared with the ground truth: this measures the model, and a sigmoid per class is fitted to
+the outcomes (Platt 1999).
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.config.detector import CalibrationConfig, FineTuningConfig
-from detector.datasets.dataset import Annotation
+from detector.datasets.dataset import Annotation, Dataset
 from detector.detections import Detections
+from detector.evaluation.held_out import HeldOutResult, measure_held_out
 from detector.evaluation.outcomes import gather_outcomes
 from detector.heads.calibration import PRECISIONS, Calibration
 from detector.heads.heads import Scorer
@@ -36,31 +38,43 @@ BORROWED = 20.0
 _log = logging.getLogger(__name__)
 
 
-def calibrate(
+@dataclass(frozen=True)
+class HeldOut:
+    """Images that a detector was scored on without having been trained on them, and the detections in each."""
+
+    annotations: Sequence[Annotation]
+    detections: Sequence[Detections]
+
+    def calibration(self, class_names: Sequence[str]) -> Calibration | None:
+        """Fit a calibration; return None, with a warning, if no object was found."""
+        try:
+            return fit_calibration(self.detections, self.annotations, class_names)
+        except ValueError as error:
+            _log.warning("no probabilities: %s", error)
+            return None
+
+    def measure(self, class_names: Sequence[str]) -> HeldOutResult:
+        """Measure average precision by area."""
+        return measure_held_out(
+            self.detections, Dataset(tuple(self.annotations), tuple(class_names), "cross-validation"), "area"
+        )
+
+
+def cross_validate(
     detector: Detector,
     images: TrainingSet,
     parts: Sequence[Rows],
-    train: Callable[[Sequence[Annotation], int], Scorer],
+    scorer_without: Callable[[Rows], Scorer],
     progress: Progress = no_progress,
-) -> Calibration | None:
-    """Return the calibration of a detector from ``parts`` of its images, rows each, held out one after the other.
-
-    ``train`` returns the scorer that is trained on the given annotations, without the part of the given number. Returns
-    None, with a warning, if no object of the parts was found.
-    """
+) -> HeldOut:
+    """Detect in ``parts`` of the images, rows each, by the scorer that was trained without the part."""
     held_out, found = [], []
     for number, part in enumerate(parts):
-        rest = np.setdiff1d(np.arange(len(images)), part)
-        scorer = train([images.annotations[row] for row in rest], number)
-        scoring = replace(detector, heads=replace(detector.heads, scorer=scorer))
-        for row in progress(part.tolist(), f"calibration {number + 1} of {len(parts)}"):
+        scoring = replace(detector, heads=replace(detector.heads, scorer=scorer_without(part)))
+        for row in progress(part.tolist(), f"cross-validation {number + 1} of {len(parts)}"):
             held_out.append(images.annotations[row])
             found.append(scoring.detect_cached(images.cache, held_out[-1]))
-    try:
-        return fit_calibration(found, held_out, detector.class_names)
-    except ValueError as error:
-        _log.warning("no probabilities: %s", error)
-        return None
+    return HeldOut(held_out, found)
 
 
 def held_out_parts(images: TrainingSet, config: CalibrationConfig) -> list[Rows]:

@@ -34,13 +34,16 @@ from detector.heads.linear import BoxRegressors
 from detector.pipeline import Detector
 from detector.runtime.progress import Progress, no_progress
 from detector.training.box_regression import train_regressors
-from detector.training.calibration import calibrate, held_out_ids, held_out_parts
+from detector.training.calibration import Rows, cross_validate, held_out_ids, held_out_parts
 from detector.training.checkpoints import NOT_FINGERPRINTED, data_digest, state_file
 from detector.training.proposal_filter import proposal_filter_images, train_proposal_filter
 from detector.training.sampling import validation_split
 from detector.training.svm.mining import START_IMAGES, START_SAMPLES
-from detector.training.svm.training import sample_capacity, train_svms
+from detector.training.svm.training import TrainedSVMs, sample_capacity, train_svms
 from detector.training.training_set import TrainingSet, scaled
+
+CROSS_VALIDATION = "cross_validation"
+"""Key of a record for the numbers of `HeldOut.measure`."""
 
 if TYPE_CHECKING:
     from detector.training.end_to_end.fc_layers import FineTunedLayers
@@ -83,7 +86,7 @@ def with_record(detector: Detector, dataset: Dataset, start: float) -> Detector:
         "date": datetime.now(UTC).date().isoformat(),
         "seconds": round(time.monotonic() - start),
     }
-    return replace(detector, record=record)
+    return replace(detector, record={**detector.record, **record})
 
 
 def train(
@@ -116,18 +119,20 @@ def train(
     checkpoints = checkpoint_files(config, images, layers)
     if config.fine_tuning.enabled and trained.layers is None:
         trained = _fine_tune(config, images, checkpoints.layers, progress)
-    for_svms, for_regressors = scale_features(config, images, trained)
-    scorer: Scorer = trained.softmax or train_svms(for_svms, config.svm, checkpoints.svms, progress, workers)
-    regressors = trained.regressors
-    if config.regression.enabled and regressors is None:
-        regressors = train_regressors(for_regressors, config.regression, config.svm.seed, progress, workers)
     proposal_filter = None
     if config.proposal_filter.enabled:
         proposal_filter = train_proposal_filter(images, config.proposal_filter, progress)
+        images = images.filtered(proposal_filter, config.detection.max_boxes)
+    for_svms, for_regressors = scale_features(config, images, trained)
+    fitted = trained.softmax or train_svms(for_svms, config.svm, checkpoints.svms, progress, workers)
+    scorer = fitted if isinstance(fitted, Softmax) else fitted.svms
+    regressors = trained.regressors
+    if config.regression.enabled and regressors is None:
+        regressors = train_regressors(for_regressors, config.regression, config.svm.seed, progress, workers)
     heads = Heads(scorer, regressors, trained.layers, config.regression.features, proposal_filter=proposal_filter)
     detector = Detector(cache.propose, images.cache.encoder, heads, tuple(class_names), config)
     if config.calibration.enabled:
-        detector = _calibrated(detector, for_svms, trained, checkpoints, progress, workers)
+        detector = _cross_validated(detector, for_svms, trained, fitted, progress)
     checkpoints.svms.unlink(missing_ok=True)
     return detector
 
@@ -231,14 +236,10 @@ def cache_features(
 
 @dataclass(frozen=True)
 class CheckpointFiles:
-    """Checkpoints of the fc layers, which all heads on them share, and of the SVMs, which are deleted at the end.
-
-    calibration: returns the file of the SVMs that are trained without a part of the images, by its number.
-    """
+    """Checkpoints of the fc layers, which all heads on them share, and of the SVMs, which are deleted at the end."""
 
     layers: Path
     svms: Path
-    calibration: Callable[[int], Path]
 
 
 def checkpoint_files(config: Config, images: TrainingSet, layers: FullyConnected | None = None) -> CheckpointFiles:
@@ -254,11 +255,9 @@ def checkpoint_files(config: Config, images: TrainingSet, layers: FullyConnected
     for_svms: dict[str, Any] = shared | config.model_dump(mode="json", exclude=left_out)
     if layers is not None:
         for_svms["layers"] = layers.digest
-    held_out = config.calibration.model_dump()
     return CheckpointFiles(
         state_file("fine-tuning", for_layers, data, images.cache),
         state_file("training", for_svms, data, images.cache),
-        lambda part: state_file("calibration", for_svms | {"held_out": held_out, "part": part}, data, images.cache),
     )
 
 
@@ -301,27 +300,18 @@ def scale_features(config: Config, images: TrainingSet, trained: TrainedLayers) 
     return for_svms, scale(images)
 
 
-def _calibrated(
-    detector: Detector,
-    images: TrainingSet,
-    trained: TrainedLayers,
-    checkpoints: CheckpointFiles,
-    progress: Progress,
-    workers: CacheWorkers | None,
+def _cross_validated(
+    detector: Detector, images: TrainingSet, trained: TrainedLayers, fitted: Softmax | TrainedSVMs, progress: Progress
 ) -> Detector:
-    """Return the detector with the calibration of its scores, on images that its layers were not trained on."""
-    config = detector.config
-    if trained.held_out is None:
-        parts = held_out_parts(images, config.calibration)
-    else:
+    """Return the detector with calibration and numbers from images that its layers and SVMs were not trained on."""
+    parts = held_out_parts(images, detector.config.calibration)
+    if trained.held_out is not None:
         parts = [images.rows_of(trained.held_out)]
-    files = [checkpoints.calibration(part) for part in range(len(parts))]
 
-    def train_scorer(annotations: Sequence[Annotation], part: int) -> Scorer:
-        others = replace(images, annotations=annotations)
-        return trained.softmax or train_svms(others, config.svm, files[part], progress, workers)
+    def scorer_without(part: Rows) -> Scorer:
+        return fitted if isinstance(fitted, Softmax) else fitted.without(set(part.tolist()))
 
-    calibration = calibrate(detector, images, parts, train_scorer, progress)
-    for file in files:
-        file.unlink(missing_ok=True)
-    return replace(detector, heads=replace(detector.heads, calibration=calibration))
+    held_out = cross_validate(detector, images, parts, scorer_without, progress)
+    heads = replace(detector.heads, calibration=held_out.calibration(detector.class_names))
+    record = {**detector.record, CROSS_VALIDATION: held_out.measure(detector.class_names).to_json()}
+    return replace(detector, heads=heads, record=record)

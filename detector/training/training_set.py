@@ -15,6 +15,7 @@ from detector.features.cache import FeatureCache
 from detector.features.encoder import Encoder, FeatureMaps, Features, Regions
 from detector.heads.fully_connected import FullyConnected
 from detector.heads.linear import LinearSVMs
+from detector.heads.proposal_filter import ProposalFilter
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class TrainingSet:
     max_negative_iou: boxes that overlap an object less than this are its class's negatives.
     difficult: train on difficult objects, too.
     mean, scale: ``(D,)`` float32 or a number.
+    proposal_filter, max_boxes: keeps so many proposals per image, as in detection; None: all proposals.
     """
 
     annotations: Sequence[Annotation]
@@ -39,6 +41,9 @@ class TrainingSet:
     mean: Features | np.float32 = field(default_factory=lambda: np.float32(0))
     scale: Features | np.float32 = field(default_factory=lambda: np.float32(1))
     flips: bool = False
+    proposal_filter: ProposalFilter | None = None
+    max_boxes: int | None = None
+    _kept: dict[str, NDArray[np.int64]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def n_features(self) -> int:
@@ -71,14 +76,27 @@ class TrainingSet:
     def without_cache(self) -> TrainingSet:
         """Return a copy to send to workers, which open caches of their own."""
         missing: Any = None
-        return replace(self, cache=missing)
+        return replace(self, cache=missing, _kept={})
+
+    def filtered(self, proposal_filter: ProposalFilter, max_boxes: int | None) -> TrainingSet:
+        """Return a copy with the ``max_boxes`` best proposals of each image."""
+        return replace(self, proposal_filter=proposal_filter, max_boxes=max_boxes, _kept={})
 
     def boxes(self, index: int) -> tuple[Boxes, NDArray[np.int64]]:
         """Return the boxes ``(R, 4)`` of an image, its positive objects first, and the labels of these objects."""
         annotation = self.annotations[index]
         positive = np.ones(len(annotation.labels), bool) if self.difficult else ~annotation.difficult
+        return np.concatenate([annotation.boxes[positive], self._proposals(annotation)]), annotation.labels[positive]
+
+    def _proposals(self, annotation: Annotation) -> Boxes:
         proposals = self.cache.proposals(annotation.image_id, annotation.path)
-        return np.concatenate([annotation.boxes[positive], proposals]), annotation.labels[positive]
+        if self.proposal_filter is None or self.max_boxes is None or len(proposals) <= self.max_boxes:
+            return proposals
+        if annotation.image_id not in self._kept:
+            maps = self.cache.maps(annotation.image_id, annotation.path)
+            kept = self.proposal_filter.choose(self.cache.encoder, maps, proposals, self.max_boxes)
+            self._kept[annotation.image_id] = kept
+        return proposals[self._kept[annotation.image_id]]
 
     def labeled_boxes(self, index: int) -> tuple[Boxes, NDArray[np.float32]]:
         """Return `boxes` of an image ``(R, 4)`` and their IoU ``(R, N)`` with all N objects.

@@ -11,6 +11,7 @@ import pytest
 from detector.config.detector import CalibrationConfig, Config, parse_config
 from detector.datasets.dataset import Annotation, Dataset
 from detector.detections import Detections
+from detector.heads.linear import LinearSVMs
 from detector.pipeline import Detector
 from detector.training.calibration import (
     fit_calibration,
@@ -20,6 +21,8 @@ from detector.training.calibration import (
     removable_rows,
 )
 from detector.training.class_changes import add_classes, remove_class
+from detector.training.svm.dual_solver import solve_dual
+from detector.training.svm.training import TrainedSVMs, train_svms
 from detector.training.train import train
 from detector.training.training_set import TrainingSet
 from tests.evaluation.boxes import FAR, NAMES, A, B, found, objects
@@ -150,6 +153,26 @@ def test_an_image_with_the_only_object_of_a_class_is_not_held_out(tmp_path: Path
     assert removable_rows(images, np.array([0, 1])).tolist() == [1]
 
 
+def test_svms_without_images_are_those_of_the_other_samples(
+    images: TrainingSet, config: Config, tmp_path: Path
+) -> None:
+    trained = train_svms(images, config.svm, tmp_path / "state")
+    buffer, n_images = trained.buffer, len(images.annotations)
+    rows = {0, 5, 7}
+    kept = np.array([image % n_images not in rows for image in buffer.keys[:, 0].tolist()])
+    assert 0 < kept.sum() < len(kept)
+    alone = solve_dual(config.svm, buffer.features[kept], buffer.targets[kept], tolerance=1e-4)
+    refitted = trained.without(rows)
+    features = buffer.features.astype(np.float32)
+    scores = (
+        refitted.decision_function(features),
+        LinearSVMs(*images.unscaled(alone.weights, alone.biases)).decision_function(features),
+    )
+    np.testing.assert_allclose(scores[0], scores[1], atol=0.1)
+    # and differ from those of all samples
+    assert np.abs(trained.svms.decision_function(features) - scores[1]).max() > 0.1
+
+
 def test_a_training_calibrates_on_images_that_its_svms_did_not_see(
     train_set: Dataset,
     config: Config,
@@ -161,28 +184,26 @@ def test_a_training_calibrates_on_images_that_its_svms_did_not_see(
     calibrated = parse_config(
         {**CONFIG, "calibration": {"enabled": True, "held_out": 0.5, "cross_validate_below": 0}}, "test"
     )
-    learned: list[set[str]] = []
+    left_out: list[set[int]] = []
     scored: list[str] = []
-    from detector.training import train as module
+    plain_without, plain_detect = TrainedSVMs.without, Detector.detect_cached
 
-    plain_svms, plain_detect = module.train_svms, Detector.detect_cached
-
-    def watched(images: TrainingSet, *rest: object) -> object:
-        learned.append({each.image_id for each in images.annotations})
-        return plain_svms(images, *rest)  # type: ignore[arg-type]
+    def without(self: TrainedSVMs, rows: set[int]) -> LinearSVMs:
+        left_out.append(rows)
+        return plain_without(self, rows)
 
     def detect(self: Detector, cache: object, annotation: Annotation) -> Detections:
         scored.append(annotation.image_id)
         return plain_detect(self, cache, annotation)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "train_svms", watched)
+    monkeypatch.setattr(TrainedSVMs, "without", without)
     monkeypatch.setattr(Detector, "detect_cached", detect)
     made = train(calibrated, train_set, train_set.class_names, images.cache)
-    everything = {each.image_id for each in train_set}
-    assert learned[0] == everything
-    assert [len(each) for each in learned] == [24, 12]
-    assert set(scored) == everything - learned[1]
-    assert not list(images.cache.directory.glob("calibration-*"))
+    assert [len(rows) for rows in left_out] == [12]
+    assert scored == [train_set[row].image_id for row in sorted(left_out[0])]
+    measured = made.record["cross_validation"]
+    assert (measured["metric"], measured["images"], set(measured["AP"])) == ("area", 12, set(train_set.class_names))
+    assert 0 < measured["mAP"] <= 1
     # what was learned does not change by it
     np.testing.assert_array_equal(made.heads.scorer.weights, detector.heads.scorer.weights)
     monkeypatch.undo()

@@ -56,7 +56,7 @@ def changed_names(section: str, key: str) -> set[str]:
     if (section, key) == ("calibration", "enabled"):
         found |= {"end-to-end"}  # which then trains on all images
     # SVMs depend on everything but the calibration of their scores
-    return found | ({"calibration"} if section == "calibration" else {"training", "calibration"})
+    return found | (set() if section == "calibration" else {"training"})
 
 
 @functools.cache
@@ -71,14 +71,12 @@ def names(
     """Return the names of all files and folders that a training by a recipe keeps, by kind."""
     images = TrainingSet(annotations, 3, cache, config.svm.max_negative_iou, config.svm.difficult)
     checkpoints = checkpoint_files(config, images, layers)
-    assert checkpoints.calibration(0) != checkpoints.calibration(1)
     return {
         "maps": cache.maps_directory.name,
         "mirrored maps": cache.mirrored_maps_directory.name,
         "proposals": cache.proposals_directory.name,
         "fine-tuning": checkpoints.layers.name,
         "training": checkpoints.svms.name,
-        "calibration": checkpoints.calibration(0).name,
         "end-to-end": end_to_end_name(config, images),
     }
 
@@ -184,7 +182,6 @@ def test_other_objects_or_boxes_are_another_training(
     assert {name for name in before if before[name] != after[name]} == {
         "fine-tuning",
         "training",
-        "calibration",
         "end-to-end",
     }
 
@@ -197,7 +194,7 @@ def test_another_file_at_the_same_path_is_another_training(folder: Path, four: l
         config = recipe({"fine_tuning": {"initial": str(path)}})
         found.append(names(config, cache_of(config, folder, BOXES), four))
     differ = {name for name in found[0] if found[0][name] != found[1][name]}
-    assert differ == {"fine-tuning", "training", "calibration"}
+    assert differ == {"fine-tuning", "training"}
 
 
 def test_layers_of_an_earlier_training_name_that_of_svms_on_them(
@@ -219,5 +216,5 @@ def test_equal_settings_give_equal_names_with_their_kind_in_front(
     config = recipe()
     assert names(config, cache_of(config, folder, dict(BOXES)), list(four)) == before
     assert len(set(before.values())) == len(before)
-    for kind in ("fine-tuning", "training", "calibration", "end-to-end", "maps", "proposals"):
+    for kind in ("fine-tuning", "training", "end-to-end", "maps", "proposals"):
         assert before[kind].startswith(f"{kind}-")

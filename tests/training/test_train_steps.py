@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 from detector.config.detector import Config
+from detector.detections import Detections
 from detector.heads.fully_connected import FullyConnected, Softmax
 from detector.heads.linear import BoxRegressors
+from detector.pipeline import Detector
 from detector.runtime.progress import no_progress
 from detector.training import train as module
+from detector.training.calibration import HeldOut
 from detector.training.end_to_end import fc_layers
 from detector.training.end_to_end.fc_layers import FineTunedLayers
 from detector.training.sampling import validation_split
@@ -144,7 +147,12 @@ def test_fine_tuned_layers_are_calibrated_on_images_that_they_were_not_shown(
     layers = [(np.eye(3, dtype=np.float16), np.zeros(3, np.float32))] * 2
     softmax = Softmax(np.zeros((3, 4), np.float32), np.zeros(4, np.float32))
     monkeypatch.setattr(fc_layers, "fine_tune_layers", lambda *_: FineTunedLayers(layers[0], layers[1], softmax))
-    monkeypatch.setattr(module, "calibrate", lambda detector, images, parts, *_: seen.append(parts))
+
+    def cross_validate(detector: Detector, images: TrainingSet, parts: Any, *_: Any) -> HeldOut:
+        seen.append(parts)
+        return HeldOut(images.annotations[:1], [Detections.empty(NAMES)])
+
+    monkeypatch.setattr(module, "cross_validate", cross_validate)
     tuning = {"enabled": True, "head": "softmax", "held_out": 0.3, "width": 3}
     config = recipe(fine_tuning=tuning, calibration={"enabled": True}, regression={"enabled": False})
     detector = train(config, images.annotations, NAMES, images.cache)

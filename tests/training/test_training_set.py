@@ -14,6 +14,7 @@ from detector.config.detector import Config, FineTuningConfig, RegressionConfig
 from detector.datasets.dataset import Dataset
 from detector.features.cache import fill_cache
 from detector.features.encoder import FeatureMaps
+from detector.heads.proposal_filter import ProposalFilter
 from detector.images.files import read_image
 from detector.training.box_regression import train_regressors
 from detector.training.sampling import RandomBoxes
@@ -145,3 +146,20 @@ def test_mirrored_images_are_cached_and_sampled(train_set: Dataset, config: Conf
 def sums_of_objects(images: TrainingSet, boxes: Boxes, maps: FeatureMaps) -> set[float]:
     pooled = images.cache.encoder.pool(maps, images.cache.encoder.regions(maps, boxes))
     return {round(float(each.sum()), 1) for each in pooled}
+
+
+def test_a_proposal_filter_leaves_the_best_proposals_and_all_objects(images: TrainingSet) -> None:
+    encoder = images.cache.encoder.with_levels((1,))
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((encoder.n_features, 1)).astype(np.float32)
+    proposal_filter = ProposalFilter(weights, np.zeros(1, np.float32), (1,))
+    filtered = images.filtered(proposal_filter, 3)
+    annotation = images.annotations[0]
+    everything, labels = images.boxes(0)
+    maps = images.cache.maps(annotation.image_id, annotation.path)
+    pooled = encoder.pool(maps, encoder.regions(maps, everything[len(labels) :]))
+    best = np.sort(np.argsort(-(pooled @ weights)[:, 0], kind="stable")[:3])
+    boxes, kept_labels = filtered.boxes(0)
+    np.testing.assert_array_equal(kept_labels, labels)
+    np.testing.assert_array_equal(boxes, np.concatenate([everything[: len(labels)], everything[len(labels) :][best]]))
+    assert len(images.filtered(proposal_filter, None).boxes(0)[0]) == len(everything)

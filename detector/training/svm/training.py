@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,30 @@ from detector.training.training_set import TrainingSet
 
 _SOLVERS: dict[str, Solver] = {"dual": solve_dual, "liblinear": solve_liblinear}
 _BUFFER_BYTES = 2.5e9
+_REFIT_TOLERANCE = 1e-2
+"""Relative duality gap of SVMs that only score held-out images."""
+
+
+@dataclass(frozen=True)
+class TrainedSVMs:
+    """Result of a mining pass: the SVMs for unscaled features, and the samples they were fitted to.
+
+    images: with the scaled features of the samples; mirrored images count as images of their own.
+    """
+
+    svms: LinearSVMs
+    images: TrainingSet
+    config: SVMConfig
+    buffer: SampleBuffer
+
+    def without(self, rows: Container[int]) -> LinearSVMs:
+        """Return SVMs fitted again without the samples of the images at ``rows``; nothing is mined again."""
+        n_images = len(self.images.annotations)
+        left_out = np.array([int(image) % n_images in rows for image in self.buffer.keys[:, 0]], bool)
+        targets, duals = self.buffer.targets.copy(), self.buffer.duals.copy()
+        targets[left_out], duals[left_out] = 0, 0
+        svms = _SOLVERS[self.config.solver](self.config, self.buffer.features, targets, duals, _REFIT_TOLERANCE)
+        return LinearSVMs(*self.images.unscaled(svms.weights, svms.biases))
 
 
 def train_svms(
@@ -30,8 +55,8 @@ def train_svms(
     checkpoint: Path,
     progress: Progress = no_progress,
     workers: CacheWorkers | None = None,
-) -> LinearSVMs:
-    """Mine hard negatives over ``images`` and fit one linear SVM per class; return them for unscaled features.
+) -> TrainedSVMs:
+    """Mine hard negatives over ``images`` and fit one linear SVM per class.
 
     checkpoint: file of the state after every fit; a second call resumes from it.
     workers: they score the images, by default this process.
@@ -43,7 +68,7 @@ def train_svms(
         sampler = None if workers is None else stack.enter_context(closing(ParallelMiner(images, config, workers)))
         report = partial(save_state, checkpoint)
         svms = mine(images, config, _SOLVERS[config.solver], state, progress, report, sampler)
-    return LinearSVMs(*images.unscaled(svms.weights, svms.biases))
+    return TrainedSVMs(LinearSVMs(*images.unscaled(svms.weights, svms.biases)), images, config, buffer)
 
 
 def sample_capacity(config: SVMConfig, n_features: int) -> int:
