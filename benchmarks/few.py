@@ -104,7 +104,7 @@ def learn(config: Config, setting: Setting, train: Dataset, cache: FeatureCache)
     images = scaled(boxes, config.svm.mean_norm, config.svm.center, config.svm.seed)
     checkpoint = cache.directory / "few.safetensors"
     checkpoint.unlink(missing_ok=True)  # of another, killed training
-    svms = train_svms(images, config.svm, checkpoint, progress)
+    svms = train_svms(images, config.svm, checkpoint, progress).svms
     checkpoint.unlink(missing_ok=True)
     plain = replace(images, annotations=train.annotations)
     regressors = train_regressors(plain, config.regression, config.svm.seed, progress)
