@@ -1,12 +1,13 @@
 """CSV files with a row for each box, in pixels from 0.
 
 With a header, as TensorFlow's object detection, VoTT and Roboflow write it, columns go by their names. Without one, as
-keras-retinanet reads it, a row is `path,x1,y1,x2,y2,class`, and one with empty fields is an image without objects.
+keras-retinanet reads it, a row is `path,x1,y1,x2,y2,class`, and one with empty fields is an image without objects;
+make-sense writes `class,x,y,width,height,image,image width,image height`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 
 from pydantic import FiniteFloat
@@ -46,8 +47,8 @@ _COLUMNS = {
 """Names of the columns, in any case."""
 
 _CORNERS, _SIDES = ("x1", "y1", "x2", "y2"), ("x", "y", "box_width", "box_height")
-_RETINANET = ("image", *_CORNERS, "label")
-_SAMPLED = 20  # rows that show whether a file without a header is keras-retinanet's
+_HEADERLESS = (("image", *_CORNERS, "label"), ("label", *_SIDES, "image", "width", "height"))
+_SAMPLED = 20  # rows that show the columns of a file without a header
 _MAX_CLASSES = 100_000
 
 Row = Mapping[str, str]
@@ -75,7 +76,7 @@ def is_box_table(path: Path) -> bool:
         rows = [*islice(read_csv(path), _SAMPLED)]
     except ValueError:
         return False
-    return bool(rows) and (_header(rows[0]) is not None or all(map(_is_retinanet, rows)))
+    return bool(rows) and _columns(rows) is not None
 
 
 def read_box_tables(root: Path, files: Sequence[Path], paths: Sequence[Path], report: Report) -> Export:
@@ -99,23 +100,32 @@ def read_box_tables(root: Path, files: Sequence[Path], paths: Sequence[Path], re
     return read_files("CSV of boxes", root, files, paths, read)
 
 
+def _columns(rows: Sequence[Sequence[str]]) -> dict[str, int] | None:
+    """Return the column of each value, by the header or by the first rows; None for a file that is no list of boxes."""
+    if columns := _header(rows[0]):
+        return columns
+    filled = [row for row in rows if row]
+    fitting = (columns for columns in _HEADERLESS if filled and all(_fits(row, columns) for row in filled))
+    return next(({key: number for number, key in enumerate(columns)} for columns in fitting), None)
+
+
 def _header(row: Sequence[str]) -> dict[str, int] | None:
-    """Return the column of each value; None for a row that is not a header of boxes."""
     names = [name.strip().lower() for name in row]
-    columns = {
-        key: names.index(next(name for name in usual if name in names))
-        for key, usual in _COLUMNS.items()
-        if not names or any(name in names for name in usual)
-    }
+    found = {key: next((name for name in usual if name in names), None) for key, usual in _COLUMNS.items()}
+    columns = {key: names.index(name) for key, name in found.items() if name is not None}
     complete = columns.keys() >= {"image", "label"} and any(columns.keys() >= {*each} for each in (_CORNERS, _SIDES))
     return columns if complete else None
 
 
-def _is_retinanet(row: Sequence[str]) -> bool:
-    if len(row) != len(_RETINANET) or PurePosixPath(path_parts(row[0].strip())[-1].lower()).suffix not in SUFFIXES:
-        return not row
-    values = [value.strip() for value in row[1:]]
-    return not any(values) or (bool(values[4]) and all(map(_is_number, values[:4])))
+def _fits(row: Sequence[str], columns: Sequence[str]) -> bool:
+    """Return whether a row has an image, and a class and numbers or nothing else, where ``columns`` say."""
+    if len(row) != len(columns):
+        return False
+    values = dict(zip(columns, (value.strip() for value in row), strict=True))
+    image, label = values.pop("image"), values.pop("label")
+    if PurePosixPath(path_parts(image)[-1].lower()).suffix not in SUFFIXES:
+        return False
+    return not any((label, *values.values())) or (bool(label) and all(map(_is_number, values.values())))
 
 
 def _is_number(text: str) -> bool:
@@ -128,12 +138,11 @@ def _is_number(text: str) -> bool:
 
 def _rows(path: Path) -> Iterator[Row]:
     rows = read_csv(path)
-    first = next(rows, [])
-    columns = _header(first)
+    first = [*islice(rows, _SAMPLED)]
+    columns = _columns(first) if first else None
     if columns is None:
-        columns = {key: number for number, key in enumerate(_RETINANET)}
-        rows = iter([first, *rows])
-    for row in rows:
+        raise ValueError(f"{path}: must have a header with the columns of boxes, or the rows of keras-retinanet")
+    for row in chain(first[1:] if _header(first[0]) else first, rows):
         if any(value.strip() for value in row):
             yield {key: row[column] if column < len(row) else "" for key, column in columns.items()}
 

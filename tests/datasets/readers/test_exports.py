@@ -87,6 +87,99 @@ EXPECTED: dict[str, dict[str, Content]] = {
     },
     "labelimg-yolo": {"": {"a": [("nut", [15, 10, 45, 30])]}},
     "cvat-yolo": {"": {"a": [("nut", [15, 5, 45, 15])]}},
+    "cvat-images": {
+        "": {
+            "images/street/a": [
+                ("nut", [1.5, 2.25, 30, 20]),
+                ("nut", [25, 10, 35, 30]),  # 20 x 10 pixels, turned by 90 degrees around (30, 20)
+                ("bolt, long", [10, 5, 30.5, 35.25]),
+                ("nut", [20, 15, 40, 25]),
+                ("bolt, long", [7, 8, 16, 18]),
+            ],
+            "images/a": [],
+            "b": [("bolt, long", [10, 10, 20, 30])],  # around the visible points of a skeleton
+        }
+    },
+    "cvat-project": {"train": {"a": [("nut", [1, 2, 30, 20])]}, "val": {"b": [("nut", [3, 4, 5, 16])]}},
+    "cvat-video": {
+        "": {
+            "frame_000010": [("car", [0, 0, 20, 10])],
+            "frame_000012": [("car", [4, 2, 24, 12]), ("person", [30, 10, 40, 30])],  # the car is between key frames
+            "frame_000014": [("car", [8, 4, 28, 14])],
+            "frame_000016": [],
+        }
+    },
+    "labelme": {
+        "": {
+            "a": [("nut", [1.25, 2, 30.5, 20]), ("bolt", [15, 15, 25, 25]), ("bolt", [7, 8, 16, 18])],
+            "b": [("nut", [1, 2, 30, 22])],
+            "c": [],
+        }
+    },
+    "label-studio-json": {
+        "": {
+            "my_photo": [
+                ("nut", [6, 4, 36, 14]),
+                ("bolt", [18, 10, 30, 22]),  # 12 x 12 pixels at (30, 10), turned by 90 degrees around this corner
+                ("nut", [6, 20, 12, 40]),
+                ("bolt", [24, 12, 36, 28]),
+            ],
+            "b c": [("nut", [0, 0, 30, 20])],
+            "empty": [],
+        }
+    },
+    "label-studio-json-min": {"": {"1a2b3c4d-a": [("bolt", [0, 0, 30, 40])], "5e6f7a8b-b": []}},
+    "via-project": {
+        "": {
+            "a": [
+                ("nut", [1, 2, 30, 20]),
+                ("bolt", [15, 15, 25, 25]),
+                ("bolt", [25, 10, 35, 30]),  # radii 10 and 5, turned by a quarter
+                ("nut", [5, 10, 25, 33]),
+            ],
+            "b": [],
+        }
+    },
+    "via-balloon": {"train": {"a": [("object", [5, 10, 25, 33])]}, "val": {"b": [("object", [5, 10, 25, 33])]}},
+    "via-csv": {"": {"a": [("nut, small", [1, 2, 30, 20]), ("bolt", [15, 15, 25, 25])], "b": []}},
+    "roboflow-createml": {
+        "train": {f"a_jpg{RF}": [("nut", [15, 5, 25, 26])], "null": []},
+        "val": {f"b_jpg{RF}": [("nut", [15, 5, 25, 26])]},
+    },
+    "createml": {"": {"a": [("nut", [15, 5, 25, 26])]}},
+    "vott-json": {
+        "": {
+            "a b": [("nut", [1, 2.25, 30, 20.75]), ("old", [1, 2.25, 30, 20.75]), ("nut", [5, 10, 25, 33])],
+            "b": [],
+        }
+    },
+    "vott-assets": {"": {"a b": [("nut", [5, 10, 25, 33])], "b": []}},
+    "vott-csv": {
+        "": {"a": [("nut", [1.5, 2.25, 30, 20]), ("bolt, long", [10, 5, 50, 35])], "b": [("nut", [0, 0, 60, 40])]}
+    },
+    "tensorflow-csv": {
+        "train": {"a": [("nut", [1, 2, 30, 20]), ("bolt", [10, 5, 50, 35])]},
+        "test": {"b": [("nut", [0, 0, 60, 40])]},
+    },
+    "retinanet-csv": {"": {"a": [("nut", [1, 2, 30, 20]), ("bolt", [10, 5, 50, 35])], "b": []}},
+    "make-sense-csv": {"": {"a": [("nut", [1, 2, 30, 20])]}},
+    "roboflow-darknet": {"train": {f"a_jpg{RF}": [("nut", [15, 10, 45, 30])]}, "val": {f"b_jpg{RF}": []}},
+    "image-folder": {
+        "train": {"train/a": [("nut", [1, 2, 30, 20]), ("bolt", [3.5, 4.25, 5.5, 6.25])], "b": []},
+        "test": {"test/a": [("bolt", [0, 0, 60, 40])]},
+    },
+    "image-folder-csv": {"": {"a": [("nut, small", [1, 2, 30, 20])], "b": []}},
+    "datumaro": {
+        "train": {
+            "a": [
+                ("nut", [1.5, 2.25, 30, 20]),
+                ("bolt", [5, 10, 25, 33]),
+                ("bolt", [25, 10, 35, 30]),
+                ("nut", [20, 15, 40, 25]),
+            ]
+        },
+        "val": {"b": []},
+    },
 }
 
 
