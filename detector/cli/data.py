@@ -1,8 +1,9 @@
-"""Check, convert and show datasets of labeling tools, and select images to label next.
+"""Check, convert and show datasets of labeling tools, find label errors, and select images to label next.
 
 spp data check PATH ...
 spp data convert PATH ... FOLDER --format coco
 spp data show PATH ... --output sheet.jpg
+spp data doubt PATH ... --model RUN
 spp data next UNLABELED --model MODEL --count 10
 """
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from detector.cli.console import Parser, print_error, printable, progress
 from detector.cli.data_check import check
+from detector.cli.data_doubt import doubt
 from detector.cli.data_options import AddData, add_format_options, format_source
 from detector.cli.options import add_computing_options, add_threshold_options, check_thresholds, thresholds
 from detector.cli.outputs import OutputFile, cache_folder, check_outputs, check_writable, output_folder
@@ -34,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 def parser() -> Parser:
-    parser = Parser(description="Check, convert and show datasets of labeling tools, and select images to label next.")
+    parser = Parser(description="Check, convert and show datasets, find label errors, select images to label next.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     checked = commands.add_parser("check", help="report all issues, count objects, and forecast a training")
     _add_data(checked)
@@ -54,6 +56,7 @@ def parser() -> Parser:
         "--output", type=OutputImage(is_listed), default="sheet.jpg", metavar="FILE", help="default: sheet.jpg"
     )
     shown.add_argument("--count", type=int, default=12, metavar="N", help="number of images (default: 12)")
+    _add_doubt(commands.add_parser("doubt", help="find the likeliest label errors, and draw them on one sheet"))
     _add_next(commands.add_parser("next", help="select the images to label next, and draft their boxes"))
     return parser
 
@@ -69,6 +72,21 @@ def _add_data(parser: Parser, flag: str = "--format") -> None:
     )
     parser.set_defaults(more_data=())
     add_format_options(parser, flag)
+
+
+def _add_doubt(parser: Parser) -> None:
+    _add_data(parser)
+    parser.add_argument(
+        "--model",
+        type=Path,
+        help="a model of these classes, or its run (default: the newest in runs/, else the package's)",
+    )
+    add_computing_options(parser)
+    parser.add_argument("--count", type=int, default=24, metavar="N", help="number of doubts (default: 24)")
+    parser.add_argument(
+        "--output", type=OutputImage(is_listed), default="doubts.jpg", metavar="FILE", help="default: doubts.jpg"
+    )
+    parser.add_argument("--cache", type=cache_folder, metavar="DIR", help="folder of cached features, as in training")
 
 
 def _add_next(parser: Parser) -> None:
@@ -106,7 +124,7 @@ class OutputImage(OutputFile):
 
 def main() -> int:
     options = parser().parse_args()
-    run = {"check": check, "convert": convert, "show": show, "next": next_images}
+    run = {"check": check, "convert": convert, "show": show, "doubt": doubt, "next": next_images}
     return run[options.command](options)
 
 

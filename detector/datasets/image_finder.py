@@ -12,7 +12,8 @@ from detector.images.files import SUFFIXES
 
 _MAX_FILES = 2_000_000
 _HASH_BEFORE = re.compile(r"^[0-9a-f]{8}-")  # Label Studio, on upload
-_HASH_AFTER = re.compile(r"_(?:jpe?g|png|webp|bmp|tiff?|gif)\.rf\.\w+$", re.IGNORECASE)  # Roboflow, on export
+ROBOFLOW_HASH = re.compile(r"_(?:jpe?g|png|webp|bmp|tiff?|gif)\.rf\.\w+$", re.IGNORECASE)
+"""What Roboflow adds to names, on export: several copies of an image differ in it."""
 
 
 _NO_PHOTOS = re.compile(r"mask|trimap|segment|visuali[sz]ation|\bviz\b|depth|thumbnail|preview", re.IGNORECASE)
@@ -72,7 +73,7 @@ def _photo_of(mask: Path) -> str:
 
 def without_export_marks(stem: str) -> str:
     """Return the stem of an image's name without the hashes that Label Studio and Roboflow add to it."""
-    return _HASH_AFTER.sub("", _HASH_BEFORE.sub("", stem))
+    return ROBOFLOW_HASH.sub("", _HASH_BEFORE.sub("", stem))
 
 
 class ImageFinder:

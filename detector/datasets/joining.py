@@ -21,26 +21,31 @@ def join(sources: Mapping[str, Splits], log: Log) -> dict[str, Dataset]:
     sources: the splits of each dataset by its name. Classes are in the order of the datasets. Images without a split
     are trained on where another dataset has splits. An image that several datasets hold, equal to the byte, is taken
     from the last one, whose labels are the latest. An id that several datasets use gets the name of its dataset before
-    it, except in the first one. log: receives a line about images that are left out.
+    it, except in the first one. An image of several datasets stays in its split, so that labels that were corrected do
+    not move held-out images to training. log: receives a line about such images.
     """
     datasets = [each for splits in sources.values() for each in splits.values()]
     class_names = [*dict.fromkeys(name for each in datasets for name in each.class_names)]
     label_of = labels_by_name(class_names)
     divided = any(split for splits in sources.values() for split in splits)
     replaced = _replaced(sources)
+    split_of = {each.path: split for splits in sources.values() for split, own in splits.items() for each in own}
+    for old, new in replaced.items():
+        split_of[new] = split_of[old] or split_of[new]
     if replaced:
         log(f"{len(replaced)} images are in several of the data: their labels are those of the last")
-    owners = Counter(image_id for splits in sources.values() for image_id in _ids(splits))
+    owners = Counter(each.image_id for dataset in datasets for each in dataset if each.path not in replaced)
     joined: dict[str, list[Annotation]] = defaultdict(list)
     for number, (name, splits) in enumerate(sources.items()):
-        for split, dataset in splits.items():
+        for dataset in splits.values():
             labels = np.array([label_of[each] for each in dataset.class_names], np.int64)
             for each in dataset:
                 if each.path in replaced:
                     continue
                 image_id = f"{name}/{each.image_id}" if number and owners[each.image_id] > 1 else each.image_id
                 own = labels[each.labels] if len(each.labels) else each.labels
-                joined[split or ("train" if divided else UNSPLIT)].append(replace(each, image_id=image_id, labels=own))
+                split = split_of[each.path] or ("train" if divided else UNSPLIT)
+                joined[split].append(replace(each, image_id=image_id, labels=own))
     title = " + ".join(sources)
     return {
         split: Dataset(tuple(annotations), tuple(class_names), f"{title} {split}".strip())
@@ -59,17 +64,13 @@ def names_of(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def _ids(splits: Splits) -> set[str]:
-    return {each.image_id for dataset in splits.values() for each in dataset}
-
-
-def _replaced(sources: Mapping[str, Splits]) -> set[Path]:
-    """Return the image files of which a later dataset holds an equal one."""
+def _replaced(sources: Mapping[str, Splits]) -> dict[Path, Path]:
+    """Return the image files of which a later dataset holds an equal one, with that one, in the order of datasets."""
     by_size: dict[int, list[tuple[str, Path]]] = defaultdict(list)
     for name, splits in sources.items():
         for path in {each.path: None for dataset in splits.values() for each in dataset}:
             by_size[path.stat().st_size].append((name, path))
-    replaced: set[Path] = set()
+    replaced: dict[Path, Path] = {}
     for found in by_size.values():
         if len({name for name, _ in found}) == 1:
             continue
@@ -78,6 +79,6 @@ def _replaced(sources: Mapping[str, Splits]) -> set[Path]:
             with path.open("rb") as file:
                 key = hashlib.file_digest(file, "sha256").digest()
             if key in last and last[key][0] != name:
-                replaced.add(last[key][1])
+                replaced[last[key][1]] = path
             last[key] = (name, path)
     return replaced

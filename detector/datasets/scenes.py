@@ -5,7 +5,7 @@ Images of a scene belong on one side of a split: a score on copies of training i
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +18,7 @@ from PIL import ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 
 from detector.datasets.dataset import Annotation
-from detector.datasets.image_finder import without_export_marks
+from detector.datasets.image_finder import ROBOFLOW_HASH, without_export_marks
 from detector.images.files import DEFAULT_MAX_PIXELS, read_image
 from detector.runtime.files import file_state
 from detector.runtime.threads import in_threads, thread_count
@@ -31,8 +31,10 @@ NEAR_DUPLICATE_BITS = 28
 Of VOC2007, copies of 0.6 times the size and JPEG quality 60 differ in at most 18 bits in 95 cases of 100, brighter ones
 in 17; any two of 600 different images differ in 48 bits or more.
 """
-_FRAME_BITS = 56  # of images whose names already suggest one scene
 _MIN_CORRELATION = 0.9  # of thumbnails; plain backgrounds make hashes of different images similar
+# of images whose names suggest one scene: of 4,008 neighbors of VOC2007, two pass; frames of a turning camera pass if
+# they move by less than a twentieth of their width
+_FRAME_BITS, _FRAME_CORRELATION = 90, 0.75
 _MAX_AUGMENTED = 32  # images of one name; more of them share a name for another reason
 _BLOCK = 256  # images compared with all at a time
 _JPEG_DRAFT = (64, 64)  # pixels at least; JPEG decodes 1/8 of the size in a fraction of the time
@@ -44,7 +46,6 @@ _AUGMENTED = re.compile(
     re.IGNORECASE,
 )
 _COPY = re.compile(r"(?: ?\(\d+\)|[_\- ]+(?:copy|kopie|copie)(?:[_\- ]?\(?\d+\)?)?)+$", re.IGNORECASE)
-_NUMBER = re.compile(r"^(.*?)(\d+)$")
 
 
 class _Thumbnail(NamedTuple):
@@ -69,12 +70,14 @@ def scenes(images: Sequence[Annotation]) -> NDArray[np.int64]:
     groups = _Groups(len(images))
     stems = [each.path.stem for each in images]
     originals = [without_export_marks(stem) for stem in stems]
-    for rows in _rows_by(originals, lambda row: originals[row] if originals[row] != stems[row] else None):
-        groups.join(rows)
     plain = [_AUGMENTED.sub("", original) for original in originals]
+    exported = {original for stem, original in zip(stems, originals, strict=True) if ROBOFLOW_HASH.search(stem)}
     augmented = {name for name, original in zip(plain, originals, strict=True) if name != original}
-    for rows in _rows_by(plain, lambda row: plain[row] if plain[row] in augmented else None):
-        if len(rows) <= _MAX_AUGMENTED:
+    for rows in _rows_by(originals):
+        if originals[rows[0]] in exported:
+            groups.join(rows)
+    for rows in _rows_by(plain):
+        if plain[rows[0]] in augmented and len(rows) <= _MAX_AUGMENTED:
             groups.join(rows)
     thumbnails = in_threads(lambda each: thumbnail(each.path), images, thread_count())
     readable = [row for row, each in enumerate(thumbnails) if each is not None]
@@ -130,23 +133,22 @@ def _small_jpeg(image: JpegImageFile) -> NDArray[np.uint8]:
     return np.asarray(ImageOps.exif_transpose(image.convert("L")))
 
 
-def _rows_by(items: Sequence[str], key: Callable[[int], Hashable | None]) -> Iterable[list[int]]:
-    """Return the rows of the items of each key, in their order; None: of no group."""
+def _rows_by(keys: Sequence[Hashable]) -> Iterable[list[int]]:
+    """Return the rows of each key, in their order."""
     groups: dict[Hashable, list[int]] = defaultdict(list)
-    for row in range(len(items)):
-        if (own := key(row)) is not None:
-            groups[own].append(row)
+    for row, key in enumerate(keys):
+        groups[key].append(row)
     return groups.values()
 
 
 def _named_alike(stems: Sequence[str]) -> list[tuple[int, int]]:
     """Return pairs of rows of copies, such as "a" and "a (1)", and of neighbors in a series of numbered names."""
     copies = [_COPY.sub("", stem) for stem in stems]
-    pairs = [pair for rows in _rows_by(copies, lambda row: copies[row]) for pair in pairwise(rows)]
-    matches = [_NUMBER.match(stem) for stem in stems]
-    for rows in _rows_by(stems, lambda row: match.group(1) if (match := matches[row]) else None):
-        in_order = sorted(rows, key=lambda row: int(match.group(2)[:18]) if (match := matches[row]) else 0)
-        pairs += pairwise(in_order)
+    pairs = [pair for rows in _rows_by(copies) for pair in pairwise(rows)]
+    numbers = [len(stem) - len(stem.rstrip("0123456789")) for stem in stems]
+    for rows in _rows_by([stem[: len(stem) - n] for stem, n in zip(stems, numbers, strict=True)]):
+        frames = [row for row in rows if numbers[row]]
+        pairs += pairwise(sorted(frames, key=lambda row: int(stems[row][-numbers[row] :])))
     return pairs
 
 
@@ -182,8 +184,9 @@ class _Similar:
         if one not in self._at or two not in self._at:
             return False
         first, second = self._at[one], self._at[two]
-        distance = _distances(self._bits[first : first + 1], self._bits[second : second + 1])
-        return bool(distance[0, 0] <= _FRAME_BITS)
+        distance = _distances(self._bits[first : first + 1], self._bits[second : second + 1])[0, 0]
+        correlation = self._fields[first] @ self._fields[second]
+        return bool(distance <= _FRAME_BITS and correlation >= _FRAME_CORRELATION)
 
 
 def _distances(some: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.int64]:
