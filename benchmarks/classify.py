@@ -147,7 +147,7 @@ def precisions(svms: LinearSVMs, features: Matrix, targets: NDArray[np.int8]) ->
     for k in range(targets.shape[1]):
         rows = np.flatnonzero(targets[:, k])
         hits = targets[rows[np.argsort(-scores[rows, k], kind="stable")], k] > 0
-        found.append(average_precision(hits, int(hits.sum())))
+        found.append(average_precision(hits, int(hits.sum()), "voc07"))
     return found
 
 

@@ -122,7 +122,7 @@ class Comparison:
     def precision(self, method: Method, config: Config) -> float:
         """Return the mAP (VOC07)."""
         detections = self.found(method, config).detections
-        return evaluate_voc(detections, self.test_set, self.test_set.class_names).mAP
+        return evaluate_voc(detections, self.test_set, self.test_set.class_names, "voc07").mAP
 
     def found(self, method: Method, config: Config) -> Found:
         """Train on one set and detect in the other, or load the stored result."""

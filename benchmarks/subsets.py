@@ -97,4 +97,4 @@ class Results:
 
 def mean_precision(found: Sequence[Detections], dataset: Dataset) -> float:
     """Return the mAP by VOC's 11 points."""
-    return evaluate_voc(found, dataset, dataset.class_names).mAP
+    return evaluate_voc(found, dataset, dataset.class_names, "voc07").mAP

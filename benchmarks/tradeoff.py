@@ -76,7 +76,7 @@ def measure(options: argparse.Namespace) -> int:
     print(f"proposals {np.median(proposing):.3f} s, the same for all; medians of wall time")
     print(f"{'':<60}   mAP  convolution  the rest  together")
     for each in variants:
-        result = evaluate_voc(each.found, list(dataset), VOC_CLASSES)
+        result = evaluate_voc(each.found, list(dataset), VOC_CLASSES, "voc07")
         print(f"{each.name or 'as it is':<60} {100 * result.mAP:5.1f}{seconds(each.times, proposing)}")
     return 0
 

@@ -24,6 +24,7 @@ from detector.cli.outputs import OutputFile, cache_folder
 from detector.config.detector import CalibrationConfig, Config, load_config, parse_config
 from detector.config.recipes import load_yaml
 from detector.datasets.dataset import Dataset
+from detector.evaluation.voc import METRIC_NAMES, default_metric, evaluate_voc
 from detector.runtime.files import digest
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def main() -> int:
     results = read_results(options.results)
     dataset = load_data(options)
     fit, held_out = parts(dataset, options.max_images, options.score_every)
-    print(f"{options.config}: trained on {len(fit)}, scored on {len(held_out)} other images of {dataset.name}")
+    numbers = f"{options.config}: trained on {len(fit)}, scored on {len(held_out)} other images of {dataset.name}"
+    print(f"{numbers} by {METRIC_NAMES[default_metric(dataset)]}")
     data = data_digest((fit, held_out), options.proposals)
     detector = None
     for name, config in variants.items():
@@ -141,7 +143,6 @@ def measure(
     ``last`` is reused where only its detection settings differ.
     """
     from detector.build import build_cache
-    from detector.evaluation.voc import evaluate_voc
     from detector.features.cache import fill_cache
     from detector.training.train import train
 
@@ -158,4 +159,7 @@ def measure(
     own = detector.cache(cache.directory, cache.precomputed)
     readable = fill_cache(own, held_out, progress, workers=None if config.end_to_end.enabled else workers)
     found = [detector.detect_cached(own, each) for each in progress(readable, "detect")]
-    return detector, {"mAP": evaluate_voc(found, readable, held_out.class_names).mAP, "seconds": seconds}
+    return detector, {
+        "mAP": evaluate_voc(found, readable, held_out.class_names, default_metric(held_out)).mAP,
+        "seconds": seconds,
+    }

@@ -1,10 +1,11 @@
 """Measure average precision on labeled images, by the rules of VOC or COCO.
 
-spp evaluate (--data PATH | --voc ROOT --split val | --coco JSON) [--model M | --detections DIR] [--report DIR]
+spp evaluate (--data PATH | --voc ROOT --split val | --coco JSON) [--model M | --detections PATH] [--report DIR]
 """
 
 from __future__ import annotations
 
+import logging
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import replace
@@ -25,19 +26,28 @@ from detector.cli.options import (
     thresholds,
 )
 from detector.cli.outputs import cache_folder, check_writable, output_folder, output_numbers, result_folder
-from detector.cli.report import coco_ids_of, coverage_of_boxes, prepare_report, report_folder
+from detector.cli.report import (
+    add_metric_option,
+    coco_ids_of,
+    coverage_of_boxes,
+    prepare_report,
+    read_run,
+    report_folder,
+)
 from detector.datasets.dataset import Dataset
 from detector.evaluation.calibration import probability_bins
-from detector.evaluation.coco import evaluate_coco
-from detector.evaluation.outcomes import gather_outcomes
-from detector.evaluation.voc import Result, voc_result
-from detector.evaluation.voc_results import check_image_ids, file_names, read_detections, write_detections
+from detector.evaluation.coco import CocoIds, evaluate_coco
+from detector.evaluation.outcomes import Outcomes, gather_outcomes
+from detector.evaluation.voc import METRIC_NAMES, Result, default_metric, unmeasured, voc_result
+from detector.evaluation.voc_results import check_image_ids, file_names, write_detections
 from detector.runs.evaluate_images import Evaluated, EvaluatorFactory, detect_all
 from detector.runs.evaluation_state import open_state
 from detector.runtime.files import digest
 
 if TYPE_CHECKING:
     from detector.ensemble import Ensemble
+
+_log = logging.getLogger(__name__)
 
 
 def parser() -> Parser:
@@ -46,14 +56,12 @@ def parser() -> Parser:
     add_model_options(parser)
     add_threshold_options(parser, "that of the recipe")
     parser.add_argument(
-        "--detections", type=Path, metavar="DIR", help="score files comp4_det_<split or JSON>_<class>.txt, not a model"
+        "--detections",
+        type=Path,
+        metavar="PATH",
+        help="score a folder of files comp4_det_<split or JSON>_<class>.txt, or a COCO result file, not a model",
     )
-    parser.add_argument(
-        "--metric",
-        choices=("voc07", "area", "coco"),
-        default="voc07",
-        help="VOC's 11 points (default), VOC's area, or COCO",
-    )
+    add_metric_option(parser, ("voc07", "area", "coco"))
     parser.add_argument("--json", type=output_numbers, metavar="FILE", help="write the numbers to FILE; - is stdout")
     parser.add_argument("--save-detections", type=output_folder, metavar="DIR", help="write comp4_det files to DIR")
     parser.add_argument("--report", type=output_folder, metavar="DIR", help="write an HTML report to DIR")
@@ -80,18 +88,20 @@ def main() -> int:
     known = detector.class_names if detector else None
     checked = {"open_images": detector is not None, "need_objects": options.classes is not None}
     dataset = load_data(options, known, **checked, default_split="val")
+    options.metric = options.metric or default_metric(dataset)
+    ids = coco_ids_of(options, dataset)
     folder = report_folder(options, "report", dataset) if options.report is not None else None
     baseline = prepare_report(options, dataset) if folder is not None else None
     split = split_name(options)
     evaluated = Evaluated()
     if detector is None:
-        image_ids = [each.image_id for each in dataset]
-        detections = read_detections(options.detections, split, dataset.class_names, image_ids)
-        outcomes = gather_outcomes(detections, dataset, dataset.class_names)
+        outcomes = gather_outcomes(read_run(options.detections, split, ids, dataset), dataset, dataset.class_names)
     else:
         evaluated = detect(detector, dataset, options, split)
         outcomes = evaluated.outcomes
-    result = evaluate_coco(outcomes) if options.metric == "coco" else voc_result(outcomes, options.metric)
+    result = evaluate(outcomes, options.metric, ids)
+    for reason, names in by_reason(unmeasured(outcomes)).items():
+        _log.warning("no average precision of %s: %s", ", ".join(names), reason)
     numbers = result.to_json()
     probabilities = None
     if detector is not None and detector.calibration is not None:
@@ -113,7 +123,7 @@ def main() -> int:
             outcomes,
             dataset,
             options.metric,
-            ids=coco_ids_of(options, dataset),
+            ids=ids,
             coverage=evaluated.coverage or coverage_of_boxes(options.proposals, dataset),
             circumstances=circumstances(detector, evaluated, options),
             baseline=baseline,
@@ -140,16 +150,36 @@ def check_options(options: Namespace) -> None:
         raise ValueError("--baseline needs --report, which shows the difference")
 
 
+def evaluate(outcomes: Outcomes, metric: str, ids: CocoIds) -> Result:
+    """Return the result by a metric; COCO's average precision is beside the area."""
+    if metric == "coco":
+        return evaluate_coco(outcomes, ids)
+    result = voc_result(outcomes, "voc07" if metric == "voc07" else "area")
+    return replace(result, more={"COCO_AP": evaluate_coco(outcomes, ids).mAP}) if metric == "area" else result
+
+
+def by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
+    """Group names of classes by the reason why they have no number."""
+    groups: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        groups.setdefault(reason, []).append(name)
+    return groups
+
+
 def print_numbers(result: Result, numbers: Mapping[str, object], dataset: Dataset) -> None:
-    """Print a line per class, their mean, and the further numbers of the metric."""
+    """Print a line per class, their mean, and the further numbers of the metric; a dash for unknown numbers."""
+    rule = f"{result.metric}: {METRIC_NAMES[result.metric]}; {result.images} images of {dataset.name}"
     for name, value in result.AP.items():
-        print(f"{printable(name):<12} {100 * value:5.1f}")
-    print(f"{'mAP':<12} {100 * result.mAP:5.1f}   ({result.metric}, {result.images} images of {dataset.name})")
+        print(f"{printable(name):<12} {_percent(value)}")
+    print(f"{'mAP':<12} {_percent(result.mAP)}   ({rule})")
     for name, value in result.more.items():
-        if not isnan(value):
-            print(f"{name:<12} {100 * value:5.1f}")
+        print(f"{name.replace('_', ' '):<12} {_percent(value)}")
     if isinstance(error := numbers.get("calibration_error"), float):
         print(f"expected calibration error {error:.3f}")
+
+
+def _percent(value: float) -> str:
+    return "    -" if isnan(value) else f"{100 * value:5.1f}"
 
 
 def record(detector: Ensemble, result: Result, dataset: Dataset, path: Path) -> None:

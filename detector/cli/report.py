@@ -9,6 +9,7 @@ report on two runs is on the second one, and shows what changed.
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,7 +20,7 @@ from detector.datasets.dataset import Dataset
 from detector.evaluation.coco import CocoIds, coco_ids, plain_ids, read_coco_results
 from detector.evaluation.coverage import Coverage, image_coverage, join_coverage
 from detector.evaluation.outcomes import ClassDetections, gather_outcomes
-from detector.evaluation.voc import Metric
+from detector.evaluation.voc import Metric, default_metric
 from detector.evaluation.voc_results import read_detections
 from detector.results.files import ResultFolder
 from detector.runtime.optional import optional
@@ -36,9 +37,7 @@ def parser() -> Parser:
         "two are compared",
     )
     add_data_options(parser)
-    parser.add_argument(
-        "--metric", choices=get_args(Metric), default="voc07", help="VOC's 11 points (default) or VOC's area"
-    )
+    add_metric_option(parser, get_args(Metric))
     parser.add_argument("--baseline", type=Path, metavar="FILE", help="metrics.json of another run to compare with")
     parser.add_argument(
         "--output", type=output_folder, default="report", metavar="DIR", help="folder of the report (default: report)"
@@ -53,6 +52,7 @@ def main() -> int:
     data_source(options)
     need_objects = options.classes is not None
     dataset = load_data(options, open_images=False, need_objects=need_objects, default_split="val")
+    options.metric = options.metric or default_metric(dataset)
     folder = report_folder(options, "output", dataset)
     baseline = prepare_report(options, dataset)
     ids = coco_ids_of(options, dataset)
@@ -74,6 +74,15 @@ def main() -> int:
     )
     print(path)
     return 0
+
+
+def add_metric_option(parser: Parser, metrics: Sequence[str]) -> None:
+    """Add ``--metric``, which is None where `default_metric` is to decide."""
+    parser.add_argument(
+        "--metric",
+        choices=metrics,
+        help="11 points of VOC2007, area under the curve (mAP50), or COCO's (default: area; voc07 for VOC2007)",
+    )
 
 
 def report_folder(options: Namespace, name: str, dataset: Dataset) -> ResultFolder:

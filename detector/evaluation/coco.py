@@ -6,7 +6,6 @@ A result file is a JSON list of ``{"image_id", "category_id", "bbox": [x, y, wid
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.datasets.dataset import Dataset
+from detector.datasets.text import read_json
 from detector.evaluation.outcomes import ClassDetections, Outcomes
 from detector.evaluation.voc import Result
 from detector.runtime.optional import optional
@@ -26,8 +26,18 @@ _MAX_NUMBER = 1e30
 _KEYS = ("image_id", "category_id", "bbox", "score")
 
 
-def evaluate_coco(outcomes: Outcomes) -> Result:
+class CocoIds(NamedTuple):
+    """Ids in result files: of images by our image id, and of categories in the order of our classes."""
+
+    images: Mapping[str, int | str]
+    categories: Sequence[int]
+
+
+def evaluate_coco(outcomes: Outcomes, ids: CocoIds | None = None) -> Result:
     """Return COCO's average precisions, with at most 100 detections per image.
+
+    ids: of the images, in whose order pycocotools takes detections with equal scores, if they are numbers; by default
+    in the order of the outcomes.
 
     AP: by class, and mAP: over the classes, the mean over IoU .50, .55 .. .95. more: AP50 and AP75 at these IoU, and
     AP_small, AP_medium and AP_large of objects below 32 x 32 pixels, below 96 x 96, and the rest; NaN for none.
@@ -35,8 +45,9 @@ def evaluate_coco(outcomes: Outcomes) -> Result:
     its box, where COCO has that of its outline.
     """
     n_images, n_classes, objects = len(outcomes.image_ids), len(outcomes.class_names), outcomes.objects
-    truth = _rows(objects.images, objects.labels, objects.boxes, iscrowd=objects.difficult.astype(int))
-    found = _rows(outcomes.images, outcomes.labels, outcomes.boxes, score=outcomes.scores)
+    ranks = _ranks(outcomes.image_ids, ids)
+    truth = _rows(ranks[objects.images], objects.labels, objects.boxes, iscrowd=objects.difficult.astype(int))
+    found = _rows(ranks[outcomes.images], outcomes.labels, outcomes.boxes, score=outcomes.scores)
     evaluator_of = optional("pycocotools.cocoeval", "coco").COCOeval
     with redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         evaluator = evaluator_of(*(_indexed(rows, n_images, n_classes) for rows in (truth, found)), "bbox")
@@ -48,6 +59,16 @@ def evaluate_coco(outcomes: Outcomes) -> Result:
     mean, *more = [float("nan") if value < 0 else float(value) for value in evaluator.stats[:6]]
     by_name = dict(zip(outcomes.class_names, means, strict=True))
     return Result("coco", by_name, n_images, mean, dict(zip(_NUMBERS, more, strict=True)))
+
+
+def _ranks(image_ids: Sequence[str], ids: CocoIds | None) -> NDArray[np.int64]:
+    """Return the place of each image in the order of pycocotools, (N,)."""
+    keys = [] if ids is None else [ids.images[each] for each in image_ids]
+    if not all(isinstance(key, int) for key in keys):
+        keys = []
+    ranks = np.arange(len(image_ids))
+    ranks[np.argsort(np.array(keys or ranks), kind="stable")] = np.arange(len(image_ids))
+    return ranks
 
 
 def _rows(
@@ -80,13 +101,6 @@ def _mean_of_known(precision: NDArray[np.float64]) -> float:
     return float(known.mean()) if known.size else float("nan")
 
 
-class CocoIds(NamedTuple):
-    """Ids in result files: of images by our image id, and of categories in the order of our classes."""
-
-    images: Mapping[str, int | str]
-    categories: Sequence[int]
-
-
 def plain_ids(dataset: Dataset) -> CocoIds:
     """Return ids for a data set that is no COCO file: its own image ids, and categories counted from 1."""
     return CocoIds({each.image_id: each.image_id for each in dataset}, range(1, len(dataset.class_names) + 1))
@@ -94,15 +108,15 @@ def plain_ids(dataset: Dataset) -> CocoIds:
 
 def coco_ids(path: Path, dataset: Dataset) -> CocoIds:
     """Return the ids in the COCO file at ``path``, from which the data set was read."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    categories = {each["name"].strip(): each["id"] for each in content["categories"]}
-    by_file = {each["file_name"].replace("\\", "/"): each["id"] for each in content["images"]}
+    content = read_json(path)
+    categories = {str(each["name"]).strip(): each["id"] for each in content["categories"]}
+    by_file = {str(each["file_name"]).replace("\\", "/"): each["id"] for each in content["images"]}
     images = {}
     for each in dataset:
         parts = each.path.parts
         ends = ("/".join(parts[start:]) for start in range(len(parts)))
-        images[each.image_id] = next(by_file[end] for end in ends if end in by_file)
-    return CocoIds(images, [categories[name] for name in dataset.class_names])
+        images[each.image_id] = next((by_file[end] for end in ends if end in by_file), each.image_id)
+    return CocoIds(images, [categories.get(name, number) for number, name in enumerate(dataset.class_names, 1)])
 
 
 def to_coco_results(outcomes: Outcomes, ids: CocoIds) -> list[dict[str, Any]]:
@@ -127,10 +141,7 @@ def read_coco_results(path: Path, ids: CocoIds, class_names: Sequence[str]) -> d
     that are not among the classes are left out. Raises OSError for a file that cannot be read, and ValueError, with
     its name, for invalid content and detections of unknown images.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not a readable JSON file ({error})") from error
+    content = read_json(path)
     if not isinstance(content, list):
         raise ValueError(f"{path}: not a COCO result file: it must be a list of detections")
     image_of: dict[Any, str] = {int(name): name for name in ids.images if name.isascii() and name.isdigit()}

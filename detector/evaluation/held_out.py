@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from detector.datasets.dataset import Dataset
 from detector.detections import Detections
 from detector.evaluation.bootstrap import resample_precisions, standard_errors
+from detector.evaluation.coco import evaluate_coco
 from detector.evaluation.outcomes import gather_outcomes
-from detector.evaluation.voc import Metric, average_precisions, finite, mean_of
+from detector.evaluation.voc import Metric, average_precisions, default_metric, finite, mean_of, unmeasured
 
 Values = NDArray[np.float64]
 
@@ -27,6 +28,8 @@ class HeldOutResult:
     AP, errors: (K,) float64, fractions of 1, and their standard errors by the bootstrap over images; NaN for a class
         without objects, or with too few images.
     resampled: (B,) float64, mAP of each resample; on equal images, two detectors can be compared in pairs.
+    unmeasured: why classes have no average precision, by name.
+    coco_AP: COCO's average precision over IoU .50 to .95; None by VOC2007's rules.
     """
 
     data: str
@@ -39,6 +42,8 @@ class HeldOutResult:
     mAP: float  # noqa: N815 - the name that everybody knows
     mAP_error: float  # noqa: N815
     resampled: Values
+    unmeasured: Mapping[str, str] = field(default_factory=dict)
+    coco_AP: float | None = None  # noqa: N815
 
     def to_json(self) -> dict[str, Any]:
         """Return ``{"metric", "mAP", "AP", "images", ..}`` for ``json.dump``, None instead of NaN."""
@@ -49,6 +54,7 @@ class HeldOutResult:
         return {
             "metric": self.metric,
             "mAP": finite(self.mAP),
+            **({} if self.coco_AP is None else {"COCO_AP": finite(self.coco_AP)}),
             "AP": by_name(self.AP),
             "images": self.images,
             "data": self.data,
@@ -58,9 +64,10 @@ class HeldOutResult:
 
 
 def measure_held_out(
-    detections: Sequence[Detections], dataset: Dataset, metric: Metric = "voc07", resamples: int = 1000
+    detections: Sequence[Detections], dataset: Dataset, metric: Metric | None = None, resamples: int = 1000
 ) -> HeldOutResult:
-    """Measure the detections in each image of a data set."""
+    """Measure the detections in each image of a data set, by default by its `default_metric`."""
+    metric = default_metric(dataset) if metric is None else metric
     outcomes = gather_outcomes(detections, dataset, dataset.class_names)
     precisions = average_precisions(outcomes, metric)
     resampled = resample_precisions(outcomes, metric, resamples)
@@ -76,4 +83,6 @@ def measure_held_out(
         mean_of(precisions),
         mean_error,
         np.array([mean_of(row) for row in resampled]),
+        unmeasured(outcomes),
+        None if metric == "voc07" else evaluate_coco(outcomes).mAP,
     )

@@ -13,7 +13,7 @@ import numpy as np
 
 from detector.evaluation.calibration import ScoreBins, are_probabilities
 from detector.evaluation.comparison import Comparison
-from detector.evaluation.voc import mean_of
+from detector.evaluation.voc import METRIC_NAMES, mean_of
 from detector.report import plots
 from detector.report.images import Embedded
 from detector.report.run import Analysis
@@ -112,7 +112,8 @@ def _summary(analysis: Analysis, baseline: Mapping[str, Any] | None) -> dict[str
     return {
         "mean": mean,
         "error": analysis.mean_errors[run.metric],
-        "rule": {"voc07": "VOC2007's 11 points", "area": "area under the curve"}[run.metric],
+        "rule": METRIC_NAMES[run.metric],
+        "coco": analysis.coco_AP,
         "images": len(outcomes.image_ids),
         "empty": len(outcomes.image_ids) - len(np.unique(outcomes.objects.images)),
         "objects": int(outcomes.wanted.sum()),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from detector.evaluation.bootstrap import resample_precisions, standard_errors
 from detector.evaluation.calibration import ScoreBins, bin_scores
-from detector.evaluation.coco import CocoIds
+from detector.evaluation.coco import CocoIds, evaluate_coco
 from detector.evaluation.coverage import Coverage, MissedReason, missed_reasons
 from detector.evaluation.error_kinds import ErrorKinds, LabelIssues, find_error_kinds, find_label_issues, lost_precision
 from detector.evaluation.groups import Group, find_groups
@@ -52,6 +52,7 @@ class Analysis:
     sizes: (images, 2) int64, height and width, 0 for files that cannot be read.
     precisions, errors: by metric, (K,) average precision of each class and its standard error.
     mean_errors: by metric, the standard error of mAP.
+    coco_AP: COCO's average precision over IoU .50 to .95.
     """
 
     run: Run
@@ -59,6 +60,7 @@ class Analysis:
     precisions: dict[Metric, NDArray[np.float64]]
     errors: dict[Metric, NDArray[np.float64]]
     mean_errors: dict[Metric, float]
+    coco_AP: float  # noqa: N815
     kinds: ErrorKinds
     lost: dict[str, float]
     reasons: tuple[MissedReason, ...]
@@ -84,6 +86,7 @@ def analyze(run: Run, resamples: int = 1000) -> Analysis:
         {metric: average_precisions(outcomes, metric) for metric in METRICS},
         {metric: errors for metric, (errors, _) in resampled.items()},
         {metric: mean for metric, (_, mean) in resampled.items()},
+        evaluate_coco(outcomes, run.ids).mAP,
         kinds,
         lost_precision(outcomes, kinds, run.metric),
         reasons,
@@ -116,6 +119,7 @@ def to_metrics(analysis: Analysis) -> dict[str, Any]:
         "metric": run.metric,
         "mAP": finite(mean_of(precisions)),
         "mAP_error": finite(analysis.mean_errors[run.metric]),
+        "COCO_AP": finite(analysis.coco_AP),
         "AP": {name: finite(value) for name, value in zip(names, precisions, strict=True)},
         "images": len(outcomes.image_ids),
         "images_without_objects": len(outcomes.image_ids) - len(np.unique(outcomes.objects.images)),

@@ -20,7 +20,7 @@ from detector.evaluation.comparison import Comparison, compare
 from detector.evaluation.coverage import Coverage
 from detector.evaluation.error_kinds import FALSE_KINDS
 from detector.evaluation.outcomes import Outcomes
-from detector.evaluation.voc import Metric
+from detector.evaluation.voc import Metric, default_metric
 from detector.explanation.attribution import Attribution
 from detector.images.files import read_image
 from detector.report.images import Embedded, draw_heat, embed_images
@@ -51,7 +51,7 @@ def make_report(
     folder: ResultFolder,
     outcomes: Outcomes,
     dataset: Dataset,
-    metric: Metric = "voc07",
+    metric: Metric | None = None,
     *,
     ids: CocoIds | None = None,
     coverage: Coverage | None = None,
@@ -64,10 +64,12 @@ def make_report(
 ) -> Path:
     """Analyze the outcomes of a data set, write `REPORT_FILES` into a folder, and return the path of the page.
 
+    metric: of the headline, by default the `default_metric` of the data set.
     ids: image and category ids for detections.json, by default `plain_ids`. circumstances: names and texts for the
     last section, next to the command line, the date and the versions. previous: an earlier run on the same images to
     compare with; ``names`` are those of the two. The other arguments are those of `Run` and `write_report`.
     """
+    metric = default_metric(dataset) if metric is None else metric
     for name in REPORT_FILES:
         folder.fixed(name)
     ids = plain_ids(dataset) if ids is None else ids

@@ -12,6 +12,7 @@ import yaml
 
 from detector import __version__
 from detector.config.detector import Config
+from detector.evaluation.voc import METRIC_NAMES
 from detector.runs.summary import FEW_OBJECTS, describe
 from detector.runtime.files import write_text
 
@@ -82,13 +83,14 @@ def _numbers(result: HeldOutResult | None, curve: LearningCurve | None) -> str:
     values = zip(result.class_names, result.AP, result.errors, result.objects, strict=True)
     rows = [f"| {plain(name)} | {_percent(ap)} | {_percent(error)} | {n} |" for name, ap, error, n in values]
     table = [
-        f"Average precision ({result.metric}) on {result.images} images of {plain(result.data)}, which were not "
-        "trained on; standard errors are from the bootstrap over images.",
+        f"Average precision ({METRIC_NAMES[result.metric]}) on {result.images} images of {plain(result.data)}, "
+        "which were not trained on; standard errors are from the bootstrap over images.",
         "",
         "| class | AP | standard error | objects |",
         "| --- | ---: | ---: | ---: |",
         *rows,
         f"| mean | {_percent(result.mAP)} | {_percent(result.mAP_error)} | {result.objects.sum()} |",
+        *([] if result.coco_AP is None else ["", f"COCO's AP (IoU .50 to .95): {_percent(result.coco_AP)}."]),
     ]
     return "\n".join([*table, *(["", f"Learning curve: {curve.answer()}."] if curve else [])])
 

@@ -32,8 +32,10 @@ def precision_lines(counts: Mapping[str, ClassCounts], result: HeldOutResult) ->
         name = result.class_names[label]
         learned, held_out = counts[name].objects, int(result.objects[label])
         value = _percent(float(result.AP[label]), float(result.errors[label]))
-        lines.append(f"{name:<{width}}  {value}   {learned} objects learned, {held_out} held out")
-    return [*lines, f"{'mAP':<{width}}  {_percent(result.mAP, result.mAP_error)}".rstrip()]
+        reason = f" ({result.unmeasured[name]})" if name in result.unmeasured else ""
+        lines.append(f"{name:<{width}}  {value}   {learned} objects learned, {held_out} held out{reason}")
+    coco = "" if result.coco_AP is None or np.isnan(result.coco_AP) else f"   COCO AP {100 * result.coco_AP:.1f}"
+    return [*lines, f"{'mAP':<{width}}  {_percent(result.mAP, result.mAP_error)}{coco}".rstrip()]
 
 
 def weakest(counts: Mapping[str, ClassCounts], result: HeldOutResult | None) -> str:
@@ -66,7 +68,7 @@ def next_steps(counts: Mapping[str, ClassCounts], result: HeldOutResult | None) 
 
 def _percent(value: float, error: float) -> str:
     if np.isnan(value):
-        return "  -  (no object held out)"
+        return "  -".ljust(12)
     return f"{100 * value:5.1f} ± {'?' if np.isnan(error) else f'{100 * error:.1f}'}".ljust(12)
 
 

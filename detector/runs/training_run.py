@@ -16,6 +16,7 @@ from detector.datasets.inspection import count_classes
 from detector.detections import Detections
 from detector.evaluation.held_out import HeldOutResult, measure_held_out
 from detector.evaluation.outcomes import gather_outcomes
+from detector.evaluation.voc import METRIC_NAMES
 from detector.features.cache import CacheWorkers, FeatureCache, fill_cache
 from detector.model_file import MODEL_NAME
 from detector.pipeline import Detector
@@ -161,7 +162,8 @@ def write_results(
     if result is None:
         lines += ["no image was held out: nothing says how good the model is", f"fewest objects: {weak}"]
     else:
-        lines.append(f"average precision ({result.metric}) and its standard error on {result.images} held-out images:")
+        metric = METRIC_NAMES[result.metric]
+        lines.append(f"average precision ({metric}) and its standard error on {result.images} held-out images:")
         lines += [f"  {line}" for line in precision_lines(counts, result)]
         lines.append(f"weakest: {weak}")
     lines += [curve.answer()] if curve else []

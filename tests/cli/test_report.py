@@ -98,13 +98,13 @@ def test_coco_ids_are_those_of_the_file(root: Path, saved: Path, test_set: Datas
 def test_mistakes_are_reported_before_any_work(root: Path, saved: Path, test_set: Dataset, tmp_path: Path) -> None:
     data = ("--voc", root, "--split", "test", "--classes", *test_set.class_names)
     (tmp_path / "file").write_text("{}")
-    (tmp_path / "area.json").write_text('{"metric": "area", "mAP": 1, "AP": {}, "images": 10}')
+    (tmp_path / "other.json").write_text('{"metric": "voc07", "mAP": 1, "AP": {}, "images": 10}')
     for arguments, message in (
         ((saved / "a", saved / "b", saved / "a"), "but not 3"),
         ((saved / "none",), "no such folder"),
         ((saved / "a", "--output", "file"), "file is not a folder that may be written to"),
         ((saved / "a", "--baseline", "file"), "not the numbers of a run"),
-        ((saved / "a", "--baseline", "area.json"), "metric must be voc07, as in this run, but is 'area'"),
+        ((saved / "a", "--baseline", "other.json"), "metric must be area, as in this run, but is 'voc07'"),
         ((saved / "a", "--baseline", "gone.json"), "gone.json: no such file"),
         ((saved / "a", "--metric", "coco"), "invalid choice: 'coco'"),
         (("file",), "must be a list of detections"),

@@ -84,7 +84,7 @@ def test_a_run_holds_all_that_there_is_to_know(
     summary = capsys.readouterr().err
     assert summary in re.sub(r"(?m)^\S+Z INFO: ", "", (run / "log.txt").read_text())
     assert f"features are kept in {folder}/xdg/spp-detector/features/my-shapes-" in (run / "log.txt").read_text()
-    assert "average precision (voc07) and its standard error on 4 held-out images:" in summary
+    assert "average precision (mAP50, area under the curve) and its standard error on 4 held-out images:" in summary
     assert summary.splitlines()[-1] == f"try it: spp detect photo.jpg --model runs/{run.name}"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector.evaluation.coco import evaluate_coco
+from detector.evaluation.coco import CocoIds, evaluate_coco
 from detector.evaluation.outcomes import by_class, gather_outcomes
 from detector.runtime.optional import MissingPackageError
 from tests.evaluation.boxes import FAR, NAMES, A, found, objects, outcomes_of, random_images
@@ -64,6 +64,20 @@ def test_equals_the_files_of_pycocotools(tmp_path: Path) -> None:
     result = evaluate_coco(outcomes_of(truths, detections))
     expected = np.where(evaluator.stats[:6] < 0, np.nan, evaluator.stats[:6])
     np.testing.assert_allclose([result.mAP, *result.more.values()], expected, atol=1e-6)
+
+
+def test_of_equal_scores_that_in_the_image_of_the_lower_id_counts_first() -> None:
+    truths = [objects("nine", (A, 0, False)), objects("one", (A, 0, False))]
+    outcomes = outcomes_of(truths, [found((FAR, 0, 0.5)), found((A, 0, 0.5))])
+    true_first, false_first = 51 / 101, 0.5 * 51 / 101
+    for ids, expected in (
+        ({"nine": 9, "one": 1}, true_first),
+        ({"nine": 1, "one": 9}, false_first),
+        ({"nine": 10, "one": 9}, true_first),  # as numbers, not as texts
+        ({"nine": "nine", "one": "a"}, false_first),  # names have the order of the data
+    ):
+        assert evaluate_coco(outcomes, CocoIds(ids, [1, 2, 3])).mAP == pytest.approx(expected)
+    assert evaluate_coco(outcomes).mAP == pytest.approx(false_first)
 
 
 def test_nothing_found_and_nothing_there() -> None:

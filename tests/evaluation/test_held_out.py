@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from detector.datasets.dataset import Dataset
+from detector.evaluation.coco import evaluate_coco
 from detector.evaluation.held_out import measure_held_out
+from detector.evaluation.outcomes import gather_outcomes
 from detector.evaluation.voc import evaluate_voc
 from tests.evaluation.boxes import FAR, NAMES, A, B, found, objects
 
@@ -28,4 +30,6 @@ def test_precisions_are_the_evaluators_and_have_errors() -> None:
     content = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert content["AP"] == {"cat": pytest.approx(expected.AP["cat"]), "dog": 0, "sheep": None}
     assert content["standard_error"]["AP"]["sheep"] is None
-    assert (content["metric"], content["images"], content["objects"]["cat"]) == ("voc07", 3, 2)
+    assert (content["metric"], content["images"], content["objects"]["cat"]) == ("area", 3, 2)
+    assert content["COCO_AP"] == pytest.approx(evaluate_coco(gather_outcomes(detections, truths, NAMES)).mAP)
+    assert result.unmeasured == {"sheep": "no object"}

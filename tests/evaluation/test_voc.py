@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from detector.datasets.dataset import Annotation
+from detector.datasets.dataset import Annotation, Dataset
 from detector.detections import Detections
 from detector.evaluation.outcomes import ClassDetections, by_class, gather_outcomes
 from detector.evaluation.thresholds import threshold_curve
-from detector.evaluation.voc import Metric, average_precision, evaluate_voc
+from detector.evaluation.voc import Metric, average_precision, default_metric, evaluate_voc, unmeasured
 from tests.evaluation.boxes import FAR, NAMES, A, B, found, objects
 
 
@@ -37,7 +37,7 @@ def test_false_before_true() -> None:
 def test_recall_of_exact_tenths_counts(n_found: int) -> None:
     hits = np.ones(n_found, np.bool_)
     expected = (n_found + 1) / 11 if n_found else 0.0
-    assert average_precision(hits, 10) == pytest.approx(expected, abs=1e-12)
+    assert average_precision(hits, 10, "voc07") == pytest.approx(expected, abs=1e-12)
     assert average_precision(hits, 10, "area") == pytest.approx(n_found / 10, abs=1e-12)
 
 
@@ -89,8 +89,36 @@ def test_classes_without_objects_are_left_out_of_the_mean() -> None:
     assert np.isnan(result.AP["dog"])  # difficult objects only
     assert result.AP["sheep"] == 0  # an object, but no detection
     assert result.mAP == 0.5
-    expected = {"metric": "voc07", "mAP": 0.5, "AP": {"cat": 1.0, "dog": None, "sheep": 0.0}, "images": 2}
+    expected = {"metric": "area", "mAP": 0.5, "AP": {"cat": 1.0, "dog": None, "sheep": 0.0}, "images": 2}
     assert json.loads(json.dumps(result.to_json(), allow_nan=False)) == expected
+
+
+def test_the_metric_of_vocs_own_data_is_vocs() -> None:
+    for name, class_names, metric in (
+        ("voc2007 val", ("cat", "dog"), "voc07"),
+        ("VOC2007 train val", ("dog",), "voc07"),
+        ("voc2012 val", ("cat", "dog"), "area"),
+        ("VOC2007 test", ("raccoon",), "area"),  # data of one's own in a folder of that name
+        ("raccoons", ("cat",), "area"),
+    ):
+        data = Dataset((objects("1", (A, 0, False), (B, 0, False)),), class_names, name)
+        assert default_metric(data) == metric
+        # one of two objects: six of eleven points, or half of the area
+        result = evaluate_voc([found((A, 0, 0.9))], data, NAMES)
+        assert (result.metric, result.AP["cat"]) == (metric, pytest.approx({"voc07": 6 / 11, "area": 1 / 2}[metric]))
+
+
+def test_one_lucky_detection_is_worth_its_area() -> None:
+    hits = np.arange(20) == 15
+    assert average_precision(hits, 34, "area") == pytest.approx(1 / 16 / 34)
+
+
+def test_classes_without_a_number_have_a_reason() -> None:
+    truths = [objects("1", (A, 0, False), (B, 1, True), (FAR, 1, True)), objects("2", (A, 0, True))]
+    assert unmeasured(gather_outcomes([found(), found()], truths, NAMES)) == {
+        "dog": "all 2 objects are difficult or crowds",
+        "sheep": "no object",
+    }
 
 
 def test_curves() -> None:
@@ -102,7 +130,7 @@ def test_curves() -> None:
 
 def test_nothing_to_evaluate() -> None:
     result = evaluate_voc({}, [], NAMES)
-    assert result.to_json() == {"metric": "voc07", "mAP": None, "AP": dict.fromkeys(NAMES), "images": 0}
+    assert result.to_json() == {"metric": "area", "mAP": None, "AP": dict.fromkeys(NAMES), "images": 0}
 
 
 def test_detections_of_other_classes_are_not_evaluated() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,12 @@ def test_lines_of_precision() -> None:
         "bottle   25.0 ± 3.1    14 objects learned, 40 held out",
         "mAP      47.8 ± 1.0",
     ]
-    assert "no object held out" in precision_lines(count_classes(BOTTLES), measured([0.5, np.nan]))[1]
+    crowds = replace(measured([0.5, np.nan]), unmeasured={"car": "all 2 objects are difficult or crowds"}, coco_AP=0.25)
+    assert precision_lines(count_classes(BOTTLES), crowds) == [
+        "bottle   50.0 ± 1.0    14 objects learned, 40 held out",
+        "car       -            60 objects learned, 0 held out (all 2 objects are difficult or crowds)",
+        "mAP      50.0 ± 1.0    COCO AP 25.0",
+    ]
 
 
 def test_next_steps_fit_what_is_wrong() -> None:
