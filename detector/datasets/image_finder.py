@@ -16,7 +16,11 @@ ROBOFLOW_HASH = re.compile(r"_(?:jpe?g|png|webp|bmp|tiff?|gif)\.rf\.\w+$", re.IG
 """What Roboflow adds to names, on export: several copies of an image differ in it."""
 
 
-_NO_PHOTOS = re.compile(r"mask|trimap|segment|visuali[sz]ation|\bviz\b|depth|thumbnail|preview", re.IGNORECASE)
+_NO_PHOTOS = re.compile(
+    r"mask|trimap|segment|semantic|instance|visuali[sz]ation|depth|thumbnail|preview|ground.?truth"
+    r"|^(?:gt|viz|annotations?|labels?)$",
+    re.IGNORECASE,
+)
 _NO_PHOTO = re.compile(r"[_\-.](?:masks?|seg|segmentation|labels?|trimap|gt|instances?|depth|viz)$", re.IGNORECASE)
 
 

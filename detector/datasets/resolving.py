@@ -261,14 +261,20 @@ def _fitted(
     resized after they were labeled.
     """
     x_scale, y_scale = header.width / width, header.height / height
-    limits = np.array([header.width, header.height, header.width, header.height]) + _MAX_OUTSIDE
-    fits = bool((boxes >= -_MAX_OUTSIDE).all() and (boxes <= limits).all())
+    fits = _inside(boxes, header.width, header.height)
     near = max(abs(1 - x_scale), abs(1 - y_scale)) <= _NEAR_SIZE
-    if abs(x_scale / y_scale - 1) <= _SAME_ASPECT and not near:
+    similar = all(1 / _MAX_RESIZED < scale < _MAX_RESIZED for scale in (x_scale, y_scale))
+    as_drawn = boxes, "boxes fit it as they are"
+    if near or (fits and not _inside(boxes, width, height)):
+        return as_drawn
+    if abs(x_scale / y_scale - 1) <= _SAME_ASPECT:
         return boxes * np.array([x_scale, y_scale, x_scale, y_scale]), "boxes are scaled to it"
-    if near or (fits and all(1 / _MAX_RESIZED < scale < _MAX_RESIZED for scale in (x_scale, y_scale))):
-        return boxes, "boxes fit it as they are"
-    return None
+    return as_drawn if fits and similar else None
+
+
+def _inside(boxes: NDArray[np.float64], width: int, height: int) -> bool:
+    limits = np.array([width, height, width, height]) + _MAX_OUTSIDE
+    return bool((boxes >= -_MAX_OUTSIDE).all() and (boxes <= limits).all())
 
 
 def _clip(each: Object, box: Sequence[float], header: ImageHeader, report: Report) -> Object | None:

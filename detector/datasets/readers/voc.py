@@ -351,4 +351,4 @@ def _number(element: Element, tag: str) -> float:
 
 def _is_difficult(element: Element) -> bool:
     """Return the flag, which is 0 or 1, or a word of another tool such as Unspecified."""
-    return (element.findtext("difficult") or "").strip().lower() in ("1", "true", "yes")
+    return (element.findtext("difficult") or "").strip().lower() in ("1", "1.0", "true", "yes")

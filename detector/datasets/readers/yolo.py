@@ -22,12 +22,15 @@ from detector.datasets.split_lists import FilesByName, assign_splits, missing_of
 from detector.datasets.text import read_text
 from detector.images.files import SUFFIXES
 
-CLASS_FILES = (
-    *("classes.txt", "obj.names", "labels.txt", "class_names.txt", "label_list.txt", "_classes.txt"),
-    *("_darknet.labels", "predefined_classes.txt"),
-)
-"""Files that name the classes of YOLO's labels, likeliest first; all others that end in .names or .pbtxt, too."""
+CLASS_FILES = ("classes.txt", "obj.names", "labels.txt", "_darknet.labels")
+"""Usual files that name the classes of YOLO's labels."""
 
+_CLASS_FILE = re.compile(
+    r"_?(?:predefined_)?(?:(?:class(?:es)?|labels?|categor(?:y|ies)|obj(?:ect)?s?)(?:[_-]?(?:names?|list))?|names)\.txt"
+    r"|.*\.(?:names|labels|pbtxt)",
+    re.IGNORECASE,
+)
+_PREDEFINED = "predefined_classes.txt"  # LabelImg starts from these, and writes the classes that it used elsewhere
 _MAX_YAML = 2_000_000  # bytes
 _FAR_OUT = 1.0  # fractions further outside than this are pixels
 _KEYS = ("train", "val", "valid", "validation", "test")
@@ -37,7 +40,7 @@ _ITEM_REVERSED = re.compile(r"""\bname\s*:\s*["']([^"']*)["'][^}]*?\bid\s*:\s*(\
 
 def is_class_file(path: Path) -> bool:
     """Return whether a file is named as those that list the classes of YOLO's labels."""
-    return path.name.lower() in CLASS_FILES or path.suffix.lower() in (".names", ".pbtxt")
+    return _CLASS_FILE.fullmatch(path.name) is not None
 
 
 def is_yolo_yaml(path: Path) -> bool:
@@ -148,9 +151,7 @@ def _read_class_file(root: Path, files: Sequence[Path]) -> tuple[str, ...]:
     found = [path for path in files if is_class_file(path)]
     if not found:
         raise ValueError(f"{root}: YOLO's labels need a data.yaml or a {CLASS_FILES[0]} that names the classes")
-    # LabelImg starts from predefined_classes.txt, and writes the classes that it used elsewhere
-    found = [path for path in found if path.name.lower() != "predefined_classes.txt"] or found
-    found.sort(key=lambda path: [*CLASS_FILES, path.name.lower()].index(path.name.lower()))
+    found = [path for path in found if path.name.lower() != _PREDEFINED] or found
     lists = {path: _class_lines(path) for path in found}
     first = found[0]
     for path in found[1:]:
