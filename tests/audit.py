@@ -22,8 +22,8 @@ import json, os, sys
 def hook(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "urllib.Request"):
         record = [event, str(arguments[1:] if event == "socket.connect" else arguments)]
-    elif event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
-        record = [event, os.path.abspath(os.fsdecode(arguments[0])) if isinstance(arguments[0], (str, bytes)) else ""]
+    elif event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR) and isinstance(arguments[0], (str, bytes)):
+        record = [event, os.path.abspath(os.fsdecode(arguments[0]))]
     elif event in ("os.mkdir", "os.rename", "os.symlink", "os.link"):
         record = [event, os.path.abspath(os.fsdecode(arguments[0 if event == "os.mkdir" else 1]))]
     elif event in ("subprocess.Popen", "os.system", "os.posix_spawn", "os.exec", "os.fork"):

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from io import TextIOBase
 from pathlib import Path
 from threading import current_thread, main_thread
@@ -131,7 +131,6 @@ def run(main: Callable[[], int]) -> NoReturn:
     Set DETECTOR_TRACEBACK=1 to see where an error came from.
     """
     _open_streams()
-    _duplicate_stderr()
     logging.getLogger("detector").setLevel(logging.DEBUG)
     try:
         with console.attached(), _terminated_in_order():
@@ -223,19 +222,6 @@ def _open_streams() -> None:
                 os.close(null)
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
-
-
-def _duplicate_stderr() -> None:
-    """Give `sys.stderr` a file descriptor of its own.
-
-    Descriptor 2 is silenced while an image is decoded (see `decoding.silenced_stderr`), which would also swallow what
-    another thread prints meanwhile.
-    """
-    with suppress(OSError, ValueError):  # a stream that is not a file
-        if sys.stderr.fileno() == 2:
-            sys.stderr.flush()
-            encoding, errors = sys.stderr.encoding, sys.stderr.errors
-            sys.stderr = open(os.dup(2), "w", buffering=1, encoding=encoding, errors=errors)  # noqa: SIM115, PTH123
 
 
 class ResultLines(TextIOBase):

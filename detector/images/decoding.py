@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 import struct
 import threading
 import warnings
-from collections.abc import Iterator
-from pathlib import Path
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
+from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
+
+from detector.images.opencv import without_messages
+from detector.images.tiff import TiffHeader, read_deep_tiff, read_tiff_header, silence_libtiff
+from detector.runtime.optional import MissingPackageError, optional
 
 SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations that swap rows and columns."""
@@ -84,57 +88,76 @@ def oriented(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image)
 
 
-START_LENGTH = 12
+FORMATS = "JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or HEIC"
+START_LENGTH = 32
 """Number of bytes that `image_format` needs."""
 
-_HEADER_READERS: dict[str, type[ImageFile.ImageFile]] = {
+_READERS: dict[str, type[ImageFile.ImageFile]] = {
     "JPEG": JpegImageFile,
     "PNG": PngImageFile,
     "WebP": WebPImageFile,
     "BMP": BmpImageFile,
     "GIF": GifImageFile,
+    "TIFF": TiffImageFile,
+    "AVIF": AvifImageFile,
 }
-_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_EXTRA_SAMPLES, _ORIENTATION = 256, 257, 338, 274
-_PREMULTIPLIED, _STRAIGHT = 1, 2  # values of ExtraSamples
-_TIFF_BITS, _TIFF_SAMPLES = 258, 277
+_MAGIC = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"BM": "BMP",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",
+}
+_UNREAD_MAGIC = {
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"MM\0+": "big-endian BigTIFF",
+    b"8BPS": "Photoshop",
+    b"\0\0\1\0": "icon",
+    b"qoif": "QOI",
+    b"\x76\x2f\x31\x01": "OpenEXR",
+    b"#?RADIANCE": "Radiance",
+    **{f"P{kind}{end}".encode(): "PNM" for kind in "1234567" for end in " \n\r\t"},
+}
+_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+_ORIENTATION = 274
 _MAX_BYTES = 16  # per pixel: four channels of 32 bits
-_SHORT_CHUNK = 13  # bytes of IHDR
-_stderr_lock = threading.Lock()
+_DEEP = 16
+_header_lock = threading.Lock()
 
 
 def image_format(start: bytes) -> str | None:
     """Return the format of a file from its first `START_LENGTH` bytes; None for an unsupported one."""
     if start.startswith(b"RIFF"):
         return "WebP" if start[8:12] == b"WEBP" else None
-    magic = {
-        b"\xff\xd8\xff": "JPEG",
-        b"\x89PNG\r\n\x1a\n": "PNG",
-        b"BM": "BMP",
-        b"GIF87a": "GIF",
-        b"GIF89a": "GIF",
-        b"II*\0": "TIFF",
-        b"MM\0*": "TIFF",
-        b"II+\0": "TIFF",
-    }
-    return next((name for prefix, name in magic.items() if start.startswith(prefix)), None)
+    if start[4:8] == b"ftyp":
+        brands = {start[i : i + 4] for i in (8, *range(16, len(start), 4))}
+        if brands & {b"avif", b"avis"}:
+            return "AVIF"
+        return "HEIC" if brands.intersection(_HEIC_BRANDS) else None
+    return next((name for prefix, name in _MAGIC.items() if start.startswith(prefix)), None)
 
 
 def decode_image(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
-    """Decode the bytes of a JPEG, PNG, WebP, BMP, TIFF or GIF (first frame) file to (H, W, 3) uint8 RGB.
+    """Decode the bytes of an image file (first frame) to (H, W, 3) uint8 RGB.
 
-    Raises ValueError, in one line, for other formats, damaged or truncated data, and a header with more than
-    ``max_pixels`` pixels, of which nothing is decoded.
+    Raises ValueError, in one line, for other formats, kinds of them that no decoder reads exactly, damaged or truncated
+    data, HEIC without its package, and a header with more than ``max_pixels`` pixels, of which nothing is decoded.
     """
     kind = _known_format(data[:START_LENGTH])
-    with silenced_stderr():
-        chunks = _png_chunks(data) if kind == "PNG" else {}
-        meaning = _read_header(kind, io.BytesIO(data), max_pixels).extra_samples
-        pixels, orientation = _read_pixels(kind, data)
-    if b"tRNS" in chunks and pixels.ndim == 2:
-        _whiten(pixels, depth=chunks[b"IHDR"][8], transparent=chunks[b"tRNS"])
-    # libtiff's 8-bit reader premultiplies straight alpha; OpenCV reads deeper images without that reader
-    premultiplied = meaning == _PREMULTIPLIED or (meaning == _STRAIGHT and pixels.dtype == np.uint8)
-    return oriented(to_rgb(pixels, premultiplied), orientation)
+    header = _read_header(kind, io.BytesIO(data), max_pixels)
+    if header.tiff is not None and header.tiff.is_deep:
+        return to_rgb(_whole(kind, read_deep_tiff(data, header.tiff)), header.tiff.premultiplied)
+    image = _decoded(kind, data, header)
+    if kind == "PNG" and header.depth == _DEEP:
+        return oriented(to_rgb(_deep_png(data, image), premultiplied=False), header.orientation)
+    # Pillow has turned TIFFs already
+    return oriented(_rgb(image, kind, header), 1 if kind == "TIFF" else header.orientation)
 
 
 class ImageHeader(NamedTuple):
@@ -148,33 +171,14 @@ class ImageHeader(NamedTuple):
 def decoded_header(file: BinaryIO, *, max_pixels: int) -> ImageHeader:
     """Return the header of an open image file, which is read no further.
 
-    Raises the ValueErrors of `decode_image` that the header shows.
+    Raises the errors of `decode_image` that the header shows.
     """
     start = file.read(START_LENGTH)
     file.seek(0)
-    with silenced_stderr():
-        header = _read_header(_known_format(start), file, max_pixels)
-    orientation = next((number for number in range(1, 9) if number == header.orientation), 1)
-    if orientation in SIDEWAYS:
-        return ImageHeader(header.width, header.height, orientation)
-    return ImageHeader(header.height, header.width, orientation)
-
-
-@contextlib.contextmanager
-def silenced_stderr() -> Iterator[None]:
-    """Discard the output of decoders: libpng and libjpeg always write to descriptor 2.
-
-    Holds a lock: another thread would restore what this one has redirected.
-    """
-    with _stderr_lock, warnings.catch_warnings(), Path(os.devnull).open("wb") as nowhere:
-        warnings.simplefilter("ignore")
-        stderr = os.dup(2)
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+    header = _read_header(_known_format(start), file, max_pixels)
+    if header.orientation in SIDEWAYS:
+        return ImageHeader(header.width, header.height, header.orientation)
+    return ImageHeader(header.height, header.width, header.orientation)
 
 
 def _damaged(kind: str) -> ValueError:
@@ -184,91 +188,176 @@ def _damaged(kind: str) -> ValueError:
 def _known_format(start: bytes) -> str:
     kind = image_format(start)
     if kind is None:
-        raise ValueError("not a JPEG, PNG, WebP, BMP, TIFF or GIF image" if start else "the file is empty")
+        name = next((name for prefix, name in _UNREAD_MAGIC.items() if start.startswith(prefix)), None)
+        if name is not None:
+            raise ValueError(f"{name} images are not read: save it as JPEG or PNG")
+        raise ValueError(f"not a {FORMATS} image" if start else "the file is empty")
     return kind
 
 
 class _Header(NamedTuple):
-    """Header of a file: width and height as stored, EXIF orientation, and TIFF's meaning of the channels."""
+    """Header of a file: width and height as stored, EXIF orientation 1..8, depth of a PNG, tags of a TIFF."""
 
     width: int
     height: int
-    orientation: object  # only compared: a file may hold anything here
-    extra_samples: int = 0  # meaning of the fourth channel
-    n_bytes: int = 8  # maximum per pixel
+    orientation: int
+    depth: int = 8
+    tiff: TiffHeader | None = None
 
 
 def _read_header(kind: str, file: BinaryIO, max_pixels: int) -> _Header:
-    try:
-        header = _read_tiff_header(file) if kind == "TIFF" else _read_other_header(kind, file)
-    except Exception as error:  # parsers raise nearly every kind of exception on damaged data
-        raise _damaged(kind) from error
+    with _without_warnings():
+        try:
+            header = _tiff_header(file) if kind == "TIFF" else _other_header(kind, file)
+        except MissingPackageError as error:
+            raise ValueError(f"a {kind} image, but {error}") from None
+        except Exception as error:  # parsers raise nearly every kind of exception on damaged data
+            raise _refusal(kind, error) from error
     if header.width * header.height > max_pixels:
         raise ValueError(f"{header.width} x {header.height} pixels are more than the {max_pixels} allowed")
-    if header.width * header.height * header.n_bytes > max_pixels * _MAX_BYTES:
-        raise ValueError(f"{header.width} x {header.height} pixels of {header.n_bytes} bytes each are too many")
+    if header.tiff is not None:
+        if header.width * header.height * header.tiff.n_bytes > max_pixels * _MAX_BYTES:
+            raise ValueError(
+                f"{header.width} x {header.height} pixels of {header.tiff.n_bytes} bytes each are too many"
+            )
+        header.tiff.check()
     return header
 
 
-def _read_other_header(kind: str, file: BinaryIO) -> _Header:
+def _refusal(kind: str, error: Exception) -> ValueError:
+    """Return the error of a kind of file that Pillow does not read, or else of damage."""
+    reason = str(error)
+    unsupported = ("Unsupported", "unsupported", "not supported", "cannot handle", "unknown", "not available")
+    if isinstance(error, OSError | SyntaxError | ValueError) and any(word in reason for word in unsupported):
+        return ValueError(f"a {kind} image of a kind that is not read ({reason}): save it as 8-bit RGB")
+    return _damaged(kind)
+
+
+def _tiff_header(file: BinaryIO) -> _Header:
+    tags = read_tiff_header(file)
+    return _Header(tags.width, tags.height, _valid(tags.orientation), tiff=tags)
+
+
+def _other_header(kind: str, file: BinaryIO) -> _Header:
+    exif, depth = None, 8
+    if kind == "PNG":
+        depth, exif = _png_chunks(file)
+        file.seek(0)
+    image = _reader(kind)(file)
+    exif = exif or image.info.get("exif", b"")
+    width, height = image.size
+    return _Header(width, height, _orientation(exif), depth)
+
+
+def _reader(kind: str) -> Any:
     # the reader of the format itself: Image.open has a limit that only a global variable changes
-    reader = _HEADER_READERS[kind](file)
-    return _Header(*reader.size, _orientation(reader.info.get("exif", b"")))
+    if kind == "HEIC":
+        return optional("pillow_heif", "heic").HeifImageFile
+    return _READERS[kind]
 
 
-def _read_tiff_header(file: BinaryIO) -> _Header:
-    # only the tags: Pillow's reader refuses color images of floating-point numbers
-    start = file.read(16)
-    tags = ImageFileDirectory_v2(start[: 16 if start[2] == 43 else 8])  # 43: BigTIFF
-    file.seek(tags.next)
-    tags.load(file)
-    extra_samples = int(tags.get(_TIFF_EXTRA_SAMPLES, (0,))[0])
-    n_bytes = -(-int(tags.get(_TIFF_SAMPLES, 1)) * max(map(int, tags.get(_TIFF_BITS, (1,)))) // 8)
-    return _Header(int(tags[_TIFF_WIDTH]), int(tags[_TIFF_HEIGHT]), tags.get(_ORIENTATION), extra_samples, n_bytes)
+def _png_chunks(file: BinaryIO) -> tuple[int, bytes]:
+    """Return the bit depth of a PNG and its EXIF data, wherever they are; the pixels are skipped."""
+    file.seek(24)
+    depth, exif = file.read(1)[0], b""
+    file.seek(8)
+    while len(start := file.read(8)) == 8:
+        length, name = struct.unpack(">I4s", start)
+        if name == b"eXIf":
+            exif = file.read(length)
+            length = 0
+        if name == b"IEND":
+            break
+        file.seek(length + 4, io.SEEK_CUR)
+    return depth, exif
 
 
-def _png_chunks(data: bytes) -> dict[bytes, bytes]:
-    """Return the short chunks by name; ValueError unless all end in the file: OpenCV would allocate any length."""
-    position, name, found = 8, b"", {}
-    while name != b"IEND":
-        if position + 8 > len(data):
-            raise _damaged("PNG")
-        length, name = struct.unpack_from(">I4s", data, position)
-        if length <= _SHORT_CHUNK:
-            found[name] = data[position + 8 : position + 8 + length]
-        position += 12 + length
-    if position > len(data) or len(found.get(b"IHDR", b"")) < _SHORT_CHUNK:
-        raise _damaged("PNG")
-    return found
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Ignore warnings of Pillow about metadata. A lock, since filters of warnings are those of the process."""
+    with _header_lock, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
 
 
-def _whiten(pixels: NDArray[Any], depth: int, transparent: bytes) -> None:
-    """Whiten the transparent gray value of a gray PNG, which OpenCV leaves as it is."""
-    value = int.from_bytes(transparent, "big")
-    if depth < 8:
-        value = value * 255 // (2**depth - 1)
-    pixels[pixels == value] = np.iinfo(pixels.dtype).max
-
-
-def _read_pixels(kind: str, data: bytes) -> tuple[NDArray[Any], int]:
-    """Return gray, BGR or BGRA pixels of any depth, and the EXIF orientation that is still to be applied."""
-    try:
-        pixels, metadata_kinds, metadata = cv2.imdecodeWithMetadata(
-            np.frombuffer(data, np.uint8), flags=cv2.IMREAD_UNCHANGED
-        )
-    except cv2.error as error:
-        raise _damaged(kind) from error
+def _whole(kind: str, pixels: NDArray[Any] | None) -> NDArray[Any]:
     if pixels is None:
         raise _damaged(kind)
-    # None for TIFF, which OpenCV has oriented already
-    exif = dict(zip(metadata_kinds, metadata, strict=True)).get(cv2.IMAGE_METADATA_EXIF)
-    return pixels, 1 if exif is None else _orientation(exif.tobytes())
+    return pixels
+
+
+def _decoded(kind: str, data: bytes, header: _Header) -> Image.Image:
+    """Return the decoded first frame as a Pillow image."""
+    if kind == "TIFF":
+        silence_libtiff()
+    try:
+        with _without_warnings():
+            image: Image.Image = _reader(kind)(io.BytesIO(data))
+        if header.depth < 8 and image.mode == "L" and isinstance(image.info.get("transparency"), int):
+            image.info["transparency"] *= 255 // (2**header.depth - 1)  # Pillow scales the pixels, but not this gray
+        image.load()
+    except Exception as error:
+        refusal = _refusal(kind, error)
+        if header.tiff is not None and (isinstance(error, SyntaxError | KeyError) or "not read" in str(refusal)):
+            raise ValueError(header.tiff.refusal()) from error
+        raise refusal from error
+    return image
+
+
+def _rgb(image: Image.Image, kind: str, header: _Header) -> NDArray[np.uint8]:
+    """Return a Pillow image of eight bits as an array, on white where it is transparent."""
+    try:
+        if image.has_transparency_data:
+            return to_rgb(cv2.cvtColor(np.asarray(image.convert("RGBA")), cv2.COLOR_RGBA2BGRA), premultiplied=False)
+        return np.array(image.convert("RGB"))
+    except ValueError as error:  # such as Lab
+        raise ValueError(f"a {kind} image of a kind that is not read ({error}): save it as 8-bit RGB") from error
+
+
+def _deep_png(data: bytes, image: Image.Image) -> NDArray[Any]:
+    """Return the gray, BGR or BGRA pixels of a PNG of 16 bits, which Pillow decodes to 8.
+
+    OpenCV prints what it finds damaged, so it gets only what Pillow has decoded, without metadata.
+    """
+    position, chunks = 8, []
+    while position + 8 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, position)
+        if name in (b"IHDR", b"tRNS", b"IDAT"):
+            chunks.append(data[position + 4 : position + 8 + length])
+        position += 12 + length
+    if not _is_complete(each[4:] for each in chunks if each.startswith(b"IDAT")):
+        raise _damaged("PNG")
+    parts = [
+        struct.pack(">I", len(each) - 4) + each + struct.pack(">I", zlib.crc32(each)) for each in (*chunks, b"IEND")
+    ]
+    file = b"".join([data[:8], *parts])
+    with without_messages():
+        pixels = _whole("PNG", cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_UNCHANGED))
+    transparent = image.info.get("transparency")
+    if pixels.ndim == 2 and isinstance(transparent, int):  # OpenCV leaves such a gray as it is
+        pixels[pixels == transparent] = 65535
+    return pixels
+
+
+def _is_complete(parts: Iterable[bytes]) -> bool:
+    """Return whether a zlib stream in parts reaches its end; little of it is held in memory."""
+    stream = zlib.decompressobj()
+    with suppress(zlib.error):
+        for part in parts:
+            while part and not stream.eof:
+                stream.decompress(part, _BLOCK_PIXELS)
+                part = stream.unconsumed_tail
+    return stream.eof
 
 
 def _orientation(exif: bytes) -> int:
     tags = Image.Exif()
     try:
         tags.load(exif)
-        return int(tags.get(_ORIENTATION, 1))
+        return _valid(tags.get(_ORIENTATION))
     except Exception:  # broken metadata do not make the image unreadable
         return 1
+
+
+def _valid(orientation: object) -> int:
+    return next((number for number in range(1, 9) if number == orientation), 1)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
@@ -19,8 +23,8 @@ from detector.images.decoding import (
     decode_image,
     decoded_header,
     image_format,
-    silenced_stderr,
 )
+from detector.images.opencv import without_messages
 from detector.images.resizing import check_image
 from detector.runtime.files import open_binary, replacing
 
@@ -31,19 +35,32 @@ ImageLike: TypeAlias = "NDArray[np.uint8] | Image | str | Path | bytes | BinaryI
 """Image as an array, a PIL image, a path or URL, or the bytes of an image file or a file object of them."""
 
 DEFAULT_MAX_PIXELS = 100_000_000
-SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"))
-"""Extensions of image files in folders."""
-WRITTEN_SUFFIXES = SUFFIXES - {".jpe", ".jfif", ".dib", ".gif"}
+WRITTEN_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"))
 """Extensions of the formats that can be written."""
+_HEIC_SUFFIXES = frozenset((".heic", ".heif", ".hif"))
+SUFFIXES = WRITTEN_SUFFIXES | _HEIC_SUFFIXES | {".jpe", ".jfif", ".dib", ".gif", ".avif"}
+"""Extensions of image files in folders."""
+_UNREAD_SUFFIXES = {
+    ".jxl": "JPEG XL",
+    **dict.fromkeys((".jp2", ".j2k", ".jpx"), "JPEG 2000"),
+    **dict.fromkeys((".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".raf", ".rw2"), "raw"),
+    **dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm"), "PNM"),
+    ".psd": "Photoshop",
+    ".exr": "OpenEXR",
+    ".hdr": "Radiance",
+}
+_MAX_SEARCHED = 10_000
+_log = logging.getLogger(__name__)
 
 
 def read_image(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint8]:
-    """Read a JPEG, PNG, WebP, BMP, TIFF or GIF (first frame) file as (H, W, 3) uint8 RGB.
+    """Read a JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or HEIC file (first frame) as (H, W, 3) uint8 RGB.
 
-    The format is recognized by content, not by name. The EXIF orientation is applied. Transparent pixels are laid on
-    white. 16-bit values are scaled to 8 bits; floating-point values are scaled from 0..1, or from 0..maximum where the
-    maximum is above 1. Color profiles are ignored. URLs such as "s3://bucket/dog.jpg" are read by fsspec, the extra
-    ``cloud``.
+    The format is recognized by content, not by name. HEIC needs the extra ``heic``. Kinds of a format that no decoder
+    reads exactly are refused by name, such as TIFFs of signed integers or of deep planes, and JPEGs of 12 bits. The
+    EXIF orientation is applied. Transparent pixels are laid on white. 16-bit values are scaled to 8 bits;
+    floating-point values are scaled from 0..1, or from 0..maximum where the maximum is above 1. Color profiles are
+    ignored. URLs such as "s3://bucket/dog.jpg" are read by fsspec, the extra ``cloud``.
 
     Raises OSError for a file that cannot be opened, and ValueError for one that is not a complete image or has more
     than ``max_pixels`` pixels, of which nothing is decoded; both with one line "path: reason".
@@ -117,11 +134,11 @@ def write_image(path: str | Path, image: NDArray[np.uint8]) -> None:
     # checked without the name, which may hold characters that OpenCV cannot read
     if not cv2.haveImageWriter(f"image{path.suffix}"):
         raise OSError(f"{path}: no image format has the extension '{path.suffix}'")
-    with silenced_stderr():
-        try:
+    try:
+        with without_messages():
             encoded, data = cv2.imencode(path.suffix, bgr)
-        except cv2.error:
-            encoded = False
+    except cv2.error:
+        encoded = False
     if not encoded:
         raise OSError(f"{path}: the format cannot hold {bgr.shape[1]} x {bgr.shape[0]} pixels")
     try:
@@ -135,31 +152,57 @@ def find_images(patterns: Sequence[str]) -> list[Path]:
     """Return the image files of command-line arguments, in their order, each file once.
 
     An argument is a file, a folder (the images directly in it) or a glob pattern (``**`` crosses folders). Folders and
-    globs are searched for the extensions in `SUFFIXES`, without hidden files, in natural order (2 before 10). A missing
-    path is returned, so that reading it reports it. Raises ValueError for a folder or a pattern without an image.
+    globs are searched for the extensions in `SUFFIXES`, without hidden files, in natural order (2 before 10). Images of
+    formats that are not read are left out, with a warning. A missing path is returned, so that reading it reports it.
+    Raises ValueError for a folder or a pattern without an image.
     """
     found: dict[str, Path] = {}
     for pattern in patterns:
         path = Path(pattern)
         if os.path.isdir(pattern):  # noqa: PTH112 (unlike Path.is_dir, it raises no error for a folder without permission)
-            matches = _images_among(path.iterdir())
+            matches, left_out = _images_among(path.iterdir())
         elif glob.has_magic(pattern) and not os.path.lexists(pattern):
             # Path.glob would refuse absolute patterns
-            matches = _images_among(Path(match) for match in glob.iglob(pattern, recursive=True))  # noqa: PTH207
+            matches, left_out = _images_among(Path(match) for match in glob.iglob(pattern, recursive=True))  # noqa: PTH207
         else:
-            matches = [path]
+            matches, left_out = [path], ""
         if not matches:
-            raise ValueError(f"{pattern}: no image found")
+            raise ValueError("; ".join(filter(None, [f"{pattern}: no image found", left_out, _in_subfolders(path)])))
+        if left_out:
+            _log.warning("%s: %s", pattern, left_out)
         for match in matches:
             # unlike Path.resolve, it accepts a link that leads to itself: reading it reports it
             found.setdefault(os.path.realpath(match), match)
     return list(found.values())
 
 
-def _images_among(paths: Iterable[Path]) -> list[Path]:
+def _images_among(paths: Iterable[Path]) -> tuple[list[Path], str]:
+    """Return the images among files, and the line about those that are left out."""
+
     def natural_order(path: Path) -> tuple[list[str | int], str]:
         pieces = re.split(r"([0-9]+)", str(path).lower())
         return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], str(path)
 
-    images = (p for p in paths if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file())
-    return sorted(images, key=natural_order)
+    unread = dict(_UNREAD_SUFFIXES)
+    if find_spec("pillow_heif") is None:
+        unread |= dict.fromkeys(_HEIC_SUFFIXES, "HEIC")
+    images, left_out = [], Counter[str]()
+    for path in paths:
+        suffix = path.suffix.lower()
+        if (suffix in SUFFIXES or suffix in unread) and not path.name.startswith(".") and path.is_file():
+            if suffix in unread:
+                left_out[unread[suffix]] += 1
+            else:
+                images.append(path)
+    kinds = ", ".join(f"{count} {name}" for name, count in sorted(left_out.items()))
+    advice = "; pip install 'spp-detector[heic]' reads HEIC" if "HEIC" in left_out else ""
+    line = f"images of formats that are not read are left out ({kinds}){advice}" if left_out else ""
+    return sorted(images, key=natural_order), line
+
+
+def _in_subfolders(folder: Path) -> str:
+    """Return the line about images in subfolders, if there are some; not all of a large tree are searched."""
+    for path in islice(folder.glob("*/**/*"), _MAX_SEARCHED) if folder.is_dir() else ():
+        if path.suffix.lower() in SUFFIXES:
+            return f"there are some in subfolders: give '{folder}/**'"
+    return ""

@@ -57,6 +57,30 @@ def test_find_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert str(caught.value) == f"{pattern}: no image found"
 
 
+def test_images_of_other_formats_are_left_out_with_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detector.images.files.find_spec", lambda name: None)
+    for name in ("a.jpg", "b.HEIC", "c.heic", "d.jxl", ".hidden.heic", "notes.txt", "e.avif", "sub/f.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    line = (
+        "images of formats that are not read are left out (2 HEIC, 1 JPEG XL); pip install 'spp-detector[heic]' reads"
+    )
+    assert [path.name for path in find_images([str(tmp_path)])] == ["a.jpg", "e.avif"]
+    assert line in caplog.text
+    monkeypatch.setattr("detector.images.files.find_spec", lambda name: name)
+    assert [path.name for path in find_images([str(tmp_path)])] == ["a.jpg", "b.HEIC", "c.heic", "e.avif"]
+
+
+def test_a_folder_of_folders_says_how_to_search_them(tmp_path: Path) -> None:
+    (tmp_path / "day 1" / "raw").mkdir(parents=True)
+    (tmp_path / "day 1" / "raw" / "a.jpg").touch()
+    with pytest.raises(ValueError, match=r"no image found; there are some in subfolders: give '.*/\*\*'$"):
+        find_images([str(tmp_path)])
+    assert find_images([f"{tmp_path}/**"]) == [tmp_path / "day 1" / "raw" / "a.jpg"]
+
+
 # ---- writing
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -41,7 +42,9 @@ def foreign(audit: Audit, folder: Path) -> list[Path]:
 
 def check(audit: Audit, folder: Path) -> None:
     assert audit.code == 0, audit.output
-    assert (audit.network, audit.started, foreign(audit, folder)) == ([], [], [])
+    assert (audit.network, foreign(audit, folder)) == ([], [])
+    # torch asks for its libraries and matplotlib for fonts; both programs only print
+    assert [each for each in audit.started if not re.search("'(/sbin/ldconfig|uname|fc-list)'", each)] == []
 
 
 def run(folder: Path, *arguments: object) -> Audit:
@@ -68,12 +71,12 @@ def test_openvino_sends_and_writes_nothing(folder: Path) -> None:
 @pytest.mark.all
 @pytest.mark.parametrize("home", [True, False])
 def test_detection_by_the_library(folder: Path, home: bool) -> None:
-    code = f"import detector; print(detector.load().detect({str(CAT)!r})[0])"
+    code = f"import detector; print(detector.load().detect({str(CAT)!r}).labels)"
     if not home:
         code = f"import os; os.environ['HOME'] = '/nowhere'; {code}"
     audit = run(folder, "-c", code)
     check(audit, folder)
-    assert "cat" in audit.output
+    assert "[7]" in audit.output
 
 
 @pytest.mark.all
@@ -84,15 +87,19 @@ def test_detection_by_the_library(folder: Path, home: bool) -> None:
         ("detect", CAT, DEMO / "JPEGImages", "--workers", 2, "--parts", "parts"),
         ("detect", CAT, "--runtime", "torch"),
         ("explain", CAT),
-        ("classify", CAT, "--json", "-"),
-        ("evaluate", "--data", DEMO, "--split", "val", "--report", "report"),
-        ("train", "--data", DEMO, "--output", "run"),
         ("data", "check", DEMO),
     ],
     ids=lambda arguments: " ".join(str(each) for each in arguments if not isinstance(each, Path)),
 )
 def test_a_verb(folder: Path, arguments: tuple[object, ...]) -> None:
     check(run(folder, *SPP, *arguments), folder)
+
+
+@pytest.mark.all
+def test_training_and_evaluation(folder: Path) -> None:
+    check(run(folder, *SPP, "train", "--data", DEMO, "--output", "run"), folder)
+    arguments = ("--data", DEMO, "--split", "val", "--model", "run", "--report", "report")
+    check(audited([*SPP, "evaluate", *arguments], folder, folder / "work"), folder)
 
 
 @pytest.mark.all
@@ -116,5 +123,4 @@ def test_the_page(folder: Path) -> None:
     finally:
         os.kill(server.pid, signal.SIGINT)
         server.wait(20)
-    audit = read_audit(folder)
-    assert (audit.network, audit.started, foreign(audit, folder)) == ([], [], [])
+    check(read_audit(folder), folder)
