@@ -21,7 +21,7 @@ _MAX_RATIO = 200  # of text; images are already compressed
 _SMALL = 20_000_000  # bytes below which any ratio is allowed
 _MAX_NAME = 240
 _BLOCK = 1 << 20
-_ANNOTATIONS = {".xml", ".json", ".jsonl", ".yaml", ".yml", ".txt", ".csv", ".names", ".data", ".labels", ".pbtxt", ".md"}
+_ANNOTATIONS = {".xml", ".json", ".jsonl", ".ndjson", ".yaml", ".yml", ".txt", ".csv", ".names", ".data", ".labels", ".pbtxt", ".md"}
 _ZIP, _TAR = (".zip",), (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _UNREAD = {".7z": "7-Zip", ".rar": "RAR", ".tar.zst": "Zstandard"}
 
@@ -88,7 +88,8 @@ def _unpack(path: Path, target: Path, limit: int, nested: bool = False) -> int:
         return unpack(path, target, limit, free, nested)
     # NotImplementedError: an unknown compression; RuntimeError: a password
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError, EOFError, NotImplementedError) as error:
-        raise ValueError(f"is damaged or incomplete ({error}): download it again") from error
+        reason = str(error).partition("\n")[0].rstrip(":") or type(error).__name__
+        raise ValueError(f"is damaged or incomplete ({reason}): download it again") from error
     except RuntimeError as error:
         raise ValueError(f"cannot be unpacked: {error}") from error
 

@@ -155,7 +155,9 @@ def _shapes(results: Sequence[object]) -> list[object]:
 
     Labels of their own tag come as a second result with the id of the shape, and the shape again.
     """
-    labeled = {str(each.get("id")) for each in results if isinstance(each, dict) and _labels(each.get("value"))}
+    labeled = {
+        str(each["id"]) for each in results if isinstance(each, dict) and "id" in each and _labels(each.get("value"))
+    }
     return [
         each
         for each in results
