@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import stat
 import struct
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 
 from detector.datasets import archive
 from detector.datasets.archive import unpacked
+from tests.datasets.own_files import draw, expected, read, write_xml
 from tests.scripts import ROOT
 
 
@@ -130,3 +133,108 @@ def test_damaged_archives_are_one_line_errors(tmp_path: Path, damage: str) -> No
     with pytest.raises(ValueError, match=r"export\.zip: ") as error:
         unpacked(path)
     assert "\n" not in str(error.value)
+
+
+def packed(path: Path, *members: tuple[str | tarfile.TarInfo, bytes]) -> Path:
+    with tarfile.open(
+        path, {"tar": "w", "bz2": "w:bz2", "xz": "w:xz"}.get(path.name.rpartition(".")[2], "w:gz")
+    ) as file:
+        for member, data in members:
+            info = tarfile.TarInfo(member) if isinstance(member, str) else member
+            info.size = len(data) if info.isreg() else 0
+            file.addfile(info, io.BytesIO(data))
+    return path
+
+
+def linked(name: str, kind: bytes) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, "/etc/passwd"
+    return info
+
+
+@pytest.mark.parametrize("name", ["set.tar", "set.tar.gz", "SET.TGZ", "set.tar.bz2", "set.tar.xz"])
+def test_tar_files_are_read(name: str, tmp_path: Path) -> None:
+    root = unpacked(packed(tmp_path / name, ("./a/b.jpg", b"image"), ("a/run.sh", b"rm"), ("a/c.txt", b"0")))
+    assert root.name.lower() == "set"
+    assert sorted(each.relative_to(root).as_posix() for each in root.rglob("*")) == ["a", "a/b.jpg", "a/c.txt"]
+    assert (root / "a/b.jpg").read_bytes() == b"image"
+
+
+@pytest.mark.parametrize(
+    ("member", "reason"),
+    [
+        ("../a.jpg", "leads out of the folder"),
+        ("/etc/a.txt", "leads out of the folder"),
+        (linked("a.txt", tarfile.SYMTYPE), "is a link or another special file"),
+        (linked("a.txt", tarfile.LNKTYPE), "is a link or another special file"),
+        (linked("a.txt", tarfile.FIFOTYPE), "is a link or another special file"),
+        ("good.jpg", "holds 'good.jpg' twice"),
+    ],
+)
+def test_members_of_tar_files_are_refused(
+    member: str | tarfile.TarInfo, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    with pytest.raises(ValueError, match=r"set\.tgz: ") as error:
+        unpacked(packed(tmp_path / "set.tgz", ("good.jpg", b"1"), (member, b"2")))
+    assert reason in str(error.value)
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_tar_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "_SMALL", 100_000)
+    with pytest.raises(ValueError, match=r"would grow from \d+ to more than \d+ bytes"):
+        unpacked(packed(tmp_path / "a.tgz", ("skipped.bin", bytes(1_000_000)), ("a.txt", b"1")))
+    monkeypatch.setattr(archive, "_MAX_MEMBERS", 2)
+    with pytest.raises(ValueError, match="holds more than the 2 files allowed"):
+        unpacked(packed(tmp_path / "b.tar", *((f"{number}.txt", b"1") for number in range(3))))
+
+
+@pytest.mark.parametrize("size", [0, 10, 60, 200])
+def test_truncated_tar_files_are_one_line_errors(size: int, tmp_path: Path) -> None:
+    path = packed(tmp_path / "set.tgz", ("a.txt", bytes(range(256)) * 40))
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(ValueError, match=r"set\.tgz: is damaged or incomplete \(.*\): download it again") as error:
+        unpacked(path)
+    assert "\n" not in str(error.value)
+
+
+def test_archives_in_archives_are_unpacked_once(tmp_path: Path) -> None:
+    deepest = zipped(tmp_path, ("deep.txt", b"1"), name="deep.zip").read_bytes()
+    train = zipped(tmp_path, ("a.jpg", b"image"), ("deep.zip", deepest), name="train.zip").read_bytes()
+    val = packed(tmp_path / "val.tgz", ("b.jpg", b"image")).read_bytes()
+    root = unpacked(zipped(tmp_path, ("train.zip", train), ("val.tgz", val), ("train/c.jpg", b"image"), name="all.zip"))
+    found = sorted(each.relative_to(root).as_posix() for each in root.rglob("*") if each.is_file())
+    assert found == ["train.zip /a.jpg", "train/c.jpg", "val/b.jpg"]
+
+
+def test_archives_in_archives_are_limited_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "_SMALL", 100_000)
+    inner = zipped(tmp_path, ("a.txt", bytes(90_000)), name="a.zip").read_bytes()
+    outer = zipped(tmp_path, *((f"{number}.zip", inner) for number in range(3)), name="bomb.zip")
+    with pytest.raises(ValueError, match=r"bomb\.zip: 1\.zip in it: would grow from \d+ to 90000 bytes"):
+        unpacked(outer)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.7z", "7-Zip"), ("a.RAR", "RAR"), ("a.tar.zst", "Zstandard")])
+def test_other_archives_are_named(name: str, kind: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"7z\xbc\xaf\x27\x1c")
+    with pytest.raises(ValueError, match=f"{kind} archives are not read: unpack it and give the folder") as error:
+        unpacked(path)
+    assert str(error.value).startswith(f"{path}: ")
+
+
+def test_data_in_an_archive_in_a_folder(tmp_path: Path) -> None:
+    draw(tmp_path / "set")
+    write_xml(tmp_path / "set")
+    folder = tmp_path / "downloads"
+    folder.mkdir()
+    shutil.make_archive(str(folder / "inner"), "gztar", tmp_path, "set")
+    assert read(folder) == expected(all="abcd")
+    with zipfile.ZipFile(folder / "outer.zip", "w") as file:
+        file.write(folder / "inner.tar.gz", "inner.tar.gz")
+    assert read(folder / "outer.zip") == expected(all="abcd")
+    with pytest.raises(ValueError, match=r"it holds inner\.tar\.gz, outer\.zip: give one of them as the data"):
+        read(folder)

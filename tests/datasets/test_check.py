@@ -73,7 +73,7 @@ def test_images_with_issues_are_left_out(voc: Path, caplog: pytest.LogCaptureFix
         f"{voc}/Annotations/d.xml: no such annotation",
         f"{voc}/Annotations/e.xml: not a readable XML file (no element found: line 1, column 0)",
         f"{voc}/Annotations/a.xml: there is no image 'a' below {voc}",
-        f"{voc}/JPEGImages/b.png: not a JPEG, PNG, WebP, BMP, TIFF or GIF image",
+        f"{voc}/JPEGImages/b.png: not a JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or HEIC image",
         f"{voc}/JPEGImages/f.png: the PNG data are damaged or cut off",
         "own all: found 1 x missing annotation, 1 x unreadable annotation, 1 x missing image, 2 x unreadable "
         "image; going on with 1 images, 2 objects",
@@ -217,4 +217,7 @@ def test_real_voc_has_no_issues(voc_root: Path, caplog: pytest.LogCaptureFixture
     assert not caplog.messages
 
 
-# ---- the scripts
+def test_class_names_that_look_alike_are_named(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_objects(voc, "b", ("Bolt", 11, 6, 30, 25))
+    load(voc)
+    assert caplog.messages == ["own all: classes 'Bolt', 'bolt' may be one"]

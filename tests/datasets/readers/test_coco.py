@@ -11,6 +11,7 @@ import pytest
 
 from detector.datasets.issues import Issue
 from detector.datasets.loading import load_coco, load_voc
+from detector.datasets.readers.coco import is_coco
 from detector.datasets.readers.voc import VOC_CLASSES
 from tests.fakes import coco_of
 
@@ -179,3 +180,51 @@ def test_voc_written_as_coco_is_the_same_data(voc_root: Path, tmp_path: Path) ->
         np.testing.assert_array_equal(one.boxes, two.boxes)
         np.testing.assert_array_equal(one.labels, two.labels)
         np.testing.assert_array_equal(one.difficult, two.difficult)
+
+
+@pytest.mark.parametrize(
+    ("entry", "box"),
+    [
+        ({"bbox": None, "segmentation": [[30, 20, 10, 5, 12, 30]]}, [10, 5, 30, 30]),
+        ({"bbox": [], "segmentation": [[30, 20, 10, 5, 12, 30], [40, 2, 41, 3, 42, 2]]}, [10, 2, 42, 30]),
+        ({"bbox": [0, 0, 0, 0], "segmentation": [[30, 20, 10, 5, 12, 30]]}, [10, 5, 30, 30]),
+        ({"bbox": [40, 60, -30, -40]}, [10, 20, 40, 60]),
+        ({"bbox": ["10", "20", "30", "40"]}, [10, 20, 40, 60]),
+        ({"image_id": "7", "category_id": "9"}, [10, 20, 40, 60]),
+        ({"id": None, "iscrowd": "0"}, [10, 20, 40, 60]),
+    ],
+)
+def test_objects_as_other_programs_write_them(entry: dict[str, Any], box: list[float], tmp_path: Path) -> None:
+    what = content()
+    what["annotations"][0] |= entry
+    if entry.get("id", 1) is None:
+        del what["annotations"][0]["id"]
+    dataset = load_coco(write(tmp_path, what))
+    assert dataset[0].boxes[0].tolist() == box
+    assert not dataset[0].difficult[0]
+
+
+def test_ids_may_be_texts_in_one_list_alone(tmp_path: Path) -> None:
+    what = content()
+    for image in what["images"]:
+        image["id"] = str(image["id"])
+    for category in what["categories"]:
+        category["id"] = str(category["id"])
+    dataset = load_coco(write(tmp_path, what))
+    assert [len(each.labels) for each in dataset] == [3, 0]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+def test_unicode_of_windows_programs(encoding: str, tmp_path: Path) -> None:
+    text = json.dumps(content(), ensure_ascii=False).replace("bolt", "bölt")
+    path = tmp_path / "boxes.json"
+    path.write_bytes(text.encode(encoding))
+    assert is_coco(path)
+    assert load_coco(path).class_names == ("wing nut", "bölt")
+
+
+@pytest.mark.parametrize("outline", [[[1, 2, 3]], [["x", 2]], {"counts": "abc", "size": [0, 0]}, 5, [[1e400, 1]]])
+def test_unreadable_outlines_are_issues(outline: Any, tmp_path: Path) -> None:
+    path = write(tmp_path, changed("annotations", 0, bbox=None, segmentation=outline))
+    with pytest.raises(ValueError, match=r"annotation 1: bbox must be the numbers x, y, width, height, but is None"):
+        load_coco(path)

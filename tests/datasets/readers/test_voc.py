@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from detector.datasets.dataset import Annotation, Dataset
-from detector.datasets.loading import load_voc
+from detector.datasets.loading import load_splits, load_voc
 from detector.datasets.readers.voc import VOC_CLASSES
+from tests.datasets.own_files import draw, expected, read
+from tests.datasets.own_files import write_xml as write_xml_of_all
 
 
 def object_xml(name: str = "dog", box: tuple[str, ...] = ("48", "240", "195", "371"), extra: str = "") -> str:
@@ -223,3 +225,58 @@ def test_real_folder(voc_root: Path) -> None:
         assert (annotation.boxes[:, 2:] <= (width, height)).all()
     assert set(np.concatenate([one.labels for one in val])) == set(range(20))
     assert 0 < np.concatenate([one.difficult for one in val]).mean() < 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "difficult"),
+    [("1", True), ("true", True), ("Yes", True), ("1.0", True), ("0", False), ("Unspecified", False), ("no", False)],
+)
+def test_difficult_as_words(text: str, difficult: bool, voc: Path) -> None:
+    write_xml(voc, object_xml(extra=f"<difficult>{text}</difficult>"))
+    assert load_voc(voc, "train")[0].difficult.tolist() == [difficult]
+
+
+def test_boxes_drawn_backwards(voc: Path) -> None:
+    write_xml(voc, object_xml(box=("50", "40", "11", "6")))
+    assert load_voc(voc, "train")[0].boxes.tolist() == [[10, 5, 50, 40]]
+
+
+@pytest.mark.parametrize(
+    ("shape", "box"),
+    [
+        ("<polygon><x1>11</x1><y1>21</y1><x2>30</x2><y2>6</y2><x3>20</x3><y3>40</y3></polygon>", [10, 5, 30, 40]),
+        ("<polygon><pt><x>11</x><y>21</y></pt><pt><x>30</x><y>40</y></pt></polygon>", [10, 20, 30, 40]),
+        # 20 x 10 turned by a right angle
+        ("<robndbox><cx>31</cx><cy>41</cy><w>20</w><h>10</h><angle>1.5707963</angle></robndbox>", [25, 30, 36, 51]),
+    ],
+)
+def test_shapes_without_a_bndbox(shape: str, box: list[float], voc: Path) -> None:
+    write_xml(voc, f"<object><name>dog</name>{shape}</object>")
+    np.testing.assert_allclose(load_voc(voc, "train")[0].boxes, [box], atol=1e-4)
+
+
+def test_labelme_s_converter_counts_from_zero(tmp_path: Path) -> None:
+    """Of labelme2voc.py: source fields at the top, all empty."""
+    draw(tmp_path / "JPEGImages")
+    write_xml_of_all(tmp_path / "Annotations")
+    marked = "<annotation><folder/><database/><annotation/><image/>"
+    for path in (tmp_path / "Annotations").iterdir():
+        path.write_text(path.read_text().replace("<annotation>", marked, 1))
+    log: list[str] = []
+    found = read(tmp_path, log)
+    assert found[""]["b"] == [("bolt", 31, 5, 54, 36), ("nut", 3, 3, 14, 18)]
+    assert log[0].startswith(f"{tmp_path}: LabelMe XML; ")
+
+
+@pytest.mark.parametrize(("encoding", "declared"), [("gbk", "gb2312"), ("utf-16", "utf-16"), ("utf-8", "utf-16")])
+def test_encodings_of_annotations(encoding: str, declared: str, tmp_path: Path) -> None:
+    draw(tmp_path)
+    write_xml_of_all(tmp_path, head=f'<?xml version="1.0" encoding="{declared}"?>', encoding=encoding)
+    assert read(tmp_path) == expected(all="abcd")
+
+
+def test_the_reason_is_named_if_no_annotation_can_be_read(tmp_path: Path) -> None:
+    draw(tmp_path, ("b",))
+    (tmp_path / "b.xml").write_bytes("<annotation><filename>螺母螺栓</filename></annotation>".encode("gbk"))
+    with pytest.raises(ValueError, match=r"b\.xml: not a readable XML file \(is not text in UTF-8 or UTF-16"):
+        load_splits(tmp_path)
