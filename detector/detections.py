@@ -34,6 +34,12 @@ class Detection(NamedTuple):
     box: tuple[float, ...]
     probability: float | None
 
+    def __repr__(self) -> str:
+        """Return such as "Detection(class_name='dog', probability=0.882, score=2.01, box=(48.2, 30.1, 401.9, 372))"."""
+        chance = "" if self.probability is None else f"probability={self.probability:.3g}, "
+        corners = ", ".join(f"{corner:g}" for corner in np.round(self.box, 1).tolist())
+        return f"Detection(class_name={self.class_name!r}, {chance}score={self.score:.3g}, box=({corners}))"
+
     def __str__(self) -> str:
         """Return such as "dog 88 % at 48 30 402 372"."""
         return f"{self.class_name} {self.confidence} at {' '.join(f'{corner:.0f}' for corner in self.box)}"

@@ -6,11 +6,16 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from detector.boxes import Boxes
 from detector.datasets.dataset import Annotation
+from detector.detection_model import DetectionModel
 from detector.detections import Detections
 from detector.features.cache import FeatureCache
-from detector.pipeline import DetectionModel, Detector, detect_in_inputs, joint_class_names
+from detector.heads.calibration import Calibration
+from detector.images.files import ImageLike
+from detector.pipeline import Detector, detect_in_inputs, inputs_of, joint_class_names
 from detector.runtime.openvino import Runtime
+from detector.thresholds import Thresholds
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +42,17 @@ class Ensemble(DetectionModel):
     def detectors(self) -> tuple[Detector, ...]:
         """The detectors, one or more."""
         return self._detectors
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Calibration of a single detector; several together have none."""
+        return self.detectors[0].calibration if len(self.detectors) == 1 else None
+
+    def detect_one(
+        self, image: ImageLike, boxes: Boxes | None, thresholds: Thresholds, max_detections: int | None
+    ) -> Detections:
+        """Detect with all detectors together; see `DetectionModel.detect_one`. Equal proposers run once."""
+        return detect_in_inputs(self.detectors, inputs_of(self.detectors, image, boxes), thresholds, max_detections)
 
     def detect_cached(self, caches: Sequence[FeatureCache], annotation: Annotation) -> Detections:
         """Detect in an image of a data set with all detectors, each with its cache; see `Detector.detect_cached`."""

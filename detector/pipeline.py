@@ -6,18 +6,16 @@
     feature maps, boxes --heads--> scored boxes                            Detector.scored_boxes
     scored boxes --suppression, voting--> detections                       Detector.postprocess
 
-`detect_in_inputs` runs the last two steps, for one model as for several (`detector.ensemble`). `DetectionModel` is the
-interface of both.
+`detect_in_inputs` runs the last two steps, for one model as for several (`detector.ensemble`).
 """
 
 from __future__ import annotations
 
-import logging
-from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Unpack, cast, overload
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +23,8 @@ from numpy.typing import NDArray
 from detector.boxes import Boxes, area, as_boxes, clip, decode_deltas
 from detector.build import Proposer, build_from_model, proposer_key
 from detector.config.detector import Config, parse_config
-from detector.datasets.dataset import Annotation
+from detector.datasets.dataset import Annotation, shortened
+from detector.detection_model import DetectionModel
 from detector.detections import Detections
 from detector.features.cache import FeatureCache
 from detector.features.encoder import Encoder, FeatureMaps, Features
@@ -37,9 +36,7 @@ from detector.images.files import ImageLike, as_image
 from detector.model_file import BACKBONE, DEFAULT_MODEL, DETECTOR, ModelContents, read_model, write_model
 from detector.runtime.openvino import Runtime
 from detector.runtime.progress import timer
-from detector.thresholds import TOO_WEAK, DetectionLimits, Limits, Thresholds, score_thresholds
-
-_log = logging.getLogger(__name__)
+from detector.thresholds import Thresholds
 
 Inputs = tuple[FeatureMaps, Boxes]
 """Feature maps of an image and the ``(R, 4)`` boxes to score."""
@@ -62,87 +59,6 @@ class ScoredBoxes(NamedTuple):
 
     refined: Detections
     others: Detections
-
-
-class DetectionModel(ABC):
-    """One detector, or several whose scored boxes are suppressed together."""
-
-    class_names: tuple[str, ...]
-
-    @property
-    @abstractmethod
-    def detectors(self) -> Sequence[Detector]:
-        """The detectors, one or more."""
-
-    @property
-    def calibration(self) -> Calibration | None:
-        """Calibration of a single detector; several together have none."""
-        return self.detectors[0].heads.calibration if len(self.detectors) == 1 else None
-
-    @property
-    def default_thresholds(self) -> Thresholds:
-        """Minimum scores ``(K,)`` float32 of the detections shown by default; see `detector.thresholds`.
-
-        0 for a model without calibration.
-        """
-        return self.thresholds()
-
-    @property
-    def too_weak(self) -> bool:
-        """True for a calibrated model that shows nothing by default."""
-        return bool(np.isposinf(self.default_thresholds).all())
-
-    def thresholds(self, **limits: Unpack[Limits]) -> Thresholds:
-        """Return the minimum scores ``(K,)`` float32 of the classes; see `score_thresholds`."""
-        return score_thresholds(self.calibration, self.class_names, **limits)
-
-    @overload
-    def detect(  # type: ignore[overload-overlap]  # a string is a sequence of strings, too
-        self, image: ImageLike, boxes: Boxes | None = None, **limits: Unpack[DetectionLimits]
-    ) -> Detections: ...
-
-    @overload
-    def detect(
-        self, image: Sequence[ImageLike], boxes: None = None, **limits: Unpack[DetectionLimits]
-    ) -> list[Detections]: ...
-
-    def detect(
-        self,
-        image: ImageLike | Sequence[ImageLike],
-        boxes: Boxes | None = None,
-        *,
-        min_score: float | None = None,
-        min_probability: float | None = None,
-        precision: float | None = None,
-        classes: Collection[str] | None = None,
-        max_detections: int | None = None,
-    ) -> Detections | list[Detections]:
-        """Detect the objects of an image, best first; of a list of images, return a list.
-
-        image: a path or URL, the bytes of an image file, a binary file object, a PIL image, or an ``(H, W, 3)`` uint8
-            RGB array; or a list or tuple of these.
-        boxes: ``(R, 4)`` float32 in pixels of a single image, instead of proposals. Those outside of it are left out.
-        min_score, min_probability, precision: at most one, instead of ``default_thresholds``; see `score_thresholds`.
-        classes: names of the classes to detect, by default all.
-        max_detections: instead of the recipe's.
-        Raises the errors of `score_thresholds` and of `as_image`.
-        """
-        if max_detections is not None and max_detections < 1:
-            raise ValueError(f"max_detections must be at least 1, but is {max_detections}")
-        thresholds = self.thresholds(
-            min_score=min_score, min_probability=min_probability, precision=precision, classes=classes
-        )
-        if min_score is min_probability is precision is None and self.too_weak:
-            _log.warning(TOO_WEAK)
-        many = isinstance(image, list | tuple)
-        if many and boxes is not None:
-            raise ValueError("boxes are those of one image: detect in one image at a time")
-        images = cast(Sequence[ImageLike], image if many else [image])
-        found = [
-            detect_in_inputs(self.detectors, inputs_of(self.detectors, each, boxes), thresholds, max_detections)
-            for each in images
-        ]
-        return found if many else found[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,14 +85,38 @@ class Detector(DetectionModel):
         object.__setattr__(self, "class_names", tuple(self.class_names))
         self.heads.check(self.encoder.n_features, len(self.class_names))
 
+    def __repr__(self) -> str:
+        """Return such as "Detector(2 classes: cat, dog; trained on 30 images of pets train; mAP 82.1 %)"."""
+        facts = [f"{len(self.class_names)} classes: {shortened(self.class_names)}"]
+        if "trained_on" in self.record:
+            facts.append(f"trained on {self.record.get('images', 'some')} images of {self.record['trained_on']}")
+        if (mean := self.metrics.get("mAP")) is not None:
+            facts.append(f"mAP {100 * mean:.1f} %")
+        if self.calibration is None:
+            facts.append("no probabilities")
+        elif self.too_weak:
+            facts.append("too weak to show boxes by default")
+        return f"Detector({'; '.join(facts)})"
+
     @property
     def detectors(self) -> tuple[Detector]:
-        """The detector itself: `DetectionModel` works on one or more."""
+        """The detector itself, where an ensemble has several."""
         return (self,)
 
     @property
+    def calibration(self) -> Calibration | None:
+        """Calibration of the scores, if the model has one."""
+        return self.heads.calibration
+
+    def detect_one(
+        self, image: ImageLike, boxes: Boxes | None, thresholds: Thresholds, max_detections: int | None
+    ) -> Detections:
+        """Detect what reaches the thresholds ``(K,)``; see `DetectionModel.detect_one`."""
+        return detect_in_inputs([self], [self.inputs(image, boxes)], thresholds, max_detections)
+
+    @property
     def metrics(self) -> Mapping[str, Any]:
-        """Accuracy measured when the model was trained, such as ``{"metric": "area", "mAP": 0.82, ...}``, or empty."""
+        """Accuracy when the model was trained: ``{"metric": "area", "mAP": 0.82, "AP": {..}, ..}``, or empty."""
         return self.record.get("metrics") or {}
 
     def detect_cached(self, cache: FeatureCache, annotation: Annotation) -> Detections:
@@ -311,12 +251,17 @@ class Detector(DetectionModel):
             joined = join([survivors, suppress(others, settings.nms_iou)])
             return suppress(joined, SAME_OBJECT if voting else settings.nms_iou).top(settings.max_detections)
 
-    def save(self, path: str | Path) -> None:
-        """Write the model to one safetensors file, whole or not at all; all weights of the backbone are inside."""
+    @property
+    def contents(self) -> ModelContents:
+        """All that a model file holds, the weights of the backbone included."""
         backbone = self.encoder.backbone
         arrays = {**self.heads.to_arrays(), **{f"{BACKBONE}.{name}": each for name, each in backbone.tensors.items()}}
         recipe = self.config.model_dump(mode="json")
-        write_model(path, DETECTOR, ModelContents(arrays, self.class_names, recipe, backbone.digest, self.record))
+        return ModelContents(arrays, self.class_names, recipe, backbone.digest, self.record)
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to one safetensors file, whole or not at all; all weights of the backbone are inside."""
+        write_model(path, DETECTOR, self.contents)
 
     @classmethod
     def load(cls, path: str | Path | None = None, device: str = "cpu", runtime: Runtime | None = None) -> Detector:
@@ -326,12 +271,25 @@ class Detector(DetectionModel):
         runtime: "torch", "openvino" or "auto", instead of the model's.
         Raises OSError for a file that cannot be read and ValueError, with its name, for one that is not a model.
         """
-
-        def compose(contents: ModelContents) -> Detector:
-            config, propose, encoder, heads = build_from_model(contents, device, runtime)
-            return cls(propose, encoder, heads, contents.class_names, config, contents.record)
-
+        compose = partial(cls.from_contents, device=device, runtime=runtime)
         return read_model(str(DEFAULT_MODEL) if path is None else path, DETECTOR, compose)
+
+    @classmethod
+    def from_contents(
+        cls,
+        contents: ModelContents,
+        device: str = "cpu",
+        runtime: Runtime | None = None,
+        propose: Proposer | None = None,
+    ) -> Detector:
+        """Build the detector of a model file; ``propose`` replaces the recipe's proposals."""
+        config, own, encoder, heads = build_from_model(contents, device, runtime)
+        return cls(propose or own, encoder, heads, contents.class_names, config, contents.record)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what a model file holds, and ``propose``: compiled networks and other replaced parts cannot be."""
+        backbone = self.encoder.backbone
+        return type(self).from_contents, (self.contents, str(backbone.device), backbone.runtime, self.propose)
 
 
 def joint_class_names(detectors: Sequence[Detector]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.detections import Detections
+from detector.detections import Detections, percent
 from detector.images.files import as_image, write_image
 from detector.runtime.optional import MissingPackageError
 from tests.fakes import colored, fake_detector
@@ -47,6 +48,51 @@ def test_rows_in_a_loop(found: Detections) -> None:
     assert first[3] == pytest.approx(0.9)
     assert last.class_name == "<dog>"
     assert [each.probability for each in Detections(found.boxes, found.labels, found.scores, NAMES)] == [None] * 3
+
+
+def test_one_row_is_a_detection(found: Detections) -> None:
+    assert found[0] == next(iter(found)) and found[-1] == found[np.int64(2)] == list(found)[2]
+    assert str(found[0]) == "cat 90 % at 1 2 4 8"
+    assert repr(found[0]) == "Detection(class_name='cat', probability=0.9, score=2.5, box=(1, 2, 4, 8))"
+    with pytest.raises(IndexError):
+        found[3]
+    assert found[1:].scores.tolist() == found[[1, 2]].scores.tolist() == found[[False, True, True]].scores.tolist()
+    assert repr(found[:2]) == "Detections(2: cat 90 % at 1 2 4 8; <dog> 60 % at 0 0 10 10)"
+    assert repr(found[[0] * 7]).endswith("; cat 90 % at 1 2 4 8; 2 more)")
+    assert repr(Detections.empty(NAMES)) == "Detections(0)"
+    assert str(replace(found, probabilities=None)[0]) == "cat 2.50 at 1 2 4 8"
+
+
+@pytest.mark.parametrize(
+    ("probability", "text"),
+    [(0, "0 %"), (0.001, "<1 %"), (0.01, "1 %"), (0.884, "88 %"), (0.99, "99 %"), (0.9901, ">99 %"), (1, "100 %")],
+)
+def test_probabilities_in_percent(probability: float, text: str) -> None:
+    assert percent(probability) == text
+
+
+def test_drawing_takes_what_detection_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_image(tmp_path / "a.png", colored())
+    found = fake_detector().detect(tmp_path / "a.png")
+    drawn = [found.draw(each) for each in (colored(), tmp_path / "a.png", Image.open(tmp_path / "a.png"))]
+    assert drawn[0] == drawn[1] == drawn[2] and drawn[0].size == (160, 160)
+    with pytest.raises(ValueError, match="detections are of an image of 160 x 160, but this one has 160 x 90"):
+        found[:1].draw(colored()[:90])
+
+    given: dict[str, Any] = {}
+
+    def note(image: Any, boxes: Any, labels: Any, captions: Any, ranks: Any, dashed: Any) -> Any:
+        given.update(captions=captions, dashed=dashed)
+        return image
+
+    monkeypatch.setattr("detector.images.drawing.draw_boxes", note)
+    likely = replace(found, probabilities=np.array([0.5, 0.49], np.float32))
+    likely.draw(colored())
+    assert given["captions"] == ["red 50 %", "green 49 %"] and given["dashed"].tolist() == [False, True]
+    likely.draw(colored(), scores=True)
+    assert given["captions"] == ["red 50 % (150.00)", "green 49 % (100.00)"]
+    found.draw(colored(), scores=True)
+    assert given["captions"] == ["red 150.00", "green 100.00"] and given["dashed"] is None
 
 
 def test_filters(found: Detections) -> None:

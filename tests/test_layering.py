@@ -33,9 +33,11 @@ PACKAGES = {
     "config": "runtime features model_file",
     "build": "boxes proposals backbones features heads config model_file",
     "thresholds": "detections heads",
-    "pipeline": "runtime boxes images datasets detections features heads config model_file build thresholds",
-    "ensemble": "runtime datasets detections features pipeline",
-    "explanation": "boxes images detections backbones features heads thresholds pipeline",
+    "detection_model": "boxes images detections heads thresholds",
+    "pipeline": "runtime boxes images datasets detections features heads config model_file build thresholds "
+    "detection_model",
+    "ensemble": "runtime boxes images datasets detections features heads thresholds detection_model pipeline",
+    "explanation": "boxes images detections backbones features heads thresholds pipeline ensemble",
     "evaluation": "runtime boxes datasets detections",
     "report": "runtime boxes images datasets detections results explanation evaluation",
     "training": "runtime parallel boxes images datasets detections backbones features heads config build pipeline "

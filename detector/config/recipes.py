@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import reprlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -60,6 +61,11 @@ class Section(BaseModel):
     """Section of a recipe, or a whole recipe. Every key has a default; unknown keys and other types are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Show only what differs from the defaults."""
+        fields = type(self).model_fields
+        return [(name, value) for name, value in super().__repr_args__() if name and value != fields[name].default]
 
 
 Recipe = TypeVar("Recipe", bound=Section)

@@ -60,6 +60,12 @@ class Dataset(Sequence[Annotation]):
     class_names: tuple[str, ...]
     name: str
 
+    def __repr__(self) -> str:
+        """Return such as "Dataset(pets train: 30 images, 45 objects; 2 classes: cat, dog)"."""
+        n_objects = sum(len(each.boxes) for each in self)
+        classes = f"{len(self.class_names)} classes: {shortened(self.class_names)}"
+        return f"Dataset({self.name}: {len(self)} images, {n_objects} objects; {classes})"
+
     def __len__(self) -> int:
         return len(self.annotations)
 
@@ -123,6 +129,11 @@ def annotate(
         np.array([label_of[each.class_name] for each in known], np.int64),
         np.array([each.difficult for each in known], np.bool_),
     )
+
+
+def shortened(names: Sequence[str]) -> str:
+    """Join names by commas; of many, the first five and the last."""
+    return ", ".join(names if len(names) <= 7 else [*names[:5], "..", names[-1]])
 
 
 def labels_by_name(class_names: Sequence[str]) -> dict[str, int]:

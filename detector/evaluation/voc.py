@@ -34,8 +34,9 @@ def default_metric(data: Iterable[Annotation]) -> Metric:
     VOC2007's eleven points for VOC2007, and the area under the curve for everything else. On a data set of one's own,
     eleven points are coarse: one lucky detection of 34 objects gives 10.8, where the area is 4.6.
     """
-    is_voc2007 = isinstance(data, Dataset) and data.name.lower().startswith("voc2007")
-    return "voc07" if is_voc2007 and set(data.class_names) <= set(VOC_CLASSES) else "area"
+    if not isinstance(data, Dataset) or not data.name.lower().startswith("voc2007"):
+        return "area"
+    return "voc07" if set(data.class_names) <= set(VOC_CLASSES) else "area"
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,11 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from detector.boxes import Boxes, area, as_boxes, clip, iou
 from detector.detections import Detections
+from detector.ensemble import Ensemble
 from detector.explanation.attribution import Attribution, ScoredPosition, attribute
 from detector.explanation.diagnosis import Diagnosis, SuppressionTrace, diagnose
 from detector.features.encoder import FeatureMaps, Features
 from detector.images.files import ImageLike, as_image
-from detector.pipeline import DetectionModel, Detector, RefinedBoxes, detect_in_inputs, inputs_of
+from detector.pipeline import Detector, RefinedBoxes, detect_in_inputs, inputs_of
 from detector.thresholds import Limits, Thresholds
 
 _NEAR_IOU = 0.2
@@ -28,10 +29,10 @@ _ROUNDED = 0.05
 """Difference of scores that half precision, or another machine, may cause."""
 
 
-def explain(model: DetectionModel, image: ImageLike, detections: Detections | None = None) -> list[Attribution]:
+def explain(model: Ensemble | Detector, image: ImageLike, detections: Detections | None = None) -> list[Attribution]:
     """Attribute the score of each detection of an image to the cells of the feature maps it was pooled from.
 
-    image: as `DetectionModel.detect` takes it. detections: what the model found in it, by default what it shows.
+    image: as `Detector.detect` takes it. detections: what the model found in it, by default what it shows.
     Raises ValueError for detections that the model did not make of this image.
     """
     explainer = Explainer(model, as_image(image))
@@ -39,7 +40,7 @@ def explain(model: DetectionModel, image: ImageLike, detections: Detections | No
 
 
 def explain_box(
-    model: DetectionModel,
+    model: Ensemble | Detector,
     image: ImageLike,
     box: ArrayLike,
     class_name: str,
@@ -49,7 +50,7 @@ def explain_box(
 ) -> Diagnosis:
     """Diagnose why a box ``x1 y1 x2 y2`` of an image was found as an object of a class, or why not.
 
-    image, limits: as `DetectionModel.detect` takes them. Raises ValueError for an unknown class and a box without area
+    image, limits: as `Detector.detect` takes them. Raises ValueError for an unknown class and a box without area
     in the image.
     """
     thresholds = model.thresholds(**limits)
@@ -71,7 +72,7 @@ class Explainer:
     image: ``(H, W, 3)`` uint8 RGB. boxes: ``(R, 4)`` instead of the model's proposals.
     """
 
-    def __init__(self, model: DetectionModel, image: NDArray[np.uint8], boxes: Boxes | None = None) -> None:
+    def __init__(self, model: Ensemble | Detector, image: NDArray[np.uint8], boxes: Boxes | None = None) -> None:
         self.model = model
         self.image = image
         self.detectors = model.detectors

@@ -18,7 +18,7 @@ from detector.runtime.progress import timings
 from detector.thresholds import TOO_WEAK, Thresholds
 
 if TYPE_CHECKING:
-    from detector.pipeline import DetectionModel
+    from detector.ensemble import Ensemble
 
 _TRIED = 20
 """Number of first images, one of them readable, before a model is loaded."""
@@ -54,8 +54,8 @@ class DetectorFactory:
     max_detections: of an image, instead of the recipe's. keep_image: return the images, too.
     """
 
-    load: Callable[[], DetectionModel]
-    thresholds: Callable[[DetectionModel], Thresholds | None]
+    load: Callable[[], Ensemble]
+    thresholds: Callable[[Ensemble], Thresholds | None]
     max_detections: int | None = None
     keep_image: bool = False
 
@@ -72,7 +72,7 @@ class DetectorFactory:
 
 
 def detect_image(
-    name: str, model: DetectionModel, thresholds: Thresholds, max_detections: int | None, keep_image: bool
+    name: str, model: Ensemble, thresholds: Thresholds, max_detections: int | None, keep_image: bool
 ) -> ImageDetections:
     """Detect the objects that reach the ``thresholds`` (K,) in the image of a path or URL.
 
@@ -91,7 +91,7 @@ def detect_image(
     return ImageDetections(found, (height, width), model.class_names, note, times, image if keep_image else None)
 
 
-def describe_best(scored: Detections, thresholds: Thresholds, model: DetectionModel) -> str:
+def describe_best(scored: Detections, thresholds: Thresholds, model: Ensemble) -> str:
     """Describe why nothing was found: the box that is nearest to the threshold ``(K,)`` of its class, if there is one.
 
     scored: all that reaches the recipe's ``min_score``.

@@ -71,7 +71,8 @@ def test_nothing_found_says_what_was_nearest(call: Call, tmp_path: Path, capsys:
 
     assert words(image, "--min-score", "150.5") == "the best box is 'red' with 150.00, below the threshold of 150.50"
     # nearest to the threshold of its own class
-    equal = Calibration(np.full(2, 0.01), np.zeros(2), np.array([180, 105]), np.zeros((PRECISIONS, 2)))
+    learned = {"slopes": np.full(2, 0.01), "offsets": np.zeros(2), "at_precision": np.zeros((PRECISIONS, 2))}
+    equal = replace(CALIBRATION, best_f1=np.array([180, 105]), **learned)
     assert words(image, calibration=equal) == "the best box is 'green' with 73 %, below the threshold of 74 %"
     too_weak = replace(CALIBRATION, at_precision=np.full((PRECISIONS, 2), np.inf))
     assert words(image, calibration=too_weak).startswith("the model is too weak to show boxes by default: ")
@@ -129,6 +130,56 @@ def test_every_format_in_one_folder(call: Call, tmp_path: Path) -> None:
     (tmp_path / "x").rename(root / "JPEGImages")
     again = load_voc(root, "new", NAMES)
     assert [each.boxes.tolist() for each in again] == [[RED, GREEN], []]
+
+
+def test_labels_that_would_not_pair_with_their_images_are_refused(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [photograph(tmp_path / name) for name in ("img.jpg", "img.png", "img_2.jpg", "classes.png")]
+    (tmp_path / "out" / "voc").mkdir(parents=True)
+    (tmp_path / "out" / "voc" / "img_2.xml").write_text("of another program")
+    for images, message in (
+        (names[:3], "img.jpg and img.png would share one file of labels, img: rename one of the images"),
+        (names[3:], "yolo/classes.txt holds the class names"),
+        (names[1:3], "img_2.xml exists and was not written by this program; --overwrite replaces it"),
+    ):
+        relative = [each.name for each in images]
+        assert call(*relative, "--format", "yolo,voc", "--no-drawing", "--output", "out") == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
+        assert not (tmp_path / "out" / "yolo").exists()
+    assert call("img.jpg", "img_2.jpg", "--format", "yolo", "--no-drawing", "--output", "out") == 0
+    assert sorted(path.name for path in (tmp_path / "out" / "yolo").iterdir()) == [
+        "classes.txt",
+        "img.txt",
+        "img_2.txt",
+    ]
+
+
+def test_lines_have_probabilities_and_scores_on_request(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = photograph(tmp_path / "a.png").name
+    rest = "0.0\t0.0\t64.0\t64.0\n"
+    assert call(image, "--no-drawing", calibration=CALIBRATION) == 0
+    assert capsys.readouterr().out == f"a.png\tred\t82 %\t{rest}"
+    assert call(image, "--no-drawing", "--scores", calibration=CALIBRATION) == 0
+    assert capsys.readouterr().out == f"a.png\tred\t82 %\t150.000\t{rest}"
+    for scores in ((), ("--scores",)):
+        assert call(image, "--no-drawing", "--min-score", "120", *scores) == 0
+        assert capsys.readouterr().out == f"a.png\tred\t150.000\t{rest}"
+
+
+def test_quiet_prints_results_alone(call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = [photograph(tmp_path / "a.png").name, photograph(tmp_path / "b.png", np.zeros_like(colored())).name]
+    assert call(*images, "-q", "--no-drawing") == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 2 and err == ""
+    assert call(*images, "-q", "--no-drawing", "--json", "-") == 0
+    out, err = capsys.readouterr()
+    assert len(json.loads(out)) == 2 and err == ""
+    assert call(*images, "gone.png", "-q", "--no-drawing") == 2
+    assert capsys.readouterr().err == "error: gone.png: no such file or directory\n"
 
 
 def test_coco_files_are_read_by_pycocotools(call: Call, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from detector.results.files import (
     ResultFolder,
     fitting,
     folder_name,
+    label_stems,
     write_class_names,
     write_crops,
     write_voc,
@@ -170,6 +171,18 @@ RECORDS = [
         ],
     },
 ]
+
+
+def test_labels_have_the_names_of_their_images() -> None:
+    a, b = Path("x/a.jpg"), Path("y/b.tar.png")
+    assert label_stems([a, b]) == {a: "a", b: "b.tar"}
+    # of one name, in the folders below the common one
+    other = Path("y/a.png")
+    assert label_stems([a, b, other]) == {a: "x/a", b: "y/b.tar", other: "y/a"}
+    for same in (Path("x/a.png"), Path("./x/a.jpeg")):
+        with pytest.raises(ValueError, match=r"would share one file of labels, .*a: rename one of the images"):
+            label_stems([a, same])
+    assert label_stems([]) == {}
 
 
 def test_one_file_for_all_images(tmp_path: Path) -> None:
