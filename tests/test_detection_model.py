@@ -19,9 +19,9 @@ from PIL import Image
 import detector
 from detector.boxes import as_boxes
 from detector.heads.calibration import PRECISIONS, Calibration
-from detector.images.files import write_image
+from detector.images.files import ImageLike, write_image
 from detector.pipeline import Detector
-from tests.explanation.models import random_detector, random_image
+from tests.explanation.models import KINDS, random_detector, random_image
 from tests.fakes import NAMES, colored, fake_detector, with_heads
 
 LOG_ODDS_OF_FLOOR = np.log(0.3 / 0.7)
@@ -83,8 +83,7 @@ def test_limits() -> None:
     st.lists(st.floats(-3, 0), min_size=2, max_size=2).map(sorted),
 )
 def test_a_lower_score_adds_detections_and_leaves_the_others(seed: int, kind: str, scores: list[float]) -> None:
-    options = {"pooled": {}, "moved": {"move": True}, "refined": {"move": True, "box_refinements": 2}}[kind]
-    model, image = random_detector(seed, max_detections=1000, **options), random_image(seed)
+    model, image = random_detector(seed, max_detections=1000, **KINDS[kind]), random_image(seed)
     low, high = (model.detect(image, min_score=score) for score in scores)
     assert len(high) <= len(low)
     assert low.above(scores[1]).to_records() == high.to_records()
@@ -108,7 +107,7 @@ def test_a_list_of_images_of_every_kind(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", colored())
     content = (tmp_path / "a.png").read_bytes()
     model = fake_detector()
-    images = [colored(), tmp_path / "a.png", str(tmp_path / "a.png"), content, io.BytesIO(content)]
+    images: list[ImageLike] = [colored(), tmp_path / "a.png", str(tmp_path / "a.png"), content, io.BytesIO(content)]
     images.append(Image.open(tmp_path / "a.png"))
     found = model.detect(images)
     assert [each.to_records() for each in found] == [model.detect(colored()).to_records()] * len(images)
@@ -117,9 +116,10 @@ def test_a_list_of_images_of_every_kind(tmp_path: Path) -> None:
     assert model.detect([]) == []
     with pytest.raises(ValueError, match="boxes are those of one image"):
         model.detect([colored()], boxes=as_boxes([[0, 0, 9, 9]]))  # type: ignore[call-overload]
-    for wrong, message in ((b"no image", "not a JPEG"), (io.StringIO("text"), "binary mode"), (7, "but got int")):
+    wrong: list[tuple[Any, str]] = [(b"none", "not a JPEG"), (io.StringIO("text"), "binary mode"), (7, "but got int")]
+    for image, message in wrong:
         with pytest.raises(ValueError, match=message):
-            model.detect(wrong)  # type: ignore[call-overload]
+            model.detect(image)
 
 
 def test_given_boxes_outside_of_the_image_give_nothing() -> None:

@@ -179,7 +179,7 @@ def test_quiet_prints_results_alone(call: Call, tmp_path: Path, capsys: pytest.C
     out, err = capsys.readouterr()
     assert len(json.loads(out)) == 2 and err == ""
     assert call(*images, "gone.png", "-q", "--no-drawing") == 2
-    assert capsys.readouterr().err == "error: gone.png: no such file or directory\n"
+    assert capsys.readouterr().err == "error: gone.png: No such file or directory\n"
 
 
 def test_coco_files_are_read_by_pycocotools(call: Call, tmp_path: Path) -> None:
