@@ -15,7 +15,8 @@ BOX = '<box label="nut" xtl="1" ytl="2" xbr="30" ybr="20"/>'
 def images(*shapes: str) -> str:
     """An XML file of a.jpg with the shapes, and b.jpg with one box."""
     return (
-        f'<annotations><version>1.1</version><image id="0" name="a.jpg" width="60" height="40">{"".join(shapes)}</image>'
+        "<annotations><version>1.1</version>"
+        f'<image id="0" name="a.jpg" width="60" height="40">{"".join(shapes)}</image>'
         f'<image id="1" name="b.jpg" width="60" height="40">{BOX}</image></annotations>'
     )
 

@@ -21,7 +21,7 @@ NUT: Objects = [("nut", [1, 2, 30, 20])]
         "ymax,xmax,ymin,xmin,Label,Image,score\n20,30,2,1,nut,a.jpg,1\n",
         "\ufefffilename;xmin;ymin;xmax;ymax;class\na.jpg;1;2;30;20;nut\n",
         "filename\txmin\tymin\txmax\tymax\tclass\na.jpg\t30\t20\t1\t2\tnut\n\n",
-        "image_name,label_name,bbox_x,bbox_y,bbox_width,bbox_height,image_width,image_height\na.jpg,nut,1,2,29,18,60,40\n",
+        "image_name,label_name,bbox_x,bbox_y,bbox_width,bbox_height,image_width\na.jpg,nut,1,2,29,18,60\n",
         '"filename","xmin","ymin","xmax","ymax","class"\n"C:\\photos\\a.jpg","1","2","30","20"," nut "\n',
         "path,x1,y1,x2,y2,class\nimages/a.jpg,1,2,30,20,nut\n",
         "a.jpg,1,2,30,20,nut\n",
