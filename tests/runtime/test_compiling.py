@@ -56,3 +56,33 @@ def test_damaged_machine_code_is_reported_and_compiled_again(
     assert output == "compiled\n42\n"
     assert "damaged; compiling it again" in errors and "Traceback" not in errors and errors.count("\n") == 1
     assert run() == ("42\n", "")
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after"),
+    [("parts.py", "return FACTOR * x", "return FACTOR * x + 1"), ("constants.py", "FACTOR = 2", "FACTOR = 3")],
+)
+def test_machine_code_of_other_files_is_never_stale(
+    run: Callable[[], tuple[str, str]], tmp_path: Path, file: str, before: str, after: str
+) -> None:
+    sources = {
+        "constants.py": "FACTOR = 2",
+        "parts.py": "from detector.runtime.compiling import kernel\nfrom constants import FACTOR\n\n@kernel\n"
+        "def scaled(x):\n    return FACTOR * x",
+        "kernels.py": KERNELS.replace("import kernel", "import kernel\nfrom parts import scaled").replace(
+            "2 * x", "scaled(x)"
+        ),
+    }
+    for name, source in sources.items():
+        (tmp_path / name).write_text(source)
+    assert run()[0].splitlines()[-1] == "42"
+    assert run() == ("42\n", "")
+    files = {path.name for path in (tmp_path / "__pycache__").glob("*.nb?")}
+    (tmp_path / file).write_text(sources[file].replace(before, after))
+    expected = {"parts.py": "43", "constants.py": "63"}[file]
+    assert run()[0].splitlines()[-1] == expected
+    assert run() == (f"{expected}\n", "")
+    # the files of the earlier code are gone
+    now = {path.name for path in (tmp_path / "__pycache__").glob("*.nb?")}
+    assert now.isdisjoint(files)
+    assert len(now) == len(files)
