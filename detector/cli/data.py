@@ -24,7 +24,8 @@ from detector.cli.options import add_computing_options, add_threshold_options, c
 from detector.cli.outputs import OutputFile, cache_folder, check_outputs, check_writable, output_folder
 from detector.datasets.dataset import Dataset
 from detector.datasets.issues import Issue, log_issues
-from detector.datasets.loading import load_splits
+from detector.datasets.joining import without_copies
+from detector.datasets.loading import DataSource, load_splits
 from detector.datasets.writing import WRITTEN_FORMATS, check_new_folder, write_dataset
 from detector.images.drawing import contact_sheet
 from detector.images.files import WRITTEN_SUFFIXES, find_images, read_image, write_image
@@ -94,6 +95,10 @@ def _add_next(parser: Parser) -> None:
         "images", nargs="+", metavar="UNLABELED", help="images without labels: files, folders, or quoted globs"
     )
     parser.add_argument("--model", type=Path, help="a model file (default: the one that comes with the package)")
+    parser.add_argument(
+        "--data", type=Path, action=AddData, metavar="PATH", help="labeled data, whose images are not selected again"
+    )
+    parser.set_defaults(more_data=())
     add_computing_options(parser)
     parser.add_argument("--count", type=int, default=10, metavar="N", help="number of images (default: 10)")
     parser.add_argument(
@@ -182,7 +187,7 @@ def next_images(options: Namespace) -> int:
     if options.count < 1:
         raise ValueError(f"--count must be at least 1, but is {options.count}")
     check_thresholds(options)
-    paths = find_images(options.images)
+    paths = _unlabeled(options)
     _check_drafts(options, paths)
     model = load_ensemble(None if options.model is None else [options.model], options.device, options.runtime)
     min_scores = thresholds(options, model)
@@ -202,6 +207,19 @@ def next_images(options: Namespace) -> int:
         print(f"{printable(scored[row].path)}\t{scored[row].uncertainty:.3f}\t{len(drafts[row].labels)}")
     _log.info("%s: %d of %d images, with drafts of their boxes", options.output, len(rows), len(scored))
     return 0 if len(scored) == len(paths) else 2
+
+
+def _unlabeled(options: Namespace) -> list[Path]:
+    """Return the images to select from, without those that the labeled data hold."""
+    paths = find_images(options.images)
+    if options.data is None:
+        return paths
+    datasets = load_splits(DataSource(options.data, more=options.more_data), report=lambda issue: None)
+    left = without_copies(paths, [each.path for dataset in datasets.values() for each in dataset])
+    _log.info("%d of %d images are labeled already", len(paths) - len(left), len(paths))
+    if not left:
+        raise ValueError(f"all {len(paths)} images are labeled already; give others")
+    return left
 
 
 def _check_drafts(options: Namespace, paths: Sequence[Path]) -> None:

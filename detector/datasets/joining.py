@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,6 +64,27 @@ def names_of(paths: Sequence[Path]) -> list[str]:
     return names
 
 
+def without_copies(paths: Sequence[Path], others: Iterable[Path]) -> list[Path]:
+    """Return the ``paths`` whose files are not equal, to the byte, to one of ``others``; missing files stay."""
+    by_size: dict[int, list[Path]] = defaultdict(list)
+    for path in others:
+        by_size[path.stat().st_size].append(path)
+    known: dict[int, set[bytes]] = {}
+    left = []
+    for path in paths:
+        size = path.stat().st_size if path.is_file() else -1
+        if size in by_size:
+            known.setdefault(size, {_digest(each) for each in by_size[size]})
+        if size not in known or _digest(path) not in known[size]:
+            left.append(path)
+    return left
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
 def _replaced(sources: Mapping[str, Splits]) -> dict[Path, Path]:
     """Return the image files of which a later dataset holds an equal one, with that one, in the order of datasets."""
     by_size: dict[int, list[tuple[str, Path]]] = defaultdict(list)
@@ -76,8 +97,7 @@ def _replaced(sources: Mapping[str, Splits]) -> dict[Path, Path]:
             continue
         last: dict[bytes, tuple[str, Path]] = {}
         for name, path in found:
-            with path.open("rb") as file:
-                key = hashlib.file_digest(file, "sha256").digest()
+            key = _digest(path)
             if key in last and last[key][0] != name:
                 replaced[last[key][1]] = path
             last[key] = (name, path)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.boxes import Boxes, area, iou
+from detector.boxes import Boxes, iou
 from detector.datasets.dataset import Annotation, Dataset
 from detector.detections import Detections
 
@@ -45,7 +45,7 @@ def find_doubts(dataset: Dataset, found: Sequence[Detections], thresholds: NDArr
     found: the detections of each image. thresholds: ``(K,)`` minimum scores of confident ones, by the model's class.
     Detections of classes that are not the dataset's are left out. Raises ValueError where lengths differ.
     """
-    doubts = []
+    doubts: list[Doubt] = []
     sizes = _odd_sizes(dataset)
     for row, (each, detections) in enumerate(zip(dataset, found, strict=True)):
         known = np.array([name in dataset.class_names for name in detections.class_names], np.bool_)
@@ -62,13 +62,13 @@ def _contradicted(row: int, image: Annotation, class_names: Sequence[str], found
     overlaps = iou(found.boxes, image.boxes).reshape(len(found), len(names))
     confidence = found.probabilities if found.probabilities is not None else 1 / (1 + np.exp(-found.scores))
     same = np.array([[each.class_name == name for name in names] for each in found], np.bool_).reshape(overlaps.shape)
-    confirmed = ((overlaps >= SAME_PLACE) & same).any(axis=0)
+    confirmed: NDArray[np.bool_] = np.any((overlaps >= SAME_PLACE) & same, axis=0)
     doubted: set[int] = set()  # objects, of which the first, most confident doubt counts
     for number, each in enumerate(found):
         trust = float(confidence[number])
         if not len(names) or overlaps[number].max() < _ELSEWHERE:
-            boxes, captions = found.boxes[number : number + 1], (f"{each.class_name}?",)
-            yield Doubt("missing box", trust, row, f"not labeled: {each}", boxes, captions)
+            box = found.boxes[number : number + 1]
+            yield Doubt("missing box", trust, row, f"not labeled: {each}", box, (f"{each.class_name}?",))
             continue
         index = int(overlaps[number].argmax())
         if confirmed[index] or image.difficult[index] or index in doubted:
@@ -111,8 +111,8 @@ def _odd_sizes(dataset: Dataset) -> dict[int, dict[int, tuple[str, float]]]:
     where = np.array([(row, index) for row, each in enumerate(dataset) for index in range(len(each.labels))], np.int64)
     boxes = np.concatenate([np.zeros((0, 4), np.float32), *(each.boxes for each in dataset)]).astype(np.float64)
     labels = np.concatenate([np.zeros(0, np.int64), *(each.labels for each in dataset)])
-    sides = boxes[:, 2:] - boxes[:, :2]
-    measures = {"size": np.log(np.maximum(area(boxes), 1)) / 2, "aspect": np.log(np.divide(*np.maximum(sides, 1).T))}
+    widths, heights = np.log(np.maximum(boxes[:, 2:] - boxes[:, :2], 1)).T
+    measures = {"size": (widths + heights) / 2, "aspect": widths - heights}
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         if len(rows) < _MIN_OBJECTS:

@@ -137,6 +137,19 @@ def test_images_are_never_replaced(
     assert len(list(photos.iterdir())) == 5
 
 
+def test_labeled_images_are_not_selected_again(
+    call: Call, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(photos, "--count", "2", "--output", "first") == 0
+    assert call(photos, "--count", "2", "--data", "first", "--output", "second") == 0
+    lines = [Path(line.split("\t")[0]).stem for line in capsys.readouterr().out.splitlines()]
+    assert lines[:2] == ["green", "red"] and not {"green", "red"} & set(lines[2:])
+    assert call(photos, "--count", "5", "--data", "first", "--data", "second", "--output", "third") == 0
+    assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == [str(photos / "none.png")]
+    assert call(photos / "green.png", "--data", "first") == 2
+    assert "all 1 images are labeled already; give others" in capsys.readouterr().err
+
+
 @pytest.mark.all
 def test_from_labels_to_drafts(tmp_path: Path) -> None:
     recipe = {"features": {"short_sides": [224], "levels": [1]}, "proposals": {"max_boxes": 100, "min_side": 16}}

@@ -11,6 +11,7 @@ import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -136,9 +137,8 @@ def test_damaged_archives_are_one_line_errors(tmp_path: Path, damage: str) -> No
 
 
 def packed(path: Path, *members: tuple[str | tarfile.TarInfo, bytes]) -> Path:
-    with tarfile.open(
-        path, {"tar": "w", "bz2": "w:bz2", "xz": "w:xz"}.get(path.name.rpartition(".")[2], "w:gz")
-    ) as file:
+    mode: Any = {"tar": "w", "bz2": "w:bz2", "xz": "w:xz"}.get(path.name.rpartition(".")[2], "w:gz")
+    with tarfile.open(path, mode) as file:
         for member, data in members:
             info = tarfile.TarInfo(member) if isinstance(member, str) else member
             info.size = len(data) if info.isreg() else 0

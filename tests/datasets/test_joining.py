@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from detector.datasets.joining import without_copies
 from detector.datasets.loading import DataSource, load_dataset, load_splits
 from tests.datasets.exports import draw_image, write_export
 from tests.datasets.own_files import draw, write_labels, write_xml
@@ -81,3 +82,11 @@ def test_folders_of_one_name_keep_their_images_apart(two: tuple[Path, Path], tmp
     shutil.copytree(two[1], twin)
     (joined,) = load_splits(DataSource(two[0], more=(two[1], twin))).values()
     assert [each.image_id for each in joined] == ["a 1", "b", "first-2/b", "c"]
+
+
+def test_copies_are_recognized_by_content(tmp_path: Path) -> None:
+    for name, content in (("a", "12"), ("b", "13"), ("c", "123"), ("d", "12")):
+        (tmp_path / name).write_text(content)
+    paths = [tmp_path / name for name in ("a", "b", "c", "gone")]
+    assert without_copies(paths, [tmp_path / "d"]) == paths[1:]
+    assert without_copies(paths, []) == paths
