@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from detector.datasets.check import load_checked_splits
 from detector.datasets.loading import DataSource, load_dataset, load_splits
 from detector.datasets.split_lists import FilesByName, read_list
 from tests.datasets.exports import draw_image
@@ -170,10 +171,13 @@ def test_images_outside_of_the_splits_are_named_or_trained_on(tmp_path: Path) ->
     write_xml(tmp_path / "test", ("d",))
     assert {each.path.stem for each in load_dataset(tmp_path)} == {"a 1", "b"}
     assert {each.path.stem for each in load_dataset(DataSource(tmp_path, "train"))} == {"a 1", "b"}
+    assert {each.path.stem for each in load_checked_splits(DataSource(tmp_path))[0]} == {"a 1", "b"}
     draw(tmp_path / "train", ("c",))
     write_xml(tmp_path / "train", ("c",))
     log: list[str] = []
     assert [each.path.stem for each in load_dataset(tmp_path, log=log.append)] == ["c"]
+    # a dry run takes the same images as the training
+    assert [each.path.stem for each in load_checked_splits(DataSource(tmp_path))[0]] == ["c"]
     assert f"{tmp_path}: 2 images are in no split and not used, such as {tmp_path}/a 1.xml" in log
 
 
