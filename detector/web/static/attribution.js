@@ -1,12 +1,14 @@
 // The explanation of one box and class: its score as a sum of attributions, by level and by cell, and its positions.
 
 import { attributionColor, paintHeat } from "./colors.js";
-import { byId, element, number } from "./elements.js";
+import { byId, element, number, percent } from "./elements.js";
 
 const sum = (rows) => rows.flat().reduce((total, value) => total + value, 0);
 
 export function showAttribution(explanation, canvas) {
-  byId("explanation-title").textContent = `${explanation.outcome === "found" ? "Why" : "Why not"} ${explanation.label}?`;
+  const question = explanation.outcome === "found" ? "Why" : "Why not";
+  const chance = explanation.probability === undefined ? "" : ` (${percent(explanation.probability)})`;
+  byId("explanation-title").textContent = `${question} ${explanation.label}${chance}?`;
   byId("explanation-body").replaceChildren(
     element("div", { class: "part" }, crop(explanation, canvas), legend(), balance(explanation)),
     element("div", { class: "part" }, ...grids(explanation), ...details(explanation)),

@@ -32,8 +32,14 @@ export function bar(color, start, width, name = "i") {
 
 export const number = (value) => value.toFixed(2).replace(/^-(?=.*[1-9])/, "−").replace(/^-/, "");
 
+// A probability: "88 %"; only what is certain is "0 %" or "100 %".
+export function percent(probability) {
+  if (probability > 0 && probability < 0.01) return "<1 %";
+  return probability > 0.99 && probability < 1 ? ">99 %" : `${Math.round(100 * probability)} %`;
+}
+
 // Probability or, of a model without calibration, score: "88 %", "0.83".
-export const confidence = ({ score, probability }) => (probability === undefined ? number(score) : `${Math.round(100 * probability)} %`);
+export const confidence = ({ score, probability }) => (probability === undefined ? number(score) : percent(probability));
 
 // Report an error; `unseen` is for screen readers alone, where the image shows it.
 export function complain(line, unseen = false) {

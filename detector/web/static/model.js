@@ -4,7 +4,8 @@ import { health } from "./api.js";
 import { byId } from "./elements.js";
 
 // From /health: `minScore` is the lowest score of a detection, `thresholds` are the defaults by class name.
-export const model = { state: "loading", calibrated: false, minScore: 0, thresholds: {} };
+// `tooWeak` says that no class is shown by default.
+export const model = { state: "loading", calibrated: false, minScore: 0, thresholds: {}, tooWeak: false };
 
 let resolve;
 export const modelLoaded = new Promise((done) => { resolve = done; });
@@ -18,6 +19,7 @@ export async function watchModel() {
       model.calibrated = answer.calibrated;
       model.minScore = answer.min_score;
       model.thresholds = Object.fromEntries(answer.class_names.map((name, i) => [name, answer.thresholds[i] ?? Infinity]));
+      model.tooWeak = answer.thresholds.every((each) => each === null);
       line = `Ready, ${answer.class_names.length} classes`;
     }
   } catch {

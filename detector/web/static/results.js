@@ -54,7 +54,7 @@ export class Filter {
     byId("threshold-value").textContent = shown;
     byId("threshold-default").hidden = this.limit === null;
     byId("threshold-help").textContent = model.calibrated
-      ? "By default, each class is shown from its best F1 on."
+      ? "By default, each class is shown from its best F1 on, and from 30 %."
       : "A score is a margin, not a probability: above 0 means yes.";
     this.slider.setAttribute("aria-valuetext", shown);
   }
@@ -97,6 +97,9 @@ function swatch(index) {
 export function drawList(shown, total, selected, { hover, select }) {
   byId("count").textContent = `${shown.length} of ${total}`;
   byId("nothing").hidden = shown.length > 0;
+  byId("nothing").textContent = model.tooWeak
+    ? "The model is too weak to show boxes by default: move the slider to the left to see its best guesses, or label more images."
+    : "No detection is above the threshold. Move the slider to the left.";
   const values = shown.map(({ score, probability }) => probability ?? score);
   const [low, high] = [Math.min(0, ...values), Math.max(1, ...values)];
   const rows = shown.map((detection, i) => {

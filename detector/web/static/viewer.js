@@ -3,6 +3,7 @@
 import { classColor, contrast, css, paintHeat } from "./colors.js";
 import { confidence, element, svg } from "./elements.js";
 
+const FIRM = 0.5; // probability from which the line of a box is solid
 const measure = document.createElement("canvas").getContext("2d");
 
 export class Viewer {
@@ -90,7 +91,7 @@ export class Viewer {
     const sides = { x: x1, y: y1, width: x2 - x1, height: y2 - y1 };
     const node = svg(
       "g",
-      { class: "box", "data-label": detection.label, "data-score": detection.score, "data-box": detection.box.join(",") },
+      { class: detection.probability < FIRM ? "box unsure" : "box", "data-label": detection.label, "data-score": detection.score, "data-box": detection.box.join(",") },
       svg("rect", { ...sides, class: "rim", stroke: contrast(color) }),
       svg("rect", { ...sides, class: "line", stroke: css(color) }),
       ...this.tag(detection, color),
