@@ -79,7 +79,15 @@ def train(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Detector:
-    """Train a detector on labeled images; see `detector.training.train.train_on`."""
+    """Train a detector on labeled images, and return it with its accuracy in ``metrics``.
+
+    data: a `Dataset`, or the path of an export of a labeling tool: a folder, a zip file, or an annotation file.
+    recipe: a `Config`, a YAML file, or the name of a recipe of the package.
+    split: part of the data to train on, by default train.
+    output: model file to write. cache: directory of features, which later trainings reuse.
+    device: torch's name of the device of the network. progress: shows loops, such as ``tqdm`` would.
+    Raises OSError for data that cannot be read, and ValueError for data or a recipe that cannot be trained on.
+    """
     from detector.runtime.progress import no_progress
     from detector.training.train import train_on
 

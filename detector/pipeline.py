@@ -117,7 +117,7 @@ class Detector(DetectionModel):
     @property
     def metrics(self) -> Mapping[str, Any]:
         """Accuracy when the model was trained: ``{"metric": "area", "mAP": 0.82, "AP": {..}, ..}``, or empty."""
-        return self.record.get("metrics") or {}
+        return self.record.get("metrics") or self.record.get("cross_validation") or {}
 
     def detect_cached(self, cache: FeatureCache, annotation: Annotation) -> Detections:
         """Detect in an image of a data set all that reaches the recipe's ``min_score``.
@@ -236,7 +236,7 @@ class Detector(DetectionModel):
     def postprocess(self, scored: Detections, others: Detections | None = None) -> Detections:
         """Suppress scored boxes class by class and, after refinements, place the survivors by box voting.
 
-        others: boxes that do not vote, and of which those remain that no better box suppresses.
+        others: boxes that do not vote; those that no better box suppresses remain.
         """
         settings = self.config.detection
         voting = self.heads.regressors is not None and bool(settings.box_refinements)

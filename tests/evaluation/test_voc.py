@@ -109,9 +109,9 @@ def test_the_metric_of_vocs_own_data_is_vocs() -> None:
         assert result.AP["cat"] == pytest.approx({"voc07": 6 / 11, "area": 1 / 2}[metric])
 
 
-def test_one_lucky_detection_is_worth_its_area() -> None:
-    hits = np.arange(20) == 15
-    assert average_precision(hits, 34, "area") == pytest.approx(1 / 16 / 34)
+def test_one_detection_of_many_objects_is_worth_its_area() -> None:
+    assert average_precision(np.array([True]), 34, "area") == pytest.approx(1 / 34)
+    assert average_precision(np.array([True]), 34, "voc07") == pytest.approx(1 / 11)
 
 
 def test_classes_without_a_number_have_a_reason() -> None:
