@@ -17,7 +17,8 @@ from detector.cli.console import Parser
 from detector.cli.data_options import add_data_options, data_source, load_data, precomputed_boxes, split_name
 from detector.cli.outputs import output_folder, result_folder
 from detector.datasets.dataset import Dataset
-from detector.evaluation.coco import CocoIds, coco_ids, plain_ids, read_coco_results
+from detector.datasets.format_detection import coco_files
+from detector.evaluation.coco_results import CocoIds, coco_ids, plain_ids, read_coco_results
 from detector.evaluation.coverage import Coverage, image_coverage, join_coverage
 from detector.evaluation.outcomes import ClassDetections, gather_outcomes
 from detector.evaluation.voc import Metric, default_metric
@@ -117,15 +118,16 @@ def coverage_of_boxes(proposals: Path | None, dataset: Dataset) -> Coverage | No
 
 
 def coco_ids_of(options: Namespace, dataset: Dataset) -> CocoIds:
-    """Return the ids of images and classes in COCO files: those of the data, if it is such a file."""
-    is_file = options.data is not None and options.data.suffix == ".json" and options.data.is_file()
-    path = options.data if is_file else options.coco
-    return plain_ids(dataset) if path is None else coco_ids(path, dataset)
+    """Return the ids of images and classes in COCO files: those of the data, if they are such files."""
+    if options.coco is not None:
+        return coco_ids([options.coco], dataset)
+    joined = options.data is None or options.more_data
+    return plain_ids(dataset) if joined else coco_ids(coco_files(options.data), dataset)
 
 
 def read_run(path: Path, split: str, ids: CocoIds, dataset: Dataset) -> dict[str, ClassDetections]:
     """Read saved detections: a report's folder, a COCO result file, or a folder of comp4 files."""
     saved = path / "detections.json"
     if saved.is_file() or path.is_file():
-        return read_coco_results(saved if saved.is_file() else path, ids, dataset.class_names)
+        return read_coco_results(saved if saved.is_file() else path, ids, dataset)
     return read_detections(path, split, dataset.class_names, [each.image_id for each in dataset])

@@ -113,6 +113,15 @@ def read_export(path: Path, format_name: str | None, report: Report) -> Export:
     return found[0].read(report)
 
 
+def coco_files(path: Path) -> list[Path]:
+    """Return the COCO files of the dataset at ``path``, which `read_export` takes."""
+    if path.is_file() and not is_archive(path):
+        files = [path]
+    else:
+        files = files_below(unpacked(path) if path.is_file() else path)
+    return [each for each in files if _format_of(each) == "coco"]
+
+
 def _innermost(folder: Path) -> Path:
     """Return the only folder in ``folder``, unless it is a part of a dataset; else ``folder`` itself."""
     held = sorted(folder.iterdir())
@@ -140,13 +149,18 @@ def _folder_matches(root: Path, files: Sequence[Path], tool: str | None) -> list
 def _matches(root: Path, files: Sequence[Path], candidates: Sequence[Path]) -> list[_Match]:
     own: dict[str, list[Path]] = {}
     for path in candidates:
-        suffix = path.suffix.lower()
-        kinds = (name for name, each in _FILE_FORMATS.items() if suffix in each.suffixes and each.recognizes(path))
-        if name := next(kinds, None):
+        if name := _format_of(path):
             own.setdefault(name, []).append(path)
     return [
         _Match(name, paths[0], partial(_FILE_FORMATS[name].read, root, files, paths)) for name, paths in own.items()
     ]
+
+
+def _format_of(path: Path) -> str | None:
+    """Return the first format that recognizes an annotation file."""
+    suffix = path.suffix.lower()
+    found = (name for name, each in _FILE_FORMATS.items() if suffix in each.suffixes and each.recognizes(path))
+    return next(found, None)
 
 
 def _voc_matches(root: Path, files: Sequence[Path], tool: str | None) -> list[_Match]:

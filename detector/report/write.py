@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from detector.datasets.dataset import Dataset
 from detector.detections import Detections
 from detector.evaluation.calibration import ScoreBins
-from detector.evaluation.coco import CocoIds, plain_ids, to_coco_results
+from detector.evaluation.coco_results import CocoIds, plain_ids, to_coco_results
 from detector.evaluation.comparison import Comparison, compare
 from detector.evaluation.coverage import Coverage
 from detector.evaluation.error_kinds import FALSE_KINDS

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector.evaluation.coco import CocoIds, evaluate_coco
+from detector.evaluation.coco import evaluate_coco
+from detector.evaluation.coco_results import CocoIds
 from detector.evaluation.outcomes import by_class, gather_outcomes
 from detector.runtime.optional import MissingPackageError
 from tests.evaluation.boxes import FAR, NAMES, A, found, objects, outcomes_of, random_images

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from detector.datasets.dataset import Annotation, Dataset
 from detector.datasets.loading import load_coco
 from detector.detections import Detections
-from detector.evaluation.coco import coco_ids, plain_ids, read_coco_results, to_coco_results
+from detector.evaluation.coco_results import CocoIds, coco_ids, plain_ids, read_coco_results, to_coco_results
 from detector.evaluation.error_kinds import find_error_kinds, lost_precision
 from detector.evaluation.outcomes import Outcomes
 from detector.evaluation.voc import average_precisions
@@ -54,7 +55,7 @@ def coco_files(folder: Path, truths: list[Annotation], outcomes: Outcomes) -> tu
         each["id"] += 1  # pycocotools takes 0 for no match
     path = folder / "truth.json"
     path.write_text(json.dumps(content))
-    return path, to_coco_results(outcomes, coco_ids(path, load_coco(path)))
+    return path, to_coco_results(outcomes, coco_ids([path], load_coco(path)))
 
 
 def average_of_101(outcomes: Outcomes) -> float:
@@ -118,10 +119,10 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     truths, detections = images_apart(1)
     outcomes = outcomes_of(truths, detections)
     dataset = Dataset(truths, NAMES, "test")
-    for ids in (plain_ids(dataset), coco_ids(coco_files(tmp_path, truths, outcomes)[0], dataset)):
+    for ids in (plain_ids(dataset), coco_ids([coco_files(tmp_path, truths, outcomes)[0]], dataset)):
         path = tmp_path / "found.json"
         path.write_text(json.dumps(to_coco_results(outcomes, ids)))
-        read = read_coco_results(path, ids, NAMES)
+        read = read_coco_results(path, ids, dataset)
         assert sum(len(each.scores) for each in read.values()) == len(outcomes.scores)
         for label, name in enumerate(NAMES):
             rows = outcomes.of_class(label)
@@ -135,7 +136,82 @@ def test_images_with_numbers_for_names(tmp_path: Path) -> None:
     path = tmp_path / "found.json"
     row = {"category_id": 1, "bbox": [0, 0, 10, 10], "score": 1}
     path.write_text(json.dumps([{**row, "image_id": 12}, {**row, "image_id": "000012"}, {**row, "image_id": "7a"}]))
-    assert read_coco_results(path, plain_ids(dataset), NAMES)["cat"].image_ids == ["000012", "000012", "7a"]
+    assert read_coco_results(path, plain_ids(dataset), dataset)["cat"].image_ids == ["000012", "000012", "7a"]
+
+
+def boxed(name: str) -> Annotation:
+    return replace(objects(Path(name).stem, (A, 0, False)), path=Path("photos", name))
+
+
+ROW = {"category_id": 1, "bbox": [0, 0, 10, 10], "score": 0.5}
+
+
+@pytest.mark.parametrize(
+    "image_id", ["a b", "a b.jpg", "images/val/a b.jpg", "C:\\data\\a b.png", "http://host/a b.jpg"]
+)
+def test_images_go_by_their_names_in_data_of_other_formats(image_id: str, tmp_path: Path) -> None:
+    dataset = Dataset([boxed("a b.jpg"), boxed("12.jpg")], NAMES, "test")
+    path = tmp_path / "found.json"
+    path.write_text(json.dumps([{**ROW, "image_id": image_id}, {**ROW, "image_id": 12.0}]))
+    assert read_coco_results(path, plain_ids(dataset), dataset)["cat"].image_ids == ["a b", "12"]
+
+
+def test_a_name_of_two_images_stands_for_neither(tmp_path: Path) -> None:
+    one, two = (replace(boxed("a.jpg"), image_id=f"{part}/a", path=Path(part, "a.jpg")) for part in ("one", "two"))
+    dataset = Dataset([one, two], NAMES, "test")
+    path = tmp_path / "found.json"
+    path.write_text(json.dumps([{**ROW, "image_id": "two/a"}]))
+    assert read_coco_results(path, plain_ids(dataset), dataset)["cat"].image_ids == ["two/a"]
+    path.write_text(json.dumps([{**ROW, "image_id": "a.jpg"}]))
+    with pytest.raises(
+        ValueError, match=r"detection 0: there is no image 'a\.jpg' among the 2 evaluated, whose ids are"
+    ):
+        read_coco_results(path, plain_ids(dataset), dataset)
+
+
+@pytest.mark.parametrize(
+    ("categories", "labels"),
+    [([1, 2, 3], [0, 1, 2]), ([0, 1, 2], [0, 1, 2]), (["0", "1"], [0, 1]), ([1.0, "2"], [0, 1]), ([0, 3], [2])],
+)
+def test_categories_count_from_1_or_0(categories: list[object], labels: list[int], tmp_path: Path) -> None:
+    dataset = Dataset([boxed("a.jpg")], NAMES, "test")
+    path = tmp_path / "found.json"
+    path.write_text(json.dumps([{**ROW, "image_id": "a", "category_id": each} for each in categories]))
+    read = read_coco_results(path, plain_ids(dataset), dataset)
+    assert [label for label, name in enumerate(NAMES) if len(read[name].scores)] == labels
+
+
+def test_a_file_with_images_and_categories_goes_by_its_own_names(tmp_path: Path) -> None:
+    dataset = Dataset([boxed("a.jpg")], NAMES, "test")
+    content = {
+        "images": [{"id": 5, "file_name": "val/a.jpg"}],
+        "categories": [{"id": 7, "name": NAMES[1]}, {"id": 0, "name": "unicorn"}],
+        "annotations": [{**ROW, "id": 1, "image_id": 5, "category_id": 7}, {**ROW, "image_id": "5", "category_id": 0}],
+    }
+    path = tmp_path / "found.json"
+    path.write_text(json.dumps(content))
+    read = read_coco_results(path, CocoIds({"a": 99}, [4, 5, 6]), dataset)
+    assert {name: each.image_ids for name, each in read.items()} == {NAMES[0]: [], NAMES[1]: ["a"], NAMES[2]: []}
+    path.write_text(json.dumps({**content, "images": []}))
+    with pytest.raises(ValueError, match=r"found\.json: not a COCO result file: its lists do not fit together"):
+        read_coco_results(path, CocoIds({"a": 99}, [4, 5, 6]), dataset)
+
+
+def test_ids_are_those_of_the_file_that_lists_the_images(tmp_path: Path) -> None:
+    dataset = Dataset([replace(boxed("a.jpg"), path=tmp_path / "val/a.jpg")], ("dog", "cat"), "test")
+    for split, names, first in (("train", ["a.jpg", "b.jpg"], 1), ("val", ["a.jpg"], 70)):
+        (tmp_path / split).mkdir()
+        content = {
+            "images": [{"id": number, "file_name": name} for number, name in enumerate(names, first)],
+            "categories": [{"id": first + 1, "name": "cat"}, {"id": first, "name": " dog "}],
+            "annotations": [],
+        }
+        (tmp_path / split / "_annotations.coco.json").write_text(json.dumps(content))
+    paths = [tmp_path / split / "_annotations.coco.json" for split in ("train", "val")]
+    for order in (paths, paths[::-1]):
+        assert coco_ids(order, dataset) == CocoIds({"a": 70}, [70, 71])
+    other = Dataset([boxed("x.jpg")], ("dog",), "test")
+    assert coco_ids(paths, other) == coco_ids([], other) == plain_ids(other)
 
 
 @pytest.mark.parametrize(
@@ -159,13 +235,15 @@ def test_images_with_numbers_for_names(tmp_path: Path) -> None:
 def test_other_files_are_refused(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "found.json"
     path.write_text(content)
+    dataset = Dataset([objects("1")], NAMES, "test")
     with pytest.raises(ValueError, match=message) as raised:
-        read_coco_results(path, plain_ids(Dataset([objects("1")], NAMES, "test")), NAMES)
+        read_coco_results(path, plain_ids(dataset), dataset)
     assert str(path) in str(raised.value)
 
 
 def test_an_empty_list_is_no_detection(tmp_path: Path) -> None:
     path = tmp_path / "found.json"
     path.write_text("[]")
-    assert len(read_coco_results(path, plain_ids(Dataset([objects("1")], NAMES, "test")), NAMES)["cat"].scores) == 0
+    dataset = Dataset([objects("1")], NAMES, "test")
+    assert len(read_coco_results(path, plain_ids(dataset), dataset)["cat"].scores) == 0
     assert len(outcomes_of([objects("1")], [found()]).scores) == 0
