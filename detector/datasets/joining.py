@@ -86,7 +86,7 @@ def _digest(path: Path) -> bytes:
 
 
 def _replaced(sources: Mapping[str, Splits]) -> dict[Path, Path]:
-    """Return the image files of which a later dataset holds an equal one, with that one, in the order of datasets."""
+    """Return the image files that a later dataset holds, too, each with its equal one, in the order of datasets."""
     by_size: dict[int, list[tuple[str, Path]]] = defaultdict(list)
     for name, splits in sources.items():
         for path in {each.path: None for dataset in splits.values() for each in dataset}:

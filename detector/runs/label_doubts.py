@@ -63,7 +63,7 @@ def _contradicted(row: int, image: Annotation, class_names: Sequence[str], found
     confidence = found.probabilities if found.probabilities is not None else 1 / (1 + np.exp(-found.scores))
     same = np.array([[each.class_name == name for name in names] for each in found], np.bool_).reshape(overlaps.shape)
     confirmed: NDArray[np.bool_] = np.any((overlaps >= SAME_PLACE) & same, axis=0)
-    doubted: set[int] = set()  # objects, of which the first, most confident doubt counts
+    doubted: set[int] = set()  # objects: the first doubt about each is the most confident
     for number, each in enumerate(found):
         trust = float(confidence[number])
         if not len(names) or overlaps[number].max() < _ELSEWHERE:
