@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from detector.proposals.regions import ONE
 from detector.runtime.compiling import Array, kernel
 
+MAX_GROWTH, MIN_GROWTH = 20, 100_000
+"""Maximum similarities of a grouping: a multiple of those between initial regions, and no less than a number."""
+
 
 class Regions(NamedTuple):
     """The regions of one segmentation."""
@@ -44,6 +47,10 @@ def group(regions: Regions, similarity: Similarity) -> NDArray[np.int32]:
     Returns the boxes (R - 1, 4) int32 of the merged regions, in the order of merging. Merged regions are numbered from
     R on; of equally similar pairs, the one with the lowest numbers is merged first. The histogram of a merged region is
     the mean of its parts', weighted by size and rounded.
+
+    Time and memory are bounded: after `MAX_GROWTH` similarities for each that was there at first, merging ends, and the
+    box of the whole image is the last. Photographs take at most 5. A region that touches thousands of others, such as
+    the ground of a grid of dots, would take a similarity to each of them after each merge.
     """
     n_regions = len(regions.sizes)
     if n_regions == 1:
@@ -59,8 +66,12 @@ def group(regions: Regions, similarity: Similarity) -> NDArray[np.int32]:
     ends[:n_regions] = np.cumsum(np.bincount(both_ways[:, 0], minlength=n_regions))
     starts = np.zeros_like(ends)
     starts[1:n_regions] = ends[: n_regions - 1]
-    _merge(starts, ends, neighbors, weights, sizes, boxes, colors, textures)
-    return boxes[n_regions:]
+    limit = max(MAX_GROWTH * len(neighbors), MIN_GROWTH)
+    stop = _merge(starts, ends, neighbors, weights, sizes, boxes, colors, textures, limit)
+    if stop < len(boxes):
+        boxes[stop, :2], boxes[stop, 2:] = regions.boxes[:, :2].min(0), regions.boxes[:, 2:].max(0)
+        stop += 1
+    return boxes[n_regions:stop]
 
 
 def _with_room(array: Array) -> Array:
@@ -197,7 +208,9 @@ def _merge(
     boxes: Array,
     colors: Array,
     textures: Array,
-) -> None:
+    max_neighbors: int,
+) -> int:
+    """Merge regions; return the number of regions and merged ones, less than all where there are more neighbors."""
     total = sizes.size
     n_regions = (total + 1) // 2
     n_neighbors = neighbors.size
@@ -213,7 +226,7 @@ def _merge(
                 scores[i] = _similarity(neighbors[i], region, weights, sizes, boxes, colors, textures)
         n_heap = _wait_for_best(region, starts, ends, neighbors, scores, merged_into, similarities, pairs, n_heap)
     merged = n_regions
-    while merged < total:
+    while merged < total and n_neighbors <= max_neighbors:
         pair = _pop(similarities, pairs, n_heap)
         n_heap -= 1
         a, b = pair // total, pair % total
@@ -240,6 +253,7 @@ def _merge(
         ends[merged] = n_neighbors
         n_heap = _wait_for_best(merged, starts, ends, neighbors, scores, merged_into, similarities, pairs, n_heap)
         merged += 1
+    return merged
 
 
 def random_order(ranks: NDArray[np.int64], seed: int) -> NDArray[np.int64]:

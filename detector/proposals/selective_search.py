@@ -174,17 +174,17 @@ def _prepare(image: NDArray[np.uint8], mode: Mode, color_space: str) -> _Prepare
 def _groupings(image: _Prepared, mode: Mode, k: float) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Return the boxes of a segmentation and its groupings, and their ranks in the hierarchy, 1 for the last merged."""
     labels, n_regions = segment(image.graph, k, min_size=int(k))
-    sizes, boxes = region_extents(labels.reshape(image.shape), n_regions)
+    sizes, initial = region_extents(labels.reshape(image.shape), n_regions)
     regions = Regions(
         sizes,
-        boxes,
+        initial,
         neighbor_pairs(labels.reshape(image.shape), n_regions),
         color_histograms(image.colors, mode.color_bins, labels, sizes),
         texture_histograms(image.textures, labels, sizes),
     )
     merged = [group(regions, similarity) for similarity in mode.similarities]
-    ranks = [np.arange(n_regions - 1, 0, -1)] * len(merged)
-    return np.concatenate([*merged, boxes]), np.concatenate([*ranks, np.full(n_regions, n_regions)])
+    ranks = [np.arange(n_regions - 1, n_regions - 1 - len(boxes), -1) for boxes in merged]
+    return np.concatenate([*merged, initial]), np.concatenate([*ranks, np.full(n_regions, n_regions)])
 
 
 def _all_groupings(image: NDArray[np.uint8], mode: Mode, threads: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

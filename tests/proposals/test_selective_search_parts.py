@@ -19,7 +19,7 @@ from detector.proposals.regions import (
     texels,
     texture_histograms,
 )
-from detector.proposals.selective_search import COLOR_SPACES, CTSF, TSF, F, S, convert_colors
+from detector.proposals.selective_search import COLOR_SPACES, CTSF, TSF, F, S, convert_colors, selective_search
 from tests.proposals.photograph import PHOTOGRAPH
 
 
@@ -172,3 +172,30 @@ def test_color_spaces_fill_the_range_of_a_byte() -> None:
     ]
     for color_space in COLOR_SPACES:
         assert convert_colors(PHOTOGRAPH, color_space).shape == PHOTOGRAPH.shape
+
+
+def star(n_leaves: int) -> Regions:
+    """Single pixels in a row above a region that touches all of them."""
+    boxes = np.array([[0, 1, n_leaves, 2], *([x, 0, x + 1, 1] for x in range(n_leaves))], np.int32)
+    pairs = np.array([[0, leaf] for leaf in range(1, n_leaves + 1)], np.int32)
+    sizes = np.array([n_leaves, *[1] * n_leaves], np.int32)
+    histograms = np.full((n_leaves + 1, 3), ONE // 3, np.uint16)
+    return Regions(sizes, boxes, pairs, histograms, histograms)
+
+
+@pytest.mark.parametrize(("n_leaves", "ends_early"), [(300, False), (5000, True)])
+def test_grouping_ends_where_one_region_touches_thousands(n_leaves: int, ends_early: bool) -> None:
+    boxes = group(star(n_leaves), Similarity(1, 1, 1, 1))
+    assert boxes[-1].tolist() == [0, 0, n_leaves, 2]
+    if not ends_early:
+        assert len(boxes) == n_leaves
+    else:  # about 20 similarities for each of the first 10,000 were allowed, 5,000 a merge
+        assert len(boxes) == pytest.approx(1 + 20 * 2 - 1, abs=2)
+
+
+def test_the_boxes_of_a_grid_of_dots_have_ranks() -> None:
+    y, x = np.mgrid[:400, :400]
+    dots = ((x % 8 - 3) ** 2 + (y % 8 - 3) ** 2 < 6).astype(np.uint8) * 255
+    boxes = selective_search(np.dstack([dots] * 3), min_side=0, max_boxes=10_000)
+    assert [0, 0, 400, 400] in boxes.tolist()
+    assert len(boxes) > 1
