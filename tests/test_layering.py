@@ -47,7 +47,7 @@ PACKAGES = {
     "thresholds pipeline ensemble evaluation report training",
     "web": "runtime boxes images detections features thresholds pipeline ensemble explanation",
     "cli": "runtime parallel boxes images datasets detections results proposals features config model_file build "
-    "pipeline ensemble explanation evaluation report training classification runs web",
+    "thresholds pipeline ensemble explanation evaluation report training classification runs web",
     "__main__": "cli",
 }
 

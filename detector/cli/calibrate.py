@@ -6,15 +6,19 @@ spp calibrate MODEL (--data PATH | --voc ROOT --split val | --coco JSON) --outpu
 from __future__ import annotations
 
 from dataclasses import replace
-from math import isnan
+from math import isinf, isnan
 from pathlib import Path
+
+import numpy as np
 
 from detector.cli.console import Parser, print_error, progress
 from detector.cli.data_options import add_data_options, data_source, load_data
 from detector.cli.options import add_computing_options
 from detector.cli.outputs import OutputFile, cache_folder, is_model
+from detector.detections import percent
 from detector.evaluation.calibration import probability_bins
 from detector.runs.evaluate_images import EvaluatorFactory, detect_all
+from detector.thresholds import default_thresholds
 
 
 def parser() -> Parser:
@@ -52,8 +56,11 @@ def main() -> int:
     calibration = fit_calibration(found, dataset, dataset.class_names)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     replace(detector, heads=replace(detector.heads, calibration=calibration)).save(options.output)
-    for name, best in zip(detector.class_names, calibration.best_f1.tolist(), strict=True):
-        print(f"{name:<12} best F1 at a score of {best:6.2f}")
+    shown = default_thresholds(calibration)
+    chances = calibration.probabilities(shown, np.arange(len(shown)))
+    for name, score, chance in zip(detector.class_names, shown.tolist(), chances.tolist(), strict=True):
+        what = "too weak to be shown" if isinf(score) else f"shown from {percent(chance)}, a score of {score:.2f}"
+        print(f"{name:<12} {what}")
     bins = probability_bins([calibration(each) for each in found], dataset, dataset.class_names)
     error = bins.calibration_error
     source = f"{len(dataset)} images of {dataset.name}, to which it was fitted"

@@ -14,6 +14,9 @@ from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from detector.cli.console import Parser, print_error, printable, progress, write_json
 from detector.cli.data_options import add_data_options, data_source, load_data, split_name
 from detector.cli.options import (
@@ -103,10 +106,10 @@ def main() -> int:
     for reason, names in by_reason(unmeasured(outcomes)).items():
         _log.warning("no average precision of %s: %s", ", ".join(names), reason)
     numbers = result.to_json()
-    probabilities = None
+    bins = None
     if detector is not None and detector.calibration is not None:
-        probabilities = probability_bins(evaluated.detections, dataset, dataset.class_names)
-        error = probabilities.calibration_error
+        bins = probability_bins(evaluated.detections, dataset, dataset.class_names)
+        error = bins.calibration_error
         numbers["calibration_error"] = None if isnan(error) else error
     if str(options.json) != "-":
         print_numbers(result, numbers, dataset)
@@ -128,7 +131,8 @@ def main() -> int:
             circumstances=circumstances(detector, evaluated, options),
             baseline=baseline,
             explain=None if detector is None else partial(explain, detector),
-            probabilities=probabilities,
+            probabilities=None if detector is None else probabilities_of(outcomes, detector),
+            probability_bins=bins,
         )
     return 0
 
@@ -156,6 +160,14 @@ def evaluate(outcomes: Outcomes, metric: str, ids: CocoIds) -> Result:
         return evaluate_coco(outcomes, ids)
     result = voc_result(outcomes, "voc07" if metric == "voc07" else "area")
     return replace(result, more={"COCO_AP": evaluate_coco(outcomes, ids).mAP}) if metric == "area" else result
+
+
+def probabilities_of(outcomes: Outcomes, detector: Ensemble) -> NDArray[np.float32] | None:
+    """Return the probabilities ``(N,)`` of detections, whose classes are a model's; None without a calibration."""
+    if detector.calibration is None:
+        return None
+    own = np.array([[*detector.class_names, name].index(name) for name in outcomes.class_names])
+    return detector.calibration.probabilities(outcomes.scores.astype(np.float32), own[outcomes.labels])
 
 
 def by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.cli.console import Parser
+from detector.cli.console import Parser, console
 from detector.parallel.map_images import Engine, Threads
 from detector.parallel.processes import Processes
 from detector.runtime.files import digest
@@ -170,7 +170,7 @@ def thresholds(options: Namespace, detector: Ensemble) -> NDArray[np.float32] | 
         return None
     scores = detector.thresholds(**limits)
     unreached = [name for name, score in zip(detector.class_names, scores, strict=True) if np.isposinf(score)]
-    if unreached and options.precision is not None:
+    if unreached and options.precision is not None and not console.quiet:
         names = ", ".join(unreached)
         print(f"precision {options.precision:g} was not reached, and nothing is kept, of {names}", file=sys.stderr)
     return scores

@@ -139,7 +139,7 @@ def _kind_rows(analysis: Analysis) -> list[dict[str, Any]]:
 
 def _probabilities(analysis: Analysis) -> ScoreBins | None:
     """Return the bins of the calibration plot: of the model's probabilities, or of scores that may be some."""
-    return analysis.run.probabilities or (analysis.bins if are_probabilities(analysis.run.outcomes) else None)
+    return analysis.run.probability_bins or (analysis.bins if are_probabilities(analysis.run.outcomes) else None)
 
 
 def _plots(analysis: Analysis) -> dict[str, str]:

@@ -32,7 +32,7 @@ function draw(node, box, kind) {
 }
 
 function tile(number) {
-  const [image, found, foundLabel, score, truth, truthLabel, difficult, note] = data.samples[number];
+  const [image, found, foundLabel, confidence, truth, truthLabel, difficult, note] = data.samples[number];
   const [name, width, height] = data.images[image];
   const embedded = document.getElementById("image-" + image) !== null;
   const shown = windowAround([found, truth].filter(Boolean), width, height);
@@ -51,7 +51,7 @@ function tile(number) {
     heat.append(title(data.attributions[number]));
   }
   const words = [];
-  if (found) words.push(data.classes[foundLabel] + " " + score.toFixed(2));
+  if (found) words.push(data.classes[foundLabel] + " " + confidence);
   if (truth && (!found || truthLabel !== foundLabel)) words.push((found ? "is " : "") + data.classes[truthLabel] + (difficult ? ", difficult" : ""));
   const bold = document.createElement("b");
   bold.textContent = words.join(", ");

@@ -32,7 +32,8 @@ class Run:
     paths: image files, which may be missing. ids: of images and classes in COCO files.
     coverage: of the proposals, if known.
     circumstances: names and texts for the last section, such as "command" and "date".
-    probabilities: the detections binned by probability, where these are not the scores.
+    probabilities: of the detections, (N,) float32, for a calibrated model.
+    probability_bins: the detections binned by probability, where these are not the scores.
     """
 
     outcomes: Outcomes
@@ -42,7 +43,8 @@ class Run:
     ids: CocoIds
     coverage: Coverage | None = None
     circumstances: Mapping[str, str] = field(default_factory=dict)
-    probabilities: ScoreBins | None = None
+    probabilities: NDArray[np.float32] | None = None
+    probability_bins: ScoreBins | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from detector.detections import percent
 from detector.evaluation.comparison import Comparison
 from detector.evaluation.error_kinds import FALSE_KINDS
 from detector.evaluation.outcomes import Mask, Rows
@@ -75,7 +76,8 @@ class Samples:
     def to_json(self) -> dict[str, Any]:
         """Return the data of the page's script.
 
-        samples: image; box, label and score of the detection; box, label and difficult of the object; and a note.
+        samples: image; box and label of the detection, and its probability or score as text; box, label and difficult
+            of the object; and a note.
         sets: title, total and samples, by key.
         """
         return {
@@ -91,7 +93,11 @@ class Samples:
         note = "missed"
         if detection >= 0:
             box = np.round(outcomes.boxes[detection], 1).tolist()
-            found = [box, int(outcomes.labels[detection]), round(float(outcomes.scores[detection]), 3)]
+            probabilities = self.analysis.run.probabilities
+            confidence = f"{outcomes.scores[detection]:.2f}"
+            if probabilities is not None:
+                confidence = percent(float(probabilities[detection]))
+            found = [box, int(outcomes.labels[detection]), confidence]
             kind = int(kinds.kinds[detection])
             note = FALSE_KINDS[kind] if kind >= 0 else "true" if outcomes.true[detection] else "difficult"
         if target >= 0:

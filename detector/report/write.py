@@ -60,7 +60,8 @@ def make_report(
     previous: Outcomes | None = None,
     names: tuple[str, str] = ("A", "B"),
     explain: Explain | None = None,
-    probabilities: ScoreBins | None = None,
+    probabilities: NDArray[np.float32] | None = None,
+    probability_bins: ScoreBins | None = None,
 ) -> Path:
     """Analyze the outcomes of a data set, write `REPORT_FILES` into a folder, and return the path of the page.
 
@@ -82,7 +83,7 @@ def make_report(
     if (memory := peak_memory()) is not None:
         made["peak memory"] = f"{memory / 1e9:.1f} GB"
     paths = tuple(each.path for each in dataset)
-    analysis = analyze(Run(outcomes, metric, dataset.name, paths, ids, coverage, made, probabilities))
+    analysis = analyze(Run(outcomes, metric, dataset.name, paths, ids, coverage, made, probabilities, probability_bins))
     comparison = None if previous is None else compare(previous, outcomes, metric)
     return write_report(folder.folder, analysis, explain, baseline, comparison, names)
 

@@ -218,8 +218,10 @@ def test_calibration_is_shown_where_there_are_probabilities(tmp_path: Path) -> N
     assert "Scores are margins, not probabilities" in write_report(tmp_path / "margins", analysis).read_text()
     outcomes = analysis.run.outcomes
     bins = bin_scores(replace(outcomes, scores=1 / (1 + np.exp(-outcomes.scores))), 15)
-    analysis = replace(analysis, run=replace(analysis.run, probabilities=bins))
+    chances = np.full(len(outcomes.scores), 0.876, np.float32)
+    analysis = replace(analysis, run=replace(analysis.run, probability_bins=bins, probabilities=chances))
     page = write_report(tmp_path / "probabilities", analysis).read_text()
+    assert '"88 %"' in page and '"1.90"' not in page and '"1.90"' in (tmp_path / "margins" / "report.html").read_text()
     assert f"expected error {100 * bins.calibration_error:.1f}" in page
 
 
