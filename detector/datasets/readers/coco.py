@@ -7,6 +7,7 @@ import contextlib
 import io
 import math
 import re
+import struct
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,6 +24,7 @@ from detector.datasets.text import read_json
 from detector.runtime.optional import optional
 
 Corners = tuple[float, float, float, float]
+_FLOAT32 = struct.Struct("4f")
 _SUBSET = re.compile(r"^instances_(\w+)$")
 
 
@@ -246,11 +248,14 @@ def _read_box(bbox: Any) -> Corners | None:
         return None
     try:
         x, y, width, height = map(float, bbox)
+        if not all(map(math.isfinite, (x, y, x + width, y + height))):
+            return None
+        corners = (min(x, x + width), min(y, y + height), max(x, x + width), max(y, y + height))
+        # many times faster than an array for each box
+        x1, y1, x2, y2 = _FLOAT32.unpack(_FLOAT32.pack(*corners))
     except (TypeError, ValueError, OverflowError):
         return None
-    with np.errstate(over="ignore"):
-        (x1, x2), (y1, y2) = np.sort(np.array([[x, x + width], [y, y + height]]).astype(np.float32)).tolist()
-    return (x1, y1, x2, y2) if all(map(math.isfinite, (x1, y1, x2, y2))) else None
+    return x1, y1, x2, y2
 
 
 def _box_of_outline(entry: dict[str, Any]) -> Corners | None:

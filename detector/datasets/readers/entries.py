@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 
@@ -45,9 +46,15 @@ class Boxed(NamedTuple):
 
 def ends_of(path: Path) -> bytes:
     """Return the first and the last 64 KiB of a file, without the zeros of UTF-16."""
+    status = path.stat()
+    return _ends(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=1)  # each format in turn looks for its marks in the same file
+def _ends(path: Path, size: int, changed: int) -> bytes:
     with path.open("rb") as file:
         start = file.read(_START)
-        file.seek(max(len(start), path.stat().st_size - _START))
+        file.seek(max(len(start), size - _START))
         return (start + b"\n" + file.read(_START)).replace(b"\0", b"")
 
 
