@@ -94,12 +94,16 @@ def build_from_model(
     encoder = build_encoder(features, device, weights=contents.under(BACKBONE))
     contents.check_backbone(features.backbone, encoder.backbone.digest)
     check_finite(encoder.backbone.tensors, features.backbone)
-    heads = Heads.from_arrays(
-        contents.arrays,
+    return config, build_proposer(config.proposals), encoder, build_heads(contents.arrays, config, encoder, device)
+
+
+def build_heads(arrays: Arrays, config: Config, encoder: RegionEncoder, device: str = "cpu") -> Heads:
+    """Return the heads of a model file's arrays, as fast and precise as the encoder."""
+    return Heads.from_arrays(
+        arrays,
         encoder.backbone.precision,
         device,
         config.regression.features,
         config.proposal_filter.levels,
         encoder.backbone.runtime,
     )
-    return config, build_proposer(config.proposals), encoder, heads

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, area, as_boxes, clip, decode_deltas
-from detector.build import Proposer, build_from_model, proposer_key
+from detector.build import Proposer, build_from_model, build_heads, proposer_key
 from detector.config.detector import Config, parse_config
 from detector.datasets.dataset import Annotation, shortened
 from detector.detection_model import DetectionModel
@@ -40,6 +40,9 @@ from detector.thresholds import Thresholds
 
 Inputs = tuple[FeatureMaps, Boxes]
 """Feature maps of an image and the ``(R, 4)`` boxes to score."""
+
+
+_ADDED = "added"
 
 
 class RefinedBoxes(NamedTuple):
@@ -68,9 +71,11 @@ class Detector(DetectionModel):
     propose: image to ``(R, 4)`` boxes.
     encoder: image and boxes to features.
     heads: features to scores and box deltas; all that was learned after the pooling.
-    class_names: names of the labels 0..K-1.
+    class_names: names of the labels 0..K-1; those of the heads first, then those of ``added``.
     config: the recipe; its section ``detection`` decides which scored boxes are kept.
     record: on what the model was trained, when, and how well it did, as JSON-able values.
+    added: detectors of classes that were added later. They share encoder and proposals, and have heads of their own, so
+        that no bit of the other classes' results changes.
     Raises ValueError for parts that do not fit together.
     """
 
@@ -80,10 +85,23 @@ class Detector(DetectionModel):
     class_names: tuple[str, ...]
     config: Config = field(default_factory=Config)
     record: Mapping[str, Any] = field(default_factory=dict)
+    added: tuple[Detector, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "class_names", tuple(self.class_names))
-        self.heads.check(self.encoder.n_features, len(self.class_names))
+        self.heads.check(self.encoder.n_features, self.n_own)
+        if self.class_names[self.n_own :] != (names := tuple(name for each in self.added for name in each.class_names)):
+            raise ValueError(f"class_names must end with the added classes {names}, but are {self.class_names}")
+
+    @property
+    def n_own(self) -> int:
+        """Number of classes of the detector's own heads."""
+        return len(self.class_names) - sum(len(each.class_names) for each in self.added)
+
+    @cached_property
+    def own(self) -> Detector:
+        """The detector without the added classes."""
+        return replace(self, class_names=self.class_names[: self.n_own], added=()) if self.added else self
 
     def __repr__(self) -> str:
         """Return such as "Detector(2 classes: cat, dog; trained on 30 images of pets train; mAP 82.1 %)"."""
@@ -99,20 +117,20 @@ class Detector(DetectionModel):
         return f"Detector({'; '.join(facts)})"
 
     @property
-    def detectors(self) -> tuple[Detector]:
-        """The detector itself, where an ensemble has several."""
-        return (self,)
+    def detectors(self) -> tuple[Detector, ...]:
+        """The detector of the own heads, and those of the added classes."""
+        return (self.own, *self.added)
 
     @property
     def calibration(self) -> Calibration | None:
         """Calibration of the scores, if the model has one."""
-        return self.heads.calibration
+        return joint_calibration(self.detectors)
 
     def detect_one(
         self, image: ImageLike, boxes: Boxes | None, thresholds: Thresholds, max_detections: int | None
     ) -> Detections:
         """Detect what reaches the thresholds ``(K,)``; see `DetectionModel.detect_one`."""
-        return detect_in_inputs([self], [self.inputs(image, boxes)], thresholds, max_detections)
+        return detect_in_inputs(self.detectors, inputs_of(self.detectors, image, boxes), thresholds, max_detections)
 
     @property
     def metrics(self) -> Mapping[str, Any]:
@@ -124,12 +142,13 @@ class Detector(DetectionModel):
 
         Features come from ``cache``; missing ones are computed and stored.
         """
-        return detect_in_inputs([self], [self.cached_inputs(cache, annotation)])
+        return detect_in_inputs(self.detectors, [each.cached_inputs(cache, annotation) for each in self.detectors])
 
     def with_detection(self, **settings: Any) -> Detector:
         """Return a copy with other settings of `DetectionConfig`. Raises ValueError for invalid ones."""
         changed = parse_config({"detection": self.config.detection.model_dump() | settings}, "detection")
-        return replace(self, config=self.config.model_copy(update={"detection": changed.detection}))
+        config = self.config.model_copy(update={"detection": changed.detection})
+        return replace(self, config=config, added=tuple(each.with_detection(**settings) for each in self.added))
 
     def inputs(self, image: ImageLike, boxes: Boxes | None = None) -> Inputs:
         """Propose boxes, or take the ``(R, 4)`` given, compute feature maps, and filter the boxes to score."""
@@ -256,8 +275,17 @@ class Detector(DetectionModel):
         """All that a model file holds, the weights of the backbone included."""
         backbone = self.encoder.backbone
         arrays = {**self.heads.to_arrays(), **{f"{BACKBONE}.{name}": each for name, each in backbone.tensors.items()}}
+        added = []
+        for number, each in enumerate(self.added):
+            shares_layers = each.heads.layers is not None and each.heads.layers is self.heads.layers
+            heads = replace(each.heads, layers=None) if shares_layers else each.heads
+            arrays |= {f"{_ADDED}.{number}.{name}": array for name, array in heads.to_arrays().items()}
+            recipe = each.config.model_dump(mode="json")
+            described = {"class_names": each.class_names, "config": recipe, "record": dict(each.record)}
+            added.append({**described, "shares_layers": shares_layers})
         recipe = self.config.model_dump(mode="json")
-        return ModelContents(arrays, self.class_names, recipe, backbone.digest, self.record)
+        more = {_ADDED: added} if added else {}
+        return ModelContents(arrays, self.class_names, recipe, backbone.digest, self.record, more)
 
     def save(self, path: str | Path) -> None:
         """Write the model to one safetensors file, whole or not at all; all weights of the backbone are inside."""
@@ -284,7 +312,15 @@ class Detector(DetectionModel):
     ) -> Detector:
         """Build the detector of a model file; ``propose`` replaces the recipe's proposals."""
         config, own, encoder, heads = build_from_model(contents, device, runtime)
-        return cls(propose or own, encoder, heads, contents.class_names, config, contents.record)
+        propose = propose or own
+        added = []
+        for number, each in enumerate(contents.more.get(_ADDED, ())):
+            part = parse_config(each["config"], "the configuration of an added class")
+            its_heads = build_heads(contents.under(f"{_ADDED}.{number}"), part, encoder, device)
+            if each["shares_layers"]:
+                its_heads = replace(its_heads, layers=heads.layers)
+            added.append(cls(propose, encoder, its_heads, tuple(each["class_names"]), part, each["record"]))
+        return cls(propose, encoder, heads, contents.class_names, config, contents.record, tuple(added))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle what a model file holds, and ``propose``: compiled networks and other replaced parts cannot be."""
@@ -297,21 +333,34 @@ def joint_class_names(detectors: Sequence[Detector]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for detector in detectors for name in detector.class_names))
 
 
+def joint_calibration(detectors: Sequence[Detector]) -> Calibration | None:
+    """Return the calibration of the classes of all detectors; None if they share a class, or one is not calibrated."""
+    if len(joint_class_names(detectors)) < sum(len(each.class_names) for each in detectors):
+        return None
+    calibration, *others = [each.heads.calibration for each in detectors]
+    for each in others:
+        calibration = None if calibration is None or each is None else calibration + each
+    return calibration
+
+
 def inputs_of(detectors: Sequence[Detector], image: ImageLike, boxes: Boxes | None = None) -> list[Inputs]:
-    """Return `Detector.inputs` of each detector; equal proposers run once for all of them."""
+    """Return `Detector.inputs` of each detector; equal proposers and one encoder run once for all."""
     image = as_image(image)
     if boxes is not None:
         boxes = as_boxes(boxes)
         boxes = boxes[area(clip(boxes, *image.shape[:2])) > 0]
     proposed: dict[Any, Boxes] = {}
+    computed: dict[Any, FeatureMaps] = {}
     inputs = []
     for detector in detectors:
         key = proposer_key(detector.propose)
         if key not in proposed:
             with timer("proposals"):
                 proposed[key] = detector.propose(image) if boxes is None else boxes
-        maps = detector.encoder.maps(image, proposed[key])
-        inputs.append((maps, detector.filter_proposals(maps, proposed[key])))
+        both = key, id(detector.encoder)
+        if both not in computed:
+            computed[both] = detector.encoder.maps(image, proposed[key])
+        inputs.append((computed[both], detector.filter_proposals(computed[both], proposed[key])))
     return inputs
 
 
@@ -326,7 +375,7 @@ def detect_in_inputs(
     Scored boxes of all detectors are suppressed together, class by class name, by the settings of the first.
     thresholds: minimum scores ``(K,)`` of `joint_class_names`; by default the recipe's ``min_score`` for all. Lower
         ones only add detections.
-    Only a single, calibrated detector gives probabilities.
+    Probabilities are those of the `joint_calibration`.
     """
     settings = detectors[0].config.detection
     if thresholds is None:
@@ -343,6 +392,6 @@ def detect_in_inputs(
     ]
     refined, others = (join(column) for column in zip(*parts, strict=True))
     found = detectors[0].postprocess(refined, others).reaching(thresholds).top(limit)
-    calibration = detectors[0].heads.calibration
-    found = found if calibration is None or len(detectors) > 1 else calibration(found)
+    calibration = joint_calibration(detectors)
+    found = found if calibration is None else calibration(found)
     return replace(found, image_size=inputs[0][0].image_size)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from detector.cli.console import Parser, progress
-from detector.cli.data_options import add_data_options, load_data
+from detector.cli.data_options import add_data_options, load_data, precomputed_boxes
 from detector.cli.options import add_engine_options, add_network_options, add_recipe, cache_workers
 from detector.cli.outputs import cache_folder
 from detector.config.detector import load_config
@@ -51,10 +51,12 @@ def main() -> int:
         raise ValueError("a CONFIG is needed, such as default")
     config = load_config(options.config, options.weights, options.runtime)
     dataset = load_data(options)
-    config = config.for_images(len(dataset))
     from detector.build import build_cache
     from detector.features.cache import fill_cache, fill_proposals
+    from detector.training.adaptation import adapt_recipe
 
+    # the settings that a training on these images chooses
+    config = adapt_recipe(config, dataset, progress, precomputed_boxes(options.proposals)).config
     cache = build_cache(config, options.cache, options.device, options.proposals)
     if config.end_to_end.enabled:  # maps of the trained backbone follow in the training
         readable = fill_proposals(cache, dataset, progress)

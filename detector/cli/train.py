@@ -1,8 +1,8 @@
 """Train a detector, or add or remove a class of a trained one.
 
-spp train [CONFIG] (--data PATH | --voc ROOT --split train | --coco JSON) [--output PATH]
-spp train [CONFIG] --data PATH --dry-run
-spp train --add-class NAME (--data PATH | --voc ROOT --split train | --coco JSON) --output MODEL
+spp train [RECIPE] (DATA ... | --voc ROOT --split train | --coco JSON) [--output PATH]
+spp train [RECIPE] DATA --dry-run
+spp train --add-class NAME (DATA | --voc ROOT --split train | --coco JSON) --output MODEL
 spp train --remove-class NAME --output MODEL
 """
 
@@ -12,14 +12,17 @@ import logging
 import sys
 import time
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detector.cli.console import Parser, console, progress, progress_bars
 from detector.cli.data_options import add_data_options, data_source, load_data, precomputed_boxes
-from detector.cli.options import add_engine_options, add_network_options, add_recipe, cache_workers
+from detector.cli.options import add_engine_options, add_network_options, cache_workers
 from detector.cli.outputs import OutputFile, cache_folder, check_folder, is_model, output_folder, writable_file
 from detector.config.detector import load_config
+from detector.config.recipes import shipped_recipes
+from detector.datasets.readers.yolo import is_yolo_yaml
 from detector.model_file import MODEL_NAME
 from detector.results.files import ResultFolder
 from detector.runs.folder import RUNS, buffered_log, choose_folder, is_model_file, settings_of
@@ -34,7 +37,12 @@ _log = logging.getLogger(__name__)
 
 def parser() -> Parser:
     parser = Parser(description="Train SVMs and box regressors on cached features; compute what the cache lacks.")
-    add_recipe(parser, required=False)
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="DATA",
+        help="exports of a labeling tool, as --data; before them a recipe, its name or YAML file (default: default)",
+    )
     add_data_options(parser, required=False)
     add_network_options(parser)
     parser.add_argument(
@@ -63,6 +71,18 @@ def parser() -> Parser:
     return parser
 
 
+def recipe_and_data(inputs: Sequence[str]) -> tuple[Path | None, list[Path]]:
+    """Return the recipe, if the first of the arguments is one, and the paths of the data."""
+    if not inputs:
+        return None, []
+    first = Path(inputs[0])
+    # a YAML file may also describe data
+    is_yaml = first.suffix.lower() in (".yaml", ".yml") and not (first.is_file() and is_yolo_yaml(first))
+    if is_yaml or (inputs[0] in shipped_recipes() and not first.exists()):
+        return first, [Path(each) for each in inputs[1:]]
+    return None, [Path(each) for each in inputs]
+
+
 class ModelOrFolder(OutputFile):
     """Type of the option that names a model file to write, or a folder."""
 
@@ -74,6 +94,12 @@ class ModelOrFolder(OutputFile):
 
 def main() -> int:
     options = parser().parse_args()
+    options.config, data = recipe_and_data(options.inputs)
+    if data and (options.voc or options.coco):
+        raise ValueError(f"give either {data[0]} or --voc or --coco")
+    if data:
+        named = [] if options.data is None else [options.data]
+        options.data, options.more_data = data[0], (*data[1:], *named, *options.more_data)
     check_options(options)
     if options.add_class or options.remove_class:
         output = writable_file(options.output)
@@ -141,7 +167,11 @@ def train_into_folder(options: Namespace) -> int:
         config = load_config(options.config, options.weights, options.runtime)
         source, dataset = data_source(options), load_data(options)
         # the parts of a learning curve are trained on as the whole is
-        config = config.for_images(len(dataset))
+        from detector.training.adaptation import adapt_recipe
+
+        adapted = adapt_recipe(config, dataset, progress, precomputed_boxes(options.proposals))
+        config = adapted.config
+        _log.info("%s", adapted)
         held_out = load_held_out(source, dataset, options.strict)
         if options.learning_curve and held_out is None:
             raise ValueError("--learning-curve needs held-out images: with --data, --hold-out 0.2 makes some")
@@ -155,7 +185,9 @@ def train_into_folder(options: Namespace) -> int:
         directory = cache_directory(options)
         cache = build_cache(config, directory, options.device, options.proposals)
         workers = cache_workers(options, config, directory)
-        run = TrainingRun(config, dataset, held_out, cache, workers, options.device, options.runtime)
+        run = TrainingRun(
+            config, dataset, source, held_out, cache, workers, options.device, options.runtime, adapted.recall
+        )
         with folder.opened(log) as note:
             if not folder.fresh:
                 _log.info("going on with the training in %s", folder.path)
@@ -191,9 +223,13 @@ def train_model(options: Namespace) -> Detector:
         check_writable(folder, folder.absolute())
         lists = lists_folder(folder, dataset, options.overwrite)
     from detector.build import build_cache
+    from detector.training.adaptation import adapt_recipe
     from detector.training.train import train, with_record
 
     start, directory = time.monotonic(), cache_directory(options)
+    adapted = adapt_recipe(config, dataset, progress, precomputed_boxes(options.proposals))
+    config = adapted.config
+    _log.info("%s", adapted)
     cache = build_cache(config, directory, options.device, options.proposals)
     workers = cache_workers(options, config, directory)
     detector = with_record(
@@ -208,8 +244,8 @@ def with_class(options: Namespace) -> Detector:
     """Train one class on the features of a model, and add it."""
     data_source(options)  # options that do not fit are reported before a model is loaded
     from detector.pipeline import Detector
-    from detector.training.class_changes import add_classes, check_new
-    from detector.training.train import train, with_record
+    from detector.training.class_changes import add_classes, check_new, train_class
+    from detector.training.train import with_record
 
     detector = Detector.load(options.model, options.device, options.runtime)
     check_new(detector, options.add_class)  # before it is trained
@@ -217,7 +253,7 @@ def with_class(options: Namespace) -> Detector:
     dataset = load_data(options).only(options.add_class)
     start = time.monotonic()
     cache = detector.cache(cache_directory(options), precomputed_boxes(options.proposals))
-    added = train(detector.config, dataset, dataset.class_names, cache, progress, detector.heads.layers)
+    added = train_class(detector, dataset, cache, progress)
     return add_classes(detector, with_record(added, dataset, start))
 
 

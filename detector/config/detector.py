@@ -54,6 +54,13 @@ FEW_IMAGES = 100
 """Up to this many training images, mirrored copies improve the SVMs (docs/training.md)."""
 
 
+class AdaptationConfig(Section):
+    """Proposals and scales chosen for the training data, in place of the recipe's; not in the paper."""
+
+    enabled: bool = False
+    """Choose proposals.mode, min_side and max_boxes by recall, and features.short_sides by the sizes of the objects."""
+
+
 class FineTuningConfig(Section):
     """Fully connected layers between pooled features and scores (paper, section 4.1; constants of the release)."""
 
@@ -214,6 +221,7 @@ class Config(Section):
 
     proposals: ProposalConfig = ProposalConfig()
     features: FeatureConfig = FeatureConfig()
+    adaptation: AdaptationConfig = AdaptationConfig()
     fine_tuning: FineTuningConfig = FineTuningConfig()
     end_to_end: EndToEndConfig = EndToEndConfig()
     svm: SVMConfig = SVMConfig()

@@ -62,6 +62,33 @@ class HeldOutResult:
             "standard_error": {"mAP": finite(self.mAP_error), "AP": by_name(self.errors)},
         }
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> HeldOutResult:
+        """Read the value of `to_json`; there are no resamples then. Raises KeyError for a missing number."""
+        names = tuple(content["AP"])
+
+        def values(by_name: Mapping[str, float | None]) -> Values:
+            return np.array([_number(by_name[name]) for name in names])
+
+        errors = content["standard_error"]
+        return cls(
+            data=content["data"],
+            images=content["images"],
+            metric=content["metric"],
+            class_names=names,
+            objects=np.array([content["objects"][name] for name in names], np.int64),
+            AP=values(content["AP"]),
+            errors=values(errors["AP"]),
+            mAP=_number(content["mAP"]),
+            mAP_error=_number(errors["mAP"]),
+            resampled=np.empty(0),
+            coco_AP=_number(content["COCO_AP"]) if "COCO_AP" in content else None,
+        )
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value
+
 
 def measure_held_out(
     detections: Sequence[Detections], dataset: Dataset, metric: Metric | None = None, resamples: int = 1000

@@ -152,6 +152,11 @@ class Softmax:
     weights: NDArray[np.float32]
     biases: NDArray[np.float32]
 
+    @property
+    def n_classes(self) -> int:
+        """Number K of classes, without the background."""
+        return len(self.biases) - 1
+
     def decision_function(self, features: Features) -> Features:
         """Return log odds ``(R, K)`` float32 of each class against everything else, of ``(R, D)`` float32 features.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -17,11 +17,40 @@ from detector.heads.proposal_filter import ProposalFilter
 from detector.runtime.array_files import Arrays
 
 Features = NDArray[np.float32]
-Scorer = LinearSVMs | Softmax
+AllClasses = LinearSVMs | Softmax
 RegressorInput = Literal["pooled", "layer"]
 
+_SELECTED = "selected.labels"
 _CALIBRATION = "calibration."
 _PROPOSAL_FILTER = "proposal_filter."
+
+
+@dataclass(frozen=True, eq=False)
+class SelectedClasses:
+    """Some classes of a scorer: the others are computed, too, so that no bit of a score depends on which are left.
+
+    labels: ``(K,)`` int64, which classes of ``scorer``.
+    """
+
+    scorer: AllClasses
+    labels: NDArray[np.int64]
+
+    def decision_function(self, features: Features) -> Features:
+        """Return the scores ``(R, K)`` float32 of ``(R, D)`` float32 features."""
+        return self.scorer.decision_function(features)[:, self.labels]
+
+    def affine_at(
+        self, features: Features, labels: NDArray[np.int64]
+    ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """Return weights ``(R, D)`` and constants ``(R,)`` of the score of each row in the class of its label."""
+        return self.scorer.affine_at(features, self.labels[labels])
+
+    def select(self, labels: Sequence[int]) -> SelectedClasses:
+        """Return some of these classes."""
+        return SelectedClasses(self.scorer, self.labels[list(labels)])
+
+
+Scorer = AllClasses | SelectedClasses
 
 
 @dataclass(frozen=True)
@@ -48,11 +77,17 @@ class Heads:
         if self.layers is not None and self.layers.n_inputs != n_pooled:
             raise ValueError(f"fc6 must take {n_pooled} features, but takes {self.layers.n_inputs}")
         n_features = n_pooled if self.layers is None else self.layers.n_features
-        expected = (n_features, n_classes + isinstance(self.scorer, Softmax))
-        if self.scorer.weights.shape != expected:
-            raise ValueError(f"weights of the scores must have shape {expected}, but got {self.scorer.weights.shape}")
-        if self.scorer.biases.shape != expected[1:]:
-            raise ValueError(f"biases of the scores must have shape {expected[1:]}, but got {self.scorer.biases.shape}")
+        if isinstance(self.scorer, SelectedClasses):
+            scorer, labels, n_scored = self.scorer.scorer, self.scorer.labels, self.scorer.scorer.n_classes
+            if len(labels) != n_classes or not ((labels >= 0) & (labels < n_scored)).all():
+                raise ValueError(f"{n_classes} of {n_scored} classes must be selected, but got {labels.tolist()}")
+        else:
+            scorer, n_scored = self.scorer, n_classes
+        expected = (n_features, n_scored + isinstance(scorer, Softmax))
+        if scorer.weights.shape != expected:
+            raise ValueError(f"weights of the scores must have shape {expected}, but got {scorer.weights.shape}")
+        if scorer.biases.shape != expected[1:]:
+            raise ValueError(f"biases of the scores must have shape {expected[1:]}, but got {scorer.biases.shape}")
         if self.regressors is not None:
             shape = (n_classes, n_features if self.regressors_read == "layer" else n_pooled, 4)
             if self.regressors.weights.shape != shape:
@@ -112,10 +147,23 @@ class Heads:
             constants = constants + more
         return weights.astype(np.float64), constants.astype(np.float64)
 
+    def select(self, labels: Sequence[int]) -> Heads:
+        """Return heads with some of the classes, whose scores and boxes stay bit-identical."""
+        selected = self.scorer
+        if not isinstance(selected, SelectedClasses):
+            selected = SelectedClasses(selected, np.arange(selected.n_classes))
+        regressors = self.regressors and self.regressors.select(labels)
+        calibration = self.calibration and self.calibration.of_classes(labels)
+        return replace(self, scorer=selected.select(labels), regressors=regressors, calibration=calibration)
+
     def to_arrays(self) -> Arrays:
         """Return all arrays by name, as a model file holds them."""
-        head = _name(type(self.scorer))
-        arrays: Arrays = {f"{head}.weights": self.scorer.weights, f"{head}.biases": self.scorer.biases}
+        arrays: Arrays = {}
+        if isinstance(self.scorer, SelectedClasses):
+            arrays[_SELECTED] = self.scorer.labels
+        scorer = self.scorer.scorer if isinstance(self.scorer, SelectedClasses) else self.scorer
+        head = _name(type(scorer))
+        arrays |= {f"{head}.weights": scorer.weights, f"{head}.biases": scorer.biases}
         if self.layers is not None:
             for name, weights, biases in zip(LAYERS, self.layers.weights, self.layers.biases, strict=False):
                 arrays |= {f"{name}.weights": weights, f"{name}.biases": biases}
@@ -149,8 +197,9 @@ class Heads:
         if names := [name for name in LAYERS if f"{name}.weights" in arrays]:
             weights, biases = ([arrays[f"{name}.{kind}"] for name in names] for kind in ("weights", "biases"))
             layers = FullyConnected(weights, biases, precision, device, runtime)
-        kind: type[Scorer] = Softmax if f"{_name(Softmax)}.weights" in arrays else LinearSVMs
-        scorer = kind(arrays[f"{_name(kind)}.weights"], arrays[f"{_name(kind)}.biases"])
+        kind: type[AllClasses] = Softmax if f"{_name(Softmax)}.weights" in arrays else LinearSVMs
+        trained = kind(arrays[f"{_name(kind)}.weights"], arrays[f"{_name(kind)}.biases"])
+        scorer = SelectedClasses(trained, arrays[_SELECTED]) if _SELECTED in arrays else trained
         calibration = Calibration.from_arrays(_under(_CALIBRATION, arrays))
         proposal_filter = ProposalFilter.from_arrays(_under(_PROPOSAL_FILTER, arrays), proposal_filter_levels)
         return cls(scorer, regressors, layers, regressors_read, calibration, proposal_filter)
@@ -162,7 +211,9 @@ def _under(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_array(name: str, array: NDArray[Any]) -> None:
-    """Raise ValueError for weights or biases, by their name in a file, of a wrong type or shape."""
+    """Raise ValueError for weights, biases or labels, by their name in a file, of a wrong type or shape."""
+    if name == _SELECTED and (array.ndim != 1 or array.dtype != np.int64):
+        raise ValueError(f"{name} must be int64 with 1 axis, but is {array.dtype} {array.shape}")
     part, _, kind = name.rpartition(".")
     if kind not in ("weights", "biases") or part not in (*LAYERS, _name(Softmax), _name(LinearSVMs), "regression"):
         return
@@ -173,5 +224,5 @@ def _check_array(name: str, array: NDArray[Any]) -> None:
         raise ValueError(f"{name} must be finite")
 
 
-def _name(kind: type[Scorer]) -> str:
+def _name(kind: type[AllClasses]) -> str:
     return "softmax" if kind is Softmax else "svm"

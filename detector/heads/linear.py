@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,11 @@ class LinearSVMs:
 
     weights: NDArray[np.float32]
     biases: NDArray[np.float32]
+
+    @property
+    def n_classes(self) -> int:
+        """Number K of classes."""
+        return len(self.biases)
 
     def decision_function(self, features: Features) -> NDArray[np.float32]:
         """Return margins ``(R, K)`` float32, unbounded and not probabilities, of ``(R, D)`` float32 features."""
@@ -36,6 +42,10 @@ class BoxRegressors:
 
     weights: NDArray[np.float32]
     biases: NDArray[np.float32]
+
+    def select(self, labels: Sequence[int]) -> BoxRegressors:
+        """Return the regressors of the classes with these labels."""
+        return BoxRegressors(self.weights[list(labels)], self.biases[list(labels)])
 
     def predict(
         self, features: Features, labels: NDArray[np.int64], rows: NDArray[np.int64] | None = None

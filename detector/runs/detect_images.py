@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from detector.detections import Detections, percent
 from detector.images.files import image_size, read_image
 from detector.parallel.map_images import Engine, Failure, attempt, map_images
+from detector.runtime.files import is_stream
 from detector.runtime.progress import timings
 from detector.thresholds import TOO_WEAK, Thresholds
 
@@ -120,7 +122,8 @@ def detect_images(
     tried: list[Any] = []
     for name in islice(iterator, _TRIED):
         first.append(name)
-        tried.append(attempt(image_size, name))
+        # a pipe can be read only once
+        tried.append(None if is_stream(Path(name)) else attempt(image_size, name))
         if not isinstance(tried[-1], Failure):
             break
     if len(first) < _TRIED and all(isinstance(each, Failure) for each in tried):

@@ -79,12 +79,12 @@ def write_card(
 
 def _numbers(result: HeldOutResult | None, curve: LearningCurve | None) -> str:
     if result is None:
-        return "No image was held out, so the accuracy of the model was not measured."
+        return "The accuracy of the model was not measured."
     values = zip(result.class_names, result.AP, result.errors, result.objects, strict=True)
     rows = [f"| {plain(name)} | {_percent(ap)} | {_percent(error)} | {n} |" for name, ap, error, n in values]
     table = [
         f"Average precision ({METRIC_NAMES[result.metric]}) on {result.images} images of {plain(result.data)}, "
-        "which were not trained on; standard errors are from the bootstrap over images.",
+        "each not trained on by what scored it; standard errors are from the bootstrap over images.",
         "",
         "| class | AP | standard error | objects |",
         "| --- | ---: | ---: | ---: |",

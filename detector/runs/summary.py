@@ -1,17 +1,20 @@
-"""Summarize a training in a few lines: the accuracy by class, the weakest class, and the next steps."""
+"""Summarize a training: how good the model is, what limits it, and what to do next."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
 from detector.datasets.inspection import SMALL, ClassCounts
+from detector.datasets.loading import DataSource
 from detector.evaluation.held_out import HeldOutResult
+from detector.evaluation.proposal_recall import LOW_RECALL, ProposalRecall
 
 FEW_OBJECTS = 50
-_LARGE_ERROR = 0.05  # of mAP
-_FEW_HELD_OUT = 10  # objects
+_GOOD = 0.9  # of AP50
 
 
 def describe(name: str, counts: ClassCounts) -> str:
@@ -45,25 +48,55 @@ def weakest(counts: Mapping[str, ClassCounts], result: HeldOutResult | None) -> 
     return result.class_names[int(np.nanargmin(result.AP))]
 
 
-def next_steps(counts: Mapping[str, ClassCounts], result: HeldOutResult | None) -> list[str]:
-    """Return what would improve the model, the most helpful first."""
-    steps = []
-    if result is None:
-        steps.append(
-            "hold images out, so that the model can be measured: a list val next to that of --voc, or --hold-out 0.2 "
-            "with --data"
-        )
+def summarize(
+    folder: Path,
+    source: DataSource,
+    counts: Mapping[str, ClassCounts],
+    result: HeldOutResult | None,
+    recall: ProposalRecall | None,
+) -> list[str]:
+    """Return three lines: how good the model is, what limits it and why, and what to do next, as a command."""
+    data, model = _data_options(source), shlex.quote(str(folder))
     name = weakest(counts, result)
-    if counts[name].small > counts[name].objects / 2:
-        steps.append(f"most objects of {name} are small: photograph it from nearer, or raise short_sides in the recipe")
-    if counts[name].objects < FEW_OBJECTS:
-        steps.append(f"label more of {name}: {FEW_OBJECTS} objects are a good start")
-    if result is not None:
-        if not result.mAP_error <= _LARGE_ERROR or min(result.objects) < _FEW_HELD_OUT:
-            steps.append(f"hold out more than {_number(result.images, 'image')}: they say little about some classes")
-        if not steps:
-            steps.append("find out whether more images would help: --learning-curve")
-    return steps
+    least = f"{name} has only {_number(counts[name].objects, 'object')}"
+    if result is None or np.isnan(result.mAP):
+        why = "no object of another image could be compared" if result is None else "no object is left to be found"
+        good = f"how good: unknown, because {why}"
+        limit = f"weakest: {least}" if counts[name].objects < FEW_OBJECTS else "weakest: unknown"
+        return [good, limit, f"next: label more images, then run spp train {data}"]
+    good = (
+        f"how good: mAP50 {_percent(result.mAP, result.mAP_error).strip()} of 100, "
+        f"on {_number(result.images, 'image')} of {result.data}"
+    )
+    ap = float(np.nanmin(result.AP))
+    limit = f"weakest: {name}, AP50 {100 * ap:.1f}"
+    if recall is not None and recall.at(0.5) < LOW_RECALL:
+        limit += (
+            f"; cause: only {100 * recall.at(0.5):.0f} % of the objects are covered by proposals, the rest is missed"
+        )
+    elif counts[name].small > counts[name].objects / 2:
+        limit += f"; cause: most of its objects are small, below {SMALL**0.5:.0f} px"
+    elif counts[name].objects < FEW_OBJECTS:
+        limit += f"; cause: {least}, {FEW_OBJECTS} are a good start"
+    elif ap < _GOOD:
+        limit += "; see what it is mistaken for in the report"
+    if ap < _GOOD and counts[name].objects >= FEW_OBJECTS:
+        step = f"look for label errors: spp data doubt {data} --model {model}"
+    elif ap < _GOOD:
+        step = f"label more of {name}, with drafts by this model: spp data next FOLDER --model {model}"
+    else:
+        step = f"use it: spp detect FOLDER --model {model}"
+    return [good, limit, f"next: {step}"]
+
+
+def _data_options(source: DataSource) -> str:
+    """Return the options that name a data set on the command line."""
+    path = shlex.quote(str(source.path))
+    if source.shorthand == "voc":
+        return f"--voc {path} --split {shlex.quote(source.split or '')}"
+    if source.shorthand == "coco":
+        return f"--coco {path}"
+    return " ".join([path, *(shlex.quote(str(each)) for each in source.more)])
 
 
 def _percent(value: float, error: float) -> str:

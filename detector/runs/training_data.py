@@ -54,24 +54,30 @@ def check_data(
 
 
 def load_held_out(source: DataSource, train: Dataset, strict: bool = False) -> Dataset | None:
-    """Return the split val next to that of ``train``, at most `MAX_HELD_OUT` images of it, with the classes of train.
+    """Return the split val or, without it, test next to that of ``train``, with the classes of ``train``.
 
-    strict: as `load_checked` takes it. None where there is no such split, and where it shares an image with ``train``.
+    At most `MAX_HELD_OUT` images are drawn from it. strict: as `load_checked` takes it. None where there is no such
+    split, and where it shares an image with ``train``.
     """
-    if source.shorthand == "coco" or source.split == "val":
+    if source.shorthand == "coco":
         return None
-    try:
-        val = replace(source, split="val")
-        held_out = load_checked(val, class_names=train.class_names, strict=strict, need_objects=False)
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        _log.info("nothing is held out: %s", error)
-        return None
-    if {each.image_id for each in held_out} & {each.image_id for each in train}:
-        _log.warning("%s shares images with %s: nothing is held out", held_out.name, train.name)
-        return None
-    return sample(held_out)
+    for split in ("val", "test"):
+        if split == source.split:
+            return None
+        try:
+            held_out = load_checked(
+                replace(source, split=split), class_names=train.class_names, strict=strict, need_objects=False
+            )
+        except FileNotFoundError:
+            continue
+        except ValueError as error:
+            _log.debug("%s is not held out: %s", split, error)
+            continue
+        if {each.image_id for each in held_out} & {each.image_id for each in train}:
+            _log.warning("%s shares images with %s: it is not held out", held_out.name, train.name)
+            continue
+        return sample(held_out)
+    return None
 
 
 def sample(dataset: Dataset, count: int = MAX_HELD_OUT) -> Dataset:

@@ -13,10 +13,11 @@ from typing import Any
 from detector.config.detector import CalibrationConfig, Config
 from detector.datasets.dataset import Dataset
 from detector.datasets.inspection import count_classes
+from detector.datasets.loading import DataSource
 from detector.detections import Detections
 from detector.evaluation.held_out import HeldOutResult, measure_held_out
 from detector.evaluation.outcomes import gather_outcomes
-from detector.evaluation.voc import METRIC_NAMES
+from detector.evaluation.proposal_recall import ProposalRecall
 from detector.features.cache import CacheWorkers, FeatureCache, fill_cache
 from detector.model_file import MODEL_NAME
 from detector.pipeline import Detector
@@ -25,13 +26,14 @@ from detector.runs.folder import CONFIG, ENVIRONMENT, RunFolder
 from detector.runs.forecast import TrainingSize, training_plan
 from detector.runs.learning_curve import LearningCurve, parts_of
 from detector.runs.model_card import recipe_text, thresholds_of, write_card
-from detector.runs.summary import describe, next_steps, precision_lines, weakest
+from detector.runs.summary import precision_lines, summarize
 from detector.runtime.environment import describe_environment
 from detector.runtime.files import write_json, write_text
 from detector.runtime.openvino import Runtime
 from detector.runtime.optional import MissingPackageError
 from detector.runtime.progress import Progress, Task
-from detector.training.train import train, with_record
+from detector.training.calibration import HeldOut
+from detector.training.train import CROSS_VALIDATION, train, with_record
 
 _log = logging.getLogger(__name__)
 
@@ -40,24 +42,28 @@ _log = logging.getLogger(__name__)
 class TrainingRun:
     """A training of one recipe, and of parts of its images for a learning curve.
 
-    held_out: images to measure on, if any. cache: features of the recipe's network. where: the engine that fills the
-    cache, if not this process. device, runtime: of models that are loaded.
+    source: of the data set. held_out: images to measure on, if any.
+    cache: features of the recipe's network. workers: they fill the cache, if not this process.
+    device, runtime: of models that are loaded.
+    recall: of the proposals, if measured.
     """
 
     config: Config
     dataset: Dataset
+    source: DataSource
     held_out: Dataset | None
     cache: FeatureCache
     workers: CacheWorkers | None = None
     device: str = "cpu"
     runtime: Runtime | None = None
+    recall: ProposalRecall | None = None
 
-    def train(self, images: Dataset, progress: Progress) -> Detector:
-        """Train on images, and calibrate where they are the whole data set and the recipe says so."""
+    def train(self, images: Dataset, progress: Progress, report: Callable[[HeldOut], None]) -> Detector:
+        """Train on images, and cross-validate where they are the whole data set and the recipe says so."""
         config, start = self.config, time.monotonic()
         if images is not self.dataset:
             config = config.model_copy(update={"calibration": CalibrationConfig(enabled=False)})
-        detector = train(config, images, images.class_names, self.cache, progress, workers=self.workers)
+        detector = train(config, images, images.class_names, self.cache, progress, workers=self.workers, report=report)
         return with_record(detector, images, start)
 
     def load(self, path: Path) -> Detector:
@@ -98,7 +104,7 @@ def train_in_folder(
     write_text(folder.path / CONFIG, recipe_text(run.config))
     write_json(folder.path / ENVIRONMENT, describe_environment())
     detector, result, curve = train_and_measure(run, folder, progress_bars, learning_curve)
-    return detector, write_results(folder.path, detector, run.dataset, result, curve)
+    return detector, write_results(run, folder.path, detector, result, curve)
 
 
 def train_and_measure(
@@ -107,16 +113,24 @@ def train_and_measure(
     progress_bars: Callable[[Sequence[Task]], AbstractContextManager[Progress]],
     learning_curve: bool,
 ) -> tuple[Detector, HeldOutResult | None, LearningCurve | None]:
-    """Return the detector trained on all images, its held-out result, and the learning curve if asked for."""
+    """Return the detector trained on all images, its result, and the learning curve if asked for.
+
+    The result is that on held-out images or, without any, of the cross-validation; None for neither.
+    """
+
+    def report(held_out: HeldOut) -> None:
+        if run.held_out is None:
+            report_held_out(folder.path, held_out.dataset(run.dataset.class_names), held_out.detections)
 
     def measured(name: str, images: Dataset) -> tuple[Detector, HeldOutResult | None]:
-        detector = folder.model(name, lambda: run.train(images, progress), run.load)
+        detector = folder.model(name, lambda: run.train(images, progress, report), run.load)
         if run.held_out is None:
-            return detector, None
-        readable, found = run.detect(detector, progress)
+            found = detector.record.get(CROSS_VALIDATION)
+            return detector, found and HeldOutResult.from_json(found)
+        readable, detections = run.detect(detector, progress)
         if name == MODEL_NAME:
-            report_held_out(folder.path, readable, found)
-        return detector, measure_held_out(found, readable)
+            report_held_out(folder.path, readable, detections)
+        return detector, measure_held_out(detections, readable)
 
     dataset = run.dataset
     parts = parts_of(dataset) if learning_curve else []
@@ -145,10 +159,10 @@ def report_held_out(folder: Path, images: Dataset, found: Sequence[Detections]) 
 
 
 def write_results(
-    folder: Path, detector: Detector, dataset: Dataset, result: HeldOutResult | None, curve: LearningCurve | None
+    run: TrainingRun, folder: Path, detector: Detector, result: HeldOutResult | None, curve: LearningCurve | None
 ) -> str:
     """Write numbers, thresholds and model card; return the summary."""
-    counts = count_classes(dataset)
+    counts = count_classes(run.dataset)
     metrics: dict[str, Any] = (
         {"metric": None, "mAP": None, "AP": {}, "images": 0} if result is None else result.to_json()
     )
@@ -156,16 +170,7 @@ def write_results(
     write_json(folder / "metrics.json", {**metrics, **learning})
     write_json(folder / "thresholds.json", thresholds_of(detector))
     write_card(folder, detector, counts, result, curve)
-    name = weakest(counts, result)
-    weak = describe(name, counts[name])
-    lines = [f"{len(dataset)} images of {dataset.name}, trained in {detector.record['seconds']} s"]
-    if result is None:
-        lines += ["no image was held out: nothing says how good the model is", f"fewest objects: {weak}"]
-    else:
-        metric = METRIC_NAMES[result.metric]
-        lines.append(f"average precision ({metric}) and its standard error on {result.images} held-out images:")
-        lines += [f"  {line}" for line in precision_lines(counts, result)]
-        lines.append(f"weakest: {weak}")
-    lines += [curve.answer()] if curve else []
-    lines += [f"next: {step}" for step in next_steps(counts, result)[:3]]
-    return "\n".join([*lines, f"try it: spp detect photo.jpg --model {folder}"])
+    for line in [] if result is None else precision_lines(counts, result):
+        _log.info("%s", line)
+    lines = summarize(folder, run.source, counts, result, run.recall)
+    return "\n".join([*lines, *([curve.answer()] if curve else [])])

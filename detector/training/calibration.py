@@ -55,9 +55,11 @@ class HeldOut:
 
     def measure(self, class_names: Sequence[str]) -> HeldOutResult:
         """Measure average precision by area."""
-        return measure_held_out(
-            self.detections, Dataset(tuple(self.annotations), tuple(class_names), "cross-validation"), "area"
-        )
+        return measure_held_out(self.detections, self.dataset(class_names), "area")
+
+    def dataset(self, class_names: Sequence[str]) -> Dataset:
+        """Return the images as a data set, named after the method."""
+        return Dataset(tuple(self.annotations), tuple(class_names), "the training data, by cross-validation")
 
 
 def cross_validate(

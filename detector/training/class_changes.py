@@ -1,52 +1,70 @@
-"""Add classes to a trained detector and remove them; the weights of all other classes stay bit-identical."""
+"""Add classes to a trained detector and remove them; no bit of the results of the other classes changes."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from detector.heads.linear import BoxRegressors, LinearSVMs
+from detector.config.detector import Config, load_config
+from detector.datasets.dataset import Dataset
+from detector.features.cache import FeatureCache
 from detector.pipeline import Detector
+from detector.runtime.progress import Progress, no_progress
+from detector.training.train import CROSS_VALIDATION, train
 
-_OF_ALL_CLASSES = ("mAP", "metric", "evaluated_on", "evaluated_images")
+_OF_ALL_CLASSES = ("mAP", "metric", "evaluated_on", "evaluated_images", "metrics", CROSS_VALIDATION)
 """Keys of a record that hold only for the classes that were evaluated."""
 
 
-def add_classes(detector: Detector, added: Detector) -> Detector:
-    """Return a detector with the classes of both, those of ``added`` last; recipe and layers must be the same.
+def train_class(
+    detector: Detector, dataset: Dataset, cache: FeatureCache, progress: Progress = no_progress
+) -> Detector:
+    """Train a detector of the classes of ``dataset`` on the feature maps of ``detector``, for `add_classes`.
 
-    The record says what the new classes were trained on, and drops how well the old ones did. The calibration stays
-    only if both have one. Raises ValueError for a class that is in both, and if only one has box regressors.
+    Its SVMs read pooled features or, if the detector has fc layers and cross-validation prefers them, their output.
+    Recipe: that of own data, with the proposals and features of the detector. Raises the errors of `train`.
+    """
+    config = recipe_of_added(detector)
+    candidates = [train(config, dataset, dataset.class_names, cache, progress)]
+    if detector.heads.layers is not None:
+        layers = detector.heads.layers
+        candidates.append(train(config, dataset, dataset.class_names, cache, progress, layers))
+    return max(candidates, key=lambda each: _measured(each))
+
+
+def recipe_of_added(detector: Detector) -> Config:
+    """Return the recipe of classes that are added to a detector."""
+    config = load_config("default")
+    detection = config.detection.model_copy(update={"nms_iou": detector.config.detection.nms_iou})
+    changed = {"features": detector.config.features, "proposals": detector.config.proposals, "detection": detection}
+    return config.model_copy(update=changed)
+
+
+def _measured(detector: Detector) -> float:
+    """Return the cross-validated mAP; -1 for none."""
+    value = detector.record.get(CROSS_VALIDATION, {}).get("mAP")
+    return -1.0 if value is None else float(value)
+
+
+def add_classes(detector: Detector, added: Detector) -> Detector:
+    """Return a detector with the classes of both, those of ``added`` last; they must share the feature maps.
+
+    The record says what the new classes were trained on, and drops how well all classes did before. Raises ValueError
+    for a class that is in both, and for other feature maps.
     """
     for name in added.class_names:
         check_new(detector, name)
-    old, new = detector.heads, added.heads
-    if (old.regressors is None) != (new.regressors is None):
-        raise ValueError("one of the models has box regressors and the other has none")
-    svms = LinearSVMs(
-        np.concatenate([_svms(each).weights for each in (detector, added)], axis=1),
-        np.concatenate([_svms(each).biases for each in (detector, added)]),
-    )
-    regressors = None
-    if old.regressors is not None and new.regressors is not None:
-        regressors = BoxRegressors(
-            np.concatenate([old.regressors.weights, new.regressors.weights]),
-            np.concatenate([old.regressors.biases, new.regressors.biases]),
-        )
-    calibration = None
-    if old.calibration is not None and new.calibration is not None:
-        calibration = old.calibration + new.calibration
+    if added.encoder.backbone.digest != detector.encoder.backbone.digest:
+        raise ValueError("the added classes were trained on the feature maps of another network")
     record = _record(detector)
     record["added"] = {**record.get("added", {}), **{name: dict(added.record) for name in added.class_names}}
-    heads = replace(old, scorer=svms, regressors=regressors, calibration=calibration)
-    return replace(detector, heads=heads, class_names=(*detector.class_names, *added.class_names), record=record)
+    part = replace(added, propose=detector.propose, encoder=detector.encoder)
+    names = (*detector.class_names, *added.class_names)
+    return replace(detector, class_names=names, record=record, added=(*detector.added, part))
 
 
 def check_new(detector: Detector, name: str) -> None:
-    """Raise ValueError if the detector has a class of that name, or classes cannot be added to it."""
-    _svms(detector)
+    """Raise ValueError if the detector has a class of that name."""
     if name in detector.class_names:
         raise ValueError(f"the model has the class {name!r} already; remove it first")
 
@@ -57,27 +75,21 @@ def remove_class(detector: Detector, name: str) -> Detector:
         raise ValueError(f"the model has no class {name!r}; it has {', '.join(detector.class_names)}")
     if len(detector.class_names) == 1:
         raise ValueError(f"{name!r} is the model's only class")
-    kept = [label for label, other in enumerate(detector.class_names) if other != name]
-    heads, svms = detector.heads, _svms(detector)
-    regressors = heads.regressors
-    if regressors is not None:
-        regressors = BoxRegressors(regressors.weights[kept], regressors.biases[kept])
     record = _record(detector)
     if "added" in record:
         record["added"] = {other: note for other, note in record["added"].items() if other != name}
-    heads = replace(
-        heads,
-        scorer=LinearSVMs(np.ascontiguousarray(svms.weights[:, kept]), svms.biases[kept]),
-        regressors=regressors,
-        calibration=heads.calibration and heads.calibration.of_classes(kept),
-    )
-    return replace(detector, heads=heads, class_names=tuple(detector.class_names[k] for k in kept), record=record)
+    first, *others = [kept for each in detector.detectors if (kept := _without(each, name)) is not None]
+    names = tuple(name for each in (first, *others) for name in each.class_names)
+    return replace(first, class_names=names, record=record, added=tuple(others))
 
 
-def _svms(detector: Detector) -> LinearSVMs:
-    if not isinstance(detector.heads.scorer, LinearSVMs):
-        raise ValueError("the model scores with a softmax, whose classes are trained together: train the model again")
-    return detector.heads.scorer
+def _without(part: Detector, name: str) -> Detector | None:
+    """Return a detector without a class, itself if it has no such class; None if no other is left."""
+    kept = [label for label, other in enumerate(part.class_names) if other != name]
+    if len(kept) == len(part.class_names):
+        return part
+    names = tuple(part.class_names[label] for label in kept)
+    return replace(part, heads=part.heads.select(kept), class_names=names) if kept else None
 
 
 def _record(detector: Detector) -> dict[str, Any]:

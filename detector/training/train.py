@@ -33,8 +33,9 @@ from detector.heads.heads import Heads, Scorer
 from detector.heads.linear import BoxRegressors
 from detector.pipeline import Detector
 from detector.runtime.progress import Progress, no_progress
+from detector.training.adaptation import adapt_recipe
 from detector.training.box_regression import train_regressors
-from detector.training.calibration import Rows, cross_validate, held_out_ids, held_out_parts
+from detector.training.calibration import HeldOut, Rows, cross_validate, held_out_ids, held_out_parts
 from detector.training.checkpoints import NOT_FINGERPRINTED, data_digest, state_file
 from detector.training.proposal_filter import proposal_filter_images, train_proposal_filter
 from detector.training.sampling import validation_split
@@ -69,6 +70,7 @@ def train_on(
     config = recipe if isinstance(recipe, Config) else load_config(recipe)
     dataset = data if isinstance(data, Dataset) else load_checked(DataSource(Path(data), split))
     start = time.monotonic()
+    config = adapt_recipe(config, dataset.annotations, progress).config
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if cache is None else cache)
         detector = train(config, dataset, dataset.class_names, build_cache(config, folder, device), progress)
@@ -97,11 +99,13 @@ def train(
     progress: Progress = no_progress,
     layers: FullyConnected | None = None,
     workers: CacheWorkers | None = None,
+    report: Callable[[HeldOut], None] = lambda held_out: None,
 ) -> Detector:
     """Train a detector on annotated images, with features from ``cache``; missing ones are computed and stored.
 
     layers: fine-tuned before, to train SVMs on; no others are trained then.
     workers: they compute features and score images, by default this process; the result is the same.
+    report: receives the detections of the cross-validation.
     Killed and called again, training resumes from its last checkpoint to a bit-identical result. Raises ValueError,
     before any work, for a class without an object to train on, for more objects than samples that may be kept, for
     initial layers that do not fit, and for a layer that end-to-end training cannot start at.
@@ -132,7 +136,9 @@ def train(
     heads = Heads(scorer, regressors, trained.layers, config.regression.features, proposal_filter=proposal_filter)
     detector = Detector(cache.propose, images.cache.encoder, heads, tuple(class_names), config)
     if config.calibration.enabled:
-        detector = _cross_validated(detector, for_svms, trained, fitted, progress)
+        held_out = _cross_validated(detector, for_svms, trained, fitted, progress)
+        detector = with_held_out(detector, held_out)
+        report(held_out)
     checkpoints.svms.unlink(missing_ok=True)
     return detector
 
@@ -302,8 +308,8 @@ def scale_features(config: Config, images: TrainingSet, trained: TrainedLayers) 
 
 def _cross_validated(
     detector: Detector, images: TrainingSet, trained: TrainedLayers, fitted: Softmax | TrainedSVMs, progress: Progress
-) -> Detector:
-    """Return the detector with calibration and numbers from images that its layers and SVMs were not trained on."""
+) -> HeldOut:
+    """Detect in images that the layers and SVMs of a detector were not trained on."""
     parts = held_out_parts(images, detector.config.calibration)
     if trained.held_out is not None:
         parts = [images.rows_of(trained.held_out)]
@@ -311,7 +317,11 @@ def _cross_validated(
     def scorer_without(part: Rows) -> Scorer:
         return fitted if isinstance(fitted, Softmax) else fitted.without(set(part.tolist()))
 
-    held_out = cross_validate(detector, images, parts, scorer_without, progress)
+    return cross_validate(detector, images, parts, scorer_without, progress)
+
+
+def with_held_out(detector: Detector, held_out: HeldOut) -> Detector:
+    """Return the detector with calibration and numbers from held-out images."""
     heads = replace(detector.heads, calibration=held_out.calibration(detector.class_names))
     record = {**detector.record, CROSS_VALIDATION: held_out.measure(detector.class_names).to_json()}
     return replace(detector, heads=heads, record=record)
