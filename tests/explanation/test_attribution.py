@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,11 @@ from detector.ensemble import Ensemble, load_ensemble
 from detector.explanation.attribution import Attribution
 from detector.explanation.explainer import Explainer, explain, nearest_score
 from detector.features.encoder import RegionEncoder
+from detector.heads.calibration import PRECISIONS, Calibration
 from detector.heads.fully_connected import FullyConnected, Softmax
 from detector.heads.heads import Heads
 from detector.heads.linear import LinearSVMs
+from detector.images.files import write_image
 from detector.pipeline import Detector, RefinedBoxes
 from tests.explanation.models import KINDS, NAMES, random_detector, random_image
 from tests.fakes import FakeNetwork, colored, fake_detector, with_heads
@@ -155,6 +158,29 @@ def test_rounding_in_half_precision_is_reported() -> None:
         total = sum(grid.sum() for grid in each.levels.values())
         assert each.bias + total == pytest.approx(float(score), abs=1e-6)
     assert 1e-4 < max(abs(each.rounding) for each in attribution) < 0.05
+
+
+def test_boxes_below_the_recipes_score_are_explained_as_proposed() -> None:
+    model, image = random_detector(3, move=True, box_refinements=2), random_image(3)
+    found = model.detect(image, min_score=-20)
+    below = found[found.scores < model.config.detection.min_score]
+    assert len(below) > 3
+    for each, attribution in zip(below, explain(model, image, below), strict=True):
+        total = sum(grid.sum() for grid in attribution.levels.values())
+        assert attribution.bias + total == pytest.approx(each.score, abs=1e-5)
+    assert min(len(attribution.positions) for attribution in explain(model, image, below)) == 1
+
+
+def test_an_attribution_is_of_what_is_shown_and_has_its_probability(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", colored())
+    precisions = np.zeros((PRECISIONS, 2), np.float32)
+    learned = np.full(2, 0.01, np.float32), np.zeros(2, np.float32)
+    calibration = Calibration(*learned, np.array([120, -80], np.float32), precisions)
+    (red, green) = explain(with_heads(fake_detector(), calibration=calibration), tmp_path / "a.png")
+    assert (red.class_name, green.class_name) == ("red", "green")
+    assert (red.probability, green.probability) == pytest.approx((1 / (1 + np.exp(-1.5)), 1 / (1 + np.exp(-1))))
+    assert repr(red) == "Attribution(red 82 % at 0 0 64 64: score 150.00 = bias -100.00 + cells 250.00)"
+    assert repr(explain(fake_detector(), colored())[0]).startswith("Attribution(red 150.00 at ")
 
 
 def test_no_detections_have_no_attributions() -> None:

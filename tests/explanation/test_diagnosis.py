@@ -13,8 +13,9 @@ from detector.boxes import as_boxes, iou
 from detector.ensemble import Ensemble
 from detector.explanation.diagnosis import Diagnosis, ScoredBox
 from detector.explanation.explainer import Explainer, explain_box
+from detector.heads.calibration import PRECISIONS, Calibration
 from tests.explanation.models import KINDS, NAMES, boxes, random_detector, random_image
-from tests.fakes import colored, fake_detector
+from tests.fakes import colored, fake_detector, with_heads
 
 
 def ask(
@@ -67,6 +68,22 @@ def test_a_box_whose_proposals_score_low() -> None:
         assert diagnosis.min_score == min_score
         assert record(diagnosis.strongest) == {"box": [0, 96, 160, 160], "score": -100, "iou": 1}
         assert diagnosis.sentence.endswith(f"IoU 1.00, score -100.00, below {min_score:g}")
+
+
+def test_a_calibrated_model_is_diagnosed_in_probabilities() -> None:
+    learned = np.full(2, 0.01, np.float32), np.zeros(2, np.float32)
+    precisions = np.where([True, False], 0, np.full((PRECISIONS, 2), np.inf)).astype(np.float32)
+    calibration = Calibration(*learned, np.array([170, 0], np.float32), precisions)
+    model = with_heads(fake_detector(), calibration=calibration)
+    for class_name, sentence in (
+        ("red", "not found: the best proposal that covers it has IoU 1.00, 82 %, below 85 %"),
+        ("green", "IoU 1.00, 27 %, below every threshold: the class is too weak to be shown"),
+    ):
+        diagnosis = explain_box(model, colored(), RED, class_name)
+        assert diagnosis.sentence.endswith(sentence)
+        assert diagnosis.to_record()["probability"] == pytest.approx(diagnosis.attribution.probability, abs=1e-6)
+    assert repr(diagnosis) == f"Diagnosis(green: {diagnosis.sentence})"
+    assert "probability" not in ask(RED, proposals=[RED]).to_record()
 
 
 @pytest.mark.parametrize(("move", "box_refinements"), [(None, 0), (1e-6, 0), (1e-6, 1)])
