@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from detector.config.recipes import Count, Fraction, Level, Pixels, Positive, Section, Seed, parse_recipe, read_recipe
 from detector.features.mapping import PAPER_MARGIN, PAPER_TARGET
 from detector.features.pooling import PAPER_LEVELS
-from detector.model_file import trained_stage
+from detector.model_file import IMAGENET, trained_stage
 from detector.runtime.files import digest
 from detector.runtime.openvino import Precision, Runtime
 
@@ -155,6 +155,8 @@ class SVMConfig(Section):
     difficult: bool = True
     flips: bool | None = False
     """Also train on mirrored images, whose maps are cached like the others; null: for up to `FEW_IMAGES` images."""
+    background: bool = False
+    """Also train on photographs of other subjects that come with the package, if it has features of the backbone."""
     seed: Seed = 3
 
 
@@ -264,10 +266,13 @@ class Config(Section):
 def load_config(recipe: str | Path, weights: str | Path | None = None, runtime: Runtime | None = None) -> Config:
     """Read a detector recipe, see `read_recipe`; ``weights`` and ``runtime``, if given, override its own.
 
-    Weights of a detector's file, or of the shipped model, set the stage of a recipe without one.
+    Weights of a detector's file, or of the package, set the stage of a recipe without one; "imagenet" stands for the
+    network's own, published ones.
     """
     config = read_recipe(recipe, Config)
     features = config.features.updated({"weights": None if weights is None else str(weights), "runtime": runtime})
+    if features.weights == IMAGENET:
+        features = features.model_copy(update={"weights": None})
     if features.stage is None and features.weights is not None:
         features = features.updated({"stage": trained_stage(features.weights)})
     return config.model_copy(update={"features": features})

@@ -10,20 +10,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.config.detector import CalibrationConfig, FineTuningConfig
 from detector.datasets.dataset import Annotation, Dataset
+from detector.datasets.scenes import scenes
 from detector.detections import Detections
 from detector.evaluation.held_out import HeldOutResult, measure_held_out
 from detector.evaluation.outcomes import gather_outcomes
 from detector.heads.calibration import PRECISIONS, Calibration
 from detector.heads.heads import Scorer
-from detector.pipeline import Detector
+from detector.pipeline import Detector, detect_in_inputs
 from detector.runtime.optional import optional
 from detector.runtime.progress import Progress, no_progress
+from detector.training.background import Background
 from detector.training.sampling import validation_split
 from detector.training.training_set import TrainingSet
 
@@ -40,15 +43,20 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Images that a detector was scored on without having been trained on them, and the detections in each."""
+    """Images that a detector was scored on without having been trained on them, and the detections in each.
+
+    background: false detections in other photographs, for the calibration alone.
+    """
 
     annotations: Sequence[Annotation]
     detections: Sequence[Detections]
+    background: Sequence[Detections] = ()
 
     def calibration(self, class_names: Sequence[str]) -> Calibration | None:
         """Fit a calibration; return None, with a warning, if no object was found."""
         try:
-            return fit_calibration(self.detections, self.annotations, class_names)
+            nothing = [_without_objects(f"background {number}") for number in range(len(self.background))]
+            return fit_calibration([*self.detections, *self.background], [*self.annotations, *nothing], class_names)
         except ValueError as error:
             _log.warning("no probabilities: %s", error)
             return None
@@ -79,17 +87,41 @@ def cross_validate(
     return HeldOut(held_out, found)
 
 
+def detect_background(detector: Detector, background: Background) -> list[Detections]:
+    """Detect in the images of the background that were not trained on; all that may be an object is left out."""
+    found = []
+    for image in background.scored:
+        here = detect_in_inputs([detector], [(image.maps, detector.filter_proposals(image.maps, image.boxes))])
+        objects = replace(image, boxes=here.boxes)
+        found.append(here[objects.background_of(background.class_names)[np.arange(len(here)), here.labels]])
+    return found
+
+
+def _without_objects(image_id: str) -> Annotation:
+    empty = np.zeros(0, np.int64)
+    return Annotation(image_id, Path(image_id), np.zeros((0, 4), np.float32), empty, empty.astype(np.bool_))
+
+
 def held_out_parts(images: TrainingSet, config: CalibrationConfig) -> list[Rows]:
     """Return the parts of the images, ascending rows, to hold out one after the other.
 
-    A fraction ``held_out`` of many images is one part; few images are divided into such parts. An image stays out of
-    them if a class would have no object left to train on without its part.
+    A fraction ``held_out`` of many images is one part; few images are divided into such parts. Images of a scene are in
+    one part, unless there is but one scene. An image stays out of the parts if a class would have no object left to
+    train on without its part.
     """
-    n_parts = min(round(1 / config.held_out), len(images))
-    order = np.random.default_rng(config.seed).permutation(len(images))
-    parts = [np.sort(order[first::n_parts]) for first in range(n_parts)]
+    groups = scenes(images.annotations)
+    if len(images) > 1 and not groups.any():
+        _log.warning("all %d images show one scene: expect less of the model on others", len(images))
+        groups = np.arange(len(images))
+    sizes = np.bincount(groups)
+    n_parts = min(round(1 / config.held_out), len(sizes))
+    part_of_scene, part_sizes = np.zeros(len(sizes), np.int64), np.zeros(n_parts, np.int64)
+    for scene in np.random.default_rng(config.seed).permutation(len(sizes)):
+        part_of_scene[scene] = np.argmin(part_sizes)
+        part_sizes[part_of_scene[scene]] += sizes[scene]
+    parts = [np.flatnonzero(part_of_scene[groups] == number) for number in range(n_parts)]
     if len(images) >= config.cross_validate_below:
-        parts = parts[:1]
+        parts = [min(parts, key=lambda part: abs(len(part) - len(images) * config.held_out))]
     return [kept for part in parts if len(kept := removable_rows(images, part))]
 
 

@@ -15,7 +15,7 @@ from detector.training.training_set import TrainingSet
 
 Samples = tuple[NDArray[np.float32], NDArray[np.float32]]
 
-_IMAGES_AT_ONCE = 8
+IMAGES_AT_ONCE = 8
 
 
 def train_proposal_filter(
@@ -30,8 +30,8 @@ def train_proposal_filter(
     gram = np.zeros((n_features, n_features))
     right = np.zeros((n_features, images.n_classes))
     rows = proposal_filter_images(len(images), config)
-    for start in progress(range(0, len(rows), _IMAGES_AT_ONCE), f"proposal filter, images x {_IMAGES_AT_ONCE}"):
-        numbers = rows[start : start + _IMAGES_AT_ONCE]
+    for start in progress(range(0, len(rows), IMAGES_AT_ONCE), "proposal filter"):
+        numbers = rows[start : start + IMAGES_AT_ONCE]
         features, targets = (np.concatenate(parts) for parts in zip(*_samples(images, numbers, config), strict=True))
         gram += features.T @ features
         right += features.T @ targets

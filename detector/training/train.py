@@ -34,8 +34,9 @@ from detector.heads.linear import BoxRegressors
 from detector.pipeline import Detector
 from detector.runtime.progress import Progress, no_progress
 from detector.training.adaptation import adapt_recipe
+from detector.training.background import Background
 from detector.training.box_regression import train_regressors
-from detector.training.calibration import HeldOut, Rows, cross_validate, held_out_ids, held_out_parts
+from detector.training.calibration import HeldOut, Rows, cross_validate, detect_background, held_out_ids, held_out_parts
 from detector.training.checkpoints import NOT_FINGERPRINTED, data_digest, state_file
 from detector.training.proposal_filter import proposal_filter_images, train_proposal_filter
 from detector.training.sampling import validation_split
@@ -128,7 +129,8 @@ def train(
         proposal_filter = train_proposal_filter(images, config.proposal_filter, progress)
         images = images.filtered(proposal_filter, config.detection.max_boxes)
     for_svms, for_regressors = scale_features(config, images, trained)
-    fitted = trained.softmax or train_svms(for_svms, config.svm, checkpoints.svms, progress, workers)
+    background = Background.of(images.cache.encoder, class_names) if config.svm.background else None
+    fitted = trained.softmax or train_svms(for_svms, config.svm, checkpoints.svms, progress, workers, background)
     scorer = fitted if isinstance(fitted, Softmax) else fitted.svms
     regressors = trained.regressors
     if config.regression.enabled and regressors is None:
@@ -137,6 +139,8 @@ def train(
     detector = Detector(cache.propose, images.cache.encoder, heads, tuple(class_names), config)
     if config.calibration.enabled:
         held_out = _cross_validated(detector, for_svms, trained, fitted, progress)
+        if background is not None:
+            held_out = replace(held_out, background=detect_background(detector, background))
         detector = with_held_out(detector, held_out)
         report(held_out)
     checkpoints.svms.unlink(missing_ok=True)
@@ -310,12 +314,13 @@ def _cross_validated(
     detector: Detector, images: TrainingSet, trained: TrainedLayers, fitted: Softmax | TrainedSVMs, progress: Progress
 ) -> HeldOut:
     """Detect in images that the layers and SVMs of a detector were not trained on."""
-    parts = held_out_parts(images, detector.config.calibration)
-    if trained.held_out is not None:
+    if trained.held_out is None:
+        parts = held_out_parts(images, detector.config.calibration)
+    else:
         parts = [images.rows_of(trained.held_out)]
 
     def scorer_without(part: Rows) -> Scorer:
-        return fitted if isinstance(fitted, Softmax) else fitted.without(set(part.tolist()))
+        return fitted if isinstance(fitted, Softmax) else fitted.without(part)
 
     return cross_validate(detector, images, parts, scorer_without, progress)
 

@@ -16,6 +16,7 @@ from detector.features.encoder import Encoder, FeatureMaps, Features, Regions
 from detector.heads.fully_connected import FullyConnected
 from detector.heads.linear import LinearSVMs
 from detector.heads.proposal_filter import ProposalFilter
+from detector.training.background import Background
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class TrainingSet:
 
     Features are pooled values or, with ``layers``, the output of these. They are shifted by ``-mean`` and multiplied by
     ``scale``, so that a C found at one mean norm carries over to other networks. `unscaled` undoes both in learned
-    weights. With ``flips``, the mirrored images follow the images.
+    weights. With ``flips``, the mirrored images follow the images, and the images of ``background`` follow these.
 
     max_negative_iou: boxes that overlap an object less than this are its class's negatives.
     difficult: train on difficult objects, too.
@@ -41,6 +42,7 @@ class TrainingSet:
     mean: Features | np.float32 = field(default_factory=lambda: np.float32(0))
     scale: Features | np.float32 = field(default_factory=lambda: np.float32(1))
     flips: bool = False
+    background: Background | None = None
     proposal_filter: ProposalFilter | None = None
     max_boxes: int | None = None
     _kept: dict[str, NDArray[np.int64]] = field(default_factory=dict, repr=False, compare=False)
@@ -51,10 +53,18 @@ class TrainingSet:
         return self.cache.encoder.n_features if self.layers is None else self.layers.n_features
 
     def __len__(self) -> int:
+        mined = () if self.background is None else self.background.mined
+        return self.n_images + len(mined)
+
+    @property
+    def n_images(self) -> int:
+        """Number of images, mirrored ones included, without background."""
         return len(self.annotations) * (2 if self.flips else 1)
 
     def __getitem__(self, index: int) -> ImageSamples:
         """Return the samples of an image: its objects first, then its proposals that cover distinct cells."""
+        if index >= self.n_images:
+            return self._background_samples(index - self.n_images)
         mirrored = index >= len(self.annotations)
         index %= len(self.annotations)
         annotation = self.annotations[index]
@@ -68,6 +78,14 @@ class TrainingSet:
         kept = unique_rows(regions)
         kept = np.concatenate([np.arange(n_objects), kept[kept >= n_objects]])
         return ImageSamples(targets[kept], regions[kept], maps, self.cache.encoder, self.scale_features)
+
+    def _background_samples(self, index: int) -> ImageSamples:
+        assert self.background is not None
+        image = self.background.mined[index]
+        regions = self.cache.encoder.regions(image.maps, image.boxes)
+        targets = np.where(image.background_of(self.background.class_names), -1, 0).astype(np.int8)
+        kept = unique_rows(regions)
+        return ImageSamples(targets[kept], regions[kept], image.maps, self.cache.encoder, self.scale_features)
 
     def targets(self, overlaps: NDArray[np.float32], object_labels: NDArray[np.int64]) -> NDArray[np.int8]:
         """Return the `mining_targets` ``(R, K)`` of boxes; other rules override this."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detector.config.detector import SVMConfig
 from detector.features.cache import CacheWorkers
 from detector.heads.linear import LinearSVMs
 from detector.runtime.progress import Progress, no_progress
+from detector.training.background import Background
 from detector.training.svm.dual_solver import solve_dual
 from detector.training.svm.mining import MiningState, load_state, mine, save_state
 from detector.training.svm.parallel_miner import ParallelMiner
@@ -39,10 +40,11 @@ class TrainedSVMs:
     config: SVMConfig
     buffer: SampleBuffer
 
-    def without(self, rows: Container[int]) -> LinearSVMs:
+    def without(self, rows: NDArray[np.int64]) -> LinearSVMs:
         """Return SVMs fitted again without the samples of the images at ``rows``; nothing is mined again."""
-        n_images = len(self.images.annotations)
-        left_out = np.array([int(image) % n_images in rows for image in self.buffer.keys[:, 0]], bool)
+        images = self.buffer.keys[:, 0]
+        of_data = images < self.images.n_images
+        left_out = of_data & np.isin(images % len(self.images.annotations), rows)
         targets, duals = self.buffer.targets.copy(), self.buffer.duals.copy()
         targets[left_out], duals[left_out] = 0, 0
         svms = _SOLVERS[self.config.solver](self.config, self.buffer.features, targets, duals, _REFIT_TOLERANCE)
@@ -55,13 +57,15 @@ def train_svms(
     checkpoint: Path,
     progress: Progress = no_progress,
     workers: CacheWorkers | None = None,
+    background: Background | None = None,
 ) -> TrainedSVMs:
     """Mine hard negatives over ``images`` and fit one linear SVM per class.
 
     checkpoint: file of the state after every fit; a second call resumes from it.
     workers: they score the images, by default this process.
+    background: also gives negatives.
     """
-    images = replace(images, flips=bool(config.flips))
+    images = replace(images, flips=bool(config.flips), background=background)
     buffer = SampleBuffer(sample_capacity(config, images.n_features), images.n_features, images.n_classes)
     state = load_state(checkpoint, images, buffer) or MiningState(buffer)
     with ExitStack() as stack:
