@@ -31,8 +31,11 @@ from detector.datasets.text import read_csv
 from detector.images.files import SUFFIXES
 
 _COLUMNS = {
-    "image": ("filename", "image", "path", "image_path", "file", "file_name", "image_name", "imagename", "img_path"),
-    "label": ("class", "label", "label_name", "class_name", "category", "classname", "name"),
+    "image": (
+        *("filename", "file_name", "image", "image_name", "imagename", "path", "image_path", "img_path", "filepath"),
+        *("file", "image_id", "frame"),
+    ),
+    "label": ("class", "label", "label_name", "class_name", "classname", "category", "name", "class_id"),
     "x1": ("xmin", "x1", "x_min", "xtl", "left"),
     "y1": ("ymin", "y1", "y_min", "ytl", "top"),
     "x2": ("xmax", "x2", "x_max", "xbr", "right"),

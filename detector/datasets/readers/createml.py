@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import AliasChoices, Field, FiniteFloat
+from pydantic import AliasChoices, Field
 
 from detector.datasets.issues import Report
 from detector.datasets.readers.entries import (
@@ -12,6 +12,7 @@ from detector.datasets.readers.entries import (
     Content,
     Entry,
     Name,
+    Rectangle,
     as_list,
     checked,
     ends_of,
@@ -26,16 +27,9 @@ from detector.datasets.records import Export, Record
 from detector.datasets.text import read_json
 
 
-class _Coordinates(Entry):
-    x: FiniteFloat
-    y: FiniteFloat
-    width: FiniteFloat
-    height: FiniteFloat
-
-
 class _Annotation(Entry):
     label: Name
-    coordinates: _Coordinates
+    coordinates: Rectangle
 
 
 class _Image(Entry):
@@ -47,7 +41,8 @@ def is_createml(path: Path) -> bool:
     """Return whether a JSON file is a list of images with centered boxes."""
     ends = ends_of(path)
     named = any(key in ends for key in (b'"image"', b'"imagefilename"', b'"filename"'))
-    return is_list(ends) and named and b'"coordinates"' in ends
+    # without objects, as in a small split, only the name shows it
+    return is_list(ends) and named and (b'"coordinates"' in ends or path.name.lower().endswith("createml.json"))
 
 
 def read_createml(root: Path, files: Sequence[Path], paths: Sequence[Path], report: Report) -> Export:

@@ -1,4 +1,4 @@
-"""Validate entries of annotation files, and turn them into objects and records: what all newer readers share."""
+"""Validate entries of annotation files, and turn them into objects, records and exports."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -32,6 +32,15 @@ class Entry(BaseModel):
 class Size(Entry):
     """Width and height of an image, in pixels."""
 
+    width: FiniteFloat
+    height: FiniteFloat
+
+
+class Rectangle(Entry):
+    """A corner or the center of a box, and its sides."""
+
+    x: FiniteFloat
+    y: FiniteFloat
     width: FiniteFloat
     height: FiniteFloat
 
@@ -117,17 +126,14 @@ def read_objects(
     return objects, complete
 
 
-def read_images(path: Path, entries: Iterable[T], read: Callable[[T], Record | None], report: Report) -> list[Record]:
-    """Return the records of a file's images; report entries for which ``read`` raises ValueError, and skip None."""
+def read_images(path: Path, entries: Iterable[T], read: Callable[[T], Record], report: Report) -> list[Record]:
+    """Return the records of a file's images; report entries for which ``read`` raises ValueError."""
     records = []
     for number, entry in enumerate(entries, 1):
         try:
-            record = read(entry)
+            records.append(read(entry))
         except ValueError as error:
             report(Issue(IssueKind.BAD_ANNOTATION, f"{path}: image {number}: {error}"))
-            continue
-        if record is not None:
-            records.append(record)
     return records
 
 

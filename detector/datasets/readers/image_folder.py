@@ -65,9 +65,10 @@ def read_image_folder(root: Path, files: Sequence[Path], paths: Sequence[Path], 
 
     def read(path: Path) -> Content:
         entries = _table(path) if path.suffix.lower() == ".csv" else _lines(path, report)
-        return Content(
-            read_images(path, entries, lambda entry: _record(entry, names, path, report), report), [*names.values()]
-        )
+        records = read_images(path, entries, lambda entry: _record(entry, names, path, report), report)
+        numbered = not names and any(each.class_name.isdecimal() for record in records for each in record.objects or ())
+        note = f"{path}: classes are numbers; a {_CARD} with class_label, as on the hub, names them"
+        return Content(records, [*names.values()], notes=(note,) if numbered else ())
 
     return read_files("Hugging Face ImageFolder", root, files, paths, read)
 

@@ -16,6 +16,7 @@ from detector.datasets.readers.entries import (
     Boxed,
     Content,
     Entry,
+    Rectangle,
     as_dict,
     as_list,
     checked,
@@ -35,11 +36,7 @@ _TASK_KEYS = (b'"predictions"', b'"drafts"', b'"result"', b'"completed_by"', b'"
 _ROW_KEYS = (b'"lead_time"', b'"annotator"', b'"original_width"')
 
 
-class _Rectangle(Entry):
-    x: FiniteFloat
-    y: FiniteFloat
-    width: FiniteFloat
-    height: FiniteFloat
+class _Rectangle(Rectangle):
     rotation: FiniteFloat = 0
 
 

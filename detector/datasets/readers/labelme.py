@@ -72,7 +72,7 @@ def read_labelme(root: Path, files: Sequence[Path], paths: Sequence[Path], repor
             report(Issue(IssueKind.BAD_ANNOTATION, str(error)))
             continue
         if stems.isdisjoint(Path(path_parts(name)[-1]).stem.casefold() for name in (path.name, *record.names)):
-            record = embedded.complete(record, content.get("imageData"))
+            record = embedded.attach(record, content.get("imageData"))
         split = assigned.splits.get(path) or split_of_folder(path.parent, root)
         splits.setdefault(split, []).append(record)
     if not splits:
@@ -133,7 +133,7 @@ class _EmbeddedImages:
         self._folder: Path | None = None
         self.count = 0
 
-    def complete(self, record: Record, data: object) -> Record:
+    def attach(self, record: Record, data: object) -> Record:
         """Return the record with its embedded image, unchanged if there is none."""
         if not isinstance(data, str) or not data:
             return record

@@ -18,6 +18,7 @@ from detector.datasets.readers.entries import (
     Content,
     Entry,
     Name,
+    Rectangle,
     as_dict,
     checked,
     ends_of,
@@ -36,13 +37,6 @@ UNNAMED = "object"
 _CLASS = ("class", "label", "category", "class_name", "classname", "class name")
 _WEAK = ("type", "object", "name", "species", "tag")
 """Usual names of the attribute for the class; the weak ones also have other uses."""
-
-
-class _Rectangle(Entry):
-    x: FiniteFloat
-    y: FiniteFloat
-    width: FiniteFloat
-    height: FiniteFloat
 
 
 class _Circle(Entry):
@@ -199,7 +193,7 @@ def _record(entry: object, key: str | None, path: Path, report: Report) -> Recor
 def _box(shape: Mapping[str, Any]) -> Corners:
     kind = shape.get("name")
     if kind == "rect":
-        box = checked(_Rectangle, shape)
+        box = checked(Rectangle, shape)
         return corners_of(box.x, box.y, box.width, box.height)
     if kind == "circle":
         circle = checked(_Circle, shape)

@@ -115,3 +115,10 @@ def test_a_size_of_another_image_is_an_issue(tmp_path: Path) -> None:
     found = read(tmp_path, {"export.json": content}, ("a.jpg", "b.jpg"))
     assert [each.kind for each in found.issues] == [IssueKind.WRONG_SIZE]
     assert list(found.splits[""]) == ["b"]
+
+
+def test_a_split_without_objects_is_read(tmp_path: Path) -> None:
+    name = "_annotations.createml.json"
+    files = {f"train/{name}": createml(), f"valid/{name}": [{"image": "c.jpg", "annotations": []}]}
+    found = read(tmp_path, files, ("train/a.jpg", "train/b.jpg", "valid/c.jpg"))
+    assert found.splits["val"] == {"c": []}

@@ -24,6 +24,7 @@ NUT: Objects = [("nut", [1, 2, 30, 20])]
         "image_name,label_name,bbox_x,bbox_y,bbox_width,bbox_height,image_width\na.jpg,nut,1,2,29,18,60\n",
         '"filename","xmin","ymin","xmax","ymax","class"\n"C:\\photos\\a.jpg","1","2","30","20"," nut "\n',
         "path,x1,y1,x2,y2,class\nimages/a.jpg,1,2,30,20,nut\n",
+        "image_id,xmin,ymin,xmax,ymax,class\na,1,2,30,20,nut\n",
         "a.jpg,1,2,30,20,nut\n",
         "nut,1,2,29,18,a.jpg,60,40\n",
         "filename,class,xmin,ymin,xmax,ymax\na.jpg,nut,0.016666666667,0.05,0.5,0.5\n",
@@ -112,7 +113,9 @@ def test_categories_without_names_keep_their_numbers(tmp_path: Path) -> None:
         ("# no header", "---\nlicense: mit\n---\n", "---\n: [\n---", "---\nclass_label: 5\n---")
     ):
         files = {"metadata.jsonl": line, "README.md": card}
-        assert read(tmp_path / str(number), files).splits == {"": {"a": [("4", [1, 2, 30, 20])]}}
+        found = read(tmp_path / str(number), files)
+        assert found.splits == {"": {"a": [("4", [1, 2, 30, 20])]}}
+        assert found.log[-1].endswith("classes are numbers; a README.md with class_label, as on the hub, names them")
 
 
 @pytest.mark.parametrize(
