@@ -161,7 +161,7 @@ def test_rounding_in_half_precision_is_reported() -> None:
 
 
 def test_boxes_below_the_recipes_score_are_explained_as_proposed() -> None:
-    model, image = random_detector(3, move=True, box_refinements=2), random_image(3)
+    model, image = random_detector(3, move=True, box_refinements=2, min_score=2.0), random_image(3)
     found = model.detect(image, min_score=-20)
     below = found[found.scores < model.config.detection.min_score]
     assert len(below) > 3
