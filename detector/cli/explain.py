@@ -86,6 +86,7 @@ def explain_one(
 ) -> dict[str, Any]:
     """Explain the detections of one image, and diagnose the box of the options; return the record for the JSON."""
     from detector.explanation.explainer import Explainer
+    from detector.thresholds import TOO_WEAK
 
     explainer = Explainer(ensemble, image)
     limits = thresholds(options, ensemble), options.max_detections
@@ -106,7 +107,8 @@ def explain_one(
         words = [printable(path), result_line(each.detection, options.scores), printable(panel)]
         print(*words, *map(printable, filter(None, [sentence])), sep="\t", file=lines)
     if not console.quiet:
-        print(f"{printable(path)}: {len(found)} found, explained in {printable(options.output)}", file=sys.stderr)
+        note = f"; {TOO_WEAK}" if limits[0] is None and ensemble.too_weak else ""
+        print(f"{printable(path)}: {len(found)} found, explained in {printable(options.output)}{note}", file=sys.stderr)
     return record
 
 

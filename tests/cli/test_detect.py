@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from detector.cli.detect import parser
 from detector.datasets.loading import load_coco, load_voc
 from detector.heads.calibration import PRECISIONS, Calibration
 from detector.images.files import read_image
+from detector.thresholds import MIN_PROBABILITY
 from tests.cli.detecting import CALIBRATION, GREEN, RED, Call, photograph
 from tests.fakes import NAMES, colored
 
@@ -154,6 +156,10 @@ def test_labels_that_would_not_pair_with_their_images_are_refused(
         "img.txt",
         "img_2.txt",
     ]
+
+
+def test_the_help_names_the_floor_of_probability() -> None:
+    assert f"a probability of {MIN_PROBABILITY:g}" in " ".join(parser().format_help().split())
 
 
 def test_lines_have_probabilities_and_scores_on_request(
