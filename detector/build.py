@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,14 @@ from detector.boxes import Boxes
 from detector.config.detector import Config, FeatureConfig, ProposalConfig, parse_config
 from detector.features.cache import FeatureCache
 from detector.features.encoder import RegionEncoder, signed_power
+from detector.heads.fully_connected import FullyConnected
 from detector.heads.heads import Heads
 from detector.model_file import BACKBONE, ModelContents
 from detector.proposals.selective_search import propose_reduced, selective_search
 
 Proposer = Callable[[NDArray[np.uint8]], Boxes]
+ADDED = "added"
+"""Key and prefix, in a model file, of classes that were added later."""
 
 
 def build_proposer(config: ProposalConfig) -> Proposer:
@@ -107,3 +111,29 @@ def build_heads(arrays: Arrays, config: Config, encoder: RegionEncoder, device: 
         config.proposal_filter.levels,
         encoder.backbone.runtime,
     )
+
+
+def build_added(
+    contents: ModelContents, encoder: RegionEncoder, layers: FullyConnected | None, device: str = "cpu"
+) -> list[tuple[Heads, tuple[str, ...], Config, dict[str, Any]]]:
+    """Return heads, class names, recipe and record of the classes that were added to a model, part by part.
+
+    layers: those of the model, which a part may share. Raises ValueError for an invalid description of a part.
+    """
+    parts = []
+    for number, each in enumerate(_checked(contents.more.get(ADDED, []))):
+        config = parse_config(each["config"], "the configuration of an added class")
+        heads = build_heads(contents.under(f"{ADDED}.{number}"), config, encoder, device)
+        heads = replace(heads, layers=layers) if each["shares_layers"] else heads
+        parts.append((heads, tuple(each["class_names"]), config, each["record"]))
+    return parts
+
+
+def _checked(added: Any) -> list[dict[str, Any]]:
+    """Return the descriptions of added classes. Raises ValueError for what no model file says."""
+    kinds = {"class_names": list, "config": dict, "record": dict, "shares_layers": bool}
+    if not isinstance(added, list) or not all(
+        isinstance(each, dict) and all(isinstance(each.get(key), kind) for key, kind in kinds.items()) for each in added
+    ):
+        raise ValueError(f"{ADDED} must be a list of objects with {', '.join(kinds)}")
+    return added

@@ -25,28 +25,30 @@ class Ensemble(DetectionModel):
 
     The paper's gain came from different networks; two trainings on the same convolution gained nothing. Scores are
     compared as they are: combine SVMs with SVMs, or softmaxes with softmaxes. Raises ValueError for no detector.
+
+    models: the detectors, one or more.
     """
 
     def __init__(self, detectors: Sequence[Detector]) -> None:
         if not detectors:
             raise ValueError("an ensemble needs at least one detector")
-        if len({type(detector.heads.scorer) for detector in detectors}) > 1:
+        if len({detector.heads.kind for detector in detectors}) > 1:
             _log.warning("SVM margins and softmax log odds are compared as they are: combine models of one kind")
-        self._detectors = tuple(detectors)
+        self.models = tuple(detectors)
         self.class_names = joint_class_names(detectors)
 
     def __repr__(self) -> str:
-        return f"Ensemble([{', '.join(map(repr, self.detectors))}])"
+        return f"Ensemble([{', '.join(map(repr, self.models))}])"
 
     @property
     def detectors(self) -> tuple[Detector, ...]:
-        """The detectors, one or more."""
-        return self._detectors
+        """The detectors that `detect_in_inputs` takes: those of each model's own classes and of its added ones."""
+        return tuple(part for each in self.models for part in each.detectors)
 
     @property
     def calibration(self) -> Calibration | None:
-        """Calibration of a single detector; several together have none."""
-        return self.detectors[0].calibration if len(self.detectors) == 1 else None
+        """Calibration of a single model; several together have none."""
+        return self.models[0].calibration if len(self.models) == 1 else None
 
     def detect_one(
         self, image: ImageLike, boxes: Boxes | None, thresholds: Thresholds, max_detections: int | None
@@ -55,7 +57,7 @@ class Ensemble(DetectionModel):
         return detect_in_inputs(self.detectors, inputs_of(self.detectors, image, boxes), thresholds, max_detections)
 
     def detect_cached(self, caches: Sequence[FeatureCache], annotation: Annotation) -> Detections:
-        """Detect in an image of a data set with all detectors, each with its cache; see `Detector.detect_cached`."""
+        """Detect in an image of a data set with all ``detectors``, each with its cache."""
         pairs = zip(self.detectors, caches, strict=True)
         return detect_in_inputs(self.detectors, [each.cached_inputs(cache, annotation) for each, cache in pairs])
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from detector.runtime.array_files import Arrays, read_arrays, read_metadata, write_arrays
+from detector.runtime.environment import SetupError
 
 Model = TypeVar("Model")
 
@@ -36,6 +37,8 @@ GENERAL = "general"
 Averaged weights keep what both know (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022).
 `dev.general_weights` writes them.
 """
+IMAGENET = "imagenet"
+"""Name, in options, of the published weights of a network; in recipes: null."""
 
 
 class Kind(NamedTuple):
@@ -104,6 +107,8 @@ def read_model(path: str | Path, kind: Kind, compose: Callable[[ModelContents], 
         names, config, digest, record = (metadata.pop(key) for key in _KEYS)
         _check_values(arrays, names, digest, record)
         return compose(ModelContents(arrays, tuple(names), config, digest, record, metadata))
+    except SetupError:
+        raise
     except KeyError as error:
         raise ValueError(f"{path}: lacks {error}") from None
     except (ValueError, RuntimeError) as error:

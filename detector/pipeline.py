@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, area, as_boxes, clip, decode_deltas
-from detector.build import Proposer, build_from_model, build_heads, proposer_key
+from detector.build import ADDED, Proposer, build_added, build_from_model, proposer_key
 from detector.config.detector import Config, parse_config
 from detector.datasets.dataset import Annotation, shortened
 from detector.detection_model import DetectionModel
@@ -40,9 +40,6 @@ from detector.thresholds import Thresholds
 
 Inputs = tuple[FeatureMaps, Boxes]
 """Feature maps of an image and the ``(R, 4)`` boxes to score."""
-
-
-_ADDED = "added"
 
 
 class RefinedBoxes(NamedTuple):
@@ -279,12 +276,12 @@ class Detector(DetectionModel):
         for number, each in enumerate(self.added):
             shares_layers = each.heads.layers is not None and each.heads.layers is self.heads.layers
             heads = replace(each.heads, layers=None) if shares_layers else each.heads
-            arrays |= {f"{_ADDED}.{number}.{name}": array for name, array in heads.to_arrays().items()}
+            arrays |= {f"{ADDED}.{number}.{name}": array for name, array in heads.to_arrays().items()}
             recipe = each.config.model_dump(mode="json")
-            described = {"class_names": each.class_names, "config": recipe, "record": dict(each.record)}
+            described = {"class_names": list(each.class_names), "config": recipe, "record": dict(each.record)}
             added.append({**described, "shares_layers": shares_layers})
         recipe = self.config.model_dump(mode="json")
-        more = {_ADDED: added} if added else {}
+        more = {ADDED: added} if added else {}
         return ModelContents(arrays, self.class_names, recipe, backbone.digest, self.record, more)
 
     def save(self, path: str | Path) -> None:
@@ -313,14 +310,9 @@ class Detector(DetectionModel):
         """Build the detector of a model file; ``propose`` replaces the recipe's proposals."""
         config, own, encoder, heads = build_from_model(contents, device, runtime)
         propose = propose or own
-        added = []
-        for number, each in enumerate(contents.more.get(_ADDED, ())):
-            part = parse_config(each["config"], "the configuration of an added class")
-            its_heads = build_heads(contents.under(f"{_ADDED}.{number}"), part, encoder, device)
-            if each["shares_layers"]:
-                its_heads = replace(its_heads, layers=heads.layers)
-            added.append(cls(propose, encoder, its_heads, tuple(each["class_names"]), part, each["record"]))
-        return cls(propose, encoder, heads, contents.class_names, config, contents.record, tuple(added))
+        parts = build_added(contents, encoder, heads.layers, device)
+        added = tuple(cls(propose, encoder, *each) for each in parts)
+        return cls(propose, encoder, heads, contents.class_names, config, contents.record, added)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle what a model file holds, and ``propose``: compiled networks and other replaced parts cannot be."""
@@ -373,22 +365,27 @@ def detect_in_inputs(
     """Detect in an image whose inputs each detector has.
 
     Scored boxes of all detectors are suppressed together, class by class name, by the settings of the first.
-    thresholds: minimum scores ``(K,)`` of `joint_class_names`; by default the recipe's ``min_score`` for all. Lower
-        ones only add detections.
+    thresholds: minimum scores ``(K,)`` of `joint_class_names`; by default the recipe's ``min_score`` of the first
+        detector that knows a class. Lower ones only add detections.
     Probabilities are those of the `joint_calibration`.
     """
-    settings = detectors[0].config.detection
+    settings, names = detectors[0].config.detection, joint_class_names(detectors)
     if thresholds is None:
-        thresholds = np.full(len(joint_class_names(detectors)), settings.min_score, np.float32)
+        min_scores = {name: each.config.detection.min_score for each in detectors[::-1] for name in each.class_names}
+        thresholds = np.array([min_scores[name] for name in names], np.float32)
+    limits = dict(zip(names, thresholds.tolist(), strict=True))
     limit = settings.max_detections if max_detections is None else max_detections
     # a setting that keeps fewer detections than asked for gives way
     detectors = [
         each.with_detection(max_detections=limit) if limit > each.config.detection.max_detections else each
         for each in detectors
     ]
-    lowest = float(min(thresholds, default=settings.min_score))
     parts = [
-        detector.scored_boxes(maps, boxes, lowest) for detector, (maps, boxes) in zip(detectors, inputs, strict=True)
+        # of its own classes: those of others change none of its results
+        detector.scored_boxes(
+            maps, boxes, min((limits[name] for name in detector.class_names), default=settings.min_score)
+        )
+        for detector, (maps, boxes) in zip(detectors, inputs, strict=True)
     ]
     refined, others = (join(column) for column in zip(*parts, strict=True))
     found = detectors[0].postprocess(refined, others).reaching(thresholds).top(limit)

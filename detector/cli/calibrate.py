@@ -5,7 +5,6 @@ spp calibrate MODEL (--data PATH | --voc ROOT --split val | --coco JSON) --outpu
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import isinf, isnan
 from pathlib import Path
 
@@ -41,10 +40,10 @@ def main() -> int:
     data_source(options)  # wrong options are reported before a model is loaded
     from detector.ensemble import Ensemble
     from detector.pipeline import Detector
-    from detector.training.calibration import fit_calibration
+    from detector.training.calibration import fit_calibration, with_calibration
 
     detector = Detector.load(options.model, options.device, options.runtime)
-    detector = replace(detector, heads=replace(detector.heads, calibration=None))
+    detector = with_calibration(detector, None)
     if options.classes:
         raise ValueError("a calibration needs all classes of the model: leave out --classes")
     dataset = load_data(options, detector.class_names, need_objects=False, default_split="val")
@@ -55,7 +54,7 @@ def main() -> int:
     ).detections
     calibration = fit_calibration(found, dataset, dataset.class_names)
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    replace(detector, heads=replace(detector.heads, calibration=calibration)).save(options.output)
+    with_calibration(detector, calibration).save(options.output)
     shown = default_thresholds(calibration)
     chances = calibration.probabilities(shown, np.arange(len(shown)))
     for name, score, chance in zip(detector.class_names, shown.tolist(), chances.tolist(), strict=True):

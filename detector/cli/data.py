@@ -191,7 +191,7 @@ def next_images(options: Namespace) -> int:
     _check_drafts(options, paths)
     model = load_ensemble(None if options.model is None else [options.model], options.device, options.runtime)
     min_scores = thresholds(options, model)
-    (detector,) = model.detectors
+    (detector,) = model.models
     cache = options.cache or cache_root() / "unlabeled"
     if options.cache is None:
         _log.info("features are kept in %s; spp cache --clean frees the space", cache)

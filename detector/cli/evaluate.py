@@ -202,7 +202,7 @@ def record(detector: Ensemble, result: Result, dataset: Dataset, path: Path) -> 
         "evaluated_on": dataset.name,
         "evaluated_images": len(dataset),
     }
-    (only,) = detector.detectors
+    (only,) = detector.models
     replace(only, record={**only.record, **note}).save(path)
 
 

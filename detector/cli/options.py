@@ -36,7 +36,12 @@ def add_recipe(parser: Parser, example: str = "default", required: bool = True) 
 
 def add_network_options(parser: Parser) -> None:
     """Add the options of verbs that run the network of a recipe."""
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="backbone weights, a model file, or shipped")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="backbone weights: general, shipped, imagenet, a file of weights, or a model file",
+    )
     add_computing_options(parser)
 
 

@@ -100,6 +100,11 @@ class Heads:
             raise ValueError(f"calibration must have {n_classes} classes, but has {len(self.calibration.slopes)}")
 
     @property
+    def kind(self) -> type[AllClasses]:
+        """Whether SVMs or a softmax score."""
+        return type(self.scorer.scorer if isinstance(self.scorer, SelectedClasses) else self.scorer)
+
+    @property
     def regresses_from_layers(self) -> bool:
         """Whether scores and box deltas are computed from the same features, those of the layers."""
         return self.layers is not None and self.regressors is not None and self.regressors_read == "layer"

@@ -122,9 +122,13 @@ class ProposalRecorder:
         from detector.build import proposer_key
 
         by_key: dict[Any, _RecordingProposer] = {}
-        for each in detector.detectors:
+        for each in detector.models:
             by_key.setdefault(proposer_key(each.propose), _RecordingProposer(each.propose))
-        models = [replace(each, propose=by_key[proposer_key(each.propose)]) for each in detector.detectors]
+        models = []
+        for each in detector.models:
+            propose = by_key[proposer_key(each.propose)]
+            added = tuple(replace(part, propose=propose) for part in each.added)
+            models.append(replace(each, propose=propose, added=added))
         return cls(type(detector)(models), [*by_key.values()])
 
     def coverage(self, annotation: Annotation, caches: Sequence[FeatureCache] = ()) -> Coverage:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,12 +21,14 @@ from detector.build import build_encoder, build_proposer
 from detector.config.detector import Config
 from detector.images.files import read_image
 from detector.runtime.progress import Task
+from detector.training.proposal_filter import IMAGES_AT_ONCE
 
 # seconds per image
 _FEATURES = 0.22
 _POSITIVES = 0.02
 _MINING = 0.13
 _REGRESSORS = 0.03  # for all classes together
+_FILTERED = 0.02  # of those that the proposal filter is trained on
 _DETECTION = 0.3
 _SCORING = 0.04  # pool and score all boxes once: what `forecast` measures
 
@@ -55,7 +58,10 @@ def training_plan(
         return []
     plan = []
     for number, size in enumerate(trainings):
-        plan += [Task("features", size.n_missing, _FEATURES), *_svm_tasks(config, size, calibrated=not number)]
+        plan.append(Task("features", size.n_missing, _FEATURES))
+        if config.caches_mirrored_maps:
+            plan.append(Task("features of mirror images", size.n_missing, _FEATURES))
+        plan += _svm_tasks(config, size, calibrated=not number)
         if n_held_out:
             # the first training has cached the features for the others
             missing = 0 if number else n_missing_held_out
@@ -65,18 +71,21 @@ def training_plan(
 
 def _svm_tasks(config: Config, size: TrainingSize, calibrated: bool) -> list[Task]:
     n_images, n_classes = size.n_images, size.n_classes
-    tasks = [Task("positives", n_images, _POSITIVES), Task("mining", n_images, _MINING)]
+    tasks = []
+    if config.proposal_filter.enabled:
+        n_blocks = ceil(min(n_images, config.proposal_filter.images) / IMAGES_AT_ONCE)
+        tasks.append(Task("proposal filter", n_blocks, IMAGES_AT_ONCE * _FILTERED))
+    n_seen = n_images * (2 if config.svm.flips else 1)
+    tasks += [Task("positives", n_seen, _POSITIVES), Task("mining", n_seen, _MINING)]
     if config.regression.enabled:
         tasks.append(Task("box regressors", n_classes, _REGRESSORS * n_images / n_classes))
     if not (config.calibration.enabled and calibrated):
         return tasks
-    # as in `detector.training.calibration`: train without a part of the images, and detect in that part
+    # as in `detector.training.calibration`, where scenes or rare classes may reduce the number of parts
     n_parts = min(round(1 / config.calibration.held_out), n_images)
     n_folds = 1 if n_images >= config.calibration.cross_validate_below else n_parts
-    n_part = n_images // n_parts
     for number in range(1, n_folds + 1):
-        tasks += [Task("positives", n_images - n_part, _POSITIVES), Task("mining", n_images - n_part, _MINING)]
-        tasks.append(Task(f"calibration {number} of {n_folds}", n_part, _DETECTION))
+        tasks.append(Task(f"cross-validation {number} of {n_folds}", n_images // n_parts, _DETECTION))
     return tasks
 
 
@@ -126,7 +135,7 @@ def forecast(config: Config, paths: Iterable[Path], n_images: int, n_classes: in
         config.svm.max_samples or np.inf,
         _MAX_SAMPLES_BYTES / _SAMPLE_BYTES / encoder.n_features,
     )
-    tasks = _svm_tasks(config, TrainingSize(n_seen, 0, n_classes), calibrated=True)
+    tasks = _svm_tasks(config, TrainingSize(n_images, 0, n_classes), calibrated=True)
     return Forecast(
         cache_seconds=n_seen * features,
         training_seconds=scoring / _SCORING * sum(task.n_items * task.seconds for task in tasks),

@@ -171,6 +171,16 @@ def fit_calibration(
     return Calibration(learned[0], learned[1], learned[2], np.stack(at_precisions, axis=1))
 
 
+def with_calibration(detector: Detector, calibration: Calibration | None) -> Detector:
+    """Return a copy of the detector with a calibration of all its classes, added ones included, or without one."""
+    first, parts = 0, []
+    for each in detector.detectors:
+        labels = range(first, first := first + len(each.class_names))
+        heads = replace(each.heads, calibration=calibration and calibration.of_classes(labels))
+        parts.append(replace(each, heads=heads))
+    return replace(detector, heads=parts[0].heads, added=tuple(parts[1:]))
+
+
 def fit_sigmoid(scores: Values, true: Mask, weights: Values | None = None) -> tuple[float, float]:
     """Return slope and offset of the log odds of being ``true`` ``(N,)`` at ``scores`` ``(N,)``, with Platt's targets.
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-from detector.config.detector import Config, load_config
+from detector.config.detector import AdaptationConfig, Config, load_config
 from detector.datasets.dataset import Dataset
 from detector.features.cache import FeatureCache
 from detector.pipeline import Detector
@@ -14,6 +14,8 @@ from detector.training.train import CROSS_VALIDATION, train
 
 _OF_ALL_CLASSES = ("mAP", "metric", "evaluated_on", "evaluated_images", "metrics", CROSS_VALIDATION)
 """Keys of a record that hold only for the classes that were evaluated."""
+_ADDED = "added"
+"""Key of a record for those of added classes, by name."""
 
 
 def train_class(
@@ -29,14 +31,19 @@ def train_class(
     if detector.heads.layers is not None:
         layers = detector.heads.layers
         candidates.append(train(config, dataset, dataset.class_names, cache, progress, layers))
-    return max(candidates, key=lambda each: _measured(each))
+    return max(candidates, key=_measured)
 
 
 def recipe_of_added(detector: Detector) -> Config:
     """Return the recipe of classes that are added to a detector."""
     config = load_config("default")
     detection = config.detection.model_copy(update={"nms_iou": detector.config.detection.nms_iou})
-    changed = {"features": detector.config.features, "proposals": detector.config.proposals, "detection": detection}
+    changed = {
+        "features": detector.config.features,
+        "proposals": detector.config.proposals,
+        "adaptation": AdaptationConfig(),
+        "detection": detection,
+    }
     return config.model_copy(update=changed)
 
 
@@ -56,11 +63,8 @@ def add_classes(detector: Detector, added: Detector) -> Detector:
         check_new(detector, name)
     if added.encoder.backbone.digest != detector.encoder.backbone.digest:
         raise ValueError("the added classes were trained on the feature maps of another network")
-    record = _record(detector)
-    record["added"] = {**record.get("added", {}), **{name: dict(added.record) for name in added.class_names}}
-    part = replace(added, propose=detector.propose, encoder=detector.encoder)
-    names = (*detector.class_names, *added.class_names)
-    return replace(detector, class_names=names, record=record, added=(*detector.added, part))
+    parts = [replace(each, propose=detector.propose, encoder=detector.encoder) for each in added.detectors]
+    return _composed([*detector.detectors, *parts])
 
 
 def check_new(detector: Detector, name: str) -> None:
@@ -75,12 +79,17 @@ def remove_class(detector: Detector, name: str) -> Detector:
         raise ValueError(f"the model has no class {name!r}; it has {', '.join(detector.class_names)}")
     if len(detector.class_names) == 1:
         raise ValueError(f"{name!r} is the model's only class")
-    record = _record(detector)
-    if "added" in record:
-        record["added"] = {other: note for other, note in record["added"].items() if other != name}
-    first, *others = [kept for each in detector.detectors if (kept := _without(each, name)) is not None]
-    names = tuple(name for each in (first, *others) for name in each.class_names)
-    return replace(first, class_names=names, record=record, added=tuple(others))
+    return _composed([kept for each in detector.detectors if (kept := _without(each, name)) is not None])
+
+
+def _composed(parts: Sequence[Detector]) -> Detector:
+    """Return one detector of the classes of several, which share proposals and feature maps."""
+    first, *added = parts
+    names = tuple(name for each in parts for name in each.class_names)
+    record = {key: value for key, value in first.record.items() if key not in (*_OF_ALL_CLASSES, _ADDED)}
+    if added:
+        record[_ADDED] = {name: dict(each.record) for each in added for name in each.class_names}
+    return replace(first, class_names=names, record=record, added=tuple(added))
 
 
 def _without(part: Detector, name: str) -> Detector | None:
@@ -90,7 +99,3 @@ def _without(part: Detector, name: str) -> Detector | None:
         return part
     names = tuple(part.class_names[label] for label in kept)
     return replace(part, heads=part.heads.select(kept), class_names=names) if kept else None
-
-
-def _record(detector: Detector) -> dict[str, Any]:
-    return {key: value for key, value in detector.record.items() if key not in _OF_ALL_CLASSES}

@@ -19,7 +19,8 @@ RECIPES = sorted(path for path in CONFIGS.glob("*.yaml") if not path.name.starts
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipes_are_valid_and_open_with_their_command(path: Path) -> None:
     assert isinstance(load_config(path), Config)
-    assert path.read_text(encoding="utf-8").startswith(f"# spp train {path.stem} --voc data/VOC2007 ")
+    command = "DATA\n" if path.stem == "default" else f"{path.stem} --voc data/VOC2007 "
+    assert path.read_text(encoding="utf-8").startswith(f"# spp train {command}")
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -30,7 +31,8 @@ def test_recipes_go_by_their_names(path: Path, tmp_path: Path, monkeypatch: pyte
 
 
 def test_weights_of_a_detector_bring_their_stage(tmp_path: Path) -> None:
-    assert load_config("default").features.stage is None
+    default = load_config("default").features
+    assert (default.weights, default.stage) == ("general", "blocks.5")
     shipped = load_config("default", "shipped").features
     assert (shipped.weights, shipped.stage) == ("shipped", "blocks.5")
     assert load_config("default", str(DEFAULT_MODEL)).features.stage == "blocks.5"
@@ -39,6 +41,16 @@ def test_weights_of_a_detector_bring_their_stage(tmp_path: Path) -> None:
     assert load_config(recipe).features.stage == "blocks.4"
     for other in ("random", tmp_path / "nowhere", recipe):
         assert load_config("default", other).features.stage is None
+
+
+def test_imagenet_names_the_weights_that_a_recipe_without_any_has(tmp_path: Path) -> None:
+    features = load_config("default", "imagenet").features
+    assert (features.weights, features.stage) == (None, None)
+    assert features.short_sides == load_config("default").features.short_sides
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("features: {weights: imagenet}")
+    assert load_config(recipe) == Config()
+    assert load_config(recipe, "shipped").features.weights == "shipped"
 
 
 def test_an_unknown_name_says_which_recipes_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +117,7 @@ def test_a_configuration_survives_json() -> None:
     [
         (
             {"featurs": {}},
-            "unknown key 'featurs'; allowed are proposals, features, fine_tuning, end_to_end, svm, regression, "
+            "unknown key 'featurs'; allowed are proposals, features, adaptation, fine_tuning, end_to_end, svm, regression, "
             "calibration, proposal_filter, detection",
         ),
         ({"svm": {"c": 1.0}}, "unknown key 'svm.c'; allowed are solver, loss, C,"),

@@ -42,6 +42,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "scale_rule": "side",
         "power": 0.5,
     },
+    "adaptation": {"enabled": True},
     "fine_tuning": {
         "enabled": False,
         "layer": "fc6",
@@ -93,6 +94,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "max_samples": 7777,
         "difficult": False,
         "flips": True,
+        "background": True,
         "seed": 7,
     },
     "regression": {
