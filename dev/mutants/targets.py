@@ -28,10 +28,22 @@ TESTS = {
     "datasets.inspection": "datasets/test_check.py runs/test_summary.py cli/test_data_command.py",
     "datasets.format_detection": _EXPORTS,
     "datasets.records": _EXPORTS,
+    "datasets.readers.box_tables": _EXPORTS + " datasets/readers/test_tables.py",
     "datasets.readers.coco": _EXPORTS,
+    "datasets.readers.createml": _EXPORTS + " datasets/readers/test_json_lists.py",
+    "datasets.readers.cvat": _EXPORTS + " datasets/readers/test_cvat.py",
+    "datasets.readers.datumaro": _EXPORTS + " datasets/readers/test_json_lists.py",
+    "datasets.readers.entries": _EXPORTS + " datasets/readers/test_json_lists.py datasets/readers/test_tables.py",
+    "datasets.readers.image_folder": _EXPORTS + " datasets/readers/test_tables.py",
+    "datasets.readers.label_studio": _EXPORTS + " datasets/readers/test_label_studio.py",
+    "datasets.readers.labelme": _EXPORTS + " datasets/readers/test_labelme.py",
     "datasets.readers.open_images": _EXPORTS,
+    "datasets.readers.shapes": _EXPORTS + " datasets/readers/test_label_studio.py datasets/readers/test_cvat.py",
+    "datasets.readers.via": _EXPORTS + " datasets/readers/test_via.py",
     "datasets.readers.voc": _EXPORTS,
+    "datasets.readers.vott": _EXPORTS + " datasets/readers/test_json_lists.py",
     "datasets.readers.yolo": _EXPORTS,
+    "datasets.unread_formats": "datasets/test_unread_formats.py",
 }
 _OTHERS = ("benchmarks", "classification", "cli", "report", "web")
 

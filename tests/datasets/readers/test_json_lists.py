@@ -110,11 +110,15 @@ def test_assets_that_nobody_opened_are_unlabeled(tmp_path: Path) -> None:
 
 
 def test_a_size_of_another_image_is_an_issue(tmp_path: Path) -> None:
-    content = vott({"tags": ["nut"], "boundingBox": {"left": 90, "top": 7, "width": 4, "height": 6}})
-    content["assets"]["a"]["asset"]["size"] = {"width": 100, "height": 400}
-    found = read(tmp_path, {"export.json": content}, ("a.jpg", "b.jpg"))
-    assert [each.kind for each in found.issues] == [IssueKind.WRONG_SIZE]
-    assert list(found.splits[""]) == ["b"]
+    assets = vott({"tags": ["nut"], "boundingBox": {"left": 90, "top": 7, "width": 4, "height": 6}})
+    assets["assets"]["a"]["asset"]["size"] = {"width": 100, "height": 400}
+    items = datumaro({"type": "bbox", "label_id": 0, "bbox": [90, 7, 4, 6]})
+    items["items"][0]["image"] = {"path": "a.jpg", "size": [400, 100]}
+    for number, content in enumerate((assets, items)):
+        found = read(tmp_path / str(number), {"export.json": content}, ("a.jpg", "b.jpg"))
+        assert [each.kind for each in found.issues] == [IssueKind.WRONG_SIZE]
+        assert "annotated as 100 x 400 pixels" in found.issues[0].line
+        assert list(found.splits[""]) == ["b"]
 
 
 def test_a_split_without_objects_is_read(tmp_path: Path) -> None:

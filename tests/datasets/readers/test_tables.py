@@ -96,6 +96,7 @@ def test_all_images_beside_a_part_of_them_stay(tmp_path: Path) -> None:
         {"bbox": [[1, 2, 29, 18]], "category": ["nut"], "id": [3]},
         {"boxes": [["1", "2", "29", "18"]], "labels": ["nut"]},
         [{"bbox": [1, 2, 29, 18], "category": "nut"}],
+        [{"box": [1, 2, 29, 18], "class": "nut"}],
     ],
 )
 def test_objects_are_lists_or_mappings(objects: object, tmp_path: Path) -> None:
