@@ -158,11 +158,12 @@ def _costs(detector: Detector, detect: Any, annotation: Annotation) -> list[tupl
     far = iou(boxes, annotation.boxes).max(1, initial=0) < 0.3
     hard = min(int((scores.max(1)[far] > config.add_above).sum()), config.max_negatives_per_image)
 
+    n_features = detector.encoder.n_features if detector.heads.layers is None else detector.heads.layers.n_features
     record = len(str(found.to_record("")))
     return [
         (detected, size, record),
         (cached, size, 100.0),
-        (mined, kept, hard * 2.0 * detector.heads.scorer.weights.shape[0]),
+        (mined, kept, hard * 2.0 * n_features),
         (detected, size, record),
     ]
 

@@ -34,18 +34,26 @@ _MAX_SEARCHED = 4_000_000
 
 
 class Adapted(NamedTuple):
-    """A recipe without open settings, and the recall of its proposals on a sample of the images."""
+    """A recipe without open settings, and the recall of its proposals on a sample of the images.
+
+    chosen: whether proposals and scales were chosen and are not the recipe's.
+    precomputed: whether the proposals are given.
+    """
 
     config: Config
     recall: ProposalRecall
+    chosen: bool
+    precomputed: bool
 
     def __str__(self) -> str:
         """Describe the choice in a line."""
         proposals, sides = self.config.proposals, self.config.features.short_sides
+        source = "chosen from the labeled boxes" if self.chosen else "by the recipe"
+        boxes = f"up to {proposals.max_boxes} proposals ({proposals.mode}, from {proposals.min_side} px)"
         flips = "and mirrored images" if self.config.svm.flips else "no mirrored images"
         return (
-            f"chosen from the labeled boxes: up to {proposals.max_boxes} proposals ({proposals.mode}, from "
-            f"{proposals.min_side} px), {self.recall}; images at {', '.join(map(str, sides))} px, {flips}"
+            f"{source}: {'the given proposals' if self.precomputed else boxes}, {self.recall}; "
+            f"images at {', '.join(map(str, sides))} px, {flips}"
         )
 
 
@@ -72,7 +80,7 @@ def adapt_recipe(
     else:
         recall = _recall(proposals, annotations, progress)
     changed = {"proposals": proposals, "features": features, "adaptation": AdaptationConfig()}
-    return Adapted(config.model_copy(update=changed), recall)
+    return Adapted(config.model_copy(update=changed), recall, config.adaptation.enabled, precomputed is not None)
 
 
 def _recall(config: ProposalConfig, annotations: Sequence[Annotation], progress: Progress) -> ProposalRecall:

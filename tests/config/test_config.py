@@ -117,8 +117,8 @@ def test_a_configuration_survives_json() -> None:
     [
         (
             {"featurs": {}},
-            "unknown key 'featurs'; allowed are proposals, features, adaptation, fine_tuning, end_to_end, svm, regression, "
-            "calibration, proposal_filter, detection",
+            "unknown key 'featurs'; allowed are proposals, features, adaptation, fine_tuning, end_to_end, svm, "
+            "regression, calibration, proposal_filter, detection",
         ),
         ({"svm": {"c": 1.0}}, "unknown key 'svm.c'; allowed are solver, loss, C,"),
         ({"svm": {"C": "big"}}, "svm.C: input should be a valid number, but is 'big'"),

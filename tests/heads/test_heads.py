@@ -33,12 +33,13 @@ def test_a_look_is_at_the_pairs_and_what_is_asked_for(
     n_features = N_POOLED if layers is None else N_LAYER
     n_moved = n_features if reads == "layer" else N_POOLED
     regressors = BoxRegressors(normal(N_CLASSES, n_moved, 4), normal(N_CLASSES, 4))
-    heads = Heads(LinearSVMs(normal(n_features, N_CLASSES), normal(N_CLASSES)), regressors, layers, reads)
+    svms = LinearSVMs(normal(n_features, N_CLASSES), normal(N_CLASSES))
+    heads = Heads(svms, regressors, layers, reads)
     deltas, found = heads.score_and_regress(POOLED, ROWS, LABELS, moves, scores)
     features = POOLED if layers is None else layers(POOLED)
     moved = features if reads == "layer" else POOLED
     for pair, (row, label) in enumerate(zip(ROWS, LABELS, strict=True)):
-        score = features[row] @ heads.scorer.weights[:, label] + heads.scorer.biases[label]
+        score = features[row] @ svms.weights[:, label] + svms.biases[label]
         delta = moved[row] @ regressors.weights[label] + regressors.biases[label]
         np.testing.assert_allclose(found[pair], score if scores else 0, rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(deltas[pair], delta if moves else np.zeros(4), rtol=1e-5, atol=1e-5)

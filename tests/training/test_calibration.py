@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from detector.config.detector import CalibrationConfig, Config, parse_config
 from detector.datasets.dataset import Annotation, Dataset
 from detector.detections import Detections
 from detector.heads.linear import LinearSVMs
+from detector.images.files import write_image
 from detector.pipeline import Detector
+from detector.training import calibration
 from detector.training.calibration import (
     fit_calibration,
     fit_sigmoid,
@@ -137,6 +141,53 @@ def test_parts_hold_every_image_of_few_and_a_share_of_many(images: TrainingSet) 
     assert other[0].tolist() != few[0].tolist()
 
 
+def in_scenes(images: TrainingSet, groups: Sequence[int], monkeypatch: pytest.MonkeyPatch) -> TrainingSet:
+    """As many images as there are groups, which are their scenes."""
+    monkeypatch.setattr(calibration, "scenes", lambda annotations: np.array(groups))
+    return replace(images, annotations=[images.annotations[row % len(images)] for row in range(len(groups))])
+
+
+def test_parts_divide_no_scene(images: TrainingSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = np.array([0, 0, 0, 0, 0, 0, 1, 2, 2, 3, 4, 5, 6, 6, 6, 7, 8, 9, 10, 11])
+    parts = held_out_parts(in_scenes(images, groups.tolist(), monkeypatch), CalibrationConfig())
+    assert sorted(np.concatenate(parts).tolist()) == list(range(20))
+    assert [part.tolist() for part in parts] == [sorted(part.tolist()) for part in parts]
+    assert sum(len(set(groups[part].tolist())) for part in parts) == 12
+    # the scene of six images is a part or the largest one; the others share the rest evenly
+    sizes = sorted(len(part) for part in parts)
+    assert sizes[-1] in (6, 7) and sizes[0] >= 3
+    # of many images, the part nearest to a fifth is held out
+    (many,) = held_out_parts(
+        in_scenes(images, groups.tolist(), monkeypatch), CalibrationConfig(cross_validate_below=20)
+    )
+    assert len(many) == min(sizes, key=lambda size: abs(size - 4))
+
+
+def test_fewer_scenes_than_parts_are_a_part_each(images: TrainingSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = held_out_parts(in_scenes(images, [0, 1, 0, 1, 0, 0, 1, 0], monkeypatch), CalibrationConfig())
+    assert sorted(part.tolist() for part in parts) == [[0, 2, 4, 5, 7], [1, 3, 6]]
+
+
+def test_images_of_one_scene_are_divided_with_a_warning(
+    images: TrainingSet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = held_out_parts(in_scenes(images, [0] * 10, monkeypatch), CalibrationConfig())
+    assert sorted(len(part) for part in parts) == [2] * 5
+    assert "all 10 images show one scene" in caplog.text
+
+
+def test_augmented_copies_are_held_out_together(tmp_path: Path) -> None:
+    names = [f"{photo}_jpg.rf.{copy * 32}" for photo in "abcdef" for copy in "123"]
+    images = small_set(tmp_path, {name: [((0, 0, 64, 64), 0), ((0, 96, 64, 160), 1)] for name in names}, {})
+    random = np.random.default_rng(0)
+    for each in images.annotations:  # copies look different
+        write_image(each.path, random.integers(0, 255, (160, 160, 3)).astype(np.uint8))
+    parts = held_out_parts(replace(images, n_classes=2), CalibrationConfig())
+    assert sorted(len(part) for part in parts) == [3, 3, 3, 3, 6]
+    photos = [{images.annotations[row].image_id[0] for row in part.tolist()} for part in parts]
+    assert sum(map(len, photos)) == 6, "a photo is in two parts"
+
+
 def test_every_class_keeps_objects_to_learn_from(images: TrainingSet) -> None:
     rows = [row for row in range(len(images)) if images.object_counts([row])[0]]
     only = rows[0]
@@ -158,8 +209,8 @@ def test_svms_without_images_are_those_of_the_other_samples(
 ) -> None:
     trained = train_svms(images, config.svm, tmp_path / "state")
     buffer, n_images = trained.buffer, len(images.annotations)
-    rows = {0, 5, 7}
-    kept = np.array([image % n_images not in rows for image in buffer.keys[:, 0].tolist()])
+    rows = np.array([0, 5, 7])
+    kept = ~np.isin(buffer.keys[:, 0] % n_images, rows)
     assert 0 < kept.sum() < len(kept)
     alone = solve_dual(config.svm, buffer.features[kept], buffer.targets[kept], tolerance=1e-4)
     refitted = trained.without(rows)
@@ -184,11 +235,11 @@ def test_a_training_calibrates_on_images_that_its_svms_did_not_see(
     calibrated = parse_config(
         {**CONFIG, "calibration": {"enabled": True, "held_out": 0.5, "cross_validate_below": 0}}, "test"
     )
-    left_out: list[set[int]] = []
+    left_out: list[NDArray[np.int64]] = []
     scored: list[str] = []
     plain_without, plain_detect = TrainedSVMs.without, Detector.detect_cached
 
-    def without(self: TrainedSVMs, rows: set[int]) -> LinearSVMs:
+    def without(self: TrainedSVMs, rows: NDArray[np.int64]) -> LinearSVMs:
         left_out.append(rows)
         return plain_without(self, rows)
 
@@ -200,12 +251,13 @@ def test_a_training_calibrates_on_images_that_its_svms_did_not_see(
     monkeypatch.setattr(Detector, "detect_cached", detect)
     made = train(calibrated, train_set, train_set.class_names, images.cache)
     assert [len(rows) for rows in left_out] == [12]
-    assert scored == [train_set[row].image_id for row in sorted(left_out[0])]
+    assert scored == [train_set[row].image_id for row in left_out[0].tolist()]
     measured = made.record["cross_validation"]
     assert (measured["metric"], measured["images"], set(measured["AP"])) == ("area", 12, set(train_set.class_names))
     assert 0 < measured["mAP"] <= 1
     # what was learned does not change by it
-    np.testing.assert_array_equal(made.heads.scorer.weights, detector.heads.scorer.weights)
+    learned, before = made.heads.to_arrays(), detector.heads.to_arrays()
+    np.testing.assert_array_equal(learned["svm.weights"], before["svm.weights"])
     monkeypatch.undo()
 
     made.save(tmp_path / "model.safetensors")
@@ -226,8 +278,6 @@ def test_a_training_calibrates_on_images_that_its_svms_did_not_see(
     np.testing.assert_array_equal(less.heads.calibration.best_f1, made.heads.calibration.best_f1[[0, 2]])
     only = remove_class(remove_class(made, made.class_names[0]), made.class_names[2])
     more = add_classes(less, only)
-    assert more.heads.calibration is not None
-    np.testing.assert_array_equal(
-        more.heads.calibration.at_precision, made.heads.calibration.at_precision[:, [0, 2, 1]]
-    )
-    assert add_classes(less, with_heads(only, calibration=None)).heads.calibration is None
+    assert more.calibration is not None
+    np.testing.assert_array_equal(more.calibration.at_precision, made.heads.calibration.at_precision[:, [0, 2, 1]])
+    assert add_classes(less, with_heads(only, calibration=None)).calibration is None

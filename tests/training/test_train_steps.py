@@ -172,7 +172,7 @@ def test_layers_of_an_earlier_training_are_not_trained_again(
     config = recipe(fine_tuning={"enabled": True}, regression={"features": "layer"})
     detector = train(config, images.annotations, NAMES, images.cache, layers=LAYERS)
     assert detector.heads.layers is LAYERS
-    assert detector.heads.scorer.weights.shape == (2, 3)
+    assert detector.heads.to_arrays()["svm.weights"].shape == (2, 3)
     assert detector.heads.regressors is not None and detector.heads.regressors.weights.shape == (3, 2, 4)
     assert list(images.cache.directory.glob("*.safetensors")) == [], "states go with the end of a training"
 

@@ -112,7 +112,7 @@ def test_svms_are_trained_on_the_trained_layers(train_set: Dataset, tmp_path: Pa
     assert np.array_equal(fc6, result.layers.fc6[0])
     for name, array in result.backbone.items():
         assert np.array_equal(detector.encoder.backbone.tensors[name], array)
-    assert detector.heads.scorer.weights.shape == (16, 3)
+    assert detector.heads.to_arrays()["svm.weights"].shape == (16, 3)
     assert detector.heads.regressors is not None
     assert detector.heads.regressors.weights.shape == (3, 16, 4)
 
