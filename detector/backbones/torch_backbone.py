@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import get_args
 
@@ -14,8 +15,11 @@ from detector.backbones.loading import Network, first_line, load_network, named_
 from detector.backbones.truncation import State, network_arrays
 from detector.backbones.weights import tensors_digest
 from detector.images.resizing import check_image
+from detector.runtime.environment import SetupError
 from detector.runtime.openvino import Precision, has_bfloat16
 from detector.runtime.threads import limit_torch_threads
+
+_MAX_REASON = 120  # characters
 
 
 class TorchBackbone:
@@ -104,7 +108,8 @@ def _check_device(device: str) -> None:
     try:
         torch.empty(1, device=device).cpu()
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {device!r} cannot be used: {first_line(error)}") from error
+        reason = textwrap.shorten(first_line(error), _MAX_REASON, placeholder=" ...")
+        raise SetupError(f"device {device!r} cannot be used; use cpu or, with a GPU, cuda ({reason})") from error
 
 
 def _has_fast_bfloat16(device: str) -> bool:

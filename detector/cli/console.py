@@ -9,8 +9,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from io import TextIOBase
+from contextlib import contextmanager, suppress
+from io import BufferedWriter, FileIO, TextIOBase, TextIOWrapper
 from pathlib import Path
 from threading import current_thread, main_thread
 from types import FrameType
@@ -139,7 +139,7 @@ def run(main: Callable[[], int]) -> NoReturn:
             sys.stdout.flush()
     except BrokenPipeError:
         # the reader of our output is gone, as in `spp detect ... | head`
-        _discard_output()
+        _discard_output(sys.stdout)
         code = 0
     except (ValueError, OSError, MemoryError, MissingPackageError) as error:
         if os.environ.get("DETECTOR_TRACEBACK"):
@@ -152,7 +152,7 @@ def run(main: Callable[[], int]) -> NoReturn:
     try:
         sys.stdout.flush()
     except OSError:  # printed above
-        _discard_output()
+        _discard_output(sys.stdout)
     sys.exit(code)
 
 
@@ -222,6 +222,30 @@ def _open_streams() -> None:
                 os.close(null)
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+    # a name that the encoding lacks is escaped, as on standard error
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
+    with suppress(OSError):  # a stream that is not a file, as in a notebook
+        if isinstance(sys.stderr, TextIOWrapper) and sys.stderr.fileno() == 2:
+            binary = BufferedWriter(FileIO(2, "w", closefd=False))
+            sys.stderr = _Messages(binary, sys.stderr.encoding, "backslashreplace", line_buffering=True)
+
+
+class _Messages(TextIOWrapper):
+    """Standard error. Where it cannot be written, as on a full disk, messages are lost, but no results."""
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError:
+            _discard_output(self)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError:
+            _discard_output(self)
 
 
 class ResultLines(TextIOBase):
@@ -242,7 +266,7 @@ class ResultLines(TextIOBase):
         except BrokenPipeError:
             if not self._needed:
                 raise
-            _discard_output()
+            _discard_output(sys.stdout)
         return len(text)
 
     def flush(self) -> None:
@@ -260,10 +284,10 @@ def _named_errors() -> Iterator[None]:
         raise OSError(error.errno, error.strerror, "standard output") from None
 
 
-def _discard_output() -> None:
-    """Redirect standard output, with what it still holds, to the null device: Python would try again at exit."""
+def _discard_output(stream: TextIO) -> None:
+    """Redirect a standard stream, with what it still holds, to the null device: Python would try again at exit."""
     null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
+    os.dup2(null, stream.fileno())
     os.close(null)
 
 

@@ -36,7 +36,7 @@ from detector.cli.options import (
     model_digests,
     thresholds,
 )
-from detector.cli.outputs import check_outputs, output_folder, output_records, result_folder
+from detector.cli.outputs import check_folder_writable, check_outputs, output_folder, output_records, result_folder
 from detector.parallel.map_images import Engine, Failure, Sequential, Threads
 from detector.results.files import ResultFolder, label_stems
 from detector.results.parts import WRITERS, open_parts
@@ -67,7 +67,7 @@ def parser() -> Parser:
     parser.add_argument("--max-detections", type=int, metavar="N", help="maximum detections per image (default: 100)")
     parser.add_argument("--json", type=output_records, metavar="FILE", help="write all detections to FILE; - is stdout")
     parser.add_argument(
-        "--output", type=output_folder, default="detections", metavar="DIR", help="folder of the results"
+        "--output", type=output_folder, default=Path("detections"), metavar="DIR", help="folder of the results"
     )
     parser.add_argument(
         "--format", type=formats, default=(), metavar="F,...", help=f"write to the folder: {', '.join(FORMATS)}"
@@ -101,6 +101,8 @@ def main() -> int:
     names = named_images(options.images, options.list)
     if options.parts is not None:
         return detect_in_parts(options, names, engine)
+    if options.drawing or options.format:
+        check_folder_writable(options.output)
     writes_images = options.drawing or not set(options.format) <= set(STREAMS)
     # a list is not held in memory where no image is written next to its images
     images = [] if options.list is not None and not writes_images else list(map(Path, names))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import shutil
@@ -16,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.cli.console import USAGE_ERROR, lines_stream, print_error
+from detector.images.decoding import START_LENGTH, image_format
 from detector.images.files import find_images, read_image
 from detector.results.streams import json_array
+from detector.runtime.files import is_url
 
 Handler = Callable[[Path, NDArray[np.uint8], TextIO], dict[str, Any]]
 """Takes path, image and the stream of result lines; returns what JSON says about the image."""
@@ -44,9 +47,7 @@ class ImageNames:
             yield from self._names
             return
         self._names.seek(0)
-        for line in self._names:
-            if name := line.rstrip(b"\r\n"):
-                yield normalize_name(os.fsdecode(name))
+        yield from map(normalize_name, _lines(self._names))
 
     def __len__(self) -> int:
         return self._count
@@ -54,34 +55,52 @@ class ImageNames:
 
 def normalize_name(text: str) -> str:
     """Normalize a path; return URLs unchanged."""
-    return text if "://" in text else str(Path(text))
+    return text if is_url(text) else str(Path(text))
 
 
 def named_images(patterns: list[str], list_file: Path | None) -> ImageNames:
-    """Return the images of a list, or of files, folders and globs; ``-`` stands for the lines of standard input.
+    """Return the images of a list, or of files, URLs, folders and globs; ``-`` stands for a list on standard input.
 
     Lines of a list are not checked: it may be of any length. Raises the errors of `find_images`, and ValueError for an
-    empty list.
+    empty list, and for an image in place of one.
     """
-    if list_file is None:
-        return ImageNames([*map(str, find_images([*_expanded(patterns)]))])
-    if str(list_file) == "-":
-        stream: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as its names are used)
-        shutil.copyfileobj(sys.stdin.buffer, stream)
-    else:
-        stream = list_file.open("rb")
+    if list_file is not None:
+        return _listed(list_file)
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        if pattern == "-":
+            names: Iterable[str | Path] = find_images([*_listed(Path("-"))])
+        else:
+            names = [pattern] if is_url(pattern) else find_images([pattern])
+        found |= dict.fromkeys(map(str, names))
+    # each file once, whatever name leads to it
+    files = {name if is_url(name) else os.path.realpath(name): name for name in reversed(found)}
+    return ImageNames([*reversed(files.values())])
+
+
+def _listed(path: Path) -> ImageNames:
+    stream: IO[bytes] = path.open("rb") if str(path) != "-" else sys.stdin.buffer
+    if not stream.seekable() or str(path) == "-":
+        copy = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as its names are used)
+        shutil.copyfileobj(stream, copy)
+        stream = copy
+    stream.seek(0)
+    if image_format(stream.read(START_LENGTH)) is not None:
+        advice = "; give /dev/stdin to detect in an image" if str(path) == "-" else ""
+        raise ValueError(f"{path}: must be a list of images, but is an image{advice}")
     names = ImageNames(stream)
     if not len(names):
-        raise ValueError(f"{list_file}: names no image")
+        raise ValueError(f"{path}: names no image")
     return names
 
 
-def _expanded(patterns: list[str]) -> Iterator[str]:
-    for pattern in patterns:
-        if pattern == "-":
-            yield from (os.fsdecode(name) for line in sys.stdin.buffer if (name := line.rstrip(b"\r\n")))
-        else:
-            yield pattern
+def _lines(stream: IO[bytes]) -> Iterator[str]:
+    """Yield the lines of a list that are not empty, without a byte order mark."""
+    for number, line in enumerate(stream):
+        if name := (line.removeprefix(codecs.BOM_UTF8) if number == 0 else line).rstrip(b"\r\n"):
+            if b"\0" in name:
+                raise ValueError(f"line {number + 1} of the list holds a zero byte: it must be UTF-8 text")
+            yield os.fsdecode(name)
 
 
 def for_each_image(paths: Iterable[Path], prepare: Callable[[], Handler], json_file: Path | None) -> int:

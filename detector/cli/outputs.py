@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from detector.images.files import WRITTEN_SUFFIXES
 from detector.results.files import ResultFolder, is_listed
 from detector.runtime.array_files import read_metadata
 from detector.runtime.files import check_writable, is_stream, nearest_existing
 
 _START = 1 << 16  # bytes
+_STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
 @dataclass(frozen=True)
@@ -49,17 +51,26 @@ class OutputFolder:
     def __call__(self, text: str) -> Path:
         path = Path(text)
         try:
-            check_writable(path, path.absolute())
+            check_folder_writable(path)
         except ValueError as error:
             raise ArgumentTypeError(str(error)) from None
+        if path.suffix.lower() in WRITTEN_SUFFIXES and not path.is_dir():
+            raise ArgumentTypeError(f"{path} must be a folder, in which results have the names of their images")
         return path
 
 
 Output = OutputFile | OutputFolder
 
 
+def check_folder_writable(path: Path) -> None:
+    """Raise ValueError for a folder that cannot be written. A default is not checked where nothing is written."""
+    check_writable(path, path.absolute())
+
+
 def writable_file(path: Path) -> Path:
-    """Return the path; raise ValueError for a file that cannot be written. ``-`` may be stdout."""
+    """Return the path, or ``-`` for a name of standard output. Raises ValueError for a file that cannot be written."""
+    if str(path) in _STDOUT:
+        return Path("-")
     if str(path) != "-":
         check_writable(path, path.absolute().parent)
         if path.is_dir():

@@ -71,7 +71,7 @@ def read_image(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDA
             # a film or a disk image given by mistake is not read any further
             data = start + file.read() if image_format(start) else start
     except OSError as error:
-        raise type(error)(f"{path}: {error.strerror}") from error
+        raise type(error)(f"{path}: {error.strerror or error}") from error
     try:
         return decode_image(data, max_pixels=max_pixels)
     except ValueError as error:
@@ -119,7 +119,7 @@ def image_header(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> I
         with open_binary(path) as file:
             return decoded_header(file, max_pixels=max_pixels)
     except OSError as error:
-        raise type(error)(f"{path}: {error.strerror}") from error
+        raise type(error)(f"{path}: {error.strerror or error}") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -145,7 +145,7 @@ def write_image(path: str | Path, image: NDArray[np.uint8]) -> None:
         with replacing(path) as temporary:
             temporary.write_bytes(data.tobytes())
     except OSError as error:
-        raise type(error)(f"{path}: {error.strerror}") from error
+        raise type(error)(f"{path}: {error.strerror or error}") from error
 
 
 def find_images(patterns: Sequence[str]) -> list[Path]:

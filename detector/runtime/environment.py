@@ -64,6 +64,10 @@ def describe_environment() -> dict[str, Any]:
     }
 
 
+class SetupError(ValueError):
+    """A variable, a device or a lack of memory stops the work; no file that is read is at fault."""
+
+
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 """Variable of a Python process that is to import nothing from its working directory."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -73,7 +75,8 @@ class CompiledGraph:
                     # layers compiled for one image size each; the default of 5,000 takes 1 GB
                     "CPU_RUNTIME_CACHE_CAPACITY": 200,
                 }
-                self._requests[side_by_side] = _Requests(_core().compile_model(self._graph, "CPU", settings))
+                with _memory_errors():
+                    self._requests[side_by_side] = _Requests(_core().compile_model(self._graph, "CPU", settings))
             return self._requests[side_by_side]
 
     def forget_compiled(self) -> None:
@@ -120,6 +123,17 @@ class _Requests:
         finally:
             self._idle.put(request)
         return output
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Raise MemoryError for OpenVINO's error of that kind."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "bad_alloc" in str(error):
+            raise MemoryError from error
+        raise
 
 
 @cache

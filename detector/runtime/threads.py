@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
+from detector.runtime.environment import SetupError
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -61,8 +63,8 @@ def thread_count(threads: int | None = None) -> int:
         return 1
     if threads is None:
         named = os.environ.get("DETECTOR_THREADS")
-        if named is not None and not named.isdecimal():
-            raise ValueError(f"DETECTOR_THREADS must be a whole number, but is {named!r}")
+        if named and not (named.isdecimal() and int(named)):
+            raise SetupError(f"DETECTOR_THREADS must be a whole number of at least 1, but is {named!r}")
         threads = int(named or usable_cores())
     if threads < 1:
         raise ValueError(f"threads must be at least 1, but got {threads}")

@@ -36,6 +36,10 @@ def main():
             os.write(2, b".")
             os.write(1, b".")
         return 0
+    if sys.argv[1] == "messages":
+        print("a message of this program", file=sys.stderr)
+        print("\u72d7")
+        return 0
     if sys.argv[1] in ("print", "lines"):
         print("line", file=ResultLines(sys.stdout, needed=True) if sys.argv[1] == "lines" else None)
         return 0
@@ -58,6 +62,21 @@ def test_decoding_an_image_takes_nothing_from_standard_error(tmp_path: Path) -> 
     done = start("decode", cwd=tmp_path)
     assert done.returncode == 0
     assert len(done.stderr) == len(done.stdout) > 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk")
+def test_messages_that_cannot_be_written_are_lost_but_no_results(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = start("messages", cwd=tmp_path, stderr=full)
+    assert (done.returncode, done.stdout) == (0, "\u72d7\n")
+
+
+def test_names_that_the_encoding_of_a_terminal_lacks_are_escaped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    done = start("messages", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "\\u72d7\n")
 
 
 def test_streams_that_are_closed_cost_nothing(tmp_path: Path) -> None:
@@ -124,7 +143,7 @@ def test_a_reader_that_went_away_costs_no_file(tmp_path: Path, monkeypatch: pyte
         print(path.name, file=lines)
         return {}
 
-    monkeypatch.setattr("detector.cli.console._discard_output", lambda: None)
+    monkeypatch.setattr("detector.cli.console._discard_output", lambda stream: None)
     monkeypatch.setattr(sys, "stdout", gone := Gone())
     assert for_each_image(paths, lambda: handle, tmp_path / "found.json") == 0
     assert gone.lines == ["0.png", "\n"]
