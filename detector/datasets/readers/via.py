@@ -7,6 +7,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -107,19 +108,21 @@ def _table(path: Path) -> list[object]:
         raise ValueError(f"{path}: there is no column {missing[0]}")
     images: dict[str, list[object]] = defaultdict(list)
     for row in rows:
-        if len(row) < len(header):
-            row += [""] * (len(header) - len(row))
-        name, shape, attributes = (row[header.index(column)] for column in columns)
-        if not name.strip():
+        cells = dict(zip_longest(header, row[: len(header)]))
+        name = (cells["filename"] or "").strip()
+        if not name:
             continue
-        regions = images[name.strip()]
-        if (region := _json(shape)) != {}:  # of an image without regions
-            regions.append({"shape_attributes": region, "region_attributes": _json(attributes)})
+        regions = images[name]
+        # of an image without regions; a row that ends before is reported
+        if (region := _json(cells["region_shape_attributes"])) != {}:
+            regions.append({"shape_attributes": region, "region_attributes": _json(cells["region_attributes"])})
     return [{"filename": name, "regions": regions} for name, regions in images.items()]
 
 
-def _json(text: str) -> object:
-    """Return the content of a cell; the text itself, which is then reported, if it is not JSON."""
+def _json(text: str | None) -> object:
+    """Return the content of a cell; what is there, which is then reported, if it is not JSON."""
+    if text is None:
+        return None
     try:
         return json.loads(text or "{}")
     except (ValueError, RecursionError):

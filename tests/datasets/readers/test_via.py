@@ -90,10 +90,14 @@ def test_the_csv_of_version_1_and_broken_cells_are_read(tmp_path: Path) -> None:
         'b.jpg,1,"{}",1,0,"{""name"":","{""label"":""nut""}"',
         'c.jpg,1,"{}",0,0,"{}","{}"',
         "",
+        "d.jpg,1",
     ]
-    found = read(tmp_path, {"via.csv": "\n".join([header, *rows])}, ("a.jpg", "b.jpg", "c.jpg"))
+    found = read(tmp_path, {"via.csv": "\n".join([header, *rows])}, ("a.jpg", "b.jpg", "c.jpg", "d.jpg"))
     assert found.splits == {"": {"a": [("nut", [1, 2, 30, 20])], "c": []}}
-    assert [each.kind for each in found.issues] == [IssueKind.BAD_OBJECT]
+    assert [each.line for each in found.issues] == [
+        "via.csv: b.jpg: object 1: shape_attributes must be a mapping, but got '{\"name\":'",
+        "via.csv: d.jpg: object 1: region_attributes must be a mapping, but got None",
+    ]
 
 
 @pytest.mark.parametrize("content", [{"_via_img_metadata": 5, "regions": 0}, {"_via_img_metadata": {}}])
