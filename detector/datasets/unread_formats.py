@@ -75,7 +75,7 @@ _OPENED = (".json", ".jsonl", ".ndjson", ".txt")
 def unread_format(root: Path, files: Sequence[Path], names: Sequence[str] = ()) -> str | None:
     """Return a sentence that names the tool of the dataset at ``root`` and the remedy; None for an unknown one.
 
-    files: those below ``root``. names: those of an archive, of which not all are unpacked.
+    files: those below ``root``. names: all of an archive, where not all files are unpacked.
     """
     here = {path.relative_to(root).as_posix(): path for path in files}
     for name in dict.fromkeys((*here, *names)):

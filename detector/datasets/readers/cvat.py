@@ -4,6 +4,7 @@ Corners are in pixels from 0. Rotations are in degrees around the center of a sh
 """
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -159,6 +160,7 @@ def _video(
 ) -> list[Record]:
     """Return a record for each frame of a video that has an image or a shape."""
     names = _frame_names(task, images)
+    frames = sorted(names)
     shapes: dict[int, list[_Shape]] = {frame: [] for frame in names}
     for track in tracks:
         class_name = track.get("label") or ""
@@ -172,7 +174,7 @@ def _video(
                 shapes.setdefault(frame, []).append(_Shape(class_name, element))
         for (start, one), (end, two) in pairwise(elements):
             if not _is_outside(one):
-                for frame in (each for each in names if start < each < end):
+                for frame in frames[bisect_right(frames, start) : bisect_left(frames, end)]:
                     shapes[frame].append(_Shape(class_name, one, two, (frame - start) / (end - start)))
     records = []
     for frame in sorted(shapes):

@@ -1,6 +1,6 @@
 """VIA's (VGG Image Annotator, version 1 and 2) JSON of a project or of its annotations, and its CSV.
 
-Shapes are in pixels from 0. Regions have attributes of any name, one of which is the class.
+Shapes are in pixels from 0. Regions have attributes of any name; one of them is the class.
 """
 
 import json
