@@ -72,7 +72,7 @@ NEEDS_TORCH = (
     *("training.end_to_end.", "training.gradient_descent"),
 )
 MAX_LINES = 400
-MAX_MODULES = 210
+MAX_MODULES = 214
 MAX_ENTRIES = {"training": 25, "cli": 25}
 
 
