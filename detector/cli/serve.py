@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import re
 import socket
 import sys
 from functools import partial
@@ -26,8 +27,33 @@ def parser() -> Parser:
         "--host", default="127.0.0.1", help="address to bind to (default: 127.0.0.1, only this machine)"
     )
     parser.add_argument("--port", type=port, default=8000, help="port to bind to; 0 for a free one (default: 8000)")
+    parser.add_argument(
+        "--allowed-host",
+        type=allowed_host,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="another host name of the page, of a proxy or a container; repeat it for several",
+    )
+    parser.add_argument(
+        "--root-path", type=root_path, default="", metavar="PATH", help="path below which a proxy serves the page"
+    )
     add_model_options(parser)
     return parser
+
+
+def allowed_host(text: str) -> str:
+    """Parse a host name without port, or "*." and a domain."""
+    if not re.fullmatch(r"(\*\.)?[\w.-]+|\[[0-9a-fA-F:.]+\]", text):
+        raise argparse.ArgumentTypeError(f"must be a host name without scheme and port, but is {text!r}")
+    return text.lower()
+
+
+def root_path(text: str) -> str:
+    """Parse a path of URLs, which begins with a slash."""
+    if not re.fullmatch(r"(/[\w.~-]+)*/?", text) or ".." in text.split("/"):
+        raise argparse.ArgumentTypeError(f"must be a path such as /detector, but is {text!r}")
+    return text.rstrip("/")
 
 
 def port(text: str) -> int:
@@ -50,10 +76,10 @@ def main() -> int:
         optional(package, "web")
     from detector.web.server import serve
 
-    print(f"{address(listener)} (Ctrl-C ends it)", flush=True)
+    print(f"{address(listener)}{options.root_path} (Ctrl-C ends it)", flush=True)
     if not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
         print("warning: other machines can reach this page without a login", file=sys.stderr)
-    serve(session, listener, options.host)
+    serve(session, listener, options.host, options.allowed_host, options.root_path)
     return 0
 
 

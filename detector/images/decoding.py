@@ -153,6 +153,8 @@ def decode_image(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
     header = _read_header(kind, io.BytesIO(data), max_pixels)
     if header.tiff is not None and header.tiff.is_deep:
         return to_rgb(_whole(kind, read_deep_tiff(data, header.tiff)), header.tiff.premultiplied)
+    if not header.complete:
+        raise _damaged(kind)
     image = _decoded(kind, data, header)
     if kind == "PNG" and header.depth == _DEEP:
         return oriented(to_rgb(_deep_png(data, image), premultiplied=False), header.orientation)
@@ -196,12 +198,16 @@ def _known_format(start: bytes) -> str:
 
 
 class _Header(NamedTuple):
-    """Header of a file: width and height as stored, EXIF orientation 1..8, depth of a PNG, tags of a TIFF."""
+    """Header of a file: width and height as stored, EXIF orientation 1..8, tags of a TIFF.
+
+    depth, complete: of a PNG, bits of a sample, and whether all chunks are in the file.
+    """
 
     width: int
     height: int
     orientation: int
     depth: int = 8
+    complete: bool = True
     tiff: TiffHeader | None = None
 
 
@@ -239,14 +245,14 @@ def _tiff_header(file: BinaryIO) -> _Header:
 
 
 def _other_header(kind: str, file: BinaryIO) -> _Header:
-    exif, depth = None, 8
+    exif, depth, complete = b"", 8, True
     if kind == "PNG":
-        depth, exif = _png_chunks(file)
+        depth, complete, exif = _png_chunks(file)
         file.seek(0)
     image = _reader(kind)(file)
     exif = exif or image.info.get("exif", b"")
     width, height = image.size
-    return _Header(width, height, _orientation(exif), depth)
+    return _Header(width, height, _orientation(exif), depth, complete)
 
 
 def _reader(kind: str) -> Any:
@@ -256,20 +262,19 @@ def _reader(kind: str) -> Any:
     return _READERS[kind]
 
 
-def _png_chunks(file: BinaryIO) -> tuple[int, bytes]:
-    """Return the bit depth of a PNG and its EXIF data, wherever they are; the pixels are skipped."""
+def _png_chunks(file: BinaryIO) -> tuple[int, bool, bytes]:
+    """Return the bit depth of a PNG, whether it reaches its end, and its EXIF data; the pixels are skipped."""
     file.seek(24)
-    depth, exif = file.read(1)[0], b""
+    depth, exif, name = file.read(1)[0], b"", b""
     file.seek(8)
-    while len(start := file.read(8)) == 8:
+    while name != b"IEND" and len(start := file.read(8)) == 8:
         length, name = struct.unpack(">I4s", start)
         if name == b"eXIf":
             exif = file.read(length)
-            length = 0
-        if name == b"IEND":
-            break
+            length -= len(exif)
         file.seek(length + 4, io.SEEK_CUR)
-    return depth, exif
+    end = file.tell()
+    return depth, name == b"IEND" and end <= file.seek(0, io.SEEK_END), exif
 
 
 @contextmanager

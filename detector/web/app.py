@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from detector.web.guards import MAX_BODY_BYTES, OwnOriginOnly, Queue, trusted_hosts
+from detector.web.bodies import image_of
+from detector.web.guards import MAX_BODY_BYTES, BelowPath, OwnOriginOnly, Queue, trusted_hosts
 from detector.web.remote import RemoteSession, SessionFaultError, SessionLostError
 
 if TYPE_CHECKING:
@@ -33,8 +34,20 @@ _LIMITS = {"min_score": (-math.inf, math.inf), "min_probability": (0.0, 1.0), "p
 _log = logging.getLogger(__name__)
 
 
-def create_app(session: Session | RemoteSession, host: str = "127.0.0.1", queue: Queue | None = None) -> Starlette:
-    """Create the application of a session; ``host`` is the address that it will be bound to."""
+def create_app(
+    session: Session | RemoteSession,
+    host: str = "127.0.0.1",
+    queue: Queue | None = None,
+    *,
+    allowed_hosts: Sequence[str] = (),
+    root_path: str = "",
+) -> Starlette:
+    """Create the application of a session.
+
+    host: the address that it will be bound to.
+    allowed_hosts: other names by which browsers and proxies may call it.
+    root_path: the path below which a proxy serves it, whether or not the proxy removes it from requests.
+    """
     api = _Api(session, queue or Queue())
     return Starlette(
         routes=[
@@ -45,8 +58,9 @@ def create_app(session: Session | RemoteSession, host: str = "127.0.0.1", queue:
             Mount("/", StaticFiles(directory=STATIC, html=True)),
         ],
         middleware=[
-            Middleware(OwnOriginOnly),
-            Middleware(TrustedHostMiddleware, allowed_hosts=trusted_hosts(host), www_redirect=False),
+            Middleware(BelowPath, root_path=root_path),
+            Middleware(OwnOriginOnly, allowed_hosts=allowed_hosts),
+            Middleware(TrustedHostMiddleware, allowed_hosts=[*trusted_hosts(host), *allowed_hosts], www_redirect=False),
         ],
         exception_handlers={
             HTTPException: _in_one_line,
@@ -60,7 +74,7 @@ def create_app(session: Session | RemoteSession, host: str = "127.0.0.1", queue:
 
 
 class _Api:
-    """The endpoints. Each body is an image file, whatever its Content-Type says."""
+    """The endpoints. Each body holds an image file; see `bodies.image_of`."""
 
     def __init__(self, session: Session | RemoteSession, queue: Queue) -> None:
         self.session, self.queue = session, queue
@@ -90,7 +104,8 @@ class _Api:
 
     async def _answer(self, request: Request, method: Callable[[bytes], Any]) -> Any:
         async with self.queue.body(request) as body:
-            return await self.queue.run(request, partial(method, body))
+            image = image_of(body, request.headers.get("content-type", ""))
+            return await self.queue.run(request, partial(method, image))
 
 
 class _Query:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -14,7 +14,7 @@ from anyio import to_thread
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BODY_BYTES = 20_000_000
@@ -69,10 +69,13 @@ def _addresses(machine: str) -> set[str]:
 
 
 class OwnOriginOnly:
-    """Refuse requests of pages of other origins with 403, and set security headers on every answer."""
+    """Refuse requests of pages of other origins with 403, and set security headers on every answer.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    Behind a proxy that sends another Host, pages of ``allowed_hosts`` are its own, too.
+    """
+
+    def __init__(self, app: ASGIApp, allowed_hosts: Sequence[str] = ()) -> None:
+        self.app, self._allowed_hosts = app, allowed_hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -85,12 +88,43 @@ class OwnOriginOnly:
             await send(message)
 
         headers = Headers(scope=scope)
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+        if not self._is_own(headers.get("origin"), headers.get("host", "")):
             refusal = PlainTextResponse("requests from other sites are refused\n", 403)
             await refusal(scope, receive, send_with_headers)
             return
         await self.app(scope, receive, send_with_headers)
+
+    def _is_own(self, origin: str | None, host: str) -> bool:
+        if origin is None:
+            return True
+        try:
+            parts = urlsplit(origin)
+            name = parts.hostname or ""
+        except ValueError:
+            return False
+        return parts.netloc.lower() == host.lower() or any(_matches(name, each) for each in self._allowed_hosts)
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Return whether a host name is a pattern, such as "example.org" or "*.example.org"."""
+    own = pattern.strip("[]").lower()
+    return name.endswith(own[1:]) if own.startswith("*.") else name == own
+
+
+class BelowPath:
+    """Serve an application below a path, whether or not a proxy removes it from requests."""
+
+    def __init__(self, app: ASGIApp, root_path: str) -> None:
+        self.app, self._root_path = app, root_path.rstrip("/")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and self._root_path:
+            if scope["path"] == self._root_path:
+                await RedirectResponse(f"{self._root_path}/")(scope, receive, send)
+                return
+            # the router removes it from paths that begin with it
+            scope = {**scope, "root_path": self._root_path}
+        await self.app(scope, receive, send)
 
 
 class Queue:

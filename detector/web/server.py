@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Sequence
 from types import FrameType
 
 import uvicorn
@@ -16,13 +17,20 @@ HEADER_SECONDS = 10.0
 MAX_CONNECTIONS = 64
 
 
-def serve(session: RemoteSession, listener: socket.socket, host: str) -> None:
+def serve(
+    session: RemoteSession,
+    listener: socket.socket,
+    host: str,
+    allowed_hosts: Sequence[str] = (),
+    root_path: str = "",
+) -> None:
     """Serve a listening socket, bound to ``host``, until a signal or a fault of the session ends it.
 
+    allowed_hosts, root_path: see `app.create_app`.
     The session is stopped in any case. Raises its fault, such as the ValueError of a model that cannot be read.
     """
     config = uvicorn.Config(
-        create_app(session, host),
+        create_app(session, host, allowed_hosts=allowed_hosts, root_path=root_path),
         http=_TimeoutProtocol,
         ws="none",
         lifespan="off",

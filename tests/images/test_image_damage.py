@@ -74,7 +74,7 @@ def test_cut_off_files_are_refused_silently(
     path = tmp_path / "cut off"
     for length in sorted(lengths):
         path.write_bytes(data[:length])
-        if length > 0.9 * len(data) or (kind == "animated GIF" and length > 0.4 * len(data)):
+        if "GIF" in kind or (kind == "BMP" and length > len(data) - 4):
             # the pixels may be complete without what follows them
             with suppress(ValueError):
                 np.testing.assert_array_equal(read_image(path), whole)
@@ -105,8 +105,8 @@ def test_png_chunk_of_gigabytes_is_not_allocated(tmp_path: Path) -> None:
     data[data.index(b"IDAT") - 4] = 0x7F
     (tmp_path / "a.png").write_bytes(data)
     tracemalloc.start()
-    try:  # the pixels are complete
-        np.testing.assert_array_equal(read_image(tmp_path / "a.png"), IMAGE)
+    try:
+        assert_refused(tmp_path / "a.png", "the PNG data are damaged or cut off")
         assert tracemalloc.get_traced_memory()[1] < 10_000_000
     finally:
         tracemalloc.stop()
