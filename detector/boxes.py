@@ -21,7 +21,8 @@ def as_boxes(boxes: ArrayLike, name: str = "boxes") -> Boxes:
     An empty sequence becomes ``(0, 4)``. Raises ValueError, with ``name`` in the message, for another shape,
     values that are not finite, or a box that ends before it starts.
     """
-    array = np.asarray(boxes, dtype=np.float32)
+    with np.errstate(over="ignore"):  # numbers that are too large become infinite
+        array = np.asarray(boxes, dtype=np.float32)
     if array.size == 0 and array.ndim <= 2:
         return np.zeros((0, 4), np.float32)
     if array.ndim != 2 or array.shape[1] != 4:

@@ -72,7 +72,8 @@ class Detections:
 
     def __post_init__(self) -> None:
         boxes = as_boxes(self.boxes)
-        labels, scores = np.asarray(self.labels), np.asarray(self.scores, np.float32)
+        with np.errstate(over="ignore"):  # numbers that are too large become infinite
+            labels, scores = np.asarray(self.labels), np.asarray(self.scores, np.float32)
         columns: dict[str, NDArray[Any]] = {"labels": labels, "scores": scores}
         if self.probabilities is not None:
             columns["probabilities"] = np.asarray(self.probabilities, np.float32)
@@ -85,7 +86,9 @@ class Detections:
         if wrong.any():
             raise ValueError(f"labels must be in 0..{len(self.class_names) - 1}, but got {labels[wrong][0]}")
         if not np.isfinite(scores).all():
-            raise ValueError(f"scores must be finite, but got {scores[~np.isfinite(scores)][0]}")
+            given = np.asarray(self.scores)[~np.isfinite(scores)][0]
+            rule = "fit into float32" if np.isfinite(given) else "be finite"
+            raise ValueError(f"scores must {rule}, but got {given}")
         order = np.argsort(-scores, kind="stable")
         object.__setattr__(self, "boxes", boxes[order])
         object.__setattr__(self, "labels", labels.astype(np.int64)[order])

@@ -65,7 +65,8 @@ def score_thresholds(
     if len(given) > 1:
         raise ValueError("give at most one of min_score, min_probability and precision")
     if min_score is not None:
-        kept = np.full(len(class_names), min_score, np.float32)
+        with np.errstate(over="ignore"):  # numbers that are too large become infinite
+            kept = np.full(len(class_names), min_score, np.float32)
     elif calibration is None:
         if given:
             raise ValueError(

@@ -88,6 +88,7 @@ def test_records_are_short_and_exact() -> None:
         (np.zeros((1, 4)), [-1], [0.0], r"labels must be in 0\.\.1, but got -1"),
         (np.zeros((1, 4)), [0.5], [0.0], "labels must be integers, but got float64"),
         (np.zeros((1, 4)), [0], [np.nan], "scores must be finite, but got nan"),
+        (np.zeros((1, 4)), [0], [1e308], r"scores must fit into float32, but got 1e\+308"),
         (np.full((1, 4), np.inf), [0], [0.0], "boxes must be finite"),
         (np.array([[5, 0, 4, 1]]), [0], [0.0], "boxes must have x1 <= x2"),
     ],

@@ -44,7 +44,7 @@ from detector.evaluation.outcomes import Outcomes, gather_outcomes
 from detector.evaluation.voc import METRIC_NAMES, Result, default_metric, unmeasured, voc_result
 from detector.evaluation.voc_results import check_image_ids, file_names, write_detections
 from detector.runs.evaluate_images import Evaluated, EvaluatorFactory, detect_all
-from detector.runs.evaluation_state import open_state
+from detector.runs.evaluation_state import State, open_state
 from detector.runtime.files import digest
 
 if TYPE_CHECKING:
@@ -96,11 +96,11 @@ def main() -> int:
     folder = report_folder(options, "report", dataset) if options.report is not None else None
     baseline = prepare_report(options, dataset) if folder is not None else None
     split = split_name(options)
-    evaluated = Evaluated()
+    evaluated, state = Evaluated(), None
     if detector is None:
         outcomes = gather_outcomes(read_run(options.detections, split, ids, dataset), dataset, dataset.class_names)
     else:
-        evaluated = detect(detector, dataset, options, split)
+        evaluated, state = detect(detector, dataset, options, split)
         outcomes = evaluated.outcomes
     result = evaluate(outcomes, options.metric, ids)
     for reason, names in by_reason(unmeasured(outcomes)).items():
@@ -134,6 +134,8 @@ def main() -> int:
             probabilities=None if detector is None else probabilities_of(outcomes, detector),
             probability_bins=bins,
         )
+    if state is not None:
+        state.remove()  # last: what fails on the way can be repeated without detecting again
     return 0
 
 
@@ -215,8 +217,11 @@ def circumstances(detector: Ensemble | None, evaluated: Evaluated, options: Name
     return {"model": models, "seconds per image": times}
 
 
-def detect(detector: Ensemble, dataset: Dataset, options: Namespace, split: str) -> Evaluated:
-    """Detect in every image with the thresholds of the options, and save the detections where they ask for it."""
+def detect(detector: Ensemble, dataset: Dataset, options: Namespace, split: str) -> tuple[Evaluated, State]:
+    """Detect in every image with the thresholds of the options, and save the detections where they ask for it.
+
+    Returns also the files from which a repeated evaluation takes the results.
+    """
     from detector.ensemble import load_ensemble
 
     image_ids = [annotation.image_id for annotation in dataset]
@@ -260,5 +265,4 @@ def detect(detector: Ensemble, dataset: Dataset, options: Namespace, split: str)
         for name in names:
             files.fixed(name)
         write_detections(options.save_detections, split, image_ids, evaluated.detections)
-    state.remove()
-    return evaluated
+    return evaluated, state

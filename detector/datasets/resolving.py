@@ -223,7 +223,7 @@ def _objects(
 ) -> Sequence[Object] | None:
     """Return the objects of an image with boxes in its pixels; report an image that cannot be used and return None."""
     if not open_images and not record.normalized:
-        return record.objects or ()
+        return [each for each in record.objects or () if _has_area(each, report)]
     try:
         header = image_header(path)
     except (OSError, ValueError) as error:
@@ -275,6 +275,16 @@ def _fitted(
 def _inside(boxes: NDArray[np.float64], width: int, height: int) -> bool:
     limits = np.array([width, height, width, height]) + _MAX_OUTSIDE
     return bool((boxes >= -_MAX_OUTSIDE).all() and (boxes <= limits).all())
+
+
+def _has_area(each: Object, report: Report) -> bool:
+    """Return whether the box of an object has an area in float32, where a sliver may be empty; report one without."""
+    x1, y1, x2, y2 = np.array(each.box, np.float32).tolist()
+    if x1 < x2 and y1 < y2:
+        return True
+    corners = " ".join(f"{corner:g}" for corner in each.box)
+    report(Issue(IssueKind.EMPTY_BOX, f"{each.source}: {each.class_name} at {corners} has no area"))
+    return False
 
 
 def _clip(each: Object, box: Sequence[float], header: ImageHeader, report: Report) -> Object | None:

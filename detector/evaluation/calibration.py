@@ -89,7 +89,9 @@ def probability_bins(
     """
     rescored = []
     for each in detections:
-        if each.probabilities is None:
+        # no detections need none, such as those of an image that could not be read
+        if each.probabilities is None and len(each):
             raise ValueError("there are no probabilities: the model has no calibration")
-        rescored.append(Detections(each.boxes, each.labels, each.probabilities, each.class_names))
+        probabilities = each.scores if each.probabilities is None else each.probabilities
+        rescored.append(Detections(each.boxes, each.labels, probabilities, each.class_names))
     return bin_scores(gather_outcomes(rescored, ground_truth, class_names), n_bins)

@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from sys import float_info
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,8 +21,8 @@ from detector.datasets.image_finder import AmbiguousImageError, ImageFinder, pat
 from detector.datasets.text import read_json
 from detector.evaluation.outcomes import ClassDetections, Outcomes
 
-_MAX_NUMBER = 1e30
-"""Bound that NaN does not satisfy: fits into float32, also after adding sides."""
+_MAX_CORNER = 1e9
+"""Bound that NaN does not satisfy: areas fit into float32."""
 _KEYS = ("image_id", "category_id", "bbox", "score")
 _LISTS = ("images", "annotations", "categories")
 _log = logging.getLogger(__name__)
@@ -188,8 +189,10 @@ def _read_row(detection: Mapping[str, Any], where: str) -> list[float]:
     """Return x, y, width, height and score."""
     box = detection["bbox"]
     values = [*box, detection["score"]] if isinstance(box, list) and len(box) == 4 else []
-    if not values or not all(type(value) in (int, float) and abs(value) <= _MAX_NUMBER for value in values):
-        raise ValueError(f"{where}: bbox must be the numbers x, y, width, height, and score a number")
+    bounds = [_MAX_CORNER] * 4 + [float_info.max]
+    numbers = all(type(value) in (int, float) for value in values)
+    if not values or not numbers or not all(abs(value) <= most for value, most in zip(values, bounds, strict=True)):
+        raise ValueError(f"{where}: bbox must be the numbers x, y, width, height, up to 1e9, and score a number")
     if box[2] < 0 or box[3] < 0:
         raise ValueError(f"{where}: bbox must have a width and height of at least 0, but has {box[2]} and {box[3]}")
     return [float(value) for value in values]

@@ -6,6 +6,7 @@ A line is ``image_id score x1 y1 x2 y2``; corners are 1-based and inclusive (see
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -18,8 +19,8 @@ from detector.evaluation.outcomes import ClassDetections
 from detector.runtime.files import replacing
 
 _MAX_WARNINGS = 20
-_MAX_NUMBER = 1e30
-"""Bound that NaN does not satisfy: fits into float32."""
+_MAX_CORNER = 1e9
+"""Bound that NaN does not satisfy: areas fit into float32."""
 _log = logging.getLogger(__name__)
 
 
@@ -123,8 +124,10 @@ def _parse(fields: list[str]) -> list[float]:
     if len(fields) != 6:
         raise ValueError(f"a line must have 6 columns, image_id score x1 y1 x2 y2, but got {len(fields)}")
     numbers = [float(field) for field in fields[1:]]
-    if not all(abs(number) <= _MAX_NUMBER for number in numbers):
+    if not all(map(math.isfinite, numbers)):
         raise ValueError(f"numbers must be finite, but got {' '.join(fields[1:])}")
+    if not all(abs(corner) <= _MAX_CORNER for corner in numbers[1:]):
+        raise ValueError(f"corners must be -1e9 to 1e9, but got {' '.join(fields[2:])}")
     return numbers
 
 

@@ -19,6 +19,7 @@ from detector.proposals.mat_files import read_mat
 from detector.runtime.optional import optional
 
 _MAX_BYTES = 1_000_000_000
+_ENCRYPTED = 1  # bit of a member's flags
 UNREADABLE = (
     ValueError,
     TypeError,
@@ -144,6 +145,8 @@ def _read_npz(path: Path) -> dict[str, Boxes]:
         if size > _MAX_BYTES:
             raise ValueError(f"holds {size} bytes, more than the {_MAX_BYTES} allowed")
         for each in archive.zip.infolist():
+            if each.flag_bits & _ENCRYPTED:
+                raise ValueError(f"{each.filename} is encrypted: write the boxes without a password")
             with archive.zip.open(each) as member:
                 _check_header(member, each)
         return {image_id: _checked(archive[image_id], image_id) for image_id in archive.files}

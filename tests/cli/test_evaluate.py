@@ -111,6 +111,18 @@ def test_a_killed_evaluation_goes_on_where_it_was(
     assert not any(evaluations.iterdir())
 
 
+def test_what_fails_after_the_detection_is_repeated_without_it(
+    call: Call, tmp_path: Path, detected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("detector.cli.evaluate.write_json", after(lambda *_: None, 0))
+        assert call("--json", "numbers.json") == 130
+    n_stored = len(detected) - len(detected) % 3
+    detected.clear()
+    assert call("--json", "numbers.json") == 0
+    assert len(detected) == N_IMAGES - n_stored
+
+
 def test_another_image_is_another_evaluation(
     call: Call, tmp_path: Path, detected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,11 +6,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from detector.datasets.check import load_checked_splits
 from detector.datasets.issues import Issue, IssueKind
-from detector.datasets.loading import DataSource, load_dataset, load_splits
+from detector.datasets.loading import DataSource, load_dataset, load_splits, load_voc
+from detector.images.files import write_image
 from tests.datasets.exports import draw_image, write_export
 
 
@@ -164,3 +166,19 @@ def test_the_folder_of_a_csv_file_names_its_split(tmp_path: Path) -> None:
         "train": {"000026e7ee790996"},
         "val": {"0001eeaf4aed83f9"},
     }
+
+
+def test_a_box_that_is_empty_in_float32_is_left_out_of_a_devkit(tmp_path: Path) -> None:
+    for folder in ("Annotations", "ImageSets/Main", "JPEGImages"):
+        (tmp_path / folder).mkdir(parents=True)
+    write_image(tmp_path / "JPEGImages" / "a.jpg", np.zeros((60, 80, 3), np.uint8))
+    (tmp_path / "ImageSets" / "Main" / "train.txt").write_text("a\n")
+    boxes = ("<xmin>20.00000001</xmin><xmax>19.00000002</xmax>", "<xmin>20</xmin><xmax>40</xmax>")
+    objects = (
+        f"<object><name>nut</name><bndbox>{each}<ymin>1</ymin><ymax>9</ymax></bndbox></object>" for each in boxes
+    )
+    (tmp_path / "Annotations" / "a.xml").write_text(f"<annotation>{''.join(objects)}</annotation>")
+    issues: list[Issue] = []
+    (annotation,) = load_voc(tmp_path, "train", None, issues.append)
+    assert annotation.boxes.tolist() == [[19, 0, 40, 9]]
+    assert [issue.kind for issue in issues] == [IssueKind.EMPTY_BOX]

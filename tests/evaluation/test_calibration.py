@@ -26,6 +26,9 @@ def test_calibration_error_by_hand() -> None:
     assert probability_bins(perfect, truths, NAMES).calibration_error == pytest.approx(0)
     none = [each.where(min_probability=1) for each in detections]
     assert np.isnan(probability_bins(none, truths, NAMES).calibration_error)
+    # an image that could not be read has no detections, and none without probabilities
+    unread = [*detections, Detections.empty(NAMES)]
+    assert probability_bins(unread, [*truths, objects("unread")], NAMES).calibration_error == pytest.approx(0.25)
     with pytest.raises(ValueError, match="there are no probabilities"):
         probability_bins([found((A, 0, 1.0))], [truths[0]], NAMES)
 

@@ -75,6 +75,7 @@ def test_files_of_other_programs(tmp_path: Path) -> None:
         ("000012 0.5 1 one 9 9", "'one'"),
         ("000012 nan 1 1 9 9", "numbers must be finite, but got nan 1 1 9 9"),
         ("000012 0.5 1 1 inf 9", "numbers must be finite"),
+        ("000012 0.5 1 1 2e9 9", "corners must be -1e9 to 1e9, but got 1 1 2e9 9"),
         ("\x80\x81 binary", "6 columns"),
     ],
 )
@@ -86,6 +87,11 @@ def test_bad_lines_name_file_and_line(tmp_path: Path, line: str, reason: str) ->
     assert str(error.value).startswith(f"{path}:3: ")
     assert reason in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_scores_may_be_of_any_size(tmp_path: Path) -> None:
+    (tmp_path / "comp4_det_val_dog.txt").write_text("1 1e308 1 1 9 9\n1 -1e308 1 1 9 9\n")
+    assert read_detections(tmp_path, "val", NAMES)["dog"].scores.tolist() == [1e308, -1e308]
 
 
 def test_images_that_are_not_evaluated_name_file_and_line(tmp_path: Path) -> None:

@@ -121,6 +121,15 @@ def write_pickle(path: Any) -> None:
     np.savez(path, a=np.array([{"x": 1}], object))
 
 
+def write_encrypted(path: Any) -> None:
+    """Write an archive whose member is marked as encrypted, in its own header and in the directory."""
+    np.savez(path, a=np.ones((1, 4)))
+    data = bytearray(path.read_bytes())
+    data[6] |= 1
+    data[data.index(b"PK\1\2") + 8] |= 1
+    path.write_bytes(data)
+
+
 def write_hdf5(path: Any) -> None:
     text = b"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: Mon Jan 1 00:00:00 2024"
     path.write_bytes(text.ljust(124) + b"\x00\x02IM" + bytes(1024))
@@ -130,6 +139,7 @@ BAD_FILES = [
     ("text.npz", lambda path: path.write_text("hello"), "not an .npz archive"),
     ("empty.npz", lambda path: path.write_bytes(b""), "not an .npz archive"),
     ("pickle.npz", write_pickle, "allow_pickle"),
+    ("encrypted.npz", write_encrypted, "a.npy is encrypted: write the boxes without a password"),
     (
         "shape.npz",
         lambda path: np.savez(path, a=np.ones((3, 5))),
