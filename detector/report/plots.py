@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -157,7 +158,9 @@ def import_matplotlib() -> Any:
 
     Raises MissingPackageError where it is missing.
     """
-    with environment_variables({"MPLCONFIGDIR": str(cache_root().parent / "matplotlib")}):
+    with ExitStack() as stack:
+        with suppress(OSError):  # without a home folder, matplotlib takes a temporary one
+            stack.enter_context(environment_variables({"MPLCONFIGDIR": str(cache_root().parent / "matplotlib")}))
         optional("matplotlib.figure", "report")
         return optional("matplotlib", "report")
 

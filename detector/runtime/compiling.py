@@ -49,7 +49,7 @@ def _compiled(function: Kernel, **settings: Any) -> Kernel:
     try:
         with _own_cache_directory(Path(function.__code__.co_filename).parent):
             dispatcher = njit(cache=True, nogil=True, **settings)(function)
-    except RuntimeError:  # there is no place for files
+    except (RuntimeError, OSError):  # there is no place for files
         return njit(nogil=True, **settings)(function)
     cache = dispatcher._cache
     cache._cache_file = _CheckedFiles(cache.cache_path, cache._impl.filename_base, dispatcher)

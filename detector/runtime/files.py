@@ -152,10 +152,16 @@ def checksum(parts: Iterable[Any]) -> str:
 
 
 def cache_root() -> Path:
-    """Return the default cache directory of features, by the XDG base directory specification."""
+    """Return the default cache directory of features, by the XDG base directory specification.
+
+    Raises OSError without a home folder.
+    """
     root = os.environ.get("XDG_CACHE_HOME", "")
     # the specification: a relative path is invalid, and to be ignored
-    base = Path(root) if Path(root).is_absolute() else Path.home() / ".cache"
+    try:
+        base = Path(root) if Path(root).is_absolute() else Path.home() / ".cache"
+    except RuntimeError:
+        raise OSError("this user has no home folder: set XDG_CACHE_HOME to a folder for caches") from None
     return base / "spp-detector" / "features"
 
 

@@ -86,3 +86,19 @@ def test_machine_code_of_other_files_is_never_stale(
     now = {path.name for path in (tmp_path / "__pycache__").glob("*.nb?")}
     assert now.isdisjoint(files)
     assert len(now) == len(files)
+
+
+def test_read_only_sources_are_cached_in_the_programs_own_folder(tmp_path: Path) -> None:
+    (tmp_path / "kernels.py").write_text(KERNELS)
+    read_only = "import os, pathlib\nos.access = lambda *_: False\n"
+    environment = {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}", "PATH": "", "XDG_CACHE_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", read_only + PROGRAM]
+    for expected in ("compiled\n42\n", "42\n"):
+        assert subprocess.run(command, env=environment, capture_output=True, text=True).stdout == expected
+    assert [*(tmp_path / "spp-detector" / "kernels").rglob("kernels.twice-*.nbi")]
+    # without a home folder, kernels are compiled in each process
+    homeless = "def home(): raise RuntimeError\npathlib.Path.home = home\n"
+    del environment["XDG_CACHE_HOME"]
+    for _ in range(2):
+        command = [sys.executable, "-c", read_only + homeless + PROGRAM]
+        assert subprocess.run(command, env=environment, capture_output=True, text=True).stdout == "compiled\n42\n"

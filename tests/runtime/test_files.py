@@ -11,7 +11,7 @@ import safetensors.torch as torch_file
 import torch
 
 from detector.runtime.array_files import read_arrays, write_arrays
-from detector.runtime.files import fingerprint, replacing
+from detector.runtime.files import cache_root, fingerprint, replacing
 
 
 def test_a_block_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
@@ -86,3 +86,15 @@ def test_files_that_others_wrote_are_named(tmp_path: Path) -> None:
         read_arrays(file)
     with pytest.raises(OSError, match=f"{tmp_path}: cannot be read as a file"):
         read_arrays(tmp_path)
+
+
+def test_without_a_home_folder_the_variable_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    with pytest.raises(OSError, match="has no home folder: set XDG_CACHE_HOME"):
+        cache_root()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_root() == tmp_path / "spp-detector" / "features"

@@ -265,7 +265,7 @@ def _box_of_outline(entry: dict[str, Any]) -> Corners | None:
         points = np.concatenate([np.asarray(polygon, np.float64).reshape(-1, 2) for polygon in outline or ()])
     except (TypeError, ValueError):  # a mask, or no list of polygons
         return None
-    (x1, y1), (x2, y2) = points.min(axis=0), points.max(axis=0)
+    (x1, y1), (x2, y2) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
     return _read_box([x1, y1, x2 - x1, y2 - y1])
 
 
