@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from detector.boxes import Boxes, clip
 from detector.explanation.attribution import Attribution
-from detector.images.drawing import Color, contrast, to_ascii
+from detector.images.drawing import Color, contrast
+from detector.images.letters import draw_text, text_size
 from detector.images.resizing import check_image
 
 Image = NDArray[np.uint8]
@@ -22,7 +23,6 @@ FAINT: Color = (112, 117, 122)
 FOR: Color = (213, 94, 0)
 AGAINST: Color = (0, 114, 178)
 
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
 _CAPITALS = 22.0
 """Height of a capital letter of the font, in pixels at scale 1."""
 
@@ -53,10 +53,9 @@ class Canvas:
         ``x`` is that of its beginning (``align`` 0), its middle (0.5) or its end (1).
         """
         scale, thickness = capitals * ZOOM / _CAPITALS, max(1, round(strokes * ZOOM))
-        text = to_ascii(text)
-        (width, _), _ = cv2.getTextSize(text, _FONT, scale, thickness)
+        width, _, _ = text_size(text, scale, thickness)
         left = round(x * ZOOM - align * width)
-        cv2.putText(self._pixels, text, (left, round(y * ZOOM)), _FONT, scale, color, thickness, cv2.LINE_AA)
+        draw_text(self._pixels, text, (left, round(y * ZOOM)), scale, color, thickness)
         return (left + width) / ZOOM
 
     def paste(self, image: Image, x: int, y: int, width: int, height: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import colorsys
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
 import cv2
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, as_boxes, clip
+from detector.images.letters import draw_text, text_size
 from detector.images.resizing import check_image
 
 Color = tuple[int, int, int]
@@ -27,7 +27,6 @@ _PALETTE: tuple[Color, ...] = (
 )
 _BLACK: Color = (0, 0, 0)
 _WHITE: Color = (255, 255, 255)
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def class_color(label: int) -> Color:
@@ -101,34 +100,27 @@ def _dashes(x1: int, x2: int, y1: int, y2: int, length: int) -> Iterator[NDArray
 def _draw_label(canvas: NDArray[np.uint8], corner: list[int], text: str, color: Color) -> None:
     """Draw text on a filled background above the corner, or inside the image where it would leave it."""
     height, width = canvas.shape[:2]
-    text = to_ascii(text)
-    scale = max(0.4, min(height, width) / 900)
+    scale = max(0.4 if text.isascii() else 0.5, min(height, width) / 900)
     stroke = max(1, round(scale * 1.5))
     pad = 1 + _line_width(canvas)
-    (text_width, text_height), descent = cv2.getTextSize(text, _FONT, scale, stroke)
+    text_width, text_height, descent = text_size(text, scale, stroke)
     needed_width, needed_height = text_width + 2 * pad, text_height + descent + 2 * pad
     fit = min(1.0, width / needed_width, height / needed_height)
     if fit < 1:
         scale, pad, stroke = scale * fit, int(pad * fit), 1
-        (text_width, text_height), descent = cv2.getTextSize(text, _FONT, scale, stroke)
+        text_width, text_height, descent = text_size(text, scale, stroke)
         needed_width, needed_height = text_width + 2 * pad, text_height + descent + 2 * pad
     left = max(0, min(corner[0], width - needed_width))
     top = max(0, min(corner[1], height) - needed_height)
     cv2.rectangle(canvas, (left, top), (left + needed_width - 1, top + needed_height - 1), color, cv2.FILLED)
     origin = (left + pad, top + pad + text_height)
-    cv2.putText(canvas, text, origin, _FONT, scale, contrast(color), stroke, cv2.LINE_AA)
+    draw_text(canvas, text, origin, scale, contrast(color), stroke)
 
 
 def contrast(background: Color) -> Color:
     """Return black or white, whichever is readable on a color."""
     red, green, blue = background
     return _BLACK if 0.299 * red + 0.587 * green + 0.114 * blue > 127 else _WHITE
-
-
-def to_ascii(text: str) -> str:
-    """Convert text to ASCII, as OpenCV's fonts need: drop accents, and replace other characters by question marks."""
-    letters = (c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    return "".join(letters).encode("ascii", "replace").decode()
 
 
 _WIDTH, _HEIGHT, _CAPTION, _GAP = 320, 240, 18, 6
@@ -165,7 +157,5 @@ def _tile(
     small = draw_boxes(small, boxes * zooms, labels, [class_names[label] for label in labels])
     tile = np.full((_HEIGHT + _CAPTION + 2 * _GAP, _WIDTH + 2 * _GAP, 3), 255, np.uint8)
     tile[_GAP : _GAP + size[1], _GAP : _GAP + size[0]] = small
-    text = caption.encode("ascii", "replace").decode()
-    origin = (_GAP, _GAP + _HEIGHT + _CAPTION - 5)
-    cv2.putText(tile, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+    draw_text(tile, caption, (_GAP, _GAP + _HEIGHT + _CAPTION - 5), 0.4 if caption.isascii() else 0.5, _BLACK)
     return tile

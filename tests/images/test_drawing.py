@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from detector.images.drawing import class_color, draw_boxes
+from detector.images.letters import draw_text, text_size
 
 NAMES = ["dog", "motorbike with sidecar", "café 猫"]
 
@@ -100,17 +100,16 @@ def test_labels_never_leave_the_image(
 ) -> None:
     (x1, x2), (y1, y2) = sorted(box[:2]), sorted(box[2:])
     texts: list[tuple[int, int, int, int]] = []
-    put_text = cv2.putText
 
     def watch(
-        canvas: NDArray[np.uint8], text: str, origin: tuple[int, int], font: int, scale: float, *rest: Any
+        canvas: NDArray[np.uint8], text: str, origin: tuple[int, int], scale: float, color: Any, stroke: int
     ) -> None:
-        (text_width, text_height), descent = cv2.getTextSize(text, font, scale, rest[1])
-        texts.append((origin[0], origin[1] - text_height, origin[0] + text_width, origin[1] + descent))
-        put_text(canvas, text, origin, font, scale, *rest)
+        text_width, text_height, depth = text_size(text, scale, stroke)
+        texts.append((origin[0], origin[1] - text_height, origin[0] + text_width, origin[1] + depth))
+        draw_text(canvas, text, origin, scale, color, stroke)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cv2, "putText", watch)
+        patch.setattr("detector.images.drawing.draw_text", watch)
         draw(gray(height, width), [[x1, y1, x2, y2]], [label], [-0.5])
     left, top, right, bottom = texts[0]
     assert left >= 0
