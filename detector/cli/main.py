@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from difflib import get_close_matches
 from importlib import import_module
@@ -68,6 +69,13 @@ def run_verb(verb: str) -> NoReturn:
         from detector.cli.console import run
 
         run(lambda: import_module(f"detector.cli.{VERBS[verb].module}").main())
+    except ImportError as error:
+        if "cannot open shared object" not in str(error) or os.environ.get("DETECTOR_TRACEBACK"):
+            raise
+        # such as libGL.so.1, which other packages of OpenCV need
+        advice = "pip install --force-reinstall opencv-python-headless" if "libGL" in str(error) else "install it"
+        print(f"error: a library of the system is missing: {error}; {advice}", file=sys.stderr)
+        sys.exit(_USAGE_ERROR)
     except KeyboardInterrupt:  # during that import, or as the program ends
         print("interrupted", file=sys.stderr)
         sys.exit(_INTERRUPTED)

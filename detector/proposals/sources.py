@@ -76,8 +76,8 @@ def opencv_contrib(
     segmentation = getattr(getattr(cv2, "ximgproc", None), "segmentation", None)
     if segmentation is None:
         raise ValueError(
-            "OpenCV's selective search needs the package opencv-contrib-python in place of opencv-python, "
-            "since both provide cv2"
+            "OpenCV's selective search needs the package opencv-contrib-python-headless in place of "
+            "opencv-python-headless, since both provide cv2"
         )
     cv2.setRNGSeed(seed)
     search = segmentation.createSelectiveSearchSegmentation()

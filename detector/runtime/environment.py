@@ -19,7 +19,7 @@ _PACKAGES = (
     "openvino",
     "numpy",
     "numba",
-    "opencv-python",
+    "opencv-python-headless",
     "safetensors",
     "scikit-learn",
     "timm",

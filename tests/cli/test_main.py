@@ -46,3 +46,12 @@ def test_names_in_versions_and_messages(tmp_path: Path) -> None:
     assert spp("detect", "--nothing", cwd=tmp_path).stderr.startswith("spp detect: ")
     assert script("detect.py", "--nothing", cwd=tmp_path).stderr.startswith("detect.py: ")
     assert python("-m", "detector", "detect", "--nothing").stderr.startswith("spp detect: ")
+
+
+def test_a_missing_library_of_the_system_costs_one_line(tmp_path: Path) -> None:
+    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file: No such file')")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = ['spp', 'detect', 'a.jpg']\n"
+    done = python("-c", code + "from detector.cli.main import main; main()")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "libGL.so.1" in done.stderr
+    assert done.stderr.endswith("pip install --force-reinstall opencv-python-headless\n")
