@@ -364,7 +364,8 @@ def detect_in_inputs(
 ) -> Detections:
     """Detect in an image whose inputs each detector has.
 
-    Scored boxes of all detectors are suppressed together, class by class name, by the settings of the first.
+    Scored boxes of detectors that share a class are suppressed together, class by class name, by the settings of the
+    first. Detectors of different classes change none of each other's results: each has settings and limits of its own.
     thresholds: minimum scores ``(K,)`` of `joint_class_names`; by default the recipe's ``min_score`` of the first
         detector that knows a class. Lower ones only add detections.
     Probabilities are those of the `joint_calibration`.
@@ -380,15 +381,19 @@ def detect_in_inputs(
         each.with_detection(max_detections=limit) if limit > each.config.detection.max_detections else each
         for each in detectors
     ]
-    parts = [
-        # of its own classes: those of others change none of its results
-        detector.scored_boxes(
-            maps, boxes, min((limits[name] for name in detector.class_names), default=settings.min_score)
-        )
-        for detector, (maps, boxes) in zip(detectors, inputs, strict=True)
-    ]
-    refined, others = (join(column) for column in zip(*parts, strict=True))
-    found = detectors[0].postprocess(refined, others).reaching(thresholds).top(limit)
+    parts = []
+    for detector, (maps, boxes) in zip(detectors, inputs, strict=True):
+        lowest = min((limits[name] for name in detector.class_names), default=settings.min_score)
+        parts.append(detector.scored_boxes(maps, boxes, lowest))
+    separate = len(names) == sum(len(each.class_names) for each in detectors)
+    groups = [[row] for row in range(len(detectors))] if separate else [[*range(len(detectors))]]
+    kept = []
+    for rows in groups:
+        refined, others = (join(column) for column in zip(*(parts[row] for row in rows), strict=True))
+        own = detectors[rows[0]].postprocess(refined, others)
+        kept.append(own.reaching(np.array([limits[name] for name in own.class_names], np.float32)).top(limit))
+    # the recipe's limit is each detector's own; one that is asked for is that of the image
+    found = join(kept).top(limit * len(groups) if max_detections is None else limit)
     calibration = joint_calibration(detectors)
     found = found if calibration is None else calibration(found)
     return replace(found, image_size=inputs[0][0].image_size)

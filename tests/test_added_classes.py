@@ -248,3 +248,11 @@ def test_a_damaged_description_of_added_classes_is_one_line(
         Detector.load(path)
     text = str(error.value)
     assert text.startswith(f"{path}: ") and message in text and "\n" not in text
+
+
+def test_the_recipes_limit_is_each_detectors_own_and_a_given_one_that_of_the_image() -> None:
+    base = fake_detector().with_detection(max_detections=1, min_score=0.0)
+    composite = add_classes(base, bright(base))
+    found = composite.detect(colored(), min_score=0)
+    assert [each.class_name for each in found] == ["bright", "red"]
+    assert [each.class_name for each in composite.detect(colored(), max_detections=1)] == ["bright"]

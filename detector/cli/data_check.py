@@ -1,10 +1,9 @@
-"""Print the issues of a dataset, suspicious boxes and scenes, counts, and a forecast of a training."""
+"""Print the issues of a dataset, suspicious boxes and scenes, counts, recall of proposals, and a forecast."""
 
 from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from detector.cli.console import printable, progress
 from detector.cli.data_options import format_source
@@ -21,8 +20,8 @@ _MEASURED = 3  # images of a forecast
 
 
 def check(options: Namespace) -> int:
-    """Print issues, suspicious boxes, scenes, counts and a forecast."""
-    config = Config() if options.config is None else load_config(options.config)
+    """Print issues, suspicious boxes, scenes, counts, and what a training would do and take."""
+    config = load_config(options.config or "default")
     issues: list[Issue] = []
     suspicious: list[Issue] = []
     datasets = load_splits(
@@ -43,8 +42,8 @@ def check(options: Namespace) -> int:
         print(f"\n{split or 'all'}: {describe([dataset])}")
         _print_counts(dataset)
     first = training_split(datasets)
-    if options.forecast and first is not None and splits[first or "all"]:
-        print(f"\ntraining: {_forecast(config, datasets[first], [each.path for each in splits[first or 'all']])}")
+    if options.forecast and first is not None and any(len(each.labels) for each in splits[first or "all"]):
+        _print_forecast(config, splits[first or "all"])
     if options.strict and issues:
         raise ValueError(f"{options.data}: found {count_issues(issues)}; --strict allows no issues")
     if not any(len(each.labels) for dataset in datasets.values() for each in dataset):
@@ -100,9 +99,16 @@ def _print_counts(dataset: Dataset) -> None:
         print("  " + " ".join([printable(name).ljust(width), *numbers]))
 
 
-def _forecast(config: Config, dataset: Dataset, paths: Sequence[Path]) -> str:
+def _print_forecast(config: Config, images: Sequence[Annotation]) -> None:
+    """Print what a training on the images chooses, what its proposals cover, and what it takes."""
     from detector.runs.forecast import forecast
+    from detector.training.adaptation import adapt_recipe
 
+    adapted = adapt_recipe(config, images, progress)
+    print(f"\nproposals and scales: {adapted}")
+    if adapted.recall.is_low:
+        print(f"  {adapted.recall.consequence}: {adapted.remedy}")
+    paths = [each.path for each in images]
     measured = [paths[0], *paths[:: max(1, len(paths) // _MEASURED)][:_MEASURED]]
-    classes = {label for each in dataset for label in each.labels.tolist()}
-    return str(forecast(config.for_images(len(dataset)), measured, len(dataset), max(1, len(classes))))
+    classes = {label for each in images for label in each.labels.tolist()}
+    print(f"training: {forecast(adapted.config, measured, len(images), len(classes))}")

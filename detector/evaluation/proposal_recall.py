@@ -14,7 +14,7 @@ from detector.runtime.progress import Progress, no_progress
 
 IOUS = (0.5, 0.7)
 LOW_RECALL = 0.9
-"""Recall at an IoU of 0.5 below which proposals limit a detector more than its training does."""
+"""Recall at an IoU of 0.5 below which proposals limit a detector."""
 _MAX_IMAGES = 24
 
 
@@ -36,6 +36,16 @@ class ProposalRecall(NamedTuple):
     def first(self, count: int) -> ProposalRecall:
         """Return the recall of the first ``count`` proposals."""
         return ProposalRecall(np.where(self.ranks <= count, self.ranks, np.inf))
+
+    @property
+    def is_low(self) -> bool:
+        """Whether proposals limit a detector more than its training does."""
+        return self.at(IOUS[0]) < LOW_RECALL
+
+    @property
+    def consequence(self) -> str:
+        """What a recall means for the detector, in words."""
+        return f"{100 * (1 - self.at(IOUS[0])):.0f} % of the objects cannot be found, because no proposal covers them"
 
     def __str__(self) -> str:
         half, tight = (f"{100 * self.at(each):.0f} %" for each in IOUS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import yaml
 from detector import __version__
 from detector.config.detector import Config
 from detector.evaluation.voc import METRIC_NAMES
+from detector.runs.commands import detect_command
 from detector.runs.summary import FEW_OBJECTS, describe
 from detector.runtime.files import write_text
 
@@ -53,16 +53,18 @@ def write_card(
     counts: Mapping[str, ClassCounts],
     result: HeldOutResult | None,
     curve: LearningCurve | None,
+    evaluated: str | None,
 ) -> None:
-    """Write the model card README.md of a training into its ``folder``."""
-    record, model = detector.record, shlex.quote(str(folder))
+    """Write the model card README.md of a training into its ``folder``; ``evaluated``: the command to measure it by."""
+    record = detector.record
+    commands = [detect_command(Path("photo.jpg"), folder), *([] if evaluated is None else [evaluated])]
     names = ", ".join(map(plain, detector.class_names))
     sections = [
         f"# Detector of {names}",
         f"Trained on {record['date']} by spp-detector {__version__} on {record['images']} images of "
         f"{plain(str(record['trained_on']))}, in {record['seconds']} s.",
         "## Use",
-        f"```sh\nspp detect photo.jpg --model {model}\nspp evaluate --voc ROOT --split val --model {model}\n```\n\n"
+        "\n".join(["```sh", *commands, "```"]) + "\n\n"
         "`config.yaml` is the recipe, for `spp train`; `metrics.json` holds the numbers, `log.txt` the log, "
         "`environment.json` the versions and the command.",
         "## Data",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +10,8 @@ import numpy as np
 from detector.datasets.inspection import SMALL, ClassCounts
 from detector.datasets.loading import DataSource
 from detector.evaluation.held_out import HeldOutResult
-from detector.evaluation.proposal_recall import LOW_RECALL, ProposalRecall
+from detector.runs.commands import detect_command, doubt_command, train_command
+from detector.training.adaptation import Adapted
 
 FEW_OBJECTS = 50
 _GOOD = 0.9  # of AP50
@@ -53,50 +53,50 @@ def summarize(
     source: DataSource,
     counts: Mapping[str, ClassCounts],
     result: HeldOutResult | None,
-    recall: ProposalRecall | None,
+    adapted: Adapted | None,
+    too_weak: bool,
+    image: Path,
 ) -> list[str]:
-    """Return three lines: how good the model is, what limits it and why, and what to do next, as a command."""
-    data, model = _data_options(source), shlex.quote(str(folder))
+    """Return three lines: how good the model is, what limits it and why, and what to do next, as a command.
+
+    folder: of the run. counts: of the training images. adapted: with the recall of the proposals, if measured.
+    too_weak: whether the model shows nothing by default. image: for the command of a model that is good.
+    """
     name = weakest(counts, result)
-    least = f"{name} has only {_number(counts[name].objects, 'object')}"
     if result is None or np.isnan(result.mAP):
-        why = "no object of another image could be compared" if result is None else "no object is left to be found"
-        good = f"how good: unknown, because {why}"
-        limit = f"weakest: {least}" if counts[name].objects < FEW_OBJECTS else "weakest: unknown"
-        return [good, limit, f"next: label more images, then run spp train {data}"]
-    good = (
-        f"how good: mAP50 {_percent(result.mAP, result.mAP_error).strip()} of 100, "
-        f"on {_number(result.images, 'image')} of {result.data}"
-    )
+        why = "too few objects to try it on" if result is None else "no object is left to be found"
+        return [
+            f"how good: unknown, {why}",
+            f"weakest: {name}, with {_number(counts[name].objects, 'object')}",
+            f"next: label more images, then {train_command(source)}",
+        ]
+    good = f"how good: {how_good(result)}"
+    if too_weak:
+        good += "; too weak to show boxes by default"
     ap = float(np.nanmin(result.AP))
     limit = f"weakest: {name}, AP50 {100 * ap:.1f}"
-    if recall is not None and recall.at(0.5) < LOW_RECALL:
-        limit += (
-            f"; cause: only {100 * recall.at(0.5):.0f} % of the objects are covered by proposals, the rest is missed"
-        )
-    elif counts[name].small > counts[name].objects / 2:
-        limit += f"; cause: most of its objects are small, below {SMALL**0.5:.0f} px"
-    elif counts[name].objects < FEW_OBJECTS:
-        limit += f"; cause: {least}, {FEW_OBJECTS} are a good start"
-    elif ap < _GOOD:
-        limit += "; see what it is mistaken for in the report"
-    if ap < _GOOD and counts[name].objects >= FEW_OBJECTS:
-        step = f"look for label errors: spp data doubt {data} --model {model}"
-    elif ap < _GOOD:
-        step = f"label more of {name}, with drafts by this model: spp data next FOLDER --model {model}"
+    if adapted is not None and adapted.recall.is_low:
+        recall = f"cause: {adapted.recall.consequence}"
+        return [good, f"{limit}; {recall}", f"next: {adapted.remedy}; then {train_command(source)}"]
+    n_objects = counts[name].objects
+    if ap >= _GOOD:
+        step = f"use it: {detect_command(image, folder)}"
+    elif n_objects < FEW_OBJECTS:
+        limit += f"; cause: it has only {_number(n_objects, 'object')}"
+        step = f"label at least {FEW_OBJECTS - n_objects} more objects of {name}, then {train_command(source)}"
     else:
-        step = f"use it: spp detect FOLDER --model {model}"
+        if counts[name].small > n_objects / 2:
+            limit += f"; cause: most of its objects are small, below {SMALL**0.5:.0f} px"
+        step = f"look for wrong labels: {doubt_command(source, folder)}"
     return [good, limit, f"next: {step}"]
 
 
-def _data_options(source: DataSource) -> str:
-    """Return the options that name a data set on the command line."""
-    path = shlex.quote(str(source.path))
-    if source.shorthand == "voc":
-        return f"--voc {path} --split {shlex.quote(source.split or '')}"
-    if source.shorthand == "coco":
-        return f"--coco {path}"
-    return " ".join([path, *(shlex.quote(str(each)) for each in source.more)])
+def how_good(result: HeldOutResult) -> str:
+    """Return the accuracy in words, such as "mAP50 71.2 ± 3.0 (100: ...), on 30 images of mine val"."""
+    rule = "mAP of VOC2007" if result.metric == "voc07" else "mAP50"
+    error = "" if np.isnan(result.mAP_error) else f" ± {100 * result.mAP_error:.1f}"
+    value = f"{rule} {100 * result.mAP:.1f}{error}"
+    return f"{value} (100: all found, nothing else), on {_number(result.images, 'image')} of {result.data}"
 
 
 def _percent(value: float, error: float) -> str:

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -53,7 +54,14 @@ def check_data(
     return datasets
 
 
-def load_held_out(source: DataSource, train: Dataset, strict: bool = False) -> Dataset | None:
+class HeldOutSplit(NamedTuple):
+    """Held-out images, and the name of their split."""
+
+    name: str
+    dataset: Dataset
+
+
+def load_held_out(source: DataSource, train: Dataset, strict: bool = False) -> HeldOutSplit | None:
     """Return the split val or, without it, test next to that of ``train``, with the classes of ``train``.
 
     At most `MAX_HELD_OUT` images are drawn from it. strict: as `load_checked` takes it. None where there is no such
@@ -76,7 +84,7 @@ def load_held_out(source: DataSource, train: Dataset, strict: bool = False) -> D
         if {each.image_id for each in held_out} & {each.image_id for each in train}:
             _log.warning("%s shares images with %s: it is not held out", held_out.name, train.name)
             continue
-        return sample(held_out)
+        return HeldOutSplit(split, sample(held_out))
     return None
 
 

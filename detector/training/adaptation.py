@@ -45,6 +45,13 @@ class Adapted(NamedTuple):
     chosen: bool
     precomputed: bool
 
+    @property
+    def remedy(self) -> str:
+        """What raises a low recall."""
+        if not self.chosen and not self.precomputed:
+            return "the recipe default chooses proposals for the data"
+        return "cut images into parts around small objects, or give boxes of another source by --proposals FILE"
+
     def __str__(self) -> str:
         """Describe the choice in a line."""
         proposals, sides = self.config.proposals, self.config.features.short_sides

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from detector.cli.train import parser, train_into_folder
-from detector.config.detector import Config
+from detector.boxes import Boxes, as_boxes
+from detector.cli.train import main
+from detector.config.detector import AdaptationConfig, Config
 from detector.datasets.dataset import Annotation, Dataset
 from detector.detections import Detections
+from detector.evaluation.coverage import Coverage
+from detector.evaluation.proposal_recall import ProposalRecall
 from detector.heads.calibration import Calibration
 from detector.results.files import ResultFolder
 from detector.runtime.progress import Progress
+from detector.training.adaptation import Adapted
+from detector.training.calibration import HeldOut
+from detector.training.train import CROSS_VALIDATION
 
 
 @dataclass(frozen=True)
@@ -29,10 +35,17 @@ class FakeHeads:
 
 @dataclass(frozen=True)
 class FakeCache:
-    """A cache that lacks nothing."""
+    """A cache that lacks nothing, of a network without background."""
 
     directory: Path = Path("cache")
     precomputed: None = None
+
+    @property
+    def encoder(self) -> Any:
+        return SimpleNamespace(backbone=SimpleNamespace(digest="00"))
+
+    def proposals(self, *_: object) -> Boxes:
+        return as_boxes([(0, 0, 50, 50)])
 
     def is_complete(self, image_id: str) -> bool:
         return True
@@ -48,9 +61,11 @@ class FakeModel:
     config: Config = field(default_factory=Config)
     heads: FakeHeads = field(default_factory=FakeHeads)
     record: Any = None
+    calibration: None = None
+    too_weak: bool = False
 
     def save(self, path: Path) -> None:
-        path.write_text(json.dumps([self.class_names, self.images]))
+        path.write_text(json.dumps([self.class_names, self.images, self.record]))
 
     def cache(self, *_: object) -> FakeCache:
         return FakeCache()
@@ -70,18 +85,20 @@ class Fake:
     error: BaseException = field(default_factory=KeyboardInterrupt)
     calls: list[str] = field(default_factory=list)
     held_out: list[str] = field(default_factory=list)
+    reports: list[tuple[str, bool]] = field(default_factory=list)
     n_images: int = 0
 
     def run(self, *words: str) -> str:
         """Run `spp train` with these options; return the line that it prints."""
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as output:
             patch.setattr("detector.build.build_cache", lambda *_: FakeCache())
-            patch.setattr("detector.runs.training_run.train", self.train)
-            patch.setattr("detector.runs.training_run.with_record", with_record)
+            patch.setattr("detector.training.adaptation.adapt_recipe", adapt)
+            patch.setattr("detector.runs.training_run.train_recorded", self.train)
             patch.setattr("detector.runs.training_run.fill_cache", self.fill)
             patch.setattr("detector.pipeline.Detector.load", self.load)
             patch.setattr("detector.report.write.make_report", self.report)
-            train_into_folder(parser().parse_args([*words]))
+            patch.setattr("sys.argv", ["spp", *words])
+            main()
         return output.getvalue().rstrip("\n")
 
     def note(self, call: str) -> None:
@@ -90,28 +107,56 @@ class Fake:
         self.calls.append(call)
 
     def train(
-        self, config: Config, dataset: Dataset, names: Sequence[str], cache: Any, progress: Progress, workers: Any
+        self,
+        config: Config,
+        dataset: Dataset,
+        cache: Any,
+        progress: Progress,
+        workers: Any,
+        report: Any,
+        **_: Any,
     ) -> FakeModel:
         whole = not any(call.startswith("train 8") for call in self.calls) and len(dataset) > 4
         assert config.calibration.enabled is whole
         self.note(f"train {len(dataset)}")
         self.n_images = len([*progress(dataset, "mining")])
-        return FakeModel(self, tuple(names), self.n_images)
+        model = with_record(FakeModel(self, dataset.class_names, self.n_images))
+        if whole:
+            # of each object of the cross-validation, its own box is found
+            found = [
+                Detections(each.boxes, each.labels, np.ones(len(each.labels), np.float32), dataset.class_names)
+                for each in dataset
+            ]
+            held_out = HeldOut(dataset.annotations, found)
+            self.held_out = [each.image_id for each in dataset]
+            report(model, held_out)
+            model.record[CROSS_VALIDATION] = held_out.measure(dataset.class_names).to_json()
+        return model
 
     def fill(self, cache: FakeCache, dataset: Dataset, progress: Progress, workers: Any) -> tuple[Annotation, ...]:
         self.held_out = [each.image_id for each in dataset]
         self.note(f"detect {self.n_images}")
         return tuple(dataset)
 
-    def report(self, folder: ResultFolder, outcomes: Any, images: Dataset, circumstances: Any) -> None:
+    def report(
+        self, folder: ResultFolder, outcomes: Any, images: Dataset, *, coverage: Coverage, explain: Any, **_: Any
+    ) -> None:
         assert folder.folder.parent.is_dir() and len(images) == len(self.held_out)
+        assert len(coverage.n_proposals) == len(images)
+        self.reports.append((images.name, explain is not None))
 
     def load(self, path: Path, *_: object) -> FakeModel:
         self.note("load")
-        names, self.n_images = json.loads(path.read_text())
-        return with_record(FakeModel(self, tuple(names), self.n_images), (), 0)
+        names, self.n_images, record = json.loads(path.read_text())
+        return FakeModel(self, tuple(names), self.n_images, record=record)
 
 
-def with_record(model: FakeModel, dataset: object, start: float) -> FakeModel:
+def adapt(config: Config, dataset: Dataset, *_: object) -> Adapted:
+    """Choose nothing; all objects are covered."""
+    fixed = config.for_images(len(dataset)).model_copy(update={"adaptation": AdaptationConfig()})
+    return Adapted(fixed, ProposalRecall(np.ones((9, 2))), chosen=False, precomputed=False)
+
+
+def with_record(model: FakeModel) -> FakeModel:
     record = {"trained_on": "fake", "images": model.images, "date": "2026-01-02", "seconds": 7}
     return FakeModel(model.fake, model.class_names, model.images, record=record)

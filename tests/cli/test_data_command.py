@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -12,9 +13,13 @@ import pytest
 
 from detector.cli import data
 from detector.cli.console import run
+from detector.config.detector import Config
+from detector.datasets.dataset import Annotation
 from detector.datasets.loading import load_splits
 from detector.datasets.writing import write_dataset
+from detector.evaluation.proposal_recall import ProposalRecall
 from detector.images.files import read_image, write_image
+from detector.training.adaptation import Adapted
 from tests.datasets.exports import draw_image
 from tests.scripts import spp
 from tests.synthetic import write_synthetic_voc
@@ -125,7 +130,45 @@ def test_a_forecast_is_an_estimate(
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(json.dumps({"features": {"short_sides": [160], "levels": [1]}, "proposals": {"max_boxes": 50}}))
     assert outcome(monkeypatch, "check", photos, "--config", recipe) == 0
-    assert "training: an estimate, with this machine as busy as now: " in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "training: an estimate, with this machine as busy as now: " in output
+    assert "\nproposals and scales: by the recipe: up to 50 proposals (fast, from 20 px), which cover " in output
+
+
+@pytest.mark.parametrize(("recall", "low"), [(1.0, False), (0.5, True)])
+def test_a_low_recall_of_proposals_is_named_with_what_helps(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], recall: float, low: bool
+) -> None:
+    asked = []
+
+    def adapt(config: Config, images: Sequence[Annotation], *_: object) -> Adapted:
+        asked.append((config.adaptation.enabled, len(images)))
+        ranks = np.where(np.arange(10) < 10 * recall, 1.0, np.inf)
+        changed = config.model_copy(update={"proposals": config.proposals.model_copy(update={"max_boxes": 77})})
+        return Adapted(changed, ProposalRecall(np.stack([ranks, ranks], axis=1)), chosen=True, precomputed=False)
+
+    costs: list[Config] = []
+
+    def cost(config: Config, paths: Sequence[Path], n_images: int, n_classes: int) -> str:
+        assert (len(paths), n_images, n_classes) == (3, 2, 1)  # the first image warms up
+        costs.append(config)
+        return "cheap"
+
+    monkeypatch.setattr("detector.training.adaptation.adapt_recipe", adapt)
+    monkeypatch.setattr("detector.runs.forecast.forecast", cost)
+    assert outcome(monkeypatch, "check", photos) == 0
+    lines = capsys.readouterr().out.splitlines()
+    line = next(line for line in lines if line.startswith("proposals and scales: "))
+    assert f"up to 77 proposals (fast, from 20 px), which cover {100 * recall:.0f} % of the objects" in line
+    following = lines[lines.index(line) + 1 :]
+    if low:
+        assert following.pop(0).startswith(
+            "  50 % of the objects cannot be found, because no proposal covers them: cut "
+        )
+    assert following[0] == "training: cheap"
+    # the recipe of own data, on the training split, and its forecast is that of the adapted recipe
+    assert asked == [(True, 2)]
+    assert costs[0].proposals.max_boxes == 77
 
 
 @pytest.mark.all

@@ -59,16 +59,24 @@ def names_in(folder: Path) -> set[str]:
 
 
 def test_a_run_holds_all_that_there_is_to_know(
-    train: Callable[..., str], folder: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    train: Callable[..., str],
+    voc: Path,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG, "detector")
-    line = train()
+    fake = Fake()
+    line = train(fake=fake)
+    assert fake.reports == [("my shapes val", True)], "with attributions"
     run = next((folder / "runs").iterdir())
     assert re.fullmatch(r"my-shapes-\d{4}-\d\d-\d\d", run.name)
     assert line == f"runs/{run.name}/model.safetensors: 3 classes from 8 images of fake"
     assert names_in(run) == FILES
     assert json.loads((run / "model.safetensors").read_text())[1] == 8
-    assert load_config(run / "config.yaml") == load_config("default").for_images(8)
+    written = load_config(run / "config.yaml")
+    assert written.svm == load_config("default").for_images(8).svm and written.svm.flips
+    assert not written.adaptation.enabled, "the choice for these data is written down"
     assert set(yaml.safe_load((run / "config.yaml").read_text())) == set(Config.model_fields)
     metrics = json.loads((run / "metrics.json").read_text())
     assert (metrics["mAP"], metrics["images"], metrics["data"]) == (1, 4, "my shapes val")
@@ -79,28 +87,40 @@ def test_a_run_holds_all_that_there_is_to_know(
     card = (run / "README.md").read_text()
     for part in ("# Detector of circle, square, triangle", "| circle | 100.0 |", "Apache-2.0", "## Limits"):
         assert part in card
-    for command in ("spp detect photo.jpg --model", "spp evaluate --voc ROOT --split val --model"):
-        assert f"{command} runs/{run.name}\n" in card
+    for command in ("spp detect photo.jpg", f"spp evaluate --voc '{voc}' --split val"):
+        assert f"{command} --model runs/{run.name}\n" in card
     summary = capsys.readouterr().err
     assert summary in re.sub(r"(?m)^\S+Z INFO: ", "", (run / "log.txt").read_text())
     assert f"features are kept in {folder}/xdg/spp-detector/features/my-shapes-" in (run / "log.txt").read_text()
-    assert "average precision (mAP50, area under the curve) and its standard error on 4 held-out images:" in summary
-    assert summary.splitlines()[-1] == f"try it: spp detect photo.jpg --model runs/{run.name}"
+    good, weak, step = summary.splitlines()[-3:]
+    assert good == "how good: mAP50 100.0 ± 0.0 (100: all found, nothing else), on 4 images of my shapes val"
+    assert weak.startswith("weakest: ") and weak.endswith(", AP50 100.0")
+    assert step == f"next: use it: spp detect '{first_image(voc)}' --model runs/{run.name}"
 
 
-def test_without_held_out_images_nothing_is_claimed(
+def first_image(voc: Path) -> Path:
+    """The first image of the split val."""
+    image_id = (voc / "ImageSets" / "Main" / "val.txt").read_text().split()[0]
+    (path,) = (voc / "JPEGImages").glob(f"{image_id}.*")
+    return path
+
+
+def test_without_held_out_images_the_cross_validation_counts(
     train: Callable[..., str], folder: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     fake = Fake()
     train("--output", "out", fake=fake, split="both")
     assert fake.calls == ["train 12"]
-    assert "my shapes val shares images with my shapes both: nothing is held out" in caplog.text
+    assert "my shapes val shares images with my shapes both: it is not held out" in caplog.text
+    by_itself = "the training data, by cross-validation"
+    assert fake.reports == [(by_itself, False)], "SVMs of other images cannot be explained by the model"
     assert names_in(folder / "out") == FILES
-    assert json.loads((folder / "out" / "metrics.json").read_text())["mAP"] is None
-    assert "the accuracy of the model was not measured" in (folder / "out" / "README.md").read_text()
-    summary = capsys.readouterr().err.splitlines()
-    assert summary[1] == "no image was held out: nothing says how good the model is"
-    assert summary[3].startswith("next: hold images out")
+    metrics = json.loads((folder / "out" / "metrics.json").read_text())
+    assert (metrics["mAP"], metrics["images"], metrics["data"]) == (1, 12, by_itself)
+    card = (folder / "out" / "README.md").read_text()
+    assert f"on 12 images of {by_itself}" in card and "spp evaluate" not in card
+    good = capsys.readouterr().err.splitlines()[-3]
+    assert good.startswith("how good: mAP50 100.0 ± 0.0 ") and good.endswith(f", on 12 images of {by_itself}")
     with pytest.raises(ValueError, match="--learning-curve needs held-out images"):
         train("--output", "curve", "--learning-curve", split="both")
     assert not (folder / "curve").exists()

@@ -8,11 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from detector.config.detector import Config
 from detector.datasets.dataset import Annotation, Dataset
 from detector.datasets.inspection import count_classes
+from detector.datasets.loading import DataSource
 from detector.evaluation.held_out import HeldOutResult
+from detector.evaluation.proposal_recall import ProposalRecall
 from detector.runs.learning_curve import LearningCurve, parts_of
-from detector.runs.summary import describe, next_steps, precision_lines, weakest
+from detector.runs.summary import describe, how_good, precision_lines, summarize, weakest
+from detector.training.adaptation import Adapted
 
 SMALL, LARGE = (10.0, 10.0, 41.0, 42.0), (10.0, 10.0, 42.0, 42.0)  # 31 x 32 and 32 x 32 pixels
 NAMES = ("bottle", "car")
@@ -41,7 +45,7 @@ def measured(ap: list[float], error: float = 0.01, mean_error: float = 0.01, n_o
     return HeldOutResult(
         data="mine val",
         images=30,
-        metric="voc07",
+        metric="area",
         class_names=NAMES,
         objects=np.where(np.isnan(values), 0, n_objects),
         AP=values,
@@ -83,17 +87,78 @@ def test_lines_of_precision() -> None:
     ]
 
 
-def test_next_steps_fit_what_is_wrong() -> None:
+EXPORT = DataSource(Path("my export.zip"))
+TRAIN = "spp train 'my export.zip'"
+
+
+def summary(
+    result: HeldOutResult | None, recall: float | None = 1.0, chosen: bool = True, too_weak: bool = False
+) -> list[str]:
+    """The lines about 14 bottles, most of them small, and 60 cars."""
+    adapted = None
+    if recall is not None:
+        ranks = np.where(np.arange(100) < 100 * recall, 1.0, np.inf)
+        adapted = Adapted(Config(), ProposalRecall(np.stack([ranks, ranks], axis=1)), chosen, precomputed=False)
     counts = count_classes(BOTTLES)
-    assert [step.split(":")[0] for step in next_steps(counts, None)] == [
-        "hold images out, so that the model can be measured",
-        "most objects of bottle are small",
-        "label more of bottle",
+    return summarize(Path("runs/a b"), EXPORT, counts, result, adapted, too_weak, Path("photos/my car.jpg"))
+
+
+def test_a_class_of_few_objects_needs_more() -> None:
+    assert summary(measured([0.712, 0.95], mean_error=0.03)) == [
+        "how good: mAP50 83.1 ± 3.0 (100: all found, nothing else), on 30 images of mine val",
+        "weakest: bottle, AP50 71.2; cause: it has only 14 objects",
+        f"next: label at least 36 more objects of bottle, then {TRAIN}",
     ]
-    assert next_steps(counts, measured([0.2, 0.7]))[0].startswith("most objects of bottle are small")
-    assert next_steps(counts, measured([0.7, 0.2])) == ["find out whether more images would help: --learning-curve"]
-    for unsure in (measured([0.7, 0.2], mean_error=0.08), measured([0.7, 0.2], n_objects=9)):
-        assert next_steps(counts, unsure) == ["hold out more than 30 images: they say little about some classes"]
+
+
+def test_a_class_of_many_objects_may_have_wrong_labels() -> None:
+    _, weak, step = summary(measured([0.95, 0.5]))
+    assert weak == "weakest: car, AP50 50.0"
+    assert step == "next: look for wrong labels: spp data doubt 'my export.zip' --model 'runs/a b'"
+
+
+def test_small_objects_are_a_cause() -> None:
+    counts = count_classes(data(image(0, *[(SMALL, 0)] * 60, *[(LARGE, 1)] * 60)))
+    lines = summarize(Path("run"), EXPORT, counts, measured([0.5, 0.9]), None, False, Path("a.jpg"))
+    assert lines[1] == "weakest: bottle, AP50 50.0; cause: most of its objects are small, below 32 px"
+
+
+def test_objects_without_proposals_are_the_first_cause() -> None:
+    lines = summary(measured([0.5, 0.6]), recall=0.69)
+    assert lines[1] == (
+        "weakest: bottle, AP50 50.0; cause: 31 % of the objects cannot be found, because no proposal covers them"
+    )
+    assert lines[2].endswith(f"give boxes of another source by --proposals FILE; then {TRAIN}")
+    by_recipe = summary(measured([0.5, 0.6]), recall=0.69, chosen=False)
+    assert by_recipe[2] == f"next: the recipe default chooses proposals for the data; then {TRAIN}"
+    assert "proposal" not in " ".join(summary(measured([0.5, 0.6]), recall=0.9))
+
+
+def test_a_good_model_is_used() -> None:
+    assert summary(measured([0.95, 0.9]), recall=None)[1:] == [
+        "weakest: car, AP50 90.0",
+        "next: use it: spp detect 'photos/my car.jpg' --model 'runs/a b'",
+    ]
+
+
+def test_a_model_that_shows_nothing_says_so() -> None:
+    assert summary(measured([0.1, 0.2]), too_weak=True)[0].endswith("mine val; too weak to show boxes by default")
+
+
+def test_without_a_number_the_class_of_the_fewest_objects_is_named() -> None:
+    nothing = replace(measured([np.nan, 0.5]), AP=np.full(2, np.nan), mAP=np.nan)
+    for result, why in ((None, "too few objects to try it on"), (nothing, "no object is left to be found")):
+        assert summary(result) == [
+            f"how good: unknown, {why}",
+            "weakest: bottle, with 14 objects",
+            f"next: label more images, then {TRAIN}",
+        ]
+
+
+def test_the_rule_and_an_unknown_error_of_a_number_are_named() -> None:
+    assert how_good(replace(measured([0.5, 0.5], mean_error=np.nan), metric="voc07", images=1)) == (
+        "mAP of VOC2007 50.0 (100: all found, nothing else), on 1 image of mine val"
+    )
 
 
 def test_parts_hold_each_other_and_all_classes() -> None:

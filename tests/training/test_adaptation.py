@@ -161,7 +161,7 @@ GRID = np.array([(x, y, x + 50, y + 50) for x in range(0, 1000, 100) for y in ra
 
 
 def covering(**n_covered: int) -> Proposals:
-    """Proposals that cover so many of 100 objects in each mode, "large" being quality at 4 megapixels."""
+    """Proposals that cover a number of 100 objects in each mode, "large" being quality at 4 megapixels."""
 
     def proposals(config: ProposalConfig) -> list[tuple[float, ...]]:
         large = config.max_pixels == 4_000_000

@@ -173,7 +173,7 @@ def _refit(state: MiningState, config: SVMConfig, solver: Solver, report: Callab
     parts = np.split(buffer.features, range(_ROWS, buffer.size, _ROWS))
     scores = np.concatenate([state.svms.decision_function(rows.astype(np.float32)) for rows in parts])
     objective = objectives(config, state.svms, scores, buffer.targets).sum()
-    _log.info("%d samples of %d images: objective %.3f", buffer.size, state.next_image, objective)
+    _log.debug("%d samples of %d images: objective %.3f", buffer.size, state.next_image, objective)
     hardest = np.where(buffer.targets < 0, scores, -np.inf).max(1)
     positive = (buffer.targets > 0).any(1)
     keep = positive | (hardest >= config.evict_below)
