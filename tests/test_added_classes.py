@@ -18,7 +18,7 @@ from detector.datasets.dataset import Annotation
 from detector.ensemble import Ensemble
 from detector.explanation.explainer import Explainer
 from detector.heads.fully_connected import FullyConnected, Softmax
-from detector.heads.heads import Heads
+from detector.heads.heads import Heads, SelectedClasses
 from detector.heads.linear import BoxRegressors, LinearSVMs
 from detector.pipeline import Detector, detect_in_inputs, inputs_of
 from detector.runs.evaluate_images import EvaluatorFactory
@@ -256,3 +256,25 @@ def test_the_recipes_limit_is_each_detectors_own_and_a_given_one_that_of_the_ima
     found = composite.detect(colored(), min_score=0)
     assert [each.class_name for each in found] == ["bright", "red"]
     assert [each.class_name for each in composite.detect(colored(), max_detections=1)] == ["bright"]
+
+
+@pytest.mark.parametrize("kind", [LinearSVMs, Softmax])
+def test_selected_classes_are_columns_of_all(kind: type[LinearSVMs] | type[Softmax]) -> None:
+    random = np.random.default_rng(0)
+    n_columns = 4 + (kind is Softmax)
+    scorer = kind(random.normal(size=(3, n_columns)).astype(np.float32), np.zeros(n_columns, np.float32))
+    heads = Heads(scorer)
+    features = random.normal(size=(5, 3)).astype(np.float32)
+    everything = heads.decision_function(features)
+    some = heads.select([0, 2, 3]).select([0, 2])
+    some.check(3, 2)
+    np.testing.assert_array_equal(some.decision_function(features), everything[:, [0, 3]])
+    weights, constants = some.affine_at(features, np.array([0, 1, 1, 0, 1]))
+    expected = everything[np.arange(5), [0, 3, 3, 0, 3]]
+    np.testing.assert_allclose((features * weights).sum(1) + constants, expected, rtol=1e-5, atol=1e-6)
+    again = Heads.from_arrays(some.to_arrays())
+    np.testing.assert_array_equal(again.decision_function(features), everything[:, [0, 3]])
+    for labels in ([0, 4], [0, -1], [0]):
+        wrong = replace(some, scorer=SelectedClasses(scorer, np.array(labels)))
+        with pytest.raises(ValueError, match="2 of 4 classes must be selected, but got"):
+            wrong.check(3, 2)

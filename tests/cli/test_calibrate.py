@@ -14,6 +14,7 @@ import pytest
 
 import detector as spp
 from detector.cli import calibrate, console, evaluate
+from detector.config.detector import Config
 from detector.datasets.dataset import Annotation, Dataset
 from detector.ensemble import Ensemble
 from detector.heads.calibration import PRECISIONS, Calibration
@@ -115,23 +116,23 @@ def test_evaluation_prints_the_calibration_error(
 
 def test_training_in_one_call(coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pycocotools")
-    from detector.training import train as module
+    from detector.training import train_on as module
 
-    called: list[tuple[object, ...]] = []
+    called: list[tuple[Config, Dataset, object]] = []
 
-    def train(config: object, dataset: Dataset, names: object, cache: object, progress: object) -> Detector:
-        called.append((config, dataset, names, cache))
-        return fake_detector()
+    def train(config: Config, dataset: Dataset, cache: object, *_: object, **__: object) -> Detector:
+        called.append((config, dataset, cache))
+        return module.with_record(fake_detector(), dataset, 1.0)
 
-    monkeypatch.setattr(module, "train", train)
+    monkeypatch.setattr(module, "train_recorded", train)
     monkeypatch.setattr(module, "build_cache", lambda config, folder, device: folder)
     made = spp.train(coco, cache=tmp_path / "cache")
-    ((_, dataset, names, cache),) = called
-    assert isinstance(dataset, Dataset) and len(dataset) == 3
-    assert (names, cache) == (NAMES, tmp_path / "cache")
+    ((config, dataset, cache),) = called
+    assert not config.adaptation.enabled, "it is adapted before"
+    assert (dataset.class_names, len(dataset), cache) == (NAMES, 3, tmp_path / "cache")
     assert made.record["images"] == 3 and made.record["trained_on"] == dataset.name
     spp.train(dataset)
-    assert called[-1][1] is dataset and not Path(str(called[-1][3])).exists()
+    assert called[-1][1] is dataset and not Path(str(called[-1][2])).exists()
     with pytest.raises(ValueError, match="there is no split 'val'"):
         spp.train(coco, split="val")
     with pytest.raises(ValueError, match="there is no such recipe"):

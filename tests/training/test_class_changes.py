@@ -66,6 +66,7 @@ def test_an_added_class_is_found_and_leaves_the_others_bits(root: Path) -> None:
     command = ("--model", "two", "--add-class", "triangle", "--cache", "cache", *DATA, "--output", "added")
     done = spp("train", *command, cwd=root)
     assert done.returncode == 0, done.stderr
+    assert ", on 24 images of the training data, by cross-validation\n" in done.stderr
     two, added = Detector.load(root / "two"), Detector.load(root / "added")
     assert added.class_names == ("circle", "square", "triangle")
     record = added.record["added"]["triangle"]
