@@ -36,8 +36,12 @@ def main() -> None:
         code_points.append(code_point)
         widths.append(width)
         bits.append(np.packbits(np.asarray(glyph)))
-    arrays = {"code_points": np.array(code_points, np.uint16), "widths": np.array(widths, np.uint8)}
-    np.savez_compressed(TARGET, **arrays, bits=np.array(bits))
+    np.savez_compressed(
+        TARGET,
+        code_points=np.array(code_points, np.uint16),
+        widths=np.array(widths, np.uint8),
+        bits=np.array(bits),
+    )
     print(f"{TARGET}: {len(code_points)} characters, {TARGET.stat().st_size} bytes")
 
 

@@ -21,7 +21,8 @@ _MAX_RATIO = 200  # of text; images are already compressed
 _SMALL = 20_000_000  # bytes below which any ratio is allowed
 _MAX_NAME = 240
 _BLOCK = 1 << 20
-_ANNOTATIONS = {".xml", ".json", ".jsonl", ".ndjson", ".yaml", ".yml", ".txt", ".csv", ".names", ".data", ".labels", ".pbtxt", ".md"}
+_TEXTS = {".xml", ".json", ".jsonl", ".ndjson", ".yaml", ".yml", ".txt", ".csv", ".md"}
+_ANNOTATIONS = _TEXTS | {".names", ".data", ".labels", ".pbtxt"}
 _ZIP, _TAR = (".zip",), (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _UNREAD = {".7z": "7-Zip", ".rar": "RAR", ".tar.zst": "Zstandard"}
 
