@@ -73,6 +73,7 @@ def train(
     data: Dataset | str | Path,
     recipe: Config | str | Path = "default",
     *,
+    fine_tune: bool = False,
     split: str | None = None,
     output: str | Path | None = None,
     cache: str | Path | None = None,
@@ -83,16 +84,25 @@ def train(
 
     data: a `Dataset`, or the path of an export of a labeling tool: a folder, a zip file, or an annotation file.
     recipe: a `Config`, a YAML file, or the name of a recipe of the package.
+    fine_tune: also train the network end to end, which takes several times as long, and return the better model.
     split: part of the data to train on, by default train.
     output: model file to write. cache: directory of features, which later trainings reuse.
     device: torch's name of the device of the network. progress: shows loops, such as ``tqdm`` would.
     Raises OSError for data that cannot be read, and ValueError for data or a recipe that cannot be trained on.
     """
     from detector.runtime.progress import no_progress
-    from detector.training.train import train_on
+    from detector.training.train_on import train_on
 
-    report = progress or no_progress
-    return train_on(data, recipe, split=split, output=output, cache=cache, device=device, progress=report)
+    return train_on(
+        data,
+        recipe,
+        fine_tune=fine_tune,
+        split=split,
+        output=output,
+        cache=cache,
+        device=device,
+        progress=progress or no_progress,
+    )
 
 
 def __getattr__(name: str) -> Any:

@@ -28,6 +28,7 @@ from detector.results.files import ResultFolder
 from detector.runs.folder import RUNS, buffered_log, choose_folder, is_model_file, settings_of
 from detector.runs.training_data import check_data, describe, lists_folder, load_held_out, write_held_out
 from detector.runtime.files import cache_of, check_writable
+from detector.runtime.optional import optional
 
 if TYPE_CHECKING:
     from detector.pipeline import Detector
@@ -59,6 +60,9 @@ def parser() -> Parser:
     )
     parser.add_argument(
         "--learning-curve", action="store_true", help="also train on a quarter and a half: would more images help?"
+    )
+    parser.add_argument(
+        "--fine-tune", action="store_true", help="also train the network end to end, and keep the better model"
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="read and check all data, print their size, train nothing"
@@ -130,6 +134,12 @@ def check_options(options: Namespace) -> None:
         raise ValueError("--output is needed: the model file to write")
     if (changes or is_model_file(options.output)) and options.learning_curve:
         raise ValueError("--learning-curve goes with a training into a folder")
+    if options.fine_tune:
+        if changes:
+            raise ValueError("--fine-tune goes with a CONFIG to train by")
+        if options.learning_curve:
+            raise ValueError("give either --fine-tune or --learning-curve")
+        optional("torch", "torch")
 
 
 def save(detector: Detector, output: Path, source: str) -> int:
@@ -166,27 +176,35 @@ def train_into_folder(options: Namespace) -> int:
     with buffered_log() as log:
         config = load_config(options.config, options.weights, options.runtime)
         source, dataset = data_source(options), load_data(options)
-        # the parts of a learning curve are trained on as the whole is
-        from detector.training.adaptation import adapt_recipe
-
-        adapted = adapt_recipe(config, dataset, progress, precomputed_boxes(options.proposals))
-        config = adapted.config
-        _log.info("%s", adapted)
-        held_out = load_held_out(source, dataset, options.strict)
-        if options.learning_curve and held_out is None:
+        split = load_held_out(source, dataset, options.strict)
+        if options.learning_curve and split is None:
             raise ValueError("--learning-curve needs held-out images: with --data, --hold-out 0.2 makes some")
-        settings = settings_of(config, dataset, held_out, options.proposals)
+        settings = settings_of(config, dataset, split and split.dataset, options.proposals, options.fine_tune)
         folder = choose_folder(options.output, source.path, settings, options.overwrite)
         if folder.fresh:
             check_folder(options, folder.path, [each.path for each in dataset])
         from detector.build import build_cache
         from detector.runs.training_run import TrainingRun, train_in_folder
+        from detector.training.adaptation import adapt_recipe
 
+        # the parts of a learning curve are trained on as the whole is
+        adapted = adapt_recipe(config, dataset, progress, precomputed_boxes(options.proposals))
+        config = adapted.config
+        _log.info("%s", adapted)
         directory = cache_directory(options)
         cache = build_cache(config, directory, options.device, options.proposals)
         workers = cache_workers(options, config, directory)
         run = TrainingRun(
-            config, dataset, source, held_out, cache, workers, options.device, options.runtime, adapted.recall
+            config,
+            dataset,
+            source,
+            split,
+            cache,
+            workers,
+            options.device,
+            options.runtime,
+            adapted,
+            options.fine_tune,
         )
         with folder.opened(log) as note:
             if not folder.fresh:
@@ -224,20 +242,29 @@ def train_model(options: Namespace) -> Detector:
         lists = lists_folder(folder, dataset, options.overwrite)
     from detector.build import build_cache
     from detector.training.adaptation import adapt_recipe
-    from detector.training.train import train, with_record
+    from detector.training.train_on import train_recorded
 
-    start, directory = time.monotonic(), cache_directory(options)
+    directory = cache_directory(options)
     adapted = adapt_recipe(config, dataset, progress, precomputed_boxes(options.proposals))
     config = adapted.config
     _log.info("%s", adapted)
     cache = build_cache(config, directory, options.device, options.proposals)
     workers = cache_workers(options, config, directory)
-    detector = with_record(
-        train(config, dataset, dataset.class_names, cache, progress, workers=workers), dataset, start
-    )
+    detector = train_recorded(config, dataset, cache, progress, workers, fine_tune=options.fine_tune)
+    log_accuracy(detector)
     for path in write_held_out(lists, source, options.classes, dataset) if lists is not None else ():
         print(path)
     return detector
+
+
+def log_accuracy(detector: Detector) -> None:
+    """Log the cross-validated accuracy of a detector that was just trained, if it has one."""
+    from detector.evaluation.held_out import HeldOutResult
+    from detector.runs.summary import how_good
+    from detector.training.train import CROSS_VALIDATION
+
+    if found := detector.record.get(CROSS_VALIDATION):
+        _log.info("how good: %s", how_good(HeldOutResult.from_json(found)))
 
 
 def with_class(options: Namespace) -> Detector:
@@ -254,7 +281,8 @@ def with_class(options: Namespace) -> Detector:
     start = time.monotonic()
     cache = detector.cache(cache_directory(options), precomputed_boxes(options.proposals))
     added = train_class(detector, dataset, cache, progress)
-    return add_classes(detector, with_record(added, dataset, start))
+    log_accuracy(added)
+    return add_classes(detector, with_record(added, dataset, time.monotonic() - start))
 
 
 def without_class(options: Namespace) -> Detector:

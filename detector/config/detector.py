@@ -65,8 +65,8 @@ class FineTuningConfig(Section):
     """Fully connected layers between pooled features and scores (paper, section 4.1; constants of the release)."""
 
     enabled: bool = False
-    layer: Literal["fc6", "fc7"] = "fc7"
-    """Layer whose values, after ReLU, are the features of the SVMs."""
+    layer: Literal["pooled", "fc6", "fc7"] = "fc7"
+    """Layer whose values, after ReLU, are the features of the SVMs; pooled: they read what fc6 reads."""
     head: Literal["svm", "softmax"] = "svm"
     """Scorer of the boxes: linear SVMs, or fc8 itself."""
     initial: str | None = None
@@ -98,6 +98,7 @@ class FineTuningConfig(Section):
 
 
 Sides = Annotated[tuple[Pixels, Pixels], Field(strict=False)]
+_EPOCHS, _STEPS = 6, (120, 3000)
 
 
 class EndToEndConfig(Section):
@@ -109,7 +110,8 @@ class EndToEndConfig(Section):
     enabled: bool = False
     first_layer: str = "blocks.2"
     """First layer of the backbone to train; the layers before it stay frozen."""
-    steps: Count = 3000
+    steps: Count | None = 3000
+    """null: by the number of images, see `n_steps`."""
     images_per_step: Count = 4
     min_sizes_start: Sides = (256, 416)
     """Range of the shorter side of images at the first step, in pixels."""
@@ -120,6 +122,8 @@ class EndToEndConfig(Section):
     network_lr: Positive = 2.5e-4
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     warmup_steps: Annotated[int, Field(ge=0)] = 150
+    frozen_steps: Annotated[int, Field(ge=0)] = 0
+    """First steps that train the new layers alone, whose random weights would spoil those of the backbone."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
     """Decay per step of the exponential moving average of the weights, which is the result."""
     color_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.15
@@ -134,6 +138,12 @@ class EndToEndConfig(Section):
                 f"hard_examples must be at most rois_per_image {self.rois_per_image}, but is {self.hard_examples}"
             )
         return self
+
+    def n_steps(self, n_images: int) -> int:
+        """Return the number of steps to train on this many images: six epochs within limits, unless it is given."""
+        if self.steps is not None:
+            return self.steps
+        return min(max(_STEPS[0], round(_EPOCHS * n_images / self.images_per_step)), _STEPS[1])
 
 
 class SVMConfig(Section):
@@ -184,7 +194,7 @@ class CalibrationConfig(Section):
 
     enabled: bool = True
     held_out: Annotated[float, Field(gt=0, le=0.5)] = 0.2
-    """Fraction of the images to hold out; with fine-tuned layers, fine_tuning.held_out counts instead."""
+    """Fraction of the images to hold out; for fc layers on frozen maps, fine_tuning.held_out counts instead."""
     cross_validate_below: Annotated[int, Field(ge=0)] = 500
     """Below this many images, cross-validate over all parts; otherwise hold out one part."""
     seed: Seed = 3
@@ -236,6 +246,8 @@ class Config(Section):
     def _check(self) -> Config:
         if self.end_to_end.enabled and not self.fine_tuning.enabled:
             raise ValueError("end_to_end: {enabled: true} needs fine_tuning: {enabled: true}, whose layers it trains")
+        if self.fine_tuning.enabled and self.fine_tuning.layer == "pooled" and not self.end_to_end.enabled:
+            raise ValueError("fine_tuning.layer: pooled needs end_to_end: {enabled: true}, or no layer is read")
         if self.end_to_end.enabled and self.features.power != 1:
             raise ValueError(f"end_to_end needs features.power 1, but it is {self.features.power:g}")
         if self.regression.fit == "end_to_end" and not (self.end_to_end.enabled and self.fine_tuning.layer == "fc7"):

@@ -15,7 +15,7 @@ from detector.runtime.files import TEMPORARY
 
 # names given by FeatureCache, by training states and by `replacing`
 _FOLDER = re.compile(r"(maps|proposals)-[0-9a-f]{16}")
-_STATE = re.compile(r"(training|fine-tuning|calibration|end-to-end)-[0-9a-f]{16}(-weights)?\.safetensors")
+_STATE = re.compile(r"(training|fine-tuning|calibration|end-to-end|seconds)-[0-9a-f]{16}(-weights)?\.safetensors")
 _ENTRY = re.compile(rf"[^.].*\.safetensors|{TEMPORARY.pattern}|\..+\.[0-9a-f]{{12}}\.tmp")
 _DAY = 86400
 

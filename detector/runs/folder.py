@@ -177,12 +177,15 @@ def _read_marker(marker: Path) -> tuple[dict[str, str], list[str]]:
         return {}, []
 
 
-def settings_of(config: Config, dataset: Dataset, held_out: Dataset | None, proposals: Path | None) -> dict[str, str]:
+def settings_of(
+    config: Config, dataset: Dataset, held_out: Dataset | None, proposals: Path | None, fine_tune: bool = False
+) -> dict[str, str]:
     """Return digests of all that the results of a training depend on, by name; ``proposals``: a file of boxes."""
     contents: dict[str, list[Any]] = {
         "recipe": [config.model_dump_json().encode(), repr(sorted(config.files().items())).encode()],
         "data": [repr((dataset.name, dataset.class_names)).encode(), *(each.to_bytes() for each in dataset)],
         "held-out images": [each.to_bytes() for each in held_out or ()],
         "boxes": [b"" if proposals is None else proposals.read_bytes()],
+        "--fine-tune": [str(fine_tune).encode()],
     }
     return {name: digest(parts)[:16] for name, parts in contents.items()}

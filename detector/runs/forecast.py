@@ -21,6 +21,7 @@ from detector.build import build_encoder, build_proposer
 from detector.config.detector import Config
 from detector.images.files import read_image
 from detector.runtime.progress import Task
+from detector.training.background import Background
 from detector.training.proposal_filter import IMAGES_AT_ONCE
 
 # seconds per image
@@ -30,6 +31,7 @@ _MINING = 0.13
 _REGRESSORS = 0.03  # for all classes together
 _FILTERED = 0.02  # of those that the proposal filter is trained on
 _DETECTION = 0.3
+_STEP = 1.0  # of end-to-end training, for its images together
 _SCORING = 0.04  # pool and score all boxes once: what `forecast` measures
 
 _BASE_BYTES = 1.2e9  # libraries, network and its buffers
@@ -39,11 +41,12 @@ _SAMPLES_PER_IMAGE = 40
 
 
 class TrainingSize(NamedTuple):
-    """Numbers of images to train on, of those whose features are not cached yet, and of classes."""
+    """Numbers of images to train on, of those without cached features, of classes, and of background images."""
 
     n_images: int
     n_missing: int
     n_classes: int
+    n_background: int = 0
 
 
 def training_plan(
@@ -69,13 +72,35 @@ def training_plan(
     return plan
 
 
+def fine_tuning_plan(config: Config, size: TrainingSize) -> list[Task]:
+    """Return the loops of an end-to-end training by a recipe, and of SVMs on pooled features and then on fc7."""
+    tasks = [_end_to_end_task(config, size.n_images)]
+    one_part = config.calibration.model_copy(update={"cross_validate_below": 0})
+    config = config.model_copy(update={"calibration": one_part})
+    # background belongs to the backbone that was not fine-tuned
+    svms = _svm_tasks(config, size._replace(n_background=0), calibrated=True)
+    for missing in (size.n_images, 0):
+        tasks.append(Task("features", missing, _FEATURES))
+        if config.caches_mirrored_maps:
+            tasks.append(Task("features of mirror images", missing, _FEATURES))
+        tasks += svms
+    return tasks
+
+
+def _end_to_end_task(config: Config, n_images: int) -> Task:
+    from detector.training.end_to_end.training import STEPS_PER_ROUND, loop_title
+
+    n_rounds = ceil(config.end_to_end.n_steps(n_images) / STEPS_PER_ROUND)
+    return Task(loop_title(config.end_to_end), n_rounds, STEPS_PER_ROUND * _STEP)
+
+
 def _svm_tasks(config: Config, size: TrainingSize, calibrated: bool) -> list[Task]:
     n_images, n_classes = size.n_images, size.n_classes
     tasks = []
     if config.proposal_filter.enabled:
         n_blocks = ceil(min(n_images, config.proposal_filter.images) / IMAGES_AT_ONCE)
         tasks.append(Task("proposal filter", n_blocks, IMAGES_AT_ONCE * _FILTERED))
-    n_seen = n_images * (2 if config.svm.flips else 1)
+    n_seen = n_images * (2 if config.svm.flips else 1) + size.n_background
     tasks += [Task("positives", n_seen, _POSITIVES), Task("mining", n_seen, _MINING)]
     if config.regression.enabled:
         tasks.append(Task("box regressors", n_classes, _REGRESSORS * n_images / n_classes))
@@ -110,8 +135,8 @@ class Forecast:
 def forecast(config: Config, paths: Iterable[Path], n_images: int, n_classes: int, device: str = "cpu") -> Forecast:
     """Forecast the cost of training on ``n_images`` of ``n_classes`` from the time that the images of ``paths`` take.
 
-    The first image warms up and does not count where there are more. Time of fine-tuning is not included. Raises
-    ValueError where there is no image.
+    The first image warms up and does not count where there are more. Time of fc layers on frozen maps is not included.
+    Raises ValueError where there is no image.
     """
     encoder, propose = build_encoder(config.features, device), build_proposer(config.proposals)
     measured = []
@@ -135,7 +160,10 @@ def forecast(config: Config, paths: Iterable[Path], n_images: int, n_classes: in
         config.svm.max_samples or np.inf,
         _MAX_SAMPLES_BYTES / _SAMPLE_BYTES / encoder.n_features,
     )
-    tasks = _svm_tasks(config, TrainingSize(n_images, 0, n_classes), calibrated=True)
+    n_background = len(Background.of(encoder, ()).mined) if config.svm.background else 0
+    tasks = _svm_tasks(config, TrainingSize(n_images, 0, n_classes, n_background), calibrated=True)
+    if config.end_to_end.enabled:
+        tasks.append(_end_to_end_task(config, n_images))
     return Forecast(
         cache_seconds=n_seen * features,
         training_seconds=scoring / _SCORING * sum(task.n_items * task.seconds for task in tasks),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -16,24 +15,27 @@ from detector.datasets.inspection import count_classes
 from detector.datasets.loading import DataSource
 from detector.detections import Detections
 from detector.evaluation.held_out import HeldOutResult, measure_held_out
-from detector.evaluation.outcomes import gather_outcomes
-from detector.evaluation.proposal_recall import ProposalRecall
 from detector.features.cache import CacheWorkers, FeatureCache, fill_cache
 from detector.model_file import MODEL_NAME
 from detector.pipeline import Detector
-from detector.results.files import ResultFolder
+from detector.runs.commands import evaluate_command
 from detector.runs.folder import CONFIG, ENVIRONMENT, RunFolder
-from detector.runs.forecast import TrainingSize, training_plan
+from detector.runs.forecast import TrainingSize, fine_tuning_plan, training_plan
+from detector.runs.held_out_report import report_held_out
 from detector.runs.learning_curve import LearningCurve, parts_of
 from detector.runs.model_card import recipe_text, thresholds_of, write_card
 from detector.runs.summary import precision_lines, summarize
+from detector.runs.training_data import HeldOutSplit
 from detector.runtime.environment import describe_environment
 from detector.runtime.files import write_json, write_text
 from detector.runtime.openvino import Runtime
-from detector.runtime.optional import MissingPackageError
 from detector.runtime.progress import Progress, Task
+from detector.training.adaptation import Adapted
+from detector.training.background import Background
 from detector.training.calibration import HeldOut
-from detector.training.train import CROSS_VALIDATION, train, with_record
+from detector.training.fine_tuning import Stored, fine_tuning_recipe
+from detector.training.train import CROSS_VALIDATION
+from detector.training.train_on import train_recorded
 
 _log = logging.getLogger(__name__)
 
@@ -42,29 +44,46 @@ _log = logging.getLogger(__name__)
 class TrainingRun:
     """A training of one recipe, and of parts of its images for a learning curve.
 
-    source: of the data set. held_out: images to measure on, if any.
+    source: of the data set. split: images to measure on, if any.
     cache: features of the recipe's network. workers: they fill the cache, if not this process.
     device, runtime: of models that are loaded.
-    recall: of the proposals, if measured.
+    adapted: how the recipe was adapted to the data set, if it was.
+    fine_tune: also fine-tune the backbone, and keep the better model.
     """
 
     config: Config
     dataset: Dataset
     source: DataSource
-    held_out: Dataset | None
+    split: HeldOutSplit | None
     cache: FeatureCache
     workers: CacheWorkers | None = None
     device: str = "cpu"
     runtime: Runtime | None = None
-    recall: ProposalRecall | None = None
+    adapted: Adapted | None = None
+    fine_tune: bool = False
 
-    def train(self, images: Dataset, progress: Progress, report: Callable[[HeldOut], None]) -> Detector:
-        """Train on images, and cross-validate where they are the whole data set and the recipe says so."""
-        config, start = self.config, time.monotonic()
+    @property
+    def held_out(self) -> Dataset | None:
+        """The images to measure on, if any."""
+        return self.split and self.split.dataset
+
+    def train(
+        self,
+        images: Dataset,
+        progress: Progress,
+        report: Callable[[Detector, HeldOut], None],
+        stored: Stored,
+    ) -> Detector:
+        """Train on images, and cross-validate where they are the whole data set and the recipe says so.
+
+        stored: as `train_and_compare` takes it.
+        """
+        config = self.config
         if images is not self.dataset:
             config = config.model_copy(update={"calibration": CalibrationConfig(enabled=False)})
-        detector = train(config, images, images.class_names, self.cache, progress, workers=self.workers, report=report)
-        return with_record(detector, images, start)
+        return train_recorded(
+            config, images, self.cache, progress, self.workers, report, fine_tune=self.fine_tune, stored=stored
+        )
 
     def load(self, path: Path) -> Detector:
         """Load a model of this run."""
@@ -75,7 +94,7 @@ class TrainingRun:
         assert self.held_out is not None
         # end-to-end training changes the backbone: its features have a cache of their own, which no worker fills
         cache = detector.cache(self.cache.directory, self.cache.precomputed)
-        workers = None if self.config.end_to_end.enabled else self.workers
+        workers = None if detector.config.end_to_end.enabled else self.workers
         readable = fill_cache(cache, self.held_out, progress, workers=workers)
         found = [detector.detect_cached(cache, each) for each in progress(readable, "detect")]
         return replace(self.held_out, annotations=readable), found
@@ -86,9 +105,14 @@ class TrainingRun:
         missing = [
             sum(not self.cache.is_complete(each.image_id) for each in images) for images in (self.dataset, held_out)
         ]
+        names = self.dataset.class_names
+        n_mined = len(Background.of(self.cache.encoder, names).mined) if self.config.svm.background else 0
         sizes = [(len(self.dataset), missing[0]), *((len(part), 0) for part in parts)]
-        n_classes = len(self.dataset.class_names)
-        return training_plan(self.config, [TrainingSize(*size, n_classes) for size in sizes], missing[1], len(held_out))
+        trainings = [TrainingSize(*size, len(names), n_mined) for size in sizes]
+        if self.fine_tune:
+            tuned = fine_tuning_recipe(self.config, "pooled")
+            return training_plan(self.config, trainings, 0, 0) + fine_tuning_plan(tuned, trainings[0])
+        return training_plan(self.config, trainings, missing[1], len(held_out))
 
 
 def train_in_folder(
@@ -118,18 +142,23 @@ def train_and_measure(
     The result is that on held-out images or, without any, of the cross-validation; None for neither.
     """
 
-    def report(held_out: HeldOut) -> None:
+    def report(detector: Detector, held_out: HeldOut) -> None:
         if run.held_out is None:
-            report_held_out(folder.path, held_out.dataset(run.dataset.class_names), held_out.detections)
+            images = held_out.dataset(run.dataset.class_names)
+            # the SVMs that scored an image are not those of the model: they cannot be explained by it
+            report_held_out(folder.path, detector, run.cache, images, held_out.detections, explained=False)
+
+    def stored(name: str, trained: Callable[[], Detector]) -> Detector:
+        return folder.model(f"{name}.safetensors", trained, run.load)
 
     def measured(name: str, images: Dataset) -> tuple[Detector, HeldOutResult | None]:
-        detector = folder.model(name, lambda: run.train(images, progress, report), run.load)
+        detector = folder.model(name, lambda: run.train(images, progress, report, stored), run.load)
         if run.held_out is None:
             found = detector.record.get(CROSS_VALIDATION)
             return detector, found and HeldOutResult.from_json(found)
         readable, detections = run.detect(detector, progress)
         if name == MODEL_NAME:
-            report_held_out(folder.path, readable, detections)
+            report_held_out(folder.path, detector, run.cache, readable, detections, explained=True)
         return detector, measure_held_out(detections, readable)
 
     dataset = run.dataset
@@ -145,19 +174,6 @@ def train_and_measure(
     return detector, result, None
 
 
-def report_held_out(folder: Path, images: Dataset, found: Sequence[Detections]) -> None:
-    """Write the report of detections in held-out images to report/; log a line where packages for it are missing."""
-    from detector.report.write import make_report
-
-    outcomes = gather_outcomes(found, images, images.class_names)
-    try:
-        make_report(
-            ResultFolder(folder / "report", (), overwrite=True), outcomes, images, circumstances={"model": str(folder)}
-        )
-    except MissingPackageError as error:
-        _log.info("no report: %s", error)
-
-
 def write_results(
     run: TrainingRun, folder: Path, detector: Detector, result: HeldOutResult | None, curve: LearningCurve | None
 ) -> str:
@@ -169,8 +185,10 @@ def write_results(
     learning = {"trained": dict(detector.record), "learning_curve": curve and curve.to_json()}
     write_json(folder / "metrics.json", {**metrics, **learning})
     write_json(folder / "thresholds.json", thresholds_of(detector))
-    write_card(folder, detector, counts, result, curve)
+    evaluated = run.split and evaluate_command(run.source, run.split.name, folder)
+    write_card(folder, detector, counts, result, curve, evaluated)
     for line in [] if result is None else precision_lines(counts, result):
         _log.info("%s", line)
-    lines = summarize(folder, run.source, counts, result, run.recall)
+    example = (run.held_out or run.dataset)[0].path
+    lines = summarize(folder, run.source, counts, result, run.adapted, detector.too_weak, example)
     return "\n".join([*lines, *([curve.answer()] if curve else [])])

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.config.detector import CalibrationConfig, FineTuningConfig
+from detector.config.detector import CalibrationConfig, Config
 from detector.datasets.dataset import Annotation, Dataset
 from detector.datasets.scenes import scenes
 from detector.detections import Detections
@@ -125,10 +125,17 @@ def held_out_parts(images: TrainingSet, config: CalibrationConfig) -> list[Rows]
     return [kept for part in parts if len(kept := removable_rows(images, part))]
 
 
-def held_out_ids(images: TrainingSet, config: FineTuningConfig) -> set[str]:
-    """Return the ids of images that fine-tuned layers are not trained on, if every class has objects without them."""
-    held_out = validation_split(images, config)[1].indices
-    return {images.annotations[row].image_id for row in removable_rows(images, held_out)}
+def held_out_ids(images: TrainingSet, config: Config) -> set[str]:
+    """Return the ids of images that fine-tuned layers are not trained on, if every class has objects without them.
+
+    End-to-end training holds out one of the `held_out_parts`; fc layers on frozen maps, their validation images.
+    """
+    if config.end_to_end.enabled:
+        one_part = config.calibration.model_copy(update={"cross_validate_below": 0})
+        rows = [int(row) for part in held_out_parts(images, one_part) for row in part]
+    else:
+        rows = removable_rows(images, validation_split(images, config.fine_tuning)[1].indices).tolist()
+    return {images.annotations[row].image_id for row in rows}
 
 
 def removable_rows(images: TrainingSet, part: Rows) -> Rows:

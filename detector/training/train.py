@@ -11,21 +11,16 @@
 
 from __future__ import annotations
 
-import tempfile
-import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detector.backbones.weights import Arrays
-from detector.build import build_cache, build_encoder
-from detector.config.detector import Config, FeatureConfig, load_config
-from detector.datasets.check import load_checked
+from detector.build import build_encoder
+from detector.config.detector import Config, FeatureConfig
 from detector.datasets.dataset import Annotation, Dataset
-from detector.datasets.loading import DataSource
 from detector.features.cache import CacheWorkers, FeatureCache, fill_cache
 from detector.features.encoder import Encoder
 from detector.heads.fully_connected import FullyConnected, Softmax
@@ -33,7 +28,6 @@ from detector.heads.heads import Heads, Scorer
 from detector.heads.linear import BoxRegressors
 from detector.pipeline import Detector
 from detector.runtime.progress import Progress, no_progress
-from detector.training.adaptation import adapt_recipe
 from detector.training.background import Background
 from detector.training.box_regression import train_regressors
 from detector.training.calibration import HeldOut, Rows, cross_validate, detect_background, held_out_ids, held_out_parts
@@ -51,43 +45,13 @@ if TYPE_CHECKING:
     from detector.training.end_to_end.fc_layers import FineTunedLayers
 
 
-def train_on(
-    data: Dataset | str | Path,
-    recipe: Config | str | Path = "default",
-    *,
-    split: str | None = None,
-    output: str | Path | None = None,
-    cache: str | Path | None = None,
-    device: str = "cpu",
-    progress: Progress = no_progress,
-) -> Detector:
-    """Train a detector on a data set, or on the ``split`` (default: train) of data in any format of labeling tools.
-
-    recipe: a `Config`, a YAML file, or the name of a recipe of the package.
-    output: file to save the model to.
-    cache: directory of features, which later trainings reuse; by default they are deleted at the end.
-    Raises the errors of `load_checked` and of `train`.
-    """
-    config = recipe if isinstance(recipe, Config) else load_config(recipe)
-    dataset = data if isinstance(data, Dataset) else load_checked(DataSource(Path(data), split))
-    start = time.monotonic()
-    config = adapt_recipe(config, dataset.annotations, progress).config
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if cache is None else cache)
-        detector = train(config, dataset, dataset.class_names, build_cache(config, folder, device), progress)
-    detector = with_record(detector, dataset, start)
-    if output is not None:
-        detector.save(output)
-    return detector
-
-
-def with_record(detector: Detector, dataset: Dataset, start: float) -> Detector:
-    """Return the detector with a record of its training data, the date, and the seconds since ``start``."""
+def with_record(detector: Detector, dataset: Dataset, seconds: float) -> Detector:
+    """Return the detector with a record of its training data, the date, and the ``seconds`` that it took."""
     record = {
         "trained_on": dataset.name,
         "images": len(dataset),
         "date": datetime.now(UTC).date().isoformat(),
-        "seconds": round(time.monotonic() - start),
+        "seconds": round(seconds),
     }
     return replace(detector, record={**detector.record, **record})
 
@@ -100,13 +64,13 @@ def train(
     progress: Progress = no_progress,
     layers: FullyConnected | None = None,
     workers: CacheWorkers | None = None,
-    report: Callable[[HeldOut], None] = lambda held_out: None,
+    report: Callable[[Detector, HeldOut], None] = lambda detector, held_out: None,
 ) -> Detector:
     """Train a detector on annotated images, with features from ``cache``; missing ones are computed and stored.
 
     layers: fine-tuned before, to train SVMs on; no others are trained then.
     workers: they compute features and score images, by default this process; the result is the same.
-    report: receives the detections of the cross-validation.
+    report: receives the detector and the detections of its cross-validation.
     Killed and called again, training resumes from its last checkpoint to a bit-identical result. Raises ValueError,
     before any work, for a class without an object to train on, for more objects than samples that may be kept, for
     initial layers that do not fit, and for a layer that end-to-end training cannot start at.
@@ -122,7 +86,7 @@ def train(
         check_training(config, readable, class_names, layers)
     images = readable
     checkpoints = checkpoint_files(config, images, layers)
-    if config.fine_tuning.enabled and trained.layers is None:
+    if config.fine_tuning.enabled and not config.end_to_end.enabled and trained.layers is None:
         trained = _fine_tune(config, images, checkpoints.layers, progress)
     proposal_filter = None
     if config.proposal_filter.enabled:
@@ -142,7 +106,7 @@ def train(
         if background is not None:
             held_out = replace(held_out, background=detect_background(detector, background))
         detector = with_held_out(detector, held_out)
-        report(held_out)
+        report(detector, held_out)
     checkpoints.svms.unlink(missing_ok=True)
     return detector
 
@@ -187,7 +151,8 @@ def check_training(
         initial_layers(config.fine_tuning, images.cache.encoder)
         if config.fine_tuning.head == "softmax":
             return
-        n_features = config.fine_tuning.width
+        if config.fine_tuning.layer != "pooled":
+            n_features = config.fine_tuning.width
     n_objects = int(counts.sum()) * (2 if config.svm.flips else 1)
     n_first = n_objects + min(len(images), START_IMAGES) * START_SAMPLES
     if n_first > (capacity := sample_capacity(config.svm, n_features)):
@@ -202,7 +167,7 @@ def _train_end_to_end(
     from detector.training.end_to_end.training import train_end_to_end
 
     # as in the end-to-end training: among all images, also unreadable ones
-    held_out = held_out_ids(images, config.fine_tuning) if config.calibration.enabled else None
+    held_out = held_out_ids(images, config) if config.calibration.enabled else None
     result = train_end_to_end(config, images, progress)
     weights = {**images.cache.encoder.backbone.tensors, **result.backbone}
     cache = replace(images.cache, encoder=build_encoder(config.features, weights=weights))
@@ -274,7 +239,7 @@ def checkpoint_files(config: Config, images: TrainingSet, layers: FullyConnected
 def _fine_tune(config: Config, images: TrainingSet, checkpoint: Path, progress: Progress) -> TrainedLayers:
     from detector.training.end_to_end.fc_layers import fine_tune_layers
 
-    held_out = held_out_ids(images, config.fine_tuning) if config.calibration.enabled else None
+    held_out = held_out_ids(images, config) if config.calibration.enabled else None
     layers = fine_tune_layers(images, config.fine_tuning, checkpoint, progress)
     return _trained_layers(config, layers, images.cache.encoder, None, held_out)
 
@@ -287,9 +252,11 @@ def _trained_layers(
     held_out: set[str] | None,
 ) -> TrainedLayers:
     """Return the layers up to that of the recipe, computed like the backbone, and the softmax if it scores boxes."""
-    backbone = encoder.backbone
-    computed = layers.up_to(config.fine_tuning.layer, backbone.precision, str(backbone.device), backbone.runtime)
-    return TrainedLayers(computed, layers.fc8 if config.fine_tuning.head == "softmax" else None, regressors, held_out)
+    backbone, tuning = encoder.backbone, config.fine_tuning
+    computed = None
+    if tuning.layer != "pooled":
+        computed = layers.up_to(tuning.layer, backbone.precision, str(backbone.device), backbone.runtime)
+    return TrainedLayers(computed, layers.fc8 if tuning.head == "softmax" else None, regressors, held_out)
 
 
 def scale_features(config: Config, images: TrainingSet, trained: TrainedLayers) -> tuple[TrainingSet, TrainingSet]:

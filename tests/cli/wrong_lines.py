@@ -65,6 +65,8 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         ("--data text", "text: holds no annotations of a known format"),
         ("--data empty", "empty: holds no annotations of a known format"),
         ("--data voc --format pascal", "invalid choice: 'pascal'"),
+        ("--data voc --fine-tune --learning-curve", "give either --fine-tune or --learning-curve"),
+        ("--remove-class sofa --output a.safetensors --fine-tune", "--fine-tune goes with a CONFIG to train by"),
         ("--data voc --split night", "there is no split 'night'"),
         ("--data voc --hold-out 1", "--hold-out must be between 0 and 1, but is 1"),
         ("--data voc --data nowhere", "nowhere: no such file or folder"),

@@ -76,6 +76,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "network_lr": 0.7,
         "weight_decay": 0.7,
         "warmup_steps": 7,
+        "frozen_steps": 7,
         "ema_decay": 0.7,
         "color_jitter": 0.7,
     },

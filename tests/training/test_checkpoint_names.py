@@ -30,7 +30,7 @@ from tests.training.small import annotation, image_of
 
 # used after the convolutions: they change no map
 POOLING = {"levels", "margin", "target", "scale_rule", "power"}
-SHARED_WITH_END_TO_END = {"width", "dropout", "foreground_fraction", "min_iou", "flips", "seed", "held_out"}
+SHARED_WITH_END_TO_END = {"width", "dropout", "foreground_fraction", "min_iou", "flips", "seed"}
 # used after fc6 and fc7 are trained
 LAYERS_STAY = {"layer", "head"}
 
@@ -53,8 +53,8 @@ def changed_names(section: str, key: str) -> set[str]:
         found |= {"end-to-end"} if key in SHARED_WITH_END_TO_END else set()
     if section == "end_to_end" and key != "enabled":
         found |= {"end-to-end"}
-    if (section, key) == ("calibration", "enabled"):
-        found |= {"end-to-end"}  # which then trains on all images
+    if section == "calibration" and key != "cross_validate_below":
+        found |= {"end-to-end"}  # which then trains on other images
     # SVMs depend on everything but the calibration of their scores
     return found | (set() if section == "calibration" else {"training"})
 

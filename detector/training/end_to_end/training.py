@@ -79,7 +79,7 @@ def train_end_to_end(config: Config, images: TrainingSet, progress: Progress = n
     annotations = images.annotations
     if config.calibration.enabled:
         # chosen among all images, also unreadable ones: which are readable may change before the calibration
-        held_out = held_out_ids(images, config.fine_tuning)
+        held_out = held_out_ids(images, config)
         annotations = [each for each in annotations if each.image_id not in held_out]
     images = replace(images, annotations=fill_proposals(images.cache, annotations, progress))
     features = config.features
@@ -96,11 +96,16 @@ def train_end_to_end(config: Config, images: TrainingSet, progress: Progress = n
     training = EndToEndTraining(
         regions, frozen, network.module.geometry, images, config.end_to_end, config.fine_tuning, checkpoint
     )
-    training.run(progress, f"end-to-end training from {config.end_to_end.first_layer} on")
+    training.run(progress)
     trained = {id(tensor) for tensor in last.parameters()}
     named = network.module.network.named_parameters()
     backbone = to_arrays({name: each for name, each in named if id(each) in trained})
     return EndToEndResult(backbone, *heads_of(regions.layers()))
+
+
+def loop_title(config: EndToEndConfig) -> str:
+    """Return the title of the loop of the steps, for progress."""
+    return f"end-to-end training from {config.first_layer} on, steps x {STEPS_PER_ROUND}"
 
 
 def load_trainable(features: FeatureConfig, first_layer: str, images: TrainingSet) -> tuple[Network, str, nn.Module]:
@@ -166,6 +171,7 @@ class EndToEndTraining:
         groups = [
             {
                 "params": [each],
+                "last": name.startswith("last."),
                 "factor": config.network_lr if name.startswith("last.") else config.lr,
                 "weight_decay": config.weight_decay * (each.ndim > 1),
             }
@@ -173,8 +179,9 @@ class EndToEndTraining:
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=_BETAS, fused=True)
         self.ema = {name: each.detach().clone() for name, each in self.parameters.items()}
+        self.n_steps = config.n_steps(len(images))
 
-    def run(self, progress: Progress = no_progress, title: str = "end-to-end training") -> None:
+    def run(self, progress: Progress = no_progress) -> None:
         """Train to the end, from the checkpoint if there is one; leave the averaged weights in the network.
 
         Raises ValueError if the training diverges.
@@ -182,10 +189,9 @@ class EndToEndTraining:
         if (step := self._load()) is None:
             step = 0
             self._measure()
-        n_steps = self.config.steps
-        rounds = range(-(-step // STEPS_PER_ROUND), -(-n_steps // STEPS_PER_ROUND))
-        for number in progress(rounds, f"{title}, steps x {STEPS_PER_ROUND}"):
-            start, end = number * STEPS_PER_ROUND, min((number + 1) * STEPS_PER_ROUND, n_steps)
+        rounds = range(-(-step // STEPS_PER_ROUND), -(-self.n_steps // STEPS_PER_ROUND))
+        for number in progress(rounds, loop_title(self.config)):
+            start, end = number * STEPS_PER_ROUND, min((number + 1) * STEPS_PER_ROUND, self.n_steps)
             with products_on_one_thread():
                 losses = [self._step(step) for step in range(start, end)]
             _log.info("step %d: loss %.3f on the hardest boxes", end, np.mean(losses))
@@ -197,7 +203,7 @@ class EndToEndTraining:
     def _step(self, step: int) -> float:
         config = self.config
         random = np.random.default_rng((self.fine_tuning.seed, step))
-        low, high = side_range(step, config.steps, config.min_sizes_start, config.min_sizes_end)
+        low, high = side_range(step, self.n_steps, config.min_sizes_start, config.min_sizes_end)
         short_side = round(random.uniform(low, high))
         first = step * config.images_per_step
         results = in_threads(
@@ -216,9 +222,9 @@ class EndToEndTraining:
         for parameter, *gradients in zip(parameters, *found, strict=True):
             parameter.grad = torch.stack(gradients).sum(0) / len(results)
         torch.nn.utils.clip_grad_norm_(parameters, _MAX_GRADIENT_NORM)
-        rate = learning_rate(step, config.steps, config.warmup_steps)
+        rate = learning_rate(step, self.n_steps, config.warmup_steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["factor"]
+            group["lr"] = 0.0 if group["last"] and step < config.frozen_steps else rate * group["factor"]
         self.optimizer.step()
         with torch.no_grad():
             torch._foreach_lerp_(list(self.ema.values()), parameters, ema_weight(step, config.ema_decay))
@@ -283,7 +289,7 @@ class EndToEndTraining:
         """Write the state after ``step`` steps; at the end only the result: the moving average and the buffers."""
         arrays: Arrays = {f"ema.{name}": each.numpy() for name, each in self.ema.items()}
         state = to_arrays(self.network.state_dict())
-        if step == self.config.steps:
+        if step == self.n_steps:
             state = {name: state[name] for name, _ in self.network.named_buffers(recurse=False)}
         else:
             for name, parameter in self.parameters.items():

@@ -13,9 +13,9 @@ from detector.build import build_cache
 from detector.config.detector import Config
 from detector.datasets.dataset import Dataset
 from detector.pipeline import Detector
+from detector.training.calibration import held_out_ids
 from detector.training.end_to_end.training import EndToEndTraining, train_end_to_end
 from detector.training.proposal_filter import proposal_filter_images
-from detector.training.sampling import validation_split
 from detector.training.train import train
 from detector.training.training_set import TrainingSet
 from tests.training.end_to_end.recipe import recipe
@@ -70,12 +70,11 @@ def test_images_of_the_calibration_are_held_out(
         run(self, *arguments)
 
     monkeypatch.setattr(EndToEndTraining, "run", watched)
-    config = recipe(end_to_end=STEPS, fine_tuning={"held_out": 0.25}, calibration={"enabled": True})
+    config = recipe(end_to_end=STEPS, calibration={"enabled": True, "held_out": 0.25})
     detector, asked = trained(config, train_set, tmp_path)
     images = TrainingSet(train_set.annotations, 3, build_cache(config, tmp_path / "cache"), difficult=True)
-    held_out = validation_split(images, config.fine_tuning)[1].indices
-    assert len(held_out) == 6
-    names = {train_set[int(row)].image_id for row in held_out}
+    names = held_out_ids(images, config)
+    assert len(names) == 6
     assert set(learned) == {each.image_id for each in train_set} - names
     assert asked == names
     assert detector.heads.calibration is not None
@@ -86,9 +85,9 @@ def test_images_of_the_calibration_are_held_out(
 
 
 def test_a_held_out_image_that_cannot_be_read_any_more_is_left_out(train_set: Dataset, tmp_path: Path) -> None:
-    config = recipe(end_to_end=STEPS, fine_tuning={"held_out": 0.25}, calibration={"enabled": True})
+    config = recipe(end_to_end=STEPS, calibration={"enabled": True, "held_out": 0.25})
     images = TrainingSet(train_set.annotations, 3, build_cache(config, tmp_path / "cache"), difficult=True)
-    row = int(validation_split(images, config.fine_tuning)[1].indices[0])
+    row = int(images.rows_of(held_out_ids(images, config))[0])
     path = tmp_path / "held out.png"
     path.write_bytes(train_set[row].path.read_bytes())
     annotations = [*train_set]
