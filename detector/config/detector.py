@@ -98,7 +98,7 @@ class FineTuningConfig(Section):
 
 
 Sides = Annotated[tuple[Pixels, Pixels], Field(strict=False)]
-_EPOCHS, _STEPS = 6, (120, 3000)
+_EPOCHS, _STEPS = 5, (120, 3000)
 
 
 class EndToEndConfig(Section):
@@ -140,7 +140,7 @@ class EndToEndConfig(Section):
         return self
 
     def n_steps(self, n_images: int) -> int:
-        """Return the number of steps to train on this many images: six epochs within limits, unless it is given."""
+        """Return the number of steps to train on this many images: five epochs within limits, unless it is given."""
         if self.steps is not None:
             return self.steps
         return min(max(_STEPS[0], round(_EPOCHS * n_images / self.images_per_step)), _STEPS[1])

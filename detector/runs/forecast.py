@@ -31,7 +31,7 @@ _MINING = 0.13
 _REGRESSORS = 0.03  # for all classes together
 _FILTERED = 0.02  # of those that the proposal filter is trained on
 _DETECTION = 0.3
-_STEP = 1.0  # of end-to-end training, for its images together
+_STEP = 1.3  # of end-to-end training, for its images together
 _SCORING = 0.04  # pool and score all boxes once: what `forecast` measures
 
 _BASE_BYTES = 1.2e9  # libraries, network and its buffers

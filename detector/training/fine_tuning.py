@@ -42,7 +42,7 @@ _TITLES = {
     "pooled": "SVMs on pooled features of the fine-tuned backbone",
     "fc7": "SVMs on fc7 of the fine-tuned backbone",
 }
-_MAX_SIDE = 640
+_MAX_SIDE = 560
 """Of images in end-to-end training; larger ones take the square of the time."""
 _log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ _log = logging.getLogger(__name__)
 def fine_tuning_recipe(config: Config, layer: Layer) -> Config:
     """Return a recipe with the end-to-end training of the recipe `fine_tune`, and SVMs on "pooled" features or "fc7".
 
-    Images are resized for the training to the scales of the recipe, up to 640 pixels. Raises ValueError for a recipe
+    Images are resized for the training to the scales of the recipe, up to 560 pixels. Raises ValueError for a recipe
     that fine-tunes already or cannot be compared, and MissingPackageError without torch.
     """
     optional("torch", "torch")
