@@ -15,7 +15,7 @@ _OPTIONS = "options go into the URL, as in /detect?min_probability=0.5"
 
 
 def image_of(body: bytes, content_type: str) -> bytes:
-    """Return the image file in a body.
+    """Return the image file in a body; a body of another kind as it is, which its decoder will refuse.
 
     An image file is taken as it is, whatever its Content-Type. Forms (multipart/form-data) hold one file, JSON a key
     "image" with base64, or a data URL. Raises ValueError, in one line, for other forms and JSON.
@@ -27,7 +27,8 @@ def image_of(body: bytes, content_type: str) -> bytes:
     boundary = header.get_boundary()
     if header.get_content_type() == "multipart/form-data" and boundary:
         return _file_of_form(body, b"--" + boundary.encode("utf-8", "surrogateescape"))
-    if header.get_content_type() == "application/json":
+    # curl --data sends JSON by the type of a form
+    if header.get_content_type() == "application/json" or body.lstrip()[:1] == b"{":
         return _image_of_json(body)
     return body
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -197,3 +199,31 @@ def test_coco_files_are_read_by_pycocotools(call: Call, tmp_path: Path) -> None:
     (row,) = read.loadAnns(read.getAnnIds(imgIds=[1]))
     assert row["bbox"] == [0, 0, 64, 64] and row["area"] == 64 * 64
     assert (row["score"], row["probability"]) == (150, pytest.approx(1 / (1 + np.exp(-1.5)), abs=1e-6))
+
+
+def test_a_folder_that_is_not_written_to_need_not_be_writable(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = photograph(tmp_path / "a.png")
+    (tmp_path / "detections").write_text("in the way of a folder")
+    assert call(image, "--no-drawing", "--json", "-") == 0
+    capsys.readouterr()
+    assert call(image) == 2
+    assert capsys.readouterr().err.startswith("error: detections cannot be written")
+
+
+def test_an_image_is_no_folder_of_results(call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(photograph(tmp_path / "a.png"), "--output", "result.jpg") == 2
+    assert "--output: result.jpg must be a folder, in which results" in capsys.readouterr().err
+
+
+def test_an_image_through_a_pipe(call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = photograph(tmp_path / "a.png").read_bytes()
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(content))
+    writer.start()
+    assert call("pipe", "--json", "/dev/stdout") == 0
+    writer.join()
+    (record,) = json.loads(capsys.readouterr().out)
+    assert len(record["detections"]) == 2
+    assert (tmp_path / "detections" / "pipe.png").is_file()

@@ -60,8 +60,10 @@ def test_forms_that_hold_no_image(body: bytes, fault: str) -> None:
 
 @pytest.mark.parametrize("start", ["", "data:image/png;base64,"])
 def test_base64_in_json(start: str) -> None:
-    response = client().post("/detect", json={"image": start + base64.encodebytes(BODY).decode()})
-    assert len(response.json()["detections"]) == 2
+    body = json.dumps({"image": start + base64.encodebytes(BODY).decode()})
+    for kind in ("application/json", "application/x-www-form-urlencoded"):
+        response = client().post("/detect", content=body, headers={"Content-Type": kind})
+        assert len(response.json()["detections"]) == 2
 
 
 @pytest.mark.parametrize(
