@@ -147,7 +147,7 @@ def decode_image(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
     """Decode the bytes of an image file (first frame) to (H, W, 3) uint8 RGB.
 
     Raises ValueError, in one line, for other formats, kinds of them that no decoder reads exactly, damaged or truncated
-    data, HEIC without its package, and a header with more than ``max_pixels`` pixels, of which nothing is decoded.
+    data, HEIC without its package, and a header with more than ``max_pixels`` pixels, before decoding it.
     """
     kind = _known_format(data[:START_LENGTH])
     header = _read_header(kind, io.BytesIO(data), max_pixels)
@@ -159,7 +159,7 @@ def decode_image(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
     if kind == "PNG" and header.depth == _DEEP:
         return oriented(to_rgb(_deep_png(data, image), premultiplied=False), header.orientation)
     # Pillow has turned TIFFs already
-    return oriented(_rgb(image, kind, header), 1 if kind == "TIFF" else header.orientation)
+    return oriented(_rgb(image, kind), 1 if kind == "TIFF" else header.orientation)
 
 
 class ImageHeader(NamedTuple):
@@ -273,7 +273,7 @@ def _png_chunks(file: BinaryIO) -> tuple[int, bool, bytes]:
             exif = file.read(length)
             length -= len(exif)
         file.seek(length + 4, io.SEEK_CUR)
-    end = file.tell()
+    end = file.seek(0, io.SEEK_CUR)
     return depth, name == b"IEND" and end <= file.seek(0, io.SEEK_END), exif
 
 
@@ -301,6 +301,8 @@ def _decoded(kind: str, data: bytes, header: _Header) -> Image.Image:
         if header.depth < 8 and image.mode == "L" and isinstance(image.info.get("transparency"), int):
             image.info["transparency"] *= 255 // (2**header.depth - 1)  # Pillow scales the pixels, but not this gray
         image.load()
+    except MemoryError:
+        raise
     except Exception as error:
         refusal = _refusal(kind, error)
         if header.tiff is not None and (isinstance(error, SyntaxError | KeyError) or "not read" in str(refusal)):
@@ -309,7 +311,7 @@ def _decoded(kind: str, data: bytes, header: _Header) -> Image.Image:
     return image
 
 
-def _rgb(image: Image.Image, kind: str, header: _Header) -> NDArray[np.uint8]:
+def _rgb(image: Image.Image, kind: str) -> NDArray[np.uint8]:
     """Return a Pillow image of eight bits as an array, on white where it is transparent."""
     try:
         if image.has_transparency_data:

@@ -63,7 +63,7 @@ def read_image(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDA
     ignored. URLs such as "s3://bucket/dog.jpg" are read by fsspec, the extra ``cloud``.
 
     Raises OSError for a file that cannot be opened, and ValueError for one that is not a complete image or has more
-    than ``max_pixels`` pixels, of which nothing is decoded; both with one line "path: reason".
+    than ``max_pixels`` pixels, before decoding it; both with one line "path: reason".
     """
     try:
         with open_binary(path) as file:
