@@ -20,7 +20,7 @@ from detector.cli.console import Parser, console, progress, progress_bars
 from detector.cli.data_options import add_data_options, data_source, load_data, precomputed_boxes
 from detector.cli.options import add_engine_options, add_network_options, cache_workers
 from detector.cli.outputs import OutputFile, cache_folder, check_folder, is_model, output_folder, writable_file
-from detector.config.detector import load_config
+from detector.config.detector import Config, load_config
 from detector.config.recipes import shipped_recipes
 from detector.datasets.readers.yolo import is_yolo_yaml
 from detector.model_file import MODEL_NAME
@@ -31,7 +31,9 @@ from detector.runtime.files import cache_of, check_writable
 from detector.runtime.optional import optional
 
 if TYPE_CHECKING:
+    from detector.datasets.dataset import Dataset
     from detector.pipeline import Detector
+    from detector.training.adaptation import Adapted
 
 _log = logging.getLogger(__name__)
 
@@ -185,12 +187,10 @@ def train_into_folder(options: Namespace) -> int:
             check_folder(options, folder.path, [each.path for each in dataset])
         from detector.build import build_cache
         from detector.runs.training_run import TrainingRun, train_in_folder
-        from detector.training.adaptation import adapt_recipe
 
         # the parts of a learning curve are trained on as the whole is
-        adapted = adapt_recipe(config, dataset, progress, precomputed_boxes(options.proposals))
+        adapted = adapt_to(dataset, config, options)
         config = adapted.config
-        _log.info("%s", adapted)
         directory = cache_directory(options)
         cache = build_cache(config, directory, options.device, options.proposals)
         workers = cache_workers(options, config, directory)
@@ -222,6 +222,17 @@ def train_into_folder(options: Namespace) -> int:
     return 0
 
 
+def adapt_to(dataset: Dataset, config: Config, options: Namespace) -> Adapted:
+    """Adapt a recipe to the data, and log the choice; a network that cannot be loaded ends it before any work."""
+    from detector.build import build_encoder
+    from detector.training.adaptation import adapt_recipe
+
+    build_encoder(config.features, options.device)
+    adapted = adapt_recipe(config, dataset, progress, precomputed_boxes(options.proposals))
+    _log.info("%s", adapted)
+    return adapted
+
+
 def cache_directory(options: Namespace) -> Path:
     """Return the cache directory; log the default one."""
     if options.cache is None:
@@ -241,13 +252,10 @@ def train_model(options: Namespace) -> Detector:
         check_writable(folder, folder.absolute())
         lists = lists_folder(folder, dataset, options.overwrite)
     from detector.build import build_cache
-    from detector.training.adaptation import adapt_recipe
     from detector.training.train_on import train_recorded
 
+    config = adapt_to(dataset, config, options).config
     directory = cache_directory(options)
-    adapted = adapt_recipe(config, dataset, progress, precomputed_boxes(options.proposals))
-    config = adapted.config
-    _log.info("%s", adapted)
     cache = build_cache(config, directory, options.device, options.proposals)
     workers = cache_workers(options, config, directory)
     detector = train_recorded(config, dataset, cache, progress, workers, fine_tune=options.fine_tune)

@@ -60,7 +60,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         ("default", "a dataset is needed: --data PATH"),
         (f"nowhere.yaml {DATA}", "nowhere.yaml"),
         (f"wrong.yaml {DATA}", "wrong.yaml: unknown key 'svn'"),
-        (f"text {DATA}", "text: "),
+        (f"text {DATA}", "give either text or --voc or --coco"),
         ("--data nowhere.zip", "nowhere.zip: no such file or folder"),
         ("--data text", "text: holds no annotations of a known format"),
         ("--data empty", "empty: holds no annotations of a known format"),

@@ -180,8 +180,8 @@ def test_wrong_settings_are_refused(monkeypatch: Any) -> None:
     with pytest.raises(ValueError, match="color space must be one of"):
         selective_search(PHOTOGRAPH, Mode(("cmyk",), (50,), (CTSF,)))
     monkeypatch.setenv("DETECTOR_THREADS", "two")
-    with pytest.raises(ValueError, match="DETECTOR_THREADS must be a whole number, but is 'two'"):
+    with pytest.raises(ValueError, match="DETECTOR_THREADS must be a whole number of at least 1, but is 'two'"):
         selective_search(PHOTOGRAPH)
     monkeypatch.setenv("DETECTOR_THREADS", "0")
-    with pytest.raises(ValueError, match="threads must be at least 1"):
+    with pytest.raises(ValueError, match="of at least 1, but is '0'"):
         selective_search(PHOTOGRAPH)
