@@ -126,7 +126,7 @@ def test_the_installed_package_is_the_one_that_runs(installed: Path, tmp_path: P
     data = ("--voc", "x", "--split", "train", "--cache", "c", "--output", "m")
     unknown = call(installed, "train", "nothing", *data, cwd=tmp_path)
     assert (unknown.returncode, unknown.stderr.count("\n")) == (2, 1)
-    assert "alexnet, default, end_to_end, paper, vgg16\n" in unknown.stderr
+    assert "alexnet, default, end_to_end, fine_tune, imagenet, paper, vgg16\n" in unknown.stderr
     assert call(installed, "train", "default", *data, cwd=tmp_path).stderr == "error: x: no such folder\n"
 
 

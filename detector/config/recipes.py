@@ -89,9 +89,14 @@ def find_recipe(recipe: str | Path, kind: type[Section]) -> Path:
         return path
     shipped = shipped_recipes()
     if path.name not in shipped:
-        names = ", ".join(name for name, file in shipped.items() if _is_of(file, kind))
+        names = ", ".join(recipe_names(kind))
         raise ValueError(f"{recipe}: there is no such recipe; give a YAML file or one of {names}")
     return shipped[path.name]
+
+
+def recipe_names(kind: type[Section]) -> list[str]:
+    """Return the names of the recipes of the package of one kind."""
+    return [name for name, path in shipped_recipes().items() if _is_of(path, kind)]
 
 
 def _is_of(path: Path, kind: type[Section]) -> bool:

@@ -42,6 +42,7 @@ def run(tmp_path: Path) -> Callable[[], tuple[str, str]]:
     return once
 
 
+@pytest.mark.all
 @pytest.mark.parametrize(("ending", "damage"), [("nbi", "empty"), ("nbc", "cut off"), ("nbc", "changed")])
 def test_damaged_machine_code_is_reported_and_compiled_again(
     run: Callable[[], tuple[str, str]], tmp_path: Path, ending: str, damage: str
