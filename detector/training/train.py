@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -37,6 +38,8 @@ from detector.training.sampling import validation_split
 from detector.training.svm.mining import START_IMAGES, START_SAMPLES
 from detector.training.svm.training import TrainedSVMs, sample_capacity, train_svms
 from detector.training.training_set import TrainingSet, scaled
+
+_log = logging.getLogger(__name__)
 
 CROSS_VALIDATION = "cross_validation"
 """Key of a record for the numbers of `HeldOut.measure`."""
@@ -106,7 +109,8 @@ def train(
         if background is not None:
             held_out = replace(held_out, background=detect_background(detector, background))
         detector = with_held_out(detector, held_out)
-        report(detector, held_out)
+        if held_out.annotations:
+            report(detector, held_out)
     checkpoints.svms.unlink(missing_ok=True)
     return detector
 
@@ -293,7 +297,10 @@ def _cross_validated(
 
 
 def with_held_out(detector: Detector, held_out: HeldOut) -> Detector:
-    """Return the detector with calibration and numbers from held-out images."""
+    """Return the detector with calibration and numbers from held-out images; itself, with a warning, without any."""
+    if not held_out.annotations:
+        _log.warning("no probabilities and no accuracy: each image has the only objects of a class")
+        return detector
     heads = replace(detector.heads, calibration=held_out.calibration(detector.class_names))
     record = {**detector.record, CROSS_VALIDATION: held_out.measure(detector.class_names).to_json()}
     return replace(detector, heads=heads, record=record)
