@@ -13,8 +13,7 @@ from detector.datasets.inspection import count_classes, shared_scenes, similar_c
 from detector.datasets.issues import MAX_LINES, REMEDIES, Issue, IssueKind, count_issues
 from detector.datasets.loading import load_splits, training_split
 from detector.datasets.scenes import scenes
-from detector.images.files import read_image
-from detector.runs.training_data import describe
+from detector.runs.training_data import decodable, describe
 
 _MEASURED = 3  # images of a forecast
 
@@ -29,7 +28,10 @@ def check(options: Namespace) -> int:
         report=issues.append,
         inspect=lambda objects, header: suspicious.extend(suspicious_boxes(objects, header)),
     )
-    splits = {split or "all": _decodable(dataset, issues) for split, dataset in datasets.items()}
+    splits: dict[str, list[Annotation]] = {}
+    for split, dataset in datasets.items():
+        splits[split or "all"], unreadable = decodable(dataset, progress)
+        issues += unreadable
     issues += _without_objects([*datasets.values()], str(options.data))
     suspicious += similar_class_names(next(iter(datasets.values())).class_names, str(options.data))
     images = [each for own in splits.values() for each in own]
@@ -57,19 +59,6 @@ def _without_objects(datasets: Sequence[Dataset], source: str) -> list[Issue]:
     there = {dataset.class_names[label] for dataset in datasets for each in dataset for label in each.labels}
     names = [name for name in datasets[0].class_names if name not in there]
     return [Issue(IssueKind.NO_OBJECT, f"{source}: no object of class {name!r}") for name in names]
-
-
-def _decodable(dataset: Dataset, issues: list[Issue]) -> list[Annotation]:
-    """Return the images that can be decoded to their last pixel, adding the others to ``issues``."""
-    found = []
-    for each in progress(dataset, f"images of {dataset.name}"):
-        try:
-            read_image(each.path)
-        except (OSError, ValueError) as error:
-            issues.append(Issue(IssueKind.BAD_IMAGE, str(error)))
-        else:
-            found.append(each)
-    return found
 
 
 def _print_issues(title: str, issues: Sequence[Issue], whole: bool) -> None:

@@ -133,11 +133,8 @@ def _n_objects(annotations: Iterable[Annotation]) -> int:
     return sum(len(each.labels) for each in annotations)
 
 
-def _decodable(dataset: Dataset, strict: bool, progress: Progress) -> Dataset:
-    """Return the images that can be decoded to their last pixel; log the others as issues.
-
-    Raises ValueError where strict is set and there are others, and where no object is left.
-    """
+def decodable(dataset: Dataset, progress: Progress) -> tuple[list[Annotation], list[Issue]]:
+    """Return the images that can be decoded to their last pixel, and an issue for each of the others."""
     kept, issues = [], []
     for each in progress(dataset, f"images of {dataset.name}"):
         try:
@@ -146,6 +143,15 @@ def _decodable(dataset: Dataset, strict: bool, progress: Progress) -> Dataset:
             issues.append(Issue(IssueKind.BAD_IMAGE, str(error)))
         else:
             kept.append(each)
+    return kept, issues
+
+
+def _decodable(dataset: Dataset, strict: bool, progress: Progress) -> Dataset:
+    """Return the images that can be decoded to their last pixel; log the others as issues.
+
+    Raises ValueError where strict is set and there are others, and where no object is left.
+    """
+    kept, issues = decodable(dataset, progress)
     if issues and (strict or _n_objects(dataset) > _n_objects(kept) == 0):
         what = "--strict allows no issues" if strict else f"no object is left in {len(kept)} images"
         raise ValueError(f"{dataset.name}: {what}; {issues[0].line}")
