@@ -21,7 +21,7 @@ from detector.cli.data_options import add_data_options, data_source, load_data, 
 from detector.cli.options import add_engine_options, add_network_options, cache_workers
 from detector.cli.outputs import OutputFile, cache_folder, check_folder, is_model, output_folder, writable_file
 from detector.config.detector import Config, load_config
-from detector.config.recipes import recipe_names
+from detector.config.recipes import recipe_names, shipped_recipes
 from detector.datasets.readers.yolo import is_yolo_yaml
 from detector.model_file import MODEL_NAME
 from detector.results.files import ResultFolder
@@ -84,11 +84,9 @@ def recipe_and_data(inputs: Sequence[str]) -> tuple[Path | None, list[Path]]:
     first = Path(inputs[0])
     # a YAML file may also describe data
     is_yaml = first.suffix.lower() in (".yaml", ".yml") and not (first.is_file() and is_yolo_yaml(first))
-    if is_yaml or inputs[0] in recipe_names(Config):
+    # recipes are read only for the name of one
+    if is_yaml or (inputs[0] in shipped_recipes() and inputs[0] in recipe_names(Config)):
         return first, [Path(each) for each in inputs[1:]]
-    if not first.exists():
-        names = ", ".join(recipe_names(Config))
-        raise ValueError(f"{first}: there are no such data, and no such recipe; recipes are {names}")
     return None, [Path(each) for each in inputs]
 
 
@@ -104,6 +102,9 @@ class ModelOrFolder(OutputFile):
 def main() -> int:
     options = parser().parse_args()
     options.config, data = recipe_and_data(options.inputs)
+    if options.config is None and data and not data[0].exists():
+        names = ", ".join(recipe_names(Config))
+        raise ValueError(f"{data[0]}: there are no such data, and no such recipe; recipes are {names}")
     if data and (options.voc or options.coco):
         raise ValueError(f"give either {data[0]} or --voc or --coco")
     if data:

@@ -62,7 +62,6 @@ def test_removing_a_class_leaves_the_others_bits(root: Path) -> None:
     assert after == {name: before[name] for name in changed.class_names}
 
 
-@pytest.mark.all
 def test_an_added_class_is_found_and_leaves_the_others_bits(root: Path) -> None:
     command = ("--model", "two", "--add-class", "triangle", "--cache", "cache", *DATA, "--output", "added")
     done = spp("train", *command, cwd=root)
