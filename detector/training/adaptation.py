@@ -21,7 +21,7 @@ _MIN_SHORT_SIDE = 400
 _MAX_ENLARGEMENT = 4
 """An image holds no more detail than its pixels."""
 _MAX_MAP_PIXELS = 3_000_000
-"""Of the largest scale of most images; bounds the time and the memory of an image."""
+"""Pixels of the largest scale of most images, a bound of the time and the memory of an image."""
 _SCALE_RATIO = 2.0
 """Largest ratio of neighboring scales: at the best of them, no box is more than 1.4 times its best size."""
 _MIN_SIDES = (4, 20)
@@ -29,7 +29,7 @@ _COUNTS = (2000, 5000, 8000)
 _ENOUGH = 0.01  # of recall
 _GOOD_RECALL = 0.97
 _GAIN = 0.02
-"""Of recall, for which a slower search is worth its time."""
+"""Gain of recall for which a slower search is worth its time."""
 _MAX_SEARCHED = 4_000_000
 
 
@@ -47,7 +47,7 @@ class Adapted(NamedTuple):
 
     @property
     def remedy(self) -> str:
-        """What raises a low recall."""
+        """Advice that raises a low recall."""
         if not self.chosen and not self.precomputed:
             return "the recipe default chooses proposals for the data"
         return "cut images into parts around small objects, or give boxes of another source by --proposals FILE"
@@ -75,14 +75,15 @@ def adapt_recipe(
     The choice depends on nothing but the images, the recipe and ``precomputed`` boxes by image id, which take the place
     of proposals. A recipe without ``adaptation`` keeps its proposals and scales.
     """
-    config, sizes = config.for_images(len(annotations)), _sizes(annotations)
+    config = config.for_images(len(annotations))
     proposals, features = config.proposals, config.features
-    if config.adaptation.enabled:
+    sizes = _sizes(annotations) if config.adaptation.enabled else None
+    if sizes is not None:
         features = features.updated({"short_sides": _short_sides(sizes, features.target)})
     if precomputed is not None:
         known = [each for each in annotations if each.image_id in precomputed]
         recall = measure_recall(lambda each: precomputed[each.image_id], known, progress)
-    elif config.adaptation.enabled:
+    elif sizes is not None:
         proposals, recall = _proposals(proposals, sizes, annotations, progress)
     else:
         recall = _recall(proposals, annotations, progress)

@@ -95,8 +95,8 @@ class Background:
     def of(cls, encoder: Encoder, class_names: Sequence[str]) -> Background:
         """Load the background of an encoder's backbone; every fourth image is not mined."""
         images = load_background(encoder)
-        scored = images[::_SCORED_EVERY]
-        return cls(class_names, [each for each in images if each not in scored], scored)
+        mined = [each for number, each in enumerate(images) if number % _SCORED_EVERY]
+        return cls(class_names, mined, images[::_SCORED_EVERY])
 
 
 def load_background(encoder: Encoder) -> list[BackgroundImage]:

@@ -91,7 +91,8 @@ def detect_background(detector: Detector, background: Background) -> list[Detect
     """Detect in the images of the background that were not trained on; all that may be an object is left out."""
     found = []
     for image in background.scored:
-        here = detect_in_inputs([detector], [(image.maps, detector.filter_proposals(image.maps, image.boxes))])
+        maps = image.maps
+        here = detect_in_inputs([detector], [(maps, detector.filter_proposals(maps, image.boxes))])
         objects = replace(image, boxes=here.boxes)
         found.append(here[objects.background_of(background.class_names)[np.arange(len(here)), here.labels]])
     return found

@@ -82,10 +82,11 @@ class TrainingSet:
     def _background_samples(self, index: int) -> ImageSamples:
         assert self.background is not None
         image = self.background.mined[index]
-        regions = self.cache.encoder.regions(image.maps, image.boxes)
+        maps = image.maps
+        regions = self.cache.encoder.regions(maps, image.boxes)
         targets = np.where(image.background_of(self.background.class_names), -1, 0).astype(np.int8)
         kept = unique_rows(regions)
-        return ImageSamples(targets[kept], regions[kept], image.maps, self.cache.encoder, self.scale_features)
+        return ImageSamples(targets[kept], regions[kept], maps, self.cache.encoder, self.scale_features)
 
     def targets(self, overlaps: NDArray[np.float32], object_labels: NDArray[np.int64]) -> NDArray[np.int8]:
         """Return the `mining_targets` ``(R, K)`` of boxes; other rules override this."""
