@@ -92,7 +92,7 @@ class Console(logging.Handler):
 
     @property
     def quiet(self) -> bool:
-        """Whether only errors are printed."""
+        """True where only errors are printed."""
         return self.level > logging.WARNING
 
     @contextmanager

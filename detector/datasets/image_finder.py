@@ -13,7 +13,7 @@ from detector.images.files import SUFFIXES
 _MAX_FILES = 2_000_000
 _HASH_BEFORE = re.compile(r"^[0-9a-f]{8}-")  # Label Studio, on upload
 ROBOFLOW_HASH = re.compile(r"_(?:jpe?g|png|webp|bmp|tiff?|gif)\.rf\.\w+$", re.IGNORECASE)
-"""What Roboflow adds to names, on export: several copies of an image differ in it."""
+"""Suffix that Roboflow adds to names, on export: several copies of an image differ in it."""
 
 
 _NO_PHOTOS = re.compile(

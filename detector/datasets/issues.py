@@ -56,7 +56,7 @@ REMEDIES = {
     IssueKind.SIMILAR_CLASSES: "give the objects of both one name, if they are one class",
     IssueKind.SHARED_SCENE: "keep the images of a scene in one split, or scores on the others are too high",
 }
-"""What the owner of the data can do about each kind of issue."""
+"""Remedies by the owner of the data for each kind of issue."""
 
 
 class Issue(NamedTuple):

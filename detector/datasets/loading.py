@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DataSource:
-    """Where a dataset is and how to read it, as the data options of the command line say.
+    """Location of a dataset and the way to read it, as the data options of the command line say.
 
     path: a folder, a zip or tar file as downloaded, or an annotation file.
     more: paths of further datasets, which are joined to it, see `join`.

@@ -39,12 +39,12 @@ class ProposalRecall(NamedTuple):
 
     @property
     def is_low(self) -> bool:
-        """Whether proposals limit a detector more than its training does."""
+        """True where proposals limit a detector more than its training does."""
         return self.at(IOUS[0]) < LOW_RECALL
 
     @property
     def consequence(self) -> str:
-        """What a recall means for the detector, in words."""
+        """Consequence of the recall for the detector, in words."""
         return f"{100 * (1 - self.at(IOUS[0])):.0f} % of the objects cannot be found, because no proposal covers them"
 
     def __str__(self) -> str:

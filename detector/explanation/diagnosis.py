@@ -42,7 +42,7 @@ class ScoredBox:
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    """What a detector made of a box in a class.
+    """Diagnosis of a box in a class by a detector.
 
     attribution: of the score of the box, as if it had been proposed.
     refined: ``(4,)``, the box after box regression.

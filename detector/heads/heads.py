@@ -101,12 +101,12 @@ class Heads:
 
     @property
     def kind(self) -> type[AllClasses]:
-        """Whether SVMs or a softmax score."""
+        """Kind of the scorer: SVMs or a softmax."""
         return type(self.scorer.scorer if isinstance(self.scorer, SelectedClasses) else self.scorer)
 
     @property
     def regresses_from_layers(self) -> bool:
-        """Whether scores and box deltas are computed from the same features, those of the layers."""
+        """True where scores and box deltas are computed from the same features, those of the layers."""
         return self.layers is not None and self.regressors is not None and self.regressors_read == "layer"
 
     def features(self, pooled: Features) -> Features:

@@ -54,12 +54,12 @@ class TiffHeader(NamedTuple):
 
     @property
     def is_deep(self) -> bool:
-        """Whether the samples have more than eight bits."""
+        """True where the samples have more than eight bits."""
         return max(self.bits) > 8
 
     @property
     def premultiplied(self) -> bool:
-        """Whether colors are multiplied by their alpha."""
+        """True where colors are multiplied by their alpha."""
         return self.extra is not None and self.extra[:1] == (PREMULTIPLIED,)
 
     def check(self) -> None:

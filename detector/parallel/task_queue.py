@@ -12,7 +12,7 @@ from typing import Any
 from detector.parallel.map_images import Failure
 
 ATTEMPTS = 3
-"""How many workers may die on one item, or before they are ready."""
+"""Number of workers that may die on one item, or before they are ready."""
 
 
 @dataclass
@@ -67,7 +67,7 @@ class TaskQueue:
 
     @property
     def is_done(self) -> bool:
-        """Whether all items are done and their results were taken."""
+        """True where all items are done and their results were taken."""
         return self._ended and self._next == self._taken
 
     def finish(self, task: Task, result: Any) -> None:

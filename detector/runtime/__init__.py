@@ -1,1 +1,1 @@
-"""What all packages use: files, threads, compiled kernels, progress and timing."""
+"""Provide what all packages use: files, threads, compiled kernels, progress and timing."""

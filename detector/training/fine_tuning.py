@@ -43,7 +43,7 @@ _TITLES = {
     "fc7": "SVMs on fc7 of the fine-tuned backbone",
 }
 _MAX_SIDE = 560
-"""Of images in end-to-end training; larger ones take the square of the time."""
+"""Largest shorter side of images in end-to-end training; larger ones take the square of the time."""
 _log = logging.getLogger(__name__)
 
 

@@ -15,7 +15,7 @@ from detector.features.pooling import largest_cells, n_bins
 from detector.heads.suppression import nms
 
 SAME_EXAMPLE = 0.7
-"""Of two boxes with a larger IoU, only the one with the larger loss is a hard example."""
+"""IoU of two boxes from which on only the one with the larger loss is a hard example."""
 
 
 class RegionNetwork(nn.Module):
