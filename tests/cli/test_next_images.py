@@ -152,7 +152,7 @@ def test_labeled_images_are_not_selected_again(
 
 @pytest.mark.all
 def test_from_labels_to_drafts(tmp_path: Path) -> None:
-    recipe = {"features": {"short_sides": [224], "levels": [1]}, "proposals": {"max_boxes": 100, "min_side": 16}}
+    recipe = {"features": {"short_sides": [224], "levels": [3, 1]}, "proposals": {"max_boxes": 100, "min_side": 16}}
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
     demo = ROOT / "data" / "demo"
     done = spp("train", "recipe.yaml", "--data", demo, "--cache", "c", "--output", "mine", cwd=tmp_path)
