@@ -11,7 +11,7 @@ RUFF_FORMAT := --line-length 120
 RUFF_CHECK := $(RUFF_FORMAT) --select E,F,W,I,B,UP,SIM,RUF,N,PTH,PIE,RET --ignore N812
 SOURCES := detector tools benchmarks examples dev tests
 # extras of setup.cfg, parted by commas, that only tests marked `all` need; the lock says the versions of what it has
-TEST_ALL_EXTRAS := web-test,report-test,ray,parquet,cloud,heic
+TEST_ALL_EXTRAS := web-test,report-test,ray,parquet,cloud,heic,notebooks
 # Debian's browser, where it is missing and may be installed; without it the tests of the page skip loudly
 CHROMIUM := command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y chromium >/dev/null; } || \
