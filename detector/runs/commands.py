@@ -32,6 +32,11 @@ def detect_command(image: Path, model: Path) -> str:
     return _joined(["spp detect", image, "--model", model])
 
 
+def serve_command(model: Path) -> str:
+    """Return the command that opens the page of a model."""
+    return _joined(["spp serve", "--model", model])
+
+
 def _data_options(source: DataSource, split: str | None) -> list[str | Path]:
     """Return the data options of verbs, with their values."""
     if source.shorthand == "coco":

@@ -10,7 +10,7 @@ import numpy as np
 from detector.datasets.inspection import SMALL, ClassCounts
 from detector.datasets.loading import DataSource
 from detector.evaluation.held_out import HeldOutResult
-from detector.runs.commands import detect_command, doubt_command, train_command
+from detector.runs.commands import detect_command, doubt_command, serve_command, train_command
 from detector.training.adaptation import Adapted
 
 FEW_OBJECTS = 50
@@ -55,12 +55,12 @@ def summarize(
     result: HeldOutResult | None,
     adapted: Adapted | None,
     too_weak: bool,
-    image: Path,
+    image: Path | None,
 ) -> list[str]:
     """Return three lines: how good the model is, what limits it and why, and what to do next, as a command.
 
     folder: of the run. counts: of the training images. adapted: with the recall of the proposals, if measured.
-    too_weak: whether the model shows nothing by default. image: for the command of a model that is good.
+    too_weak: whether the model shows nothing by default. image: one to detect in, if it will still be there.
     """
     name = weakest(counts, result)
     if result is None or np.isnan(result.mAP):
@@ -80,7 +80,7 @@ def summarize(
         return [good, f"{limit}; {recall}", f"next: {adapted.remedy}; then {train_command(source)}"]
     n_objects = counts[name].objects
     if ap >= _GOOD:
-        step = f"use it: {detect_command(image, folder)}"
+        step = f"use it: {serve_command(folder) if image is None else detect_command(image, folder)}"
     elif n_objects < FEW_OBJECTS:
         limit += f"; cause: it has only {_number(n_objects, 'object')}"
         step = f"label at least {FEW_OBJECTS - n_objects} more objects of {name}, then {train_command(source)}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.config.detector import CalibrationConfig, Config
+from detector.datasets.archive import is_archive
 from detector.datasets.dataset import Dataset
 from detector.datasets.inspection import count_classes
 from detector.datasets.loading import DataSource
@@ -189,6 +190,7 @@ def write_results(
     write_card(folder, detector, counts, result, curve, evaluated)
     for line in [] if result is None else precision_lines(counts, result):
         _log.info("%s", line)
-    example = (run.held_out or run.dataset)[0].path
+    # an archive is unpacked for this process alone
+    example = None if is_archive(run.source.path) else (run.held_out or run.dataset)[0].path
     lines = summarize(folder, run.source, counts, result, run.adapted, detector.too_weak, example)
     return "\n".join([*lines, *([curve.answer()] if curve else [])])

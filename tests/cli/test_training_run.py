@@ -126,7 +126,7 @@ def test_without_held_out_images_the_cross_validation_counts(
     assert not (folder / "curve").exists()
 
 
-def test_a_part_of_a_zip_file_is_held_out(voc: Path, folder: Path) -> None:
+def test_a_part_of_a_zip_file_is_held_out(voc: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with zipfile.ZipFile("my export.zip", "w") as archive:
         for path in voc.rglob("*.*"):
             if "val" not in path.name and path.name != "both.txt":
@@ -139,6 +139,7 @@ def test_a_part_of_a_zip_file_is_held_out(voc: Path, folder: Path) -> None:
     lists = [(run / "lists" / f"{split}.txt").read_text().split() for split in ("train", "val")]
     assert [len(ids) for ids in lists] == [6, 2] and not set(lists[0]) & set(lists[1])
     assert json.loads((run / "metrics.json").read_text())["images"] == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"next: use it: spp serve --model runs/{run.name}"
 
 
 def test_a_learning_curve_is_measured_on_parts(

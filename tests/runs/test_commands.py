@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from detector.cli import data, detect, evaluate, train
+from detector.cli import data, detect, evaluate, serve, train
 from detector.cli.data_options import data_source, format_source
 from detector.datasets.loading import DataSource
-from detector.runs.commands import detect_command, doubt_command, evaluate_command, train_command
+from detector.runs.commands import detect_command, doubt_command, evaluate_command, serve_command, train_command
 
 MODEL = Path("runs/it's mine")
 SOURCES = [
@@ -70,3 +70,7 @@ def test_label_errors_are_looked_for_in_all_data() -> None:
 def test_images_and_models_of_any_name_are_detected_in(image: str) -> None:
     options = parsed(detect, detect_command(Path(image), MODEL), 2)
     assert ([str(each) for each in options.images], options.model) == ([image], [MODEL])
+
+
+def test_the_page_is_opened_with_the_model() -> None:
+    assert parsed(serve, serve_command(MODEL), 2).model == [MODEL]

@@ -117,6 +117,11 @@ def test_a_class_of_many_objects_may_have_wrong_labels() -> None:
     assert step == "next: look for wrong labels: spp data doubt 'my export.zip' --model 'runs/a b'"
 
 
+def test_images_of_an_archive_are_gone_when_a_good_model_is_to_be_used() -> None:
+    lines = summarize(Path("my run"), EXPORT, count_classes(BOTTLES), measured([0.95, 0.9]), None, False, None)
+    assert lines[2] == "next: use it: spp serve --model 'my run'"
+
+
 def test_small_objects_are_a_cause() -> None:
     counts = count_classes(data(image(0, *[(SMALL, 0)] * 60, *[(LARGE, 1)] * 60)))
     lines = summarize(Path("run"), EXPORT, counts, measured([0.5, 0.9]), None, False, Path("a.jpg"))
