@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from detector import __version__
 from detector.config.detector import Config
@@ -39,12 +40,21 @@ def recipe_text(config: Config) -> str:
 
 
 def thresholds_of(detector: Detector) -> dict[str, Any]:
-    """Return the recipe's minimum score and, for a calibrated detector, the score of the best F1 by class."""
-    by_class = None
-    if detector.heads.calibration is not None:
-        values = (value if np.isfinite(value) else None for value in detector.heads.calibration.best_f1.tolist())
-        by_class = dict(zip(detector.class_names, values, strict=True))
-    return {"min_score": detector.config.detection.min_score, "best_f1": by_class}
+    """Return the recipe's minimum score and, for a calibrated detector, two scores by class, null for infinite ones.
+
+    ``best_f1``: of the best F1. ``default``: from which detections are shown.
+    """
+
+    def by_class(values: NDArray[np.float32]) -> dict[str, float | None]:
+        finite = (value if np.isfinite(value) else None for value in values.tolist())
+        return dict(zip(detector.class_names, finite, strict=True))
+
+    calibration = detector.heads.calibration
+    return {
+        "min_score": detector.config.detection.min_score,
+        "best_f1": calibration and by_class(calibration.best_f1),
+        "default": calibration and by_class(detector.default_thresholds),
+    }
 
 
 def write_card(

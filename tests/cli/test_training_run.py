@@ -81,7 +81,11 @@ def test_a_run_holds_all_that_there_is_to_know(
     metrics = json.loads((run / "metrics.json").read_text())
     assert (metrics["mAP"], metrics["images"], metrics["data"]) == (1, 4, "my shapes val")
     assert metrics["trained"]["images"] == 8 and metrics["learning_curve"] is None
-    assert json.loads((run / "thresholds.json").read_text()) == {"min_score": -1.5, "best_f1": None}
+    assert json.loads((run / "thresholds.json").read_text()) == {
+        "min_score": -1.5,
+        "best_f1": None,
+        "default": None,
+    }
     environment = json.loads((run / "environment.json").read_text())
     assert {"spp-detector", "python", "torch", "numpy", "platform", "cores", "command"} <= set(environment)
     card = (run / "README.md").read_text()
