@@ -19,7 +19,8 @@ from detector.datasets.dataset import Dataset
 from detector.heads.heads import Heads
 from detector.heads.linear import LinearSVMs
 from detector.images.files import read_image
-from detector.pipeline import Detector, detect_in_inputs
+from detector.pipeline import Detector
+from detector.scoring import detect_in_inputs
 
 STEPS = ("proposals", "convolution", "pooling", "pooling to detections")
 

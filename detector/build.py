@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,8 @@ from detector.model_file import BACKBONE, ModelContents
 from detector.proposals.selective_search import propose_reduced, selective_search
 
 Proposer = Callable[[NDArray[np.uint8]], Boxes]
+TILE_PIXELS = 5
+"""A tile is searched on the pixels of a whole image over this: with its tiles, an image takes a few times as long."""
 ADDED = "added"
 """Key and prefix, in a model file, of classes that were added later."""
 
@@ -43,6 +45,14 @@ def build_proposer(config: ProposalConfig) -> Proposer:
     if config.max_pixels is None:
         return proposer
     return partial(propose_reduced, propose=proposer, max_pixels=config.max_pixels)
+
+
+def tile_proposer(propose: Proposer) -> Proposer:
+    """Return the proposer of tiles: that of images, on fewer pixels if these are limited."""
+    if isinstance(propose, partial) and propose.func is propose_reduced:
+        max_pixels = max(1, propose.keywords["max_pixels"] // TILE_PIXELS)
+        return partial(propose_reduced, propose=propose.keywords["propose"], max_pixels=max_pixels)
+    return propose
 
 
 def proposer_key(propose: Proposer) -> Any:
@@ -82,7 +92,8 @@ def build_cache(
 
         precomputed = PrecomputedBoxes(precomputed)
     encoder, propose = build_encoder(config.features, device), build_proposer(config.proposals)
-    return FeatureCache(directory, encoder, propose, config.proposals.model_dump(), precomputed)
+    in_tile = tile_proposer(propose)
+    return FeatureCache(directory, encoder, propose, config.proposals.model_dump(), precomputed, in_tile)
 
 
 def build_from_model(
@@ -127,6 +138,25 @@ def build_added(
         heads = replace(heads, layers=layers) if each["shares_layers"] else heads
         parts.append((heads, tuple(each["class_names"]), config, each["record"]))
     return parts
+
+
+def added_contents(
+    layers: FullyConnected | None, parts: Sequence[tuple[Heads, tuple[str, ...], Config, Mapping[str, Any]]]
+) -> tuple[Arrays, list[dict[str, Any]]]:
+    """Return the arrays and descriptions of `build_added`'s parts for a model file.
+
+    layers: those of the model, which are not repeated for a part that shares them.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    added = []
+    for number, (heads, class_names, config, record) in enumerate(parts):
+        shares_layers = heads.layers is not None and heads.layers is layers
+        own = replace(heads, layers=None) if shares_layers else heads
+        arrays |= {f"{ADDED}.{number}.{name}": array for name, array in own.to_arrays().items()}
+        recipe = config.model_dump(mode="json")
+        described = {"class_names": list(class_names), "config": recipe, "record": dict(record)}
+        added.append({**described, "shares_layers": shares_layers})
+    return arrays, added
 
 
 def _checked(added: Any) -> list[dict[str, Any]]:

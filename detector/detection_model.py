@@ -14,6 +14,7 @@ from detector.detections import Detections
 from detector.heads.calibration import Calibration
 from detector.images.files import ImageLike
 from detector.thresholds import TOO_WEAK, DetectionLimits, Limits, Thresholds, score_thresholds
+from detector.tiles import Tiles
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +37,10 @@ class DetectionModel(ABC):
         self, image: ImageLike, boxes: Boxes | None, thresholds: Thresholds, max_detections: int | None
     ) -> Detections:
         """Detect the objects of one image that reach the thresholds ``(K,)``; other arguments as in `detect`."""
+
+    @abstractmethod
+    def with_tiles(self, tiles: Tiles) -> DetectionModel:
+        """Return a copy that also detects in tiles of images; see `parse_tiles`. 1: in the whole image alone."""
 
     @property
     def default_thresholds(self) -> Thresholds:
@@ -74,6 +79,7 @@ class DetectionModel(ABC):
         precision: float | None = None,
         classes: Collection[str] | None = None,
         max_detections: int | None = None,
+        tiles: Tiles | None = None,
     ) -> Detections | list[Detections]:
         """Detect the objects of an image, best first; of a list of images, return a list.
 
@@ -83,6 +89,8 @@ class DetectionModel(ABC):
         min_score, min_probability, precision: at most one, instead of ``default_thresholds``; see `score_thresholds`.
         classes: names of the classes to detect, by default all.
         max_detections: instead of the recipe's.
+        tiles: overlapping tiles in which small objects are searched, too: a number, the size "640x480" of one, or
+            "auto"; instead of the model's, which has none unless it was trained with tiles. 1: none.
         Raises the errors of `score_thresholds` and of `as_image`.
         """
         if max_detections is not None and max_detections < 1:
@@ -92,8 +100,9 @@ class DetectionModel(ABC):
         )
         if min_score is min_probability is precision is None and self.too_weak:
             _log.warning(TOO_WEAK)
+        model = self if tiles is None else self.with_tiles(tiles)
         if not isinstance(image, list | tuple):
-            return self.detect_one(cast(ImageLike, image), boxes, thresholds, max_detections)
+            return model.detect_one(cast(ImageLike, image), boxes, thresholds, max_detections)
         if boxes is not None:
             raise ValueError("boxes are those of one image: detect in one image at a time")
-        return [self.detect_one(each, None, thresholds, max_detections) for each in image]
+        return [model.detect_one(each, None, thresholds, max_detections) for each in image]

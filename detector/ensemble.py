@@ -13,9 +13,11 @@ from detector.detections import Detections
 from detector.features.cache import FeatureCache
 from detector.heads.calibration import Calibration
 from detector.images.files import ImageLike
-from detector.pipeline import Detector, detect_in_inputs, inputs_of, joint_class_names
+from detector.pipeline import Detector
 from detector.runtime.openvino import Runtime
+from detector.scoring import Record, detect_in_caches, detect_in_image, joint_class_names
 from detector.thresholds import Thresholds
+from detector.tiles import Tiles
 
 _log = logging.getLogger(__name__)
 
@@ -54,12 +56,17 @@ class Ensemble(DetectionModel):
         self, image: ImageLike, boxes: Boxes | None, thresholds: Thresholds, max_detections: int | None
     ) -> Detections:
         """Detect with all detectors together; see `DetectionModel.detect_one`. Equal proposers run once."""
-        return detect_in_inputs(self.detectors, inputs_of(self.detectors, image, boxes), thresholds, max_detections)
+        return detect_in_image(self.detectors, image, boxes, thresholds, max_detections)
 
-    def detect_cached(self, caches: Sequence[FeatureCache], annotation: Annotation) -> Detections:
-        """Detect in an image of a data set with all ``detectors``, each with its cache."""
-        pairs = zip(self.detectors, caches, strict=True)
-        return detect_in_inputs(self.detectors, [each.cached_inputs(cache, annotation) for each, cache in pairs])
+    def detect_cached(
+        self, caches: Sequence[FeatureCache], annotation: Annotation, record: Record | None = None
+    ) -> Detections:
+        """Detect in an image of a data set with all ``detectors``, each with its cache; see `detect_in_caches`."""
+        return detect_in_caches([*zip(self.detectors, caches, strict=True)], annotation, record)
+
+    def with_tiles(self, tiles: Tiles) -> Ensemble:
+        """Return an ensemble that cuts images into these tiles; see `DetectionModel.with_tiles`."""
+        return Ensemble([each.with_tiles(tiles) for each in self.models])
 
 
 def load_ensemble(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from detector.detections import labels_of
 from detector.heads.calibration import Calibration
+from detector.tiles import Tiles
 
 Thresholds = NDArray[np.float32]
 
@@ -37,9 +38,10 @@ class Limits(TypedDict, total=False):
 
 
 class DetectionLimits(Limits, total=False):
-    """Keyword arguments that limit the detections of an image."""
+    """Keyword arguments of `DetectionModel.detect`."""
 
     max_detections: int | None
+    tiles: Tiles | None
 
 
 def score_thresholds(

@@ -20,13 +20,14 @@ from detector.explanation.explainer import Explainer
 from detector.heads.fully_connected import FullyConnected, Softmax
 from detector.heads.heads import Heads, SelectedClasses
 from detector.heads.linear import BoxRegressors, LinearSVMs
-from detector.pipeline import Detector, detect_in_inputs, inputs_of
+from detector.pipeline import Detector
 from detector.runs.evaluate_images import EvaluatorFactory
 from detector.runtime.array_files import read_arrays, write_arrays
+from detector.scoring import detect_in_inputs, inputs_of
 from detector.training.calibration import with_calibration
 from detector.training.class_changes import add_classes, remove_class
 from tests.composites import bright, by_class, calibration, fake_composite
-from tests.fakes import colored, fake_detector, with_heads
+from tests.fakes import PROPOSALS, colored, fake_detector, with_heads
 
 NETWORK = {"backbone": "zf5/0.05", "weights": "random"}
 
@@ -112,9 +113,9 @@ def test_evaluation_detects_added_classes_and_records_proposals_once(tmp_path: P
     model = Ensemble([fake_composite()])
     evaluate = EvaluatorFactory(lambda: model, model.class_names, coverage=True)()
     result, _ = evaluate(truth)
-    assert evaluate.recorder is not None and len(evaluate.recorder.proposers) == 1
     assert set(result.detections.labels.tolist()) == {0, 1, 2}
     assert result.coverage is not None and result.coverage.best[:, -1].tolist() == [1]
+    assert result.coverage.n_proposals.tolist() == [len(PROPOSALS)]
 
 
 def test_scores_of_added_classes_are_attributed_to_their_cells() -> None:

@@ -21,32 +21,35 @@ PACKAGES = {
     "runtime": "",
     "parallel": "runtime",
     "boxes": "",
+    "tiles": "boxes",
     "images": "runtime boxes",
-    "datasets": "runtime boxes images",
+    "datasets": "runtime boxes tiles images",
     "detections": "runtime boxes images",
     "results": "runtime boxes images datasets detections",
     "proposals": "runtime boxes images",
     "model_file": "runtime",
     "backbones": "runtime images model_file",
-    "features": "runtime parallel boxes images datasets backbones",
-    "heads": "runtime boxes detections features",
-    "config": "runtime features model_file",
+    "features": "runtime parallel boxes tiles images datasets backbones",
+    "heads": "runtime boxes tiles detections features",
+    "config": "runtime tiles features model_file",
     "build": "boxes proposals backbones features heads config model_file",
-    "thresholds": "detections heads",
-    "detection_model": "boxes images detections heads thresholds",
-    "pipeline": "runtime boxes images datasets detections features heads config model_file build thresholds "
+    "thresholds": "tiles detections heads",
+    "detection_model": "boxes tiles images detections heads thresholds",
+    "scoring": "runtime boxes tiles images datasets detections features heads config build thresholds",
+    "pipeline": "runtime boxes tiles images datasets detections features heads model_file build scoring thresholds "
     "detection_model",
-    "ensemble": "runtime boxes images datasets detections features heads thresholds detection_model pipeline",
-    "explanation": "boxes images detections backbones features heads thresholds pipeline ensemble",
+    "ensemble": "runtime boxes tiles images datasets detections features heads thresholds scoring detection_model "
+    "pipeline",
+    "explanation": "boxes images detections backbones features heads thresholds scoring pipeline ensemble",
     "evaluation": "runtime boxes datasets detections",
     "report": "runtime boxes images datasets detections results explanation evaluation",
-    "training": "runtime parallel boxes images datasets detections backbones features heads config build pipeline "
-    "evaluation",
+    "training": "runtime parallel boxes tiles images datasets detections backbones features heads config build scoring "
+    "pipeline evaluation",
     "classification": "runtime boxes images datasets backbones features config model_file training",
-    "runs": "runtime parallel boxes images datasets detections results proposals features config model_file build "
-    "thresholds pipeline ensemble explanation evaluation report training",
+    "runs": "runtime parallel boxes tiles images datasets detections results proposals features config model_file build "
+    "thresholds scoring pipeline ensemble explanation evaluation report training",
     "web": "runtime boxes images detections features thresholds pipeline ensemble explanation",
-    "cli": "runtime parallel boxes images datasets detections results proposals features config model_file build "
+    "cli": "runtime parallel boxes tiles images datasets detections results proposals features config model_file build "
     "thresholds pipeline ensemble explanation evaluation report training classification runs web",
     "__main__": "cli",
 }

@@ -11,7 +11,7 @@ from functools import partial
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -31,8 +31,10 @@ from detector.cli.options import (
     add_model_options,
     add_scores_option,
     add_threshold_options,
+    add_tiles_option,
     check_thresholds,
     engine_of,
+    load_model,
     model_digests,
     thresholds,
 )
@@ -43,9 +45,6 @@ from detector.results.parts import WRITERS, open_parts
 from detector.results.streams import STREAMS, json_array
 from detector.runs.detect_images import DetectorFactory, ImageDetections, detect_images
 from detector.runtime.progress import timer, timings
-
-if TYPE_CHECKING:
-    from detector.ensemble import Ensemble
 
 LABELS = {"voc": ".xml", "yolo": ".txt"}
 """Formats of one file per image, and the endings of the files."""
@@ -64,6 +63,7 @@ def parser() -> Parser:
     add_model_options(parser)
     add_threshold_options(parser)
     add_scores_option(parser)
+    add_tiles_option(parser)
     parser.add_argument("--max-detections", type=int, metavar="N", help="maximum detections per image (default: 100)")
     parser.add_argument("--json", type=output_records, metavar="FILE", help="write all detections to FILE; - is stdout")
     parser.add_argument(
@@ -157,14 +157,8 @@ def check_options(options: Namespace) -> None:
 def factory_of(options: Namespace, keep_image: bool = False) -> Callable[[], Callable[[str], ImageDetections]]:
     """Return the factory of the function that detects in an image; it can be sent to other processes."""
     limits = Namespace(**{name: getattr(options, name) for name in ("min_score", "min_probability", "precision")})
-    load = partial(_load, options.model, options.device, options.runtime)
+    load = partial(load_model, options.model, options.device, options.runtime, options.tiles)
     return DetectorFactory(load, partial(thresholds, limits), options.max_detections, keep_image)
-
-
-def _load(*options: Any) -> Ensemble:
-    from detector.ensemble import load_ensemble
-
-    return load_ensemble(*options)
 
 
 def detect_in_parts(options: Namespace, names: ImageNames, engine: Engine) -> int:
@@ -190,7 +184,7 @@ def detect_in_parts(options: Namespace, names: ImageNames, engine: Engine) -> in
 
 def part_settings(options: Namespace, names: ImageNames) -> dict[str, Any]:
     """Return all that the records depend on, as JSON-able values."""
-    kept = ("device", "runtime", "min_score", "min_probability", "precision", "max_detections")
+    kept = ("device", "runtime", "min_score", "min_probability", "precision", "max_detections", "tiles")
     return {
         "images": {"count": len(names), "sha256": names.digest},
         "models": model_digests(options),

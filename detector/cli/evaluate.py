@@ -23,8 +23,10 @@ from detector.cli.options import (
     add_engine_options,
     add_model_options,
     add_threshold_options,
+    add_tiles_option,
     check_thresholds,
     engine_of,
+    load_model,
     model_digests,
     thresholds,
 )
@@ -58,6 +60,7 @@ def parser() -> Parser:
     add_data_options(parser)
     add_model_options(parser)
     add_threshold_options(parser, "that of the recipe")
+    add_tiles_option(parser)
     parser.add_argument(
         "--detections",
         type=Path,
@@ -84,9 +87,7 @@ def main() -> int:
     check_options(options)
     detector: Ensemble | None = None
     if options.detections is None:
-        from detector.ensemble import load_ensemble
-
-        detector = load_ensemble(options.model, options.device, options.runtime)
+        detector = load_model(options.model, options.device, options.runtime, options.tiles)
     # a model need not find all its classes in the data, and result files are scored without the images
     known = detector.class_names if detector else None
     checked = {"open_images": detector is not None, "need_objects": options.classes is not None}
@@ -152,6 +153,10 @@ def check_options(options: Namespace) -> None:
     limited = any(each is not None for each in (options.min_score, options.min_probability, options.precision))
     if limited and (options.detections or options.record):
         raise ValueError("thresholds do not go with --detections, which are scored as they are, nor with --record")
+    if options.tiles is not None and options.detections:
+        raise ValueError("--tiles does not go with --detections, which are scored as they are")
+    if options.tiles is not None and options.proposals:
+        raise ValueError("--tiles does not go with --proposals, boxes of whole images")
     if options.baseline is not None and options.report is None:
         raise ValueError("--baseline needs --report, which shows the difference")
 
@@ -222,8 +227,6 @@ def detect(detector: Ensemble, dataset: Dataset, options: Namespace, split: str)
 
     Returns also the files from which a repeated evaluation takes the results.
     """
-    from detector.ensemble import load_ensemble
-
     image_ids = [annotation.image_id for annotation in dataset]
     if options.save_detections is not None:
         check_image_ids(image_ids)
@@ -233,7 +236,7 @@ def detect(detector: Ensemble, dataset: Dataset, options: Namespace, split: str)
         files = result_folder(options, "save_detections", [each.path for each in dataset])
         files.check(names := file_names(split, detector.class_names))
     factory = EvaluatorFactory(
-        partial(load_ensemble, options.model, options.device, options.runtime),
+        partial(load_model, options.model, options.device, options.runtime, options.tiles),
         dataset.class_names,
         thresholds(options, detector),
         # the coverage of boxes that were computed elsewhere needs no detection
@@ -248,6 +251,7 @@ def detect(detector: Ensemble, dataset: Dataset, options: Namespace, split: str)
             "proposals": None if options.proposals is None else digest([options.proposals.read_bytes()]),
             "device": options.device,
             "runtime": options.runtime,
+            "tiles": options.tiles,
             "thresholds": None if factory.thresholds is None else factory.thresholds.tolist(),
             "coverage": factory.coverage,
         },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentTypeError, Namespace
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -16,6 +17,7 @@ from detector.parallel.map_images import Engine, Threads
 from detector.parallel.processes import Processes
 from detector.runtime.files import digest
 from detector.runtime.openvino import Runtime
+from detector.tiles import Tiles, parse_tiles
 
 if TYPE_CHECKING:
     from detector.config.detector import Config
@@ -68,6 +70,16 @@ def add_model_options(parser: Parser) -> None:
         help="model file (default: the one of the package); repeat it to combine models",
     )
     add_computing_options(parser)
+
+
+def load_model(
+    models: Sequence[Path] | None, device: str, runtime: Runtime | None, tiles: Tiles | None = None
+) -> Ensemble:
+    """Load the models of `add_model_options`, to detect in ``tiles`` instead of their own."""
+    from detector.ensemble import load_ensemble
+
+    model = load_ensemble(models, device, runtime)
+    return model if tiles is None else model.with_tiles(tiles)
 
 
 # ---- where work runs
@@ -133,6 +145,24 @@ def add_threshold_options(parser: Parser, default: str = SHOWN_BY_DEFAULT) -> No
     one.add_argument(
         "--precision", type=fraction, metavar="P", help="the model's thresholds for this precision, 0.01 to 0.99"
     )
+
+
+def add_tiles_option(parser: Parser) -> None:
+    """Add ``--tiles``, see `tiles.parse_tiles`."""
+    parser.add_argument(
+        "--tiles",
+        type=tiles,
+        metavar="auto|N|WxH",
+        help="also search N overlapping tiles, or tiles of W x H pixels, for small objects (default: the model's)",
+    )
+
+
+def tiles(text: str) -> Tiles:
+    """Parse the option that cuts images into tiles."""
+    try:
+        return parse_tiles(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
 
 
 def add_scores_option(parser: Parser) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from detector.config.recipes import Count, Fraction, Level, Pixels, Positive, Section, Seed, parse_recipe, read_recipe
 from detector.features.mapping import PAPER_MARGIN, PAPER_TARGET
@@ -14,6 +14,7 @@ from detector.features.pooling import PAPER_LEVELS
 from detector.model_file import IMAGENET, trained_stage
 from detector.runtime.files import digest
 from detector.runtime.openvino import Precision, Runtime
+from detector.tiles import parse_tiles
 
 
 class ProposalConfig(Section):
@@ -226,6 +227,8 @@ class DetectionConfig(Section):
     """Rounds of `refinement.refine`; 0 is the release's order: suppress, refine once, suppress again."""
     vote_iou: Annotated[float, Field(gt=0, le=1)] = 0.45
     """Minimum IoU of the boxes that `refinement.vote` averages."""
+    tiles: Annotated[int | str, AfterValidator(parse_tiles)] | None = None
+    """Overlapping tiles, in training and detection, next to the whole image: see `tiles.tile_windows`; null: none."""
 
 
 class Config(Section):

@@ -3,23 +3,27 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.datasets.issues import Issue, IssueKind, Report
+from detector.tiles import Window
 
 
 @dataclass(frozen=True, eq=False)
 class Annotation:
-    """One image and its objects. The image file is not opened and may be missing.
+    """One image, or a tile of it, and its objects. The image file is not opened and may be missing.
 
-    image_id: name of the image, unique within its dataset.
+    image_id: name of the image, unique within its dataset; its tiles share it.
     path: the image file.
     boxes: (N, 4) float32 `x1 y1 x2 y2`, pixels, 0-based, half-open.
     labels: (N,) int64, indices into the dataset's class names.
     difficult: (N,) bool, objects that count neither as found nor as missed (VOC's flag).
+    window: the tile, in pixels of which the boxes are; None for the whole image.
+    ignored: (N,) bool, objects that are neither trained on nor background, such as those that a tile cuts off;
+        None for none.
     Raises ValueError where the arrays do not fit together.
     """
 
@@ -28,14 +32,16 @@ class Annotation:
     boxes: NDArray[np.float32]
     labels: NDArray[np.int64]
     difficult: NDArray[np.bool_]
+    window: Window | None = None
+    ignored: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         boxes = np.asarray(self.boxes, np.float32)
         if boxes.ndim != 2 or boxes.shape[1] != 4:
             raise ValueError(f"boxes must have shape (_, 4), but got {boxes.shape}")
         labels, difficult = np.asarray(self.labels, np.int64), np.asarray(self.difficult, np.bool_)
-        for name, array in (("labels", labels), ("difficult", difficult)):
-            if array.shape != boxes.shape[:1]:
+        for name, array in (("labels", labels), ("difficult", difficult), ("ignored", self.ignored)):
+            if array is not None and array.shape != boxes.shape[:1]:
                 raise ValueError(f"{name} must have shape {boxes.shape[:1]}, but got {array.shape}")
         object.__setattr__(self, "boxes", boxes)
         object.__setattr__(self, "labels", labels)
@@ -43,7 +49,9 @@ class Annotation:
 
     def to_bytes(self) -> bytes:
         """Return everything but the path as bytes, for digests."""
-        parts = (self.image_id.encode(), self.boxes, self.labels, self.difficult)
+        parts: list[Any] = [self.image_id.encode(), self.boxes, self.labels, self.difficult]
+        if self.window is not None:
+            parts += [repr(tuple(self.window)).encode(), b"" if self.ignored is None else self.ignored]
         return b"".join(bytes(part) for part in parts)
 
 

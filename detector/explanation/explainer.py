@@ -19,8 +19,10 @@ from detector.ensemble import Ensemble
 from detector.explanation.attribution import Attribution, ScoredPosition, attribute
 from detector.explanation.diagnosis import Diagnosis, SuppressionTrace, diagnose
 from detector.features.encoder import FeatureMaps, Features
+from detector.heads.refinement import RefinedBoxes
 from detector.images.files import ImageLike, as_image
-from detector.pipeline import Detector, RefinedBoxes, detect_in_inputs, inputs_of
+from detector.pipeline import Detector
+from detector.scoring import detect_in_inputs, inputs_of
 from detector.thresholds import Limits, Thresholds
 
 _NEAR_IOU = 0.2

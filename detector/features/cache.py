@@ -22,14 +22,17 @@ from numpy.typing import NDArray
 
 from detector.boxes import Boxes, as_boxes
 from detector.datasets.dataset import Annotation
+from detector.datasets.tiles import crop
 from detector.features.encoder import Encoder, FeatureMaps
 from detector.images.files import read_image
 from detector.parallel.map_images import EndRun, Engine, Failure, Threads, map_images
 from detector.runtime.array_files import Arrays, cached_arrays
 from detector.runtime.files import fingerprint, read_text, write_json
 from detector.runtime.progress import Progress, no_progress
+from detector.tiles import Window, visible
 
 _FORMAT = 1
+_MIN_VISIBLE = 0.5  # of precomputed boxes, in a tile
 SETTINGS = "settings.json"
 _MAX_NAME = 160
 _MAX_BYTES = 1_000_000
@@ -38,11 +41,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """Feature maps and proposals of images under ``directory``.
+    """Feature maps and proposals of images and their tiles under ``directory``.
 
     encoder: computes the maps; it also identifies them.
     propose: image to boxes. proposal_settings: JSON-able values, everything that changes the boxes.
     precomputed: boxes by image id, instead of proposals.
+    propose_in_tile: tile to boxes, by default ``propose``.
     """
 
     directory: Path
@@ -50,6 +54,7 @@ class FeatureCache:
     propose: Callable[[NDArray[np.uint8]], Boxes]
     proposal_settings: Mapping[str, object]
     precomputed: Mapping[str, Boxes] | None = None
+    propose_in_tile: Callable[[NDArray[np.uint8]], Boxes] | None = None
 
     @property
     def maps_directory(self) -> Path:
@@ -66,15 +71,15 @@ class FeatureCache:
         """Folder of the proposals of these settings."""
         return self._folder("proposals", self.proposal_settings)
 
-    def maps(self, image_id: str, path: Path) -> FeatureMaps:
-        """Return the float16 feature maps of the image at ``path``; compute and store missing ones."""
-        return self._maps(image_id, path, mirrored=False)
+    def maps(self, image_id: str, path: Path, window: Window | None = None) -> FeatureMaps:
+        """Return the float16 feature maps of the image at ``path``, or of a tile; compute and store missing ones."""
+        return self._maps(image_id, path, window, mirrored=False)
 
-    def mirrored_maps(self, image_id: str, path: Path) -> FeatureMaps:
-        """Return the feature maps of the mirrored image; see `maps`."""
-        return self._maps(image_id, path, mirrored=True)
+    def mirrored_maps(self, image_id: str, path: Path, window: Window | None = None) -> FeatureMaps:
+        """Return the feature maps of the mirrored image or tile; see `maps`."""
+        return self._maps(image_id, path, window, mirrored=True)
 
-    def _maps(self, image_id: str, path: Path, mirrored: bool) -> FeatureMaps:
+    def _maps(self, image_id: str, path: Path, window: Window | None, mirrored: bool) -> FeatureMaps:
         def compute(image: NDArray[np.uint8]) -> Arrays:
             maps = self.encoder.maps(image[:, ::-1] if mirrored else image)
             arrays: Arrays = {f"map{i}": array.astype(np.float16) for i, array in enumerate(maps.maps)}
@@ -83,26 +88,34 @@ class FeatureCache:
 
         directory = self.mirrored_maps_directory if mirrored else self.maps_directory
         needs = ("zooms", "image_size", *(f"map{i}" for i in range(len(self.encoder.short_sides))))
-        arrays = _get(directory / _file_name(image_id), path, self._map_settings(mirrored), compute, needs)
+        file = directory / _file_name(image_id, window)
+        arrays = _get(file, path, window, self._map_settings(mirrored), compute, needs)
         zooms = tuple(arrays["zooms"].tolist())
         height, width = arrays["image_size"].tolist()
         maps: tuple[Any, ...] = tuple(arrays[f"map{i}"] for i in range(len(zooms)))
         return FeatureMaps(maps, zooms, (height, width))
 
-    def proposals(self, image_id: str, path: Path) -> Boxes:
-        """Return the proposals ``(R, 4)`` float32 of the image at ``path``; compute and store missing ones."""
+    def proposals(self, image_id: str, path: Path, window: Window | None = None) -> Boxes:
+        """Return the proposals ``(R, 4)`` of the image at ``path``, or of a tile; compute and store missing ones.
+
+        Of precomputed boxes, a tile has the parts of those that it shows by half.
+        """
         if self.precomputed is not None:
-            return self.precomputed[image_id]
+            if window is None:
+                return self.precomputed[image_id]
+            inside, fractions = visible(self.precomputed[image_id], window)
+            return inside[fractions >= _MIN_VISIBLE]
+        propose = self.propose if window is None else self.propose_in_tile or self.propose
 
         def compute(image: NDArray[np.uint8]) -> Arrays:
-            return {"boxes": as_boxes(self.propose(image))}
+            return {"boxes": as_boxes(propose(image))}
 
-        file = self.proposals_directory / _file_name(image_id)
-        return as_boxes(_get(file, path, self.proposal_settings, compute, ("boxes",))["boxes"])
+        file = self.proposals_directory / _file_name(image_id, window)
+        return as_boxes(_get(file, path, window, self.proposal_settings, compute, ("boxes",))["boxes"])
 
-    def is_complete(self, image_id: str, mirrored: bool = False) -> bool:
-        """Return whether all files of an image, or of its mirrored image, exist; they may be damaged."""
-        name = _file_name(image_id)
+    def is_complete(self, image_id: str, mirrored: bool = False, window: Window | None = None) -> bool:
+        """Return whether all files of an image or tile, or of its mirrored one, exist; they may be damaged."""
+        name = _file_name(image_id, window)
         if self.precomputed is not None:
             proposed = image_id in self.precomputed
         else:
@@ -159,17 +172,20 @@ def _settings(path: Path) -> dict[str, object]:
     return settings
 
 
-def _file_name(image_id: str) -> str:
+def _file_name(image_id: str, window: Window | None = None) -> str:
     # an image id may contain a slash, a file name must not, and file systems limit it to 255 bytes
     name = quote(image_id, safe="")
     if len(name) > _MAX_NAME:
         name = f"{name[:_MAX_NAME]}-{fingerprint({'image_id': image_id})}"
-    return f"{name}.safetensors"
+    # no image id has an @ after quoting
+    tile = "" if window is None else f"@{'_'.join(map(str, window))}"
+    return f"{name}{tile}.safetensors"
 
 
 def _get(
     file: Path,
     image_path: Path,
+    window: Window | None,
     settings: Mapping[str, object],
     compute: Callable[[NDArray[np.uint8]], Arrays],
     needs: Collection[str],
@@ -177,7 +193,7 @@ def _get(
     def compute_from_file() -> Arrays:
         image = read_image(image_path)
         try:
-            arrays = compute(image)
+            arrays = compute(crop(image, window))
         except ValueError as error:  # for example an image too narrow for the network
             raise ValueError(f"{image_path}: {error}") from error
         description = file.with_name(SETTINGS)
@@ -195,7 +211,7 @@ def fill_proposals(
     readable = []
     for each in progress(list(annotations), "proposals"):
         try:
-            cache.proposals(each.image_id, each.path)
+            cache.proposals(each.image_id, each.path, each.window)
             readable.append(each)
         except ValueError as error:
             _log.warning("%s; going on without it", error)
@@ -218,7 +234,7 @@ def fill_cache(
     Raises ValueError when no image is readable.
     """
     annotations = list(annotations)
-    missing = [each for each in annotations if not cache.is_complete(each.image_id, mirrored)]
+    missing = [each for each in annotations if not cache.is_complete(each.image_id, mirrored, each.window)]
     unreadable: set[str] = set()
     # start at a random image, or two processes would compute the same images side by side
     start = random.randrange(len(missing)) if missing else 0
@@ -227,7 +243,7 @@ def fill_cache(
     workers = workers or CacheWorkers(Threads(), lambda: cache)
     results = map_images(_FillFactory(workers.build, mirrored), missing, workers.engine)
     for each, (_, error) in zip(progress(missing, title), results, strict=True):
-        if error is not None:
+        if error is not None and each.image_id not in unreadable:  # a tile fails like its image
             _log.warning("%s; going on without it", error.message if isinstance(error, Failure) else error)
             unreadable.add(each.image_id)
     readable = [each for each in annotations if each.image_id not in unreadable]
@@ -256,9 +272,9 @@ class _FillFactory:
         cache = self.build()
 
         def fill(annotation: Annotation) -> str | None:
-            image = annotation.image_id, annotation.path
+            image = annotation.image_id, annotation.path, annotation.window
             try:
-                if not cache.is_complete(annotation.image_id, self.mirrored):
+                if not cache.is_complete(annotation.image_id, self.mirrored, annotation.window):
                     cache.proposals(*image)
                     (cache.mirrored_maps if self.mirrored else cache.maps)(*image)
             except ValueError as error:

@@ -6,7 +6,9 @@ box voting), with the one-shot regressors and SVMs of SPP-net in place of their 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,25 @@ from detector.heads.heads import Heads
 
 SAME_OBJECT = 0.5
 """IoU above which two survivors of one class are one object after voting: VOC counts the second as wrong."""
+
+
+class RefinedBoxes(NamedTuple):
+    """Boxes after box regression.
+
+    boxes: ``(N, 4)`` where they end. scores: ``(N,)`` float32, the mean over ``positions``.
+    positions: one or more arrays ``(N, 4)``, where the boxes were scored, first those that were proposed.
+    """
+
+    boxes: Boxes
+    scores: NDArray[np.float32]
+    positions: Sequence[Boxes]
+
+
+class ScoredBoxes(NamedTuple):
+    """Scored boxes of an image before the suppression: those that were refined, and others as they were proposed."""
+
+    refined: Detections
+    others: Detections
 
 
 def refine(

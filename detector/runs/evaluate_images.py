@@ -8,11 +8,10 @@ voc_result(evaluated.outcomes, metric)
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +26,6 @@ from detector.runs.evaluation_state import ImageResult, State
 from detector.runtime.progress import Progress, no_progress, timings
 
 if TYPE_CHECKING:
-    from detector.build import Proposer
     from detector.ensemble import Ensemble
     from detector.features.cache import FeatureCache
 
@@ -58,8 +56,7 @@ class EvaluatorFactory:
         detector = self.load()
         boxes = None if self.proposals is None else PrecomputedBoxes(self.proposals)
         caches = [each.cache(self.cache, boxes) for each in detector.detectors] if self.cache else []
-        recorder = ProposalRecorder.of(detector) if self.coverage else None
-        return ImageEvaluator(self, detector if recorder is None else recorder.detector, boxes, caches, recorder)
+        return ImageEvaluator(self, detector, boxes, caches)
 
 
 @dataclass(frozen=True)
@@ -70,12 +67,12 @@ class ImageEvaluator:
     detector: Ensemble
     boxes: Mapping[str, Boxes] | None
     caches: Sequence[FeatureCache]
-    recorder: ProposalRecorder | None
 
     def __call__(self, annotation: Annotation) -> tuple[ImageResult, Outcomes]:
+        proposed = [as_boxes([])]
         with timings() as times:
             try:
-                found = self._detect(annotation)
+                found = self._detect(annotation, proposed.append)
             except OSError as error:  # such as a full disk: the images were checked before
                 raise EndRun(error) from error
             except ValueError as error:
@@ -83,59 +80,18 @@ class ImageEvaluator:
                 raise error if path in str(error) else ValueError(f"{path}: {error}") from error
         if self.settings.thresholds is not None:
             found = found.reaching(self.settings.thresholds)
-        coverage = None if self.recorder is None else self.recorder.coverage(annotation, self.caches)
+        coverage = image_coverage(np.concatenate(proposed), annotation.boxes) if self.settings.coverage else None
         return ImageResult(found, coverage, times), gather_outcomes([found], [annotation], self.settings.class_names)
 
-    def _detect(self, annotation: Annotation) -> Detections:
+    def _detect(self, annotation: Annotation, record: Callable[[Boxes], None]) -> Detections:
+        """Detect in the image of an annotation, and record the proposals of each of its views."""
         from detector.images.files import read_image
-        from detector.pipeline import detect_in_inputs, inputs_of
+        from detector.scoring import detect_in_image
 
         if self.caches:
-            return self.detector.detect_cached(self.caches, annotation)
+            return self.detector.detect_cached(self.caches, annotation, record)
         given = None if self.boxes is None else self.boxes[annotation.image_id]
-        detectors = self.detector.detectors
-        return detect_in_inputs(detectors, inputs_of(detectors, read_image(annotation.path), given))
-
-
-class _RecordingProposer(threading.local):
-    """Propose as ``propose`` does, and keep the boxes of the last image of this thread."""
-
-    def __init__(self, propose: Proposer) -> None:
-        self.propose = propose
-        self.boxes = as_boxes([])
-
-    def __call__(self, image: NDArray[np.uint8]) -> Boxes:
-        self.boxes = self.propose(image)
-        return self.boxes
-
-
-@dataclass(frozen=True)
-class ProposalRecorder:
-    """A detector whose proposals are recorded; equal proposers of its models share one of ``proposers``."""
-
-    detector: Ensemble
-    proposers: Sequence[_RecordingProposer]
-
-    @classmethod
-    def of(cls, detector: Ensemble) -> ProposalRecorder:
-        """Wrap the proposers of a detector."""
-        from detector.build import proposer_key
-
-        by_key: dict[Any, _RecordingProposer] = {}
-        for each in detector.models:
-            by_key.setdefault(proposer_key(each.propose), _RecordingProposer(each.propose))
-        models = []
-        for each in detector.models:
-            propose = by_key[proposer_key(each.propose)]
-            added = tuple(replace(part, propose=propose) for part in each.added)
-            models.append(replace(each, propose=propose, added=added))
-        return cls(type(detector)(models), [*by_key.values()])
-
-    def coverage(self, annotation: Annotation, caches: Sequence[FeatureCache] = ()) -> Coverage:
-        """Return the coverage of the image in which this thread detected last, or of its proposals in caches."""
-        proposed = [cache.proposals(annotation.image_id, annotation.path) for cache in caches]
-        boxes = np.concatenate([as_boxes([]), *(proposed or [each.boxes for each in self.proposers])])
-        return image_coverage(boxes, annotation.boxes)
+        return detect_in_image(self.detector.detectors, read_image(annotation.path), given, record=record)
 
 
 @dataclass

@@ -23,9 +23,10 @@ from detector.evaluation.held_out import HeldOutResult, measure_held_out
 from detector.evaluation.outcomes import gather_outcomes
 from detector.heads.calibration import PRECISIONS, Calibration
 from detector.heads.heads import Scorer
-from detector.pipeline import Detector, detect_in_inputs
+from detector.pipeline import Detector
 from detector.runtime.optional import optional
 from detector.runtime.progress import Progress, no_progress
+from detector.scoring import detect_in_inputs
 from detector.training.background import Background
 from detector.training.sampling import validation_split
 from detector.training.training_set import TrainingSet

@@ -29,6 +29,6 @@ def data_digest(annotations: Sequence[Annotation], cache: FeatureCache) -> str:
     def parts() -> Iterator[bytes]:
         for each in annotations:
             yield each.to_bytes()
-            yield bytes(cache.proposals(each.image_id, each.path))
+            yield bytes(cache.proposals(each.image_id, each.path, each.window))
 
     return digest(parts())

@@ -60,7 +60,7 @@ def _samples(images: TrainingSet, numbers: Sequence[int], config: ProposalFilter
         rows, labels = sample_boxes(
             overlaps, annotation.labels, images.n_classes, config.boxes, random, background_iou=(0.0, 0.5)
         )
-        maps = images.cache.maps(annotation.image_id, annotation.path)
+        maps = images.cache.maps(annotation.image_id, annotation.path, annotation.window)
         pooled = encoder.pool(maps, encoder.regions(maps, boxes[rows]))
         # background is the last of K + 1 labels and has no column
         targets = np.eye(images.n_classes + 1, dtype=np.float32)[labels, :-1]

@@ -84,7 +84,9 @@ class RandomBoxes:
             config.background_iou,
         )
         mirrored = config.flips and bool(random.integers(2))
-        maps = (images.cache.mirrored_maps if mirrored else images.cache.maps)(annotation.image_id, annotation.path)
+        maps = (images.cache.mirrored_maps if mirrored else images.cache.maps)(
+            annotation.image_id, annotation.path, annotation.window
+        )
         sampled = flip(boxes[rows], maps.image_size[1]) if mirrored else boxes[rows]
         scales = random.integers(len(maps.zooms), size=len(rows))
         regions = images.cache.encoder.regions(maps, sampled, scales)

@@ -16,6 +16,7 @@ from detector.features.encoder import Encoder, FeatureMaps, Features, Regions
 from detector.heads.fully_connected import FullyConnected
 from detector.heads.linear import LinearSVMs
 from detector.heads.proposal_filter import ProposalFilter
+from detector.tiles import Window
 from detector.training.background import Background
 
 
@@ -45,7 +46,7 @@ class TrainingSet:
     background: Background | None = None
     proposal_filter: ProposalFilter | None = None
     max_boxes: int | None = None
-    _kept: dict[str, NDArray[np.int64]] = field(default_factory=dict, repr=False, compare=False)
+    _kept: dict[tuple[str, Window | None], NDArray[np.int64]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def n_features(self) -> int:
@@ -71,7 +72,8 @@ class TrainingSet:
         boxes, labels = self.boxes(index)
         overlaps = class_overlaps(iou(boxes, annotation.boxes), annotation.labels, self.n_classes)
         targets = self.targets(overlaps, labels)
-        maps = (self.cache.mirrored_maps if mirrored else self.cache.maps)(annotation.image_id, annotation.path)
+        computed = self.cache.mirrored_maps if mirrored else self.cache.maps
+        maps = computed(annotation.image_id, annotation.path, annotation.window)
         regions = self.cache.encoder.regions(maps, flip(boxes, maps.image_size[1]) if mirrored else boxes)
         # objects always stay; negatives that cover the same cells are one sample
         n_objects = len(labels)
@@ -104,36 +106,40 @@ class TrainingSet:
     def boxes(self, index: int) -> tuple[Boxes, NDArray[np.int64]]:
         """Return the boxes ``(R, 4)`` of an image, its positive objects first, and the labels of these objects."""
         annotation = self.annotations[index]
-        positive = np.ones(len(annotation.labels), bool) if self.difficult else ~annotation.difficult
+        positive = ~self._left_out(annotation)
         return np.concatenate([annotation.boxes[positive], self._proposals(annotation)]), annotation.labels[positive]
 
     def _proposals(self, annotation: Annotation) -> Boxes:
-        proposals = self.cache.proposals(annotation.image_id, annotation.path)
+        proposals = self.cache.proposals(annotation.image_id, annotation.path, annotation.window)
         if self.proposal_filter is None or self.max_boxes is None or len(proposals) <= self.max_boxes:
             return proposals
-        if annotation.image_id not in self._kept:
-            maps = self.cache.maps(annotation.image_id, annotation.path)
+        key = annotation.image_id, annotation.window
+        if key not in self._kept:
+            maps = self.cache.maps(annotation.image_id, annotation.path, annotation.window)
             kept = self.proposal_filter.choose(self.cache.encoder, maps, proposals, self.max_boxes)
-            self._kept[annotation.image_id] = kept
-        return proposals[self._kept[annotation.image_id]]
+            self._kept[key] = kept
+        return proposals[self._kept[key]]
 
     def labeled_boxes(self, index: int) -> tuple[Boxes, NDArray[np.float32]]:
         """Return `boxes` of an image ``(R, 4)`` and their IoU ``(R, N)`` with all N objects.
 
-        Without ``difficult``, boxes whose largest overlap is with a difficult object are left out.
+        Boxes whose largest overlap is with an ignored object or, without ``difficult``, with a difficult one are left
+        out.
         """
         annotation = self.annotations[index]
         boxes, _ = self.boxes(index)
         overlaps = iou(boxes, annotation.boxes)
-        if self.difficult:
-            return boxes, overlaps
-        kept = without_ignored(overlaps, annotation.difficult)
+        kept = without_ignored(overlaps, self._left_out(annotation))
         return boxes[kept], overlaps[kept]
 
     def has_objects(self, index: int) -> bool:
         """Return whether an image has an object to train on."""
-        annotation = self.annotations[index]
-        return bool(len(annotation.labels) if self.difficult else (~annotation.difficult).any())
+        return not self._left_out(self.annotations[index]).all()
+
+    def _left_out(self, annotation: Annotation) -> NDArray[np.bool_]:
+        """Return the objects ``(N,)`` of an image that are not trained on."""
+        left_out = np.zeros(len(annotation.labels), np.bool_) if self.difficult else annotation.difficult
+        return left_out if annotation.ignored is None else left_out | annotation.ignored
 
     def rows_of(self, image_ids: Container[str]) -> NDArray[np.int64]:
         """Return the ascending rows of the images with the given ids."""
@@ -143,14 +149,13 @@ class TrainingSet:
         """Return the number ``(K,)`` of objects of each class to train on, in all images or those at ``rows``."""
         counts = np.zeros(self.n_classes, np.int64)
         for each in self.annotations if rows is None else (self.annotations[row] for row in rows):
-            labels = each.labels if self.difficult else each.labels[~each.difficult]
-            counts += np.bincount(labels, minlength=self.n_classes)
+            counts += np.bincount(each.labels[~self._left_out(each)], minlength=self.n_classes)
         return counts
 
     def features(self, index: int, boxes: Boxes) -> Features:
         """Return the features ``(R, D)`` of ``(R, 4)`` boxes of an image."""
         annotation = self.annotations[index]
-        maps = self.cache.maps(annotation.image_id, annotation.path)
+        maps = self.cache.maps(annotation.image_id, annotation.path, annotation.window)
         return self.cache.encoder.apply(self.scale_features, maps, self.cache.encoder.regions(maps, boxes))
 
     def scale_features(self, features: Features) -> Features:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from detector.detections import Detections
 from detector.ensemble import Ensemble
 from detector.evaluation.coverage import image_coverage, join_coverage
 from detector.evaluation.voc_results import write_detections
-from detector.runs.evaluate_images import ProposalRecorder
+from detector.images.files import write_image
+from detector.runs.evaluate_images import EvaluatorFactory
 from tests.evaluation.boxes import objects
 from tests.fakes import PROPOSALS, coco_of, colored, fake_detector
 from tests.scripts import spp
@@ -66,14 +68,15 @@ def test_reports_of_saved_detections(root: Path, saved: Path, test_set: Dataset,
     assert 'id="changes"' in page and str(saved / "b") in page
 
 
-def test_a_report_of_a_detector_has_the_coverage_of_its_proposals() -> None:
+def test_a_report_of_a_detector_has_the_coverage_of_its_proposals(tmp_path: Path) -> None:
     detector = fake_detector()
-    recorder = ProposalRecorder.of(Ensemble([detector, detector]))
-    assert len(recorder.proposers) == 1
-    image = colored()
-    expected = Ensemble([detector, detector]).detect(image)
-    assert recorder.detector.detect(image).boxes.tolist() == expected.boxes.tolist()
-    first = recorder.coverage(objects("1", ((0, 0, 64, 64), 0, False), ((0, 96, 160, 160), 1, False)))
+    write_image(tmp_path / "1.png", colored())
+    # equal proposers propose once
+    model = Ensemble([detector, detector])
+    evaluate = EvaluatorFactory(lambda: model, detector.class_names, coverage=True)()
+    image = objects("1", ((0, 0, 64, 64), 0, False), ((0, 96, 160, 160), 1, False))
+    first = evaluate(replace(image, path=tmp_path / "1.png"))[0].coverage
+    assert first is not None
     second = objects("2", ((0, 0, 64, 64), 0, False))
     coverage = join_coverage([first, image_coverage(np.zeros((0, 4), np.float32), second.boxes)])
     assert coverage.n_proposals.tolist() == [len(PROPOSALS), 0]

@@ -24,8 +24,9 @@ from detector.heads.calibration import PRECISIONS, Calibration
 from detector.heads.fully_connected import FullyConnected, Softmax
 from detector.heads.heads import Heads
 from detector.heads.linear import LinearSVMs
+from detector.heads.refinement import RefinedBoxes
 from detector.images.files import write_image
-from detector.pipeline import Detector, RefinedBoxes
+from detector.pipeline import Detector
 from tests.explanation.models import KINDS, NAMES, random_detector, random_image
 from tests.fakes import FakeNetwork, colored, fake_detector, with_heads
 

@@ -24,11 +24,11 @@ from detector.backbones.splitting import split_network
 from detector.backbones.torch_backbone import TorchBackbone, load_torch_backbone
 from detector.backbones.truncation import network_digest
 from detector.config.detector import Config, EndToEndConfig, FeatureConfig, FineTuningConfig
+from detector.datasets.tiles import read_view
 from detector.features.cache import fill_proposals
 from detector.features.mapping import boxes_to_cells
 from detector.heads.fully_connected import Softmax
 from detector.heads.linear import BoxRegressors
-from detector.images.files import read_image
 from detector.images.resizing import resize_short_side
 from detector.runtime.array_files import Arrays, stored_arrays, write_arrays
 from detector.runtime.progress import Progress, no_progress
@@ -236,7 +236,7 @@ class EndToEndTraining:
         random = np.random.default_rng((fine_tuning.seed, 0, number))
         epoch, place = divmod(number, len(self.images))
         index = int(np.random.default_rng((fine_tuning.seed, 1, epoch)).permutation(len(self.images))[place])
-        image = read_image(self.images.annotations[index].path)
+        image = read_view(self.images.annotations[index])
         boxes = sample_labeled_boxes(
             self.images, index, config.rois_per_image, fine_tuning.foreground_fraction, fine_tuning.min_iou, random
         )
@@ -280,7 +280,7 @@ class EndToEndTraining:
                 boxes = sample_labeled_boxes(
                     self.images, int(index), _MEASURED_BOXES, 1.0, self.fine_tuning.min_iou, random
                 )
-                image = read_image(self.images.annotations[int(index)].path)
+                image = read_view(self.images.annotations[int(index)])
                 last, cells = self._maps(image, self.config.min_sizes_end[0], boxes)
                 features.append(self.network.pool(last, self.network.largest(last, cells)))
         self.network.center(torch.cat(features))
