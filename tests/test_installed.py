@@ -53,16 +53,27 @@ def test_there_is_one_command_whose_verbs_have_modules() -> None:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy, because setuptools leaves what it builds, and would pack it the next time."""
-    folder = tmp_path_factory.mktemp("wheel")
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+def build_wheel(folder: Path) -> Path:
+    """Copy the checkout into ``folder``, with new dates, and build the wheel there."""
     source = folder / "source"
     for name in ("detector", "configs", "tests", "tools", "benchmarks", "data/demo"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, source / name, ignore=ignore, copy_function=shutil.copy)
+    for name in ("setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     build = (*PIP, "wheel", "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(source))
     subprocess.run(build, check=True)
     (built,) = folder.glob("*.whl")
     return built
+
+
+@pytest.mark.all
+def test_the_same_source_gives_the_same_bytes(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    assert build_wheel(tmp_path).read_bytes() == wheel.read_bytes()
 
 
 @pytest.mark.all

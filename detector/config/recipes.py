@@ -30,7 +30,7 @@ _Loader.add_implicit_resolver(
 def load_yaml(text: str) -> Any:
     """Return plain values, lists and dictionaries of a YAML document. Raises yaml.YAMLError for any mistake."""
     try:
-        return yaml.load(text, _Loader)
+        return yaml.load(text, _Loader)  # nosec B506: a SafeLoader
     except RecursionError:
         raise yaml.YAMLError("it is nested too deeply") from None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:

@@ -154,14 +154,14 @@ class _CheckedFiles(IndexDataCacheFile):
     def _load_index(self) -> Any:
         if not Path(self._index_path).exists():
             return {}
-        version, stamp, overloads = pickle.loads(_checked(self._index_path))
+        version, stamp, overloads = pickle.loads(_checked(self._index_path))  # nosec B301: of our own folder
         return overloads if (version, stamp) == (self._version, self._source_stamp) else {}
 
     def _save_data(self, name: str, data: Any) -> None:
         self._write(self._data_path(name), self._dump(data))
 
     def _load_data(self, name: str) -> Any:
-        return pickle.loads(_checked(self._data_path(name)))
+        return pickle.loads(_checked(self._data_path(name)))  # nosec B301: of our own folder
 
     def _write(self, path: str, content: bytes) -> None:
         with self._open_for_write(path) as file:

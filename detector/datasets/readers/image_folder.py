@@ -139,7 +139,7 @@ def _names_in_card(path: Path) -> dict[str, str]:
     """Return the names of categories by number, from the header of a data card; none if it has no such list."""
     header = read_text(path).removeprefix("---").partition("\n---")[0]
     try:
-        return _class_labels(yaml.load(header, yaml.BaseLoader))
+        return _class_labels(yaml.load(header, yaml.BaseLoader))  # nosec B506: strings only
     except (yaml.YAMLError, RecursionError):
         return {}
 

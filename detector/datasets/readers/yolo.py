@@ -124,7 +124,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
             raise ValueError(f"{path}: holds an alias (*); write it out")
-        content = yaml.load(text, yaml.BaseLoader)  # strings only: a class may be named no
+        content = yaml.load(text, yaml.BaseLoader)  # nosec B506: strings only; a class may be named no
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
