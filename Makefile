@@ -11,13 +11,13 @@ RUFF_FORMAT := --line-length 120
 RUFF_CHECK := $(RUFF_FORMAT) --select E,F,W,I,B,UP,SIM,RUF,N,PTH,PIE,RET --ignore N812
 SOURCES := detector tools benchmarks examples dev tests
 # extras of setup.cfg, parted by commas, that only tests marked `all` need; the lock says the versions of what it has
-TEST_ALL_EXTRAS := web-test,report-test,ray,parquet,cloud,heic,notebooks
+TEST_ALL_EXTRAS := web-test,report-test,ray,parquet,cloud,heic,notebooks,audit,fuzz
 # Debian's browser, where it is missing and may be installed; without it the tests of the page skip loudly
 CHROMIUM := command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y chromium >/dev/null; } || \
 	echo 'chromium is not installed: the page is not tested in a browser'
 
-.PHONY: help setup detect web test test-all mutants hostile lint types format lock clean
+.PHONY: help setup detect web test test-all mutants hostile fuzz audit lint types format lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -51,7 +51,7 @@ test: $(READY) ## run the tests
 	@$(ONE_THREAD) $(PYTEST)
 
 test-all: $(READY) ## run the tests that take longer: the wheel, the examples, the page in a browser
-	$(if $(TEST_ALL_EXTRAS),$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable '.[$(TEST_ALL_EXTRAS)]')
+	$(if $(TEST_ALL_EXTRAS),$(EXTRAS) '.[$(TEST_ALL_EXTRAS)]')
 	@$(CHROMIUM)
 	@$(ONE_THREAD) $(PYTEST) -m all
 
@@ -60,6 +60,16 @@ mutants: $(READY) ## put small faults into changed lines, list those that no tes
 
 hostile: $(READY) ## try 6,880 cases of damaged and lying input, and print a table
 	@OMP_NUM_THREADS=1 $(BIN)/python -m dev.hostile --times 10
+
+EXTRAS = $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable
+TIME ?= 60
+fuzz: $(READY) ## fuzz every reader of files for TIME seconds each (one of them: TARGET=voc)
+	@$(EXTRAS) '.[fuzz]'
+	@$(ONE_THREAD) $(BIN)/python -m dev.fuzz --time $(TIME) $(TARGET)
+
+audit: $(READY) ## read the source for weaknesses, check licenses, write build/audit/sbom.cdx.json
+	@$(EXTRAS) '.[audit]'
+	@$(BIN)/python -m dev.audit
 
 lint: $(READY) ## check style and format
 	$(BIN)/ruff check $(RUFF_CHECK) $(SOURCES)

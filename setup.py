@@ -1,4 +1,4 @@
-"""Build with one date in all files of a wheel, so that the same source gives the same bytes; all else is in setup.cfg."""
+"""Date all files of a wheel alike, so that the same source gives the same bytes; all else is in setup.cfg."""
 
 import os
 
