@@ -28,6 +28,7 @@ VERBS = {
     "explain": Verb("explain", "attribute scores to image regions, and diagnose missed objects"),
     "report": Verb("report", "write an HTML report of saved detections"),
     "serve": Verb("serve", "open the web page"),
+    "teach": Verb("teach", "label images in the browser while a detector learns from them"),
     "classify": Verb("classify", "classify whole images"),
     "train-classifier": Verb("train_classifier", "train an image classifier"),
     "calibrate": Verb("calibrate", "fit probabilities and thresholds to labeled images"),

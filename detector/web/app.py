@@ -49,14 +49,19 @@ def create_app(
     root_path: the path below which a proxy serves it, whether or not the proxy removes it from requests.
     """
     api = _Api(session, queue or Queue())
+    routes = [
+        Route("/health", api.health),
+        Route("/detect", api.detect, methods=["POST"]),
+        Route("/explain", api.explain, methods=["POST"]),
+        Route("/render", api.render, methods=["POST"]),
+    ]
+    return guarded_app(routes, host, allowed_hosts, root_path)
+
+
+def guarded_app(routes: Sequence[Route], host: str, allowed_hosts: Sequence[str], root_path: str) -> Starlette:
+    """Create an application of routes and the static files, with all guards; errors are lines of text."""
     return Starlette(
-        routes=[
-            Route("/health", api.health),
-            Route("/detect", api.detect, methods=["POST"]),
-            Route("/explain", api.explain, methods=["POST"]),
-            Route("/render", api.render, methods=["POST"]),
-            Mount("/", StaticFiles(directory=STATIC, html=True)),
-        ],
+        routes=[*routes, Mount("/", StaticFiles(directory=STATIC, html=True))],
         middleware=[
             Middleware(BelowPath, root_path=root_path),
             Middleware(OwnOriginOnly, allowed_hosts=allowed_hosts),
@@ -83,7 +88,7 @@ class _Api:
         return JSONResponse(self.session.status())
 
     async def detect(self, request: Request) -> Response:
-        query = _Query(request, {"name", "max_detections", "proposals", *_LIMITS})
+        query = Query(request, {"name", "max_detections", "proposals", *_LIMITS})
         method = partial(
             self.session.detect,
             name=query.text("name", ""),
@@ -94,12 +99,12 @@ class _Api:
         return JSONResponse(await self._answer(request, method))
 
     async def explain(self, request: Request) -> Response:
-        query = _Query(request, {"box", "class", *_LIMITS})
+        query = Query(request, {"box", "class", *_LIMITS})
         method = partial(self.session.explain, box=query.box("box"), label=query.text("class"), **query.limits())
         return JSONResponse(await self._answer(request, method))
 
     async def render(self, request: Request) -> Response:
-        _Query(request, set())
+        Query(request, set())
         return Response(await self._answer(request, self.session.render), media_type="image/png")
 
     async def _answer(self, request: Request, method: Callable[[bytes], Any]) -> Any:
@@ -108,7 +113,7 @@ class _Api:
             return await self.queue.run(request, partial(method, image))
 
 
-class _Query:
+class Query:
     """Options in the URL of a request. Raises ValueError for unknown, missing, invalid and repeated ones."""
 
     def __init__(self, request: Request, known: set[str]) -> None:

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from types import FrameType
 
 import uvicorn
+from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from detector.web.app import create_app
 from detector.web.remote import RemoteSession
+from detector.web.teacher import Teacher
 
 HEADER_SECONDS = 10.0
 MAX_CONNECTIONS = 64
@@ -24,13 +26,17 @@ def serve(
     allowed_hosts: Sequence[str] = (),
     root_path: str = "",
 ) -> None:
-    """Serve a listening socket, bound to ``host``, until a signal or a fault of the session ends it.
+    """Serve the page of a session, see `serve_app`; allowed_hosts, root_path: see `app.create_app`."""
+    serve_app(create_app(session, host, allowed_hosts=allowed_hosts, root_path=root_path), session, listener)
 
-    allowed_hosts, root_path: see `app.create_app`.
+
+def serve_app(app: Starlette, session: RemoteSession | Teacher, listener: socket.socket) -> None:
+    """Serve an application on a listening socket until a signal or a fault of its session ends it.
+
     The session is stopped in any case. Raises its fault, such as the ValueError of a model that cannot be read.
     """
     config = uvicorn.Config(
-        create_app(session, host, allowed_hosts=allowed_hosts, root_path=root_path),
+        app,
         http=_TimeoutProtocol,
         ws="none",
         lifespan="off",
@@ -55,7 +61,7 @@ def serve(
 class _Server(uvicorn.Server):
     """uvicorn's server, which also ends with the session."""
 
-    def __init__(self, config: uvicorn.Config, session: RemoteSession) -> None:
+    def __init__(self, config: uvicorn.Config, session: RemoteSession | Teacher) -> None:
         super().__init__(config)
         self.session = session
 

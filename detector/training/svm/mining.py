@@ -99,13 +99,13 @@ def mine(
         missing = np.flatnonzero(~(state.buffer.targets > 0).any(0))
         if len(missing):
             raise ValueError(f"no box of class {', '.join(map(str, missing))} to train on")
-        _refit(state, config, solver, report)
+        refit(state, config, solver, report)
     for index in progress(range(state.next_image, len(images)), "mining"):
-        _add_hard(images, index, state, sampler)
+        add_hard_negatives(images, index, state, sampler)
         state.next_image = index + 1
         grown = state.added >= GROWTH * (state.buffer.size - state.added)
         if state.added and (grown or state.buffer.free < config.max_negatives_per_image):
-            _refit(state, config, solver, report)
+            refit(state, config, solver, report)
     buffer = state.buffer
     return solver(config, buffer.features, buffer.targets, buffer.duals, TOLERANCE)
 
@@ -157,7 +157,8 @@ def _fill_start(
         buffer.add(samples.features(rows), samples.targets[rows], index, rows)
 
 
-def _add_hard(images: TrainingSet, index: int, state: MiningState, sampler: Sampler) -> None:
+def add_hard_negatives(images: TrainingSet, index: int, state: MiningState, sampler: Sampler) -> None:
+    """Add the hardest negatives of an image, as many as fit."""
     buffer = state.buffer
     new = sampler(index, state.svms, buffer)
     if len(new.rows) > buffer.free:
@@ -166,10 +167,16 @@ def _add_hard(images: TrainingSet, index: int, state: MiningState, sampler: Samp
     state.added += len(new.rows)
 
 
-def _refit(state: MiningState, config: SVMConfig, solver: Solver, report: Callable[[MiningState], None] | None) -> None:
+def refit(
+    state: MiningState,
+    config: SVMConfig,
+    solver: Solver,
+    report: Callable[[MiningState], None] | None = None,
+    tolerance: float = TOLERANCE,
+) -> None:
     """Fit the SVMs to the buffer, then evict easy negatives."""
     buffer = state.buffer
-    state.svms = solver(config, buffer.features, buffer.targets, buffer.duals, TOLERANCE)
+    state.svms = solver(config, buffer.features, buffer.targets, buffer.duals, tolerance)
     parts = np.split(buffer.features, range(_ROWS, buffer.size, _ROWS))
     scores = np.concatenate([state.svms.decision_function(rows.astype(np.float32)) for rows in parts])
     objective = objectives(config, state.svms, scores, buffer.targets).sum()

@@ -4,7 +4,7 @@ export const MAX_BYTES = 20_000_000;
 
 export class ApiError extends Error {}
 
-async function ask(path, options = {}) {
+export async function ask(path, options = {}) {
   let response;
   try {
     response = await fetch(path, options);

@@ -1,0 +1,1 @@
+"""Teach a detector while its images are labeled: the project, the rounds of training, what to label next."""
