@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from detector.proposals.selective_search import selective_search as selective_search
     from detector.runtime.openvino import Runtime
     from detector.runtime.progress import Progress
+    from detector.tiles import Tiles
 
 __version__ = "0.1.0"
 
@@ -74,6 +75,7 @@ def train(
     recipe: Config | str | Path = "default",
     *,
     fine_tune: bool = False,
+    tiles: Tiles | None = None,
     split: str | None = None,
     output: str | Path | None = None,
     cache: str | Path | None = None,
@@ -85,6 +87,7 @@ def train(
     data: a `Dataset`, or the path of an export of a labeling tool: a folder, a zip file, or an annotation file.
     recipe: a `Config`, a YAML file, or the name of a recipe of the package.
     fine_tune: also train the network end to end, which takes several times as long, and return the better model.
+    tiles: also train and detect in overlapping tiles of the images: their number, the size "640x480" of one, or "auto".
     split: part of the data to train on, by default train.
     output: model file to write. cache: directory of features, which later trainings reuse.
     device: torch's name of the device of the network. progress: shows loops, such as ``tqdm`` would.
@@ -97,6 +100,7 @@ def train(
         data,
         recipe,
         fine_tune=fine_tune,
+        tiles=tiles,
         split=split,
         output=output,
         cache=cache,

@@ -240,6 +240,14 @@ def detect_in_caches(
     return detect_in_views(detectors, detect)
 
 
+def cached_proposals(scorer: BoxScorer, cache: FeatureCache, annotation: Annotation) -> Boxes:
+    """Return the proposals ``(R, 4)`` of an image of a data set and of its tiles, in pixels of the image."""
+    image = annotation.image_id, annotation.path
+    windows = scorer.windows(cache.maps(*image).image_size)
+    tiles = [moved(cache.proposals(*image, window), window) for window in windows]
+    return np.concatenate([cache.proposals(*image), *tiles])
+
+
 def detect_in_views(
     detectors: Sequence[BoxScorer], detect: Callable[[Window | None], Detections], max_detections: int | None = None
 ) -> Detections:

@@ -24,7 +24,7 @@ SIZE = (3000, 4000)
 def found(*rows: tuple[tuple[float, float, float, float], float], size: tuple[int, int] | None = None) -> Detections:
     """Detections of one class, with probabilities of a tenth of their scores."""
     boxes, scores = as_boxes([box for box, _ in rows]), np.array([score for _, score in rows], np.float32)
-    return Detections(boxes, np.zeros(len(rows), np.int64), scores, ("red",), scores / 10, size)
+    return Detections(boxes, np.zeros(len(rows), np.int64), scores, ("red",), (scores / 10).astype(np.float32), size)
 
 
 def joined(whole: Detections, *tiles: tuple[Window, Detections]) -> list[tuple[list[float], float]]:
@@ -50,7 +50,7 @@ def test_other_tiles_are_refused_in_one_line(value: Any) -> None:
 
 def test_twelve_tiles_of_a_photograph_are_four_by_three() -> None:
     windows = tile_windows(SIZE, 12, 640)
-    assert len({each.x1 for each in windows}), len({each.y1 for each in windows}) == (4, 3)
+    assert (len({each.x1 for each in windows}), len({each.y1 for each in windows})) == (4, 3)
     # 4000 = 4 w - 3 * 0.2 w, 3000 = 3 h - 2 * 0.2 h
     assert {each.size for each in windows} == {(1154, 1177)}
     assert windows[0] == (0, 0, 1177, 1154) and windows[-1] == (2823, 1846, 4000, 3000)

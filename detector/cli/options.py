@@ -147,13 +147,13 @@ def add_threshold_options(parser: Parser, default: str = SHOWN_BY_DEFAULT) -> No
     )
 
 
-def add_tiles_option(parser: Parser) -> None:
+def add_tiles_option(parser: Parser, default: str = "the model's") -> None:
     """Add ``--tiles``, see `tiles.parse_tiles`."""
     parser.add_argument(
         "--tiles",
         type=tiles,
         metavar="auto|N|WxH",
-        help="also search N overlapping tiles, or tiles of W x H pixels, for small objects (default: the model's)",
+        help=f"also search N overlapping tiles, or tiles of W x H pixels, for small objects (default: {default})",
     )
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from detector.cli.console import Parser, console, progress, progress_bars
 from detector.cli.data_options import add_data_options, data_source, load_data, precomputed_boxes
-from detector.cli.options import add_engine_options, add_network_options, cache_workers
+from detector.cli.options import add_engine_options, add_network_options, add_tiles_option, cache_workers
 from detector.cli.outputs import OutputFile, cache_folder, check_folder, is_model, output_folder, writable_file
 from detector.config.detector import Config, load_config
 from detector.config.recipes import recipe_names, shipped_recipes
@@ -66,6 +66,7 @@ def parser() -> Parser:
     parser.add_argument(
         "--fine-tune", action="store_true", help="also train the network end to end, and keep the better model"
     )
+    add_tiles_option(parser, "the recipe's")
     parser.add_argument(
         "--dry-run", action="store_true", help="read and check all data, print their size, train nothing"
     )
@@ -136,6 +137,8 @@ def check_options(options: Namespace) -> None:
         raise ValueError("--workers and --engine go with a CONFIG to train by")
     if changes and options.dry_run:
         raise ValueError("--dry-run goes with a CONFIG to train by")
+    if changes and options.tiles is not None:
+        raise ValueError("--tiles goes with a CONFIG to train by: an added class is trained in the tiles of the model")
     if changes and options.output is None:
         raise ValueError("--output is needed: the model file to write")
     if (changes or is_model_file(options.output)) and options.learning_curve:
@@ -160,7 +163,7 @@ def save(detector: Detector, output: Path, source: str) -> int:
 def dry_run(options: Namespace) -> int:
     """Check recipe, network and data; print the size of each split and, last, ``N images, M objects, K classes``."""
     datasets = check_data(
-        load_config(options.config, options.weights, options.runtime),
+        load_config(options.config, options.weights, options.runtime, options.tiles),
         data_source(options),
         class_names=options.classes,
         strict=options.strict,
@@ -180,7 +183,7 @@ def train_into_folder(options: Namespace) -> int:
     output = options.output or RUNS
     check_writable(output, output.absolute())
     with buffered_log() as log:
-        config = load_config(options.config, options.weights, options.runtime)
+        config = load_config(options.config, options.weights, options.runtime, options.tiles)
         source, dataset = data_source(options), load_data(options)
         split = load_held_out(source, dataset, options.strict)
         if options.learning_curve and split is None:
@@ -248,7 +251,7 @@ def cache_directory(options: Namespace) -> Path:
 
 def train_model(options: Namespace) -> Detector:
     """Train by a recipe; write and print the lists of what was held out."""
-    config = load_config(options.config, options.weights, options.runtime)
+    config = load_config(options.config, options.weights, options.runtime, options.tiles)
     source, dataset = data_source(options), load_data(options)
     lists = None
     if source.hold_out is not None:

@@ -14,7 +14,7 @@ from detector.features.pooling import PAPER_LEVELS
 from detector.model_file import IMAGENET, trained_stage
 from detector.runtime.files import digest
 from detector.runtime.openvino import Precision, Runtime
-from detector.tiles import parse_tiles
+from detector.tiles import Tiles, parse_tiles
 
 
 class ProposalConfig(Section):
@@ -271,6 +271,11 @@ class Config(Section):
             return self
         return self.model_copy(update={"svm": self.svm.model_copy(update={"flips": n_images <= FEW_IMAGES})})
 
+    def with_tiles(self, tiles: Tiles | None) -> Config:
+        """Return the recipe with other tiles; see `parse_tiles`."""
+        parsed = None if tiles is None else parse_tiles(tiles)
+        return self.model_copy(update={"detection": self.detection.model_copy(update={"tiles": parsed})})
+
     def files(self) -> dict[str, str]:
         """Return the SHA-256, in hexadecimal, of each file that the recipe names, by path."""
         named = (self.features.weights, self.fine_tuning.initial)
@@ -278,8 +283,13 @@ class Config(Section):
         return {str(path): digest([path.read_bytes()]) for path in paths}
 
 
-def load_config(recipe: str | Path, weights: str | Path | None = None, runtime: Runtime | None = None) -> Config:
-    """Read a detector recipe, see `read_recipe`; ``weights`` and ``runtime``, if given, override its own.
+def load_config(
+    recipe: str | Path,
+    weights: str | Path | None = None,
+    runtime: Runtime | None = None,
+    tiles: Tiles | None = None,
+) -> Config:
+    """Read a detector recipe, see `read_recipe`; ``weights``, ``runtime`` and ``tiles``, if given, override its own.
 
     Weights of a detector's file, or of the package, set the stage of a recipe without one; "imagenet" stands for the
     network's own, published ones.
@@ -290,7 +300,8 @@ def load_config(recipe: str | Path, weights: str | Path | None = None, runtime: 
         features = features.model_copy(update={"weights": None})
     if features.stage is None and features.weights is not None:
         features = features.updated({"stage": trained_stage(features.weights)})
-    return config.model_copy(update={"features": features})
+    config = config.model_copy(update={"features": features})
+    return config if tiles is None else config.with_tiles(tiles)
 
 
 def parse_config(content: Any, source: str) -> Config:

@@ -1,8 +1,7 @@
-"""Tiles of annotated images, to train on next to the whole images, and their pixels."""
+"""Tiles of annotated images, and their pixels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -33,24 +32,6 @@ def cut(annotation: Annotation, window: Window) -> Annotation:
         window=window,
         ignored=cut_off[kept],
     )
-
-
-def with_tiles(
-    annotations: Sequence[Annotation], windows_of: Callable[[tuple[int, int]], Sequence[Window]]
-) -> list[Annotation]:
-    """Return each image, followed by its tiles.
-
-    windows_of: returns the tiles of an image of a height and width. An image that cannot be read has none.
-    """
-    views: list[Annotation] = []
-    for each in annotations:
-        views.append(each)
-        try:
-            windows = windows_of(image_size(each.path))
-        except (OSError, ValueError):  # reported where the image is decoded
-            continue
-        views += [cut(each, window) for window in windows]
-    return views
 
 
 def read_view(annotation: Annotation) -> NDArray[np.uint8]:

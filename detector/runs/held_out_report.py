@@ -19,6 +19,7 @@ from detector.features.cache import FeatureCache
 from detector.pipeline import Detector
 from detector.results.files import ResultFolder
 from detector.runtime.optional import MissingPackageError
+from detector.scoring import cached_proposals
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def report_held_out(
     from detector.report.write import make_report
 
     outcomes = gather_outcomes(found, images, images.class_names)
-    coverage = [image_coverage(cache.proposals(each.image_id, each.path), each.boxes) for each in images]
+    coverage = [image_coverage(cached_proposals(detector, cache, each), each.boxes) for each in images]
     probabilities = bins = None
     if (calibration := detector.calibration) is not None:
         probabilities = calibration.probabilities(outcomes.scores.astype(np.float32), outcomes.labels)

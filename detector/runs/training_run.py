@@ -35,6 +35,7 @@ from detector.training.adaptation import Adapted
 from detector.training.background import Background
 from detector.training.calibration import HeldOut
 from detector.training.fine_tuning import Stored, fine_tuning_recipe
+from detector.training.tiling import training_views
 from detector.training.train import CROSS_VALIDATION
 from detector.training.train_on import train_recorded
 
@@ -96,19 +97,22 @@ class TrainingRun:
         # end-to-end training changes the backbone: its features have a cache of their own, which no worker fills
         cache = detector.cache(self.cache.directory, self.cache.precomputed)
         workers = None if detector.config.end_to_end.enabled else self.workers
-        readable = fill_cache(cache, self.held_out, progress, workers=workers)
+        views = fill_cache(cache, training_views(detector.config, self.held_out), progress, workers=workers)
+        readable = [each for each in views if each.window is None]
         found = [detector.detect_cached(cache, each) for each in progress(readable, "detect")]
         return replace(self.held_out, annotations=readable), found
 
     def plan(self, parts: Sequence[Dataset]) -> list[Task]:
         """Return the loops ahead: those of the whole data set, then of parts of it."""
         held_out = tuple(self.held_out or ())
+        views = [training_views(self.config, images) for images in (self.dataset, held_out, *parts)]
         missing = [
-            sum(not self.cache.is_complete(each.image_id) for each in images) for images in (self.dataset, held_out)
+            sum(not self.cache.is_complete(each.image_id, window=each.window) for each in images)
+            for images in views[:2]
         ]
         names = self.dataset.class_names
         n_mined = len(Background.of(self.cache.encoder, names).mined) if self.config.svm.background else 0
-        sizes = [(len(self.dataset), missing[0]), *((len(part), 0) for part in parts)]
+        sizes = [(len(views[0]), missing[0]), *((len(part), 0) for part in views[2:])]
         trainings = [TrainingSize(*size, len(names), n_mined) for size in sizes]
         if self.fine_tune:
             tuned = fine_tuning_recipe(self.config, "pooled")

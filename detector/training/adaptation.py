@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes
-from detector.build import build_proposer
+from detector.build import build_proposer, tile_proposer
 from detector.config.detector import AdaptationConfig, Config, ProposalConfig
 from detector.datasets.dataset import Annotation
+from detector.datasets.tiles import read_view, view_size
 from detector.evaluation.proposal_recall import IOUS, ProposalRecall, measure_recall
-from detector.images.files import image_size, read_image
 from detector.runtime.progress import Progress, no_progress
+from detector.training.tiling import best_views, with_tile_size
 
 MAX_SHORT_SIDE = 1400
 _MIN_SHORT_SIDE = 400
@@ -50,17 +51,18 @@ class Adapted(NamedTuple):
         """Advice that raises a low recall."""
         if not self.chosen and not self.precomputed:
             return "the recipe default chooses proposals for the data"
-        return "cut images into parts around small objects, or give boxes of another source by --proposals FILE"
+        return "search small objects in tiles by --tiles auto, or give boxes of another source by --proposals FILE"
 
     def __str__(self) -> str:
         """Describe the choice in a line."""
         proposals, sides = self.config.proposals, self.config.features.short_sides
+        tiles = "" if self.config.detection.tiles is None else f" and in tiles of {self.config.detection.tiles}"
         source = "chosen from the labeled boxes" if self.chosen else "by the recipe"
         boxes = f"up to {proposals.max_boxes} proposals ({proposals.mode}, from {proposals.min_side} px)"
         flips = "and mirrored images" if self.config.svm.flips else "no mirrored images"
         return (
             f"{source}: {'the given proposals' if self.precomputed else boxes}, {self.recall}; "
-            f"images at {', '.join(map(str, sides))} px, {flips}"
+            f"images at {', '.join(map(str, sides))} px{tiles}, {flips}"
         )
 
 
@@ -75,7 +77,8 @@ def adapt_recipe(
     The choice depends on nothing but the images, the recipe and ``precomputed`` boxes by image id, which take the place
     of proposals. A recipe without ``adaptation`` keeps its proposals and scales.
     """
-    config = config.for_images(len(annotations))
+    config = with_tile_size(config.for_images(len(annotations)), annotations)
+    annotations = best_views(config, annotations)
     proposals, features = config.proposals, config.features
     sizes = _sizes(annotations) if config.adaptation.enabled else None
     if sizes is not None:
@@ -93,7 +96,10 @@ def adapt_recipe(
 
 def _recall(config: ProposalConfig, annotations: Sequence[Annotation], progress: Progress) -> ProposalRecall:
     propose = build_proposer(config)
-    return measure_recall(lambda each: propose(read_image(each.path)), annotations, progress)
+    in_tile = tile_proposer(propose)
+    return measure_recall(
+        lambda each: (propose if each.window is None else in_tile)(read_view(each)), annotations, progress
+    )
 
 
 class _Sizes(NamedTuple):
@@ -109,7 +115,7 @@ def _sizes(annotations: Sequence[Annotation]) -> _Sizes:
         if not len(each.boxes):
             continue
         try:
-            size = image_size(each.path)
+            size = view_size(each)
         except (OSError, ValueError):  # reported where the image is decoded
             continue
         objects.append(each.boxes[:, 2:].astype(np.float64) - each.boxes[:, :2])

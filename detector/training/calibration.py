@@ -83,6 +83,8 @@ def cross_validate(
     for number, part in enumerate(parts):
         scoring = replace(detector, heads=replace(detector.heads, scorer=scorer_without(part)))
         for row in progress(part.tolist(), f"cross-validation {number + 1} of {len(parts)}"):
+            if images.annotations[row].window is not None:
+                continue  # tiles are detected in with their image
             held_out.append(images.annotations[row])
             found.append(scoring.detect_cached(images.cache, held_out[-1]))
     return HeldOut(held_out, found)
@@ -108,9 +110,10 @@ def held_out_parts(images: TrainingSet, config: CalibrationConfig) -> list[Rows]
     """Return the parts of the images, ascending rows, to hold out one after the other.
 
     A fraction ``held_out`` of many images is one part; few images are divided into such parts. Images of a scene are in
-    one part, unless there is but one scene. An image stays out of the parts if a class would have no object left to
-    train on without its part.
+    one part, unless there is but one scene, and tiles in that of their image. An image stays out of the parts if a
+    class would have no object left to train on without its part.
     """
+    views, images = images, images.without_tiles()
     groups = scenes(images.annotations)
     if len(images) > 1 and not groups.any():
         _log.warning("all %d images show one scene: expect less of the model on others", len(images))
@@ -124,7 +127,8 @@ def held_out_parts(images: TrainingSet, config: CalibrationConfig) -> list[Rows]
     parts = [np.flatnonzero(part_of_scene[groups] == number) for number in range(n_parts)]
     if len(images) >= config.cross_validate_below:
         parts = [min(parts, key=lambda part: abs(len(part) - len(images) * config.held_out))]
-    return [kept for part in parts if len(kept := removable_rows(images, part))]
+    removable = [kept for part in parts if len(kept := removable_rows(images, part))]
+    return [views.rows_of({images.annotations[row].image_id for row in part}) for part in removable]
 
 
 def held_out_ids(images: TrainingSet, config: Config) -> set[str]:
@@ -136,7 +140,10 @@ def held_out_ids(images: TrainingSet, config: Config) -> set[str]:
         one_part = config.calibration.model_copy(update={"cross_validate_below": 0})
         rows = [int(row) for part in held_out_parts(images, one_part) for row in part]
     else:
-        rows = removable_rows(images, validation_split(images, config.fine_tuning)[1].indices).tolist()
+        validation = validation_split(images, config.fine_tuning)[1].indices
+        ids = {images.annotations[row].image_id for row in validation}
+        images = images.without_tiles()
+        rows = removable_rows(images, images.rows_of(ids)).tolist()
     return {images.annotations[row].image_id for row in rows}
 
 

@@ -37,7 +37,8 @@ def train_class(
 def recipe_of_added(detector: Detector) -> Config:
     """Return the recipe of classes that are added to a detector."""
     config = load_config("default")
-    detection = config.detection.model_copy(update={"nms_iou": detector.config.detection.nms_iou})
+    own = detector.config.detection
+    detection = config.detection.model_copy(update={"nms_iou": own.nms_iou, "tiles": own.tiles})
     changed = {
         "features": detector.config.features,
         "proposals": detector.config.proposals,

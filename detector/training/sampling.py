@@ -94,16 +94,18 @@ class RandomBoxes:
 
 
 def validation_split(images: TrainingSet, config: FineTuningConfig) -> tuple[RandomBoxes, RandomBoxes]:
-    """Return the images with objects to fine-tune on, and those to validate on.
+    """Return the images with objects to fine-tune on, and those to validate on; tiles stay with their image.
 
     Raises ValueError for fewer than two images with objects.
     """
-    usable = np.array([index for index in range(len(images)) if images.has_objects(index)])
-    if len(usable) < 2:
-        raise ValueError(f"fine-tuning needs two images with objects, one to hold out, but there is {len(usable)}")
-    order = np.random.default_rng(config.seed).permutation(usable)
-    n_validation = max(1, round(config.held_out * len(usable)))
-    training, validation = np.sort(order[n_validation:]), np.sort(order[:n_validation])
+    usable = [index for index in range(len(images)) if images.has_objects(index)]
+    ids = [*dict.fromkeys(images.annotations[index].image_id for index in usable)]
+    if len(ids) < 2:
+        raise ValueError(f"fine-tuning needs two images with objects, one to hold out, but there is {len(ids)}")
+    order = np.random.default_rng(config.seed).permutation(len(ids))
+    held_out = {ids[number] for number in order[: max(1, round(config.held_out * len(ids)))]}
+    is_held_out = np.array([images.annotations[index].image_id in held_out for index in usable])
+    training, validation = np.array(usable)[~is_held_out], np.array(usable)[is_held_out]
     return RandomBoxes(images, training, config), RandomBoxes(images, validation, config)
 
 

@@ -29,6 +29,7 @@ from detector.heads.heads import Heads, Scorer
 from detector.heads.linear import BoxRegressors
 from detector.pipeline import Detector
 from detector.runtime.progress import Progress, no_progress
+from detector.scoring import OBJECT_SIDE
 from detector.training.background import Background
 from detector.training.box_regression import train_regressors
 from detector.training.calibration import HeldOut, Rows, cross_validate, detect_background, held_out_ids, held_out_parts
@@ -37,6 +38,7 @@ from detector.training.proposal_filter import proposal_filter_images, train_prop
 from detector.training.sampling import validation_split
 from detector.training.svm.mining import START_IMAGES, START_SAMPLES
 from detector.training.svm.training import TrainedSVMs, sample_capacity, train_svms
+from detector.training.tiling import object_side, training_views, with_tile_size
 from detector.training.training_set import TrainingSet, scaled
 
 _log = logging.getLogger(__name__)
@@ -50,12 +52,14 @@ if TYPE_CHECKING:
 
 def with_record(detector: Detector, dataset: Dataset, seconds: float) -> Detector:
     """Return the detector with a record of its training data, the date, and the ``seconds`` that it took."""
-    record = {
+    record: dict[str, Any] = {
         "trained_on": dataset.name,
         "images": len(dataset),
         "date": datetime.now(UTC).date().isoformat(),
         "seconds": round(seconds),
     }
+    if (side := object_side(dataset)) is not None:
+        record[OBJECT_SIDE] = round(side, 1)
     return replace(detector, record={**detector.record, **record})
 
 
@@ -69,7 +73,7 @@ def train(
     workers: CacheWorkers | None = None,
     report: Callable[[Detector, HeldOut], None] = lambda detector, held_out: None,
 ) -> Detector:
-    """Train a detector on annotated images, with features from ``cache``; missing ones are computed and stored.
+    """Train a detector on annotated images and their tiles, with features from ``cache``; missing ones are stored.
 
     layers: fine-tuned before, to train SVMs on; no others are trained then.
     workers: they compute features and score images, by default this process; the result is the same.
@@ -78,8 +82,9 @@ def train(
     before any work, for a class without an object to train on, for more objects than samples that may be kept, for
     initial layers that do not fit, and for a layer that end-to-end training cannot start at.
     """
-    config = config.for_images(len(annotations))
-    images = TrainingSet(annotations, len(class_names), cache, config.svm.max_negative_iou, config.svm.difficult)
+    config = with_tile_size(config.for_images(len(annotations)), annotations)
+    views = training_views(config, annotations)
+    images = TrainingSet(views, len(class_names), cache, config.svm.max_negative_iou, config.svm.difficult)
     check_training(config, images, class_names, layers)
     trained = TrainedLayers(layers)
     if config.end_to_end.enabled and layers is None:

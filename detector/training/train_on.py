@@ -16,6 +16,7 @@ from detector.features.cache import CacheWorkers, FeatureCache
 from detector.pipeline import Detector
 from detector.runtime.optional import optional
 from detector.runtime.progress import Progress, no_progress
+from detector.tiles import Tiles
 from detector.training.adaptation import adapt_recipe
 from detector.training.calibration import HeldOut
 from detector.training.fine_tuning import Stored, train_and_compare
@@ -28,6 +29,7 @@ def train_on(
     recipe: Config | str | Path = "default",
     *,
     fine_tune: bool = False,
+    tiles: Tiles | None = None,
     split: str | None = None,
     output: str | Path | None = None,
     cache: str | Path | None = None,
@@ -38,6 +40,8 @@ def train_on(
 
     recipe: a `Config`, a YAML file, or the name of a recipe of the package.
     fine_tune: also fine-tune the backbone, and return the better model; see `train_and_compare`.
+    tiles: also train on tiles of the images, see `parse_tiles`; by default what the recipe says. The model detects in
+        such tiles, too.
     output: file to save the model to.
     cache: directory of features, which later trainings reuse; by default they are deleted at the end.
     Raises the errors of `load_checked` and of `train_recorded`, and MissingPackageError to fine-tune without torch.
@@ -45,6 +49,8 @@ def train_on(
     if fine_tune:
         optional("torch", "torch")
     config = recipe if isinstance(recipe, Config) else load_config(recipe)
+    if tiles is not None:
+        config = config.with_tiles(tiles)
     dataset = data if isinstance(data, Dataset) else load_checked(DataSource(Path(data), split))
     config = adapt_recipe(config, dataset.annotations, progress).config
     with ExitStack() as stack:

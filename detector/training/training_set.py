@@ -99,6 +99,12 @@ class TrainingSet:
         missing: Any = None
         return replace(self, cache=missing, _kept={})
 
+    def without_tiles(self) -> TrainingSet:
+        """Return a copy with the whole images alone."""
+        if all(each.window is None for each in self.annotations):
+            return self
+        return replace(self, annotations=[each for each in self.annotations if each.window is None], _kept={})
+
     def filtered(self, proposal_filter: ProposalFilter, max_boxes: int | None) -> TrainingSet:
         """Return a copy with the ``max_boxes`` best proposals of each image."""
         return replace(self, proposal_filter=proposal_filter, max_boxes=max_boxes, _kept={})
