@@ -142,6 +142,7 @@ def test_wrong_precision() -> None:
         load_torch_backbone("zf5", weights="random", precision="float16")  # type: ignore[arg-type]
 
 
+@pytest.mark.all
 def test_the_default_is_loaded_without_the_slow_imports() -> None:
     script = (
         "import sys; from detector.backbones import backbone; backbone.load_backbone('efficientnet_lite0');"

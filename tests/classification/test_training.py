@@ -56,6 +56,7 @@ def interrupting(after: int) -> Progress:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.all
 def test_an_interrupted_training_ends_with_the_same_bits(kind: str, stripes: LabeledImages, tmp_path: Path) -> None:
     config = KINDS[kind]
     expected = train_classifier(config, stripes)

@@ -82,6 +82,7 @@ def detected(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize("report", [False, True])
+@pytest.mark.all
 def test_a_killed_evaluation_goes_on_where_it_was(
     call: Call, tmp_path: Path, detected: list[str], monkeypatch: pytest.MonkeyPatch, report: bool
 ) -> None:

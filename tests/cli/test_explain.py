@@ -55,6 +55,7 @@ def test_panels_and_json(model: Path, test_set: Dataset, tmp_path: Path) -> None
     assert kept == plain["detections"]
 
 
+@pytest.mark.all
 def test_no_panel_replaces_an_image(model: Path, test_set: Dataset, tmp_path: Path) -> None:
     original = test_set[0].path.read_bytes()
     for name in ("dog.jpg", "dog-1.png"):

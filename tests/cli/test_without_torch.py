@@ -97,6 +97,7 @@ def test_a_model_that_was_loaded_is_saved_as_it_was(end_to_end_model: Path, tmp_
 
 
 @pytest.mark.parametrize("own", [False, True])
+@pytest.mark.all
 def test_the_command_imports_no_torch(own: bool, end_to_end_model: Path, tmp_path: Path) -> None:
     write_image(tmp_path / "cat.jpg", skimage.data.chelsea()[::4, ::4])
     options = ["--model", str(end_to_end_model)] if own else []

@@ -203,6 +203,7 @@ def test_issues_of_a_coco_file(voc: Path, caplog: pytest.LogCaptureFixture) -> N
         load_checked(DataSource(voc, shorthand="voc"))
 
 
+@pytest.mark.all
 def test_real_voc_has_no_issues(voc_root: Path, caplog: pytest.LogCaptureFixture) -> None:
     for split in ("train", "val"):
         plain, checked = (

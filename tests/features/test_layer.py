@@ -149,6 +149,7 @@ def test_an_empty_batch() -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.all
 def test_compiled_networks_agree_also_in_gradients(mode: Mode) -> None:
     layer = SpatialPyramidPooling((4, 2), mode)
     torch.compiler.reset()
@@ -166,6 +167,7 @@ def test_compiled_networks_agree_also_in_gradients(mode: Mode) -> None:
 
 
 @pytest.mark.parametrize(("dynamic", "n_graphs"), [(True, 1), (None, 2)])
+@pytest.mark.all
 def test_one_compiled_graph_serves_every_size(dynamic: bool | None, n_graphs: int) -> None:
     graphs: list[Any] = []
 
@@ -181,6 +183,7 @@ def test_one_compiled_graph_serves_every_size(dynamic: bool | None, n_graphs: in
     assert len(graphs) == n_graphs
 
 
+@pytest.mark.all
 def test_export_with_any_size() -> None:
     exported = torch.export.export(SpatialPyramidPooling(), (random_maps(2, 3, 13, 17),), dynamic_shapes=DYNAMIC)
     network = exported.module()
@@ -191,6 +194,7 @@ def test_export_with_any_size() -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize(("levels", "mode"), [((6, 3, 4), "max"), ((2,), "average")])
+@pytest.mark.all
 def test_onnx_with_any_size(levels: tuple[int, ...], mode: Mode) -> None:
     layer = SpatialPyramidPooling(levels, mode).eval()
     program = torch.onnx.export(layer, (random_maps(2, 3, 13, 17),), dynamo=True, dynamic_shapes=DYNAMIC)

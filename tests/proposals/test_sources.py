@@ -196,6 +196,7 @@ def test_missing_files_are_named_in_one_line(tmp_path: Any, name: Any) -> None:
     assert str(error.value).startswith(f"{tmp_path / name}: ")
 
 
+@pytest.mark.all
 def test_a_cut_off_mat_file_is_refused_wherever_it_is_cut(tmp_path: Any) -> None:
     write_mat(tmp_path / "whole.mat")
     whole = (tmp_path / "whole.mat").read_bytes()

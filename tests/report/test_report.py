@@ -209,6 +209,7 @@ def test_images_become_small_and_then_few_to_fit(tmp_path: Path) -> None:
     assert list(images.embed_images(paths, [3, 1, 0], smallest + 10)) == [3]
 
 
+@pytest.mark.all
 def test_calibration_is_shown_where_there_are_probabilities(tmp_path: Path) -> None:
     analysis = analysis_of(tmp_path / "images")
     page = write_report(tmp_path / "scores", analysis).read_text()

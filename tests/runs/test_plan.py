@@ -14,6 +14,7 @@ from detector.training.train import train
 from detector.training.training_set import TrainingSet
 
 
+@pytest.mark.all
 def test_a_training_goes_through_the_planned_loops(config: Config, train_set: Dataset, images: TrainingSet) -> None:
     loops = []
 

@@ -63,6 +63,7 @@ def test_damaged_machine_code_is_reported_and_compiled_again(
     ("file", "before", "after"),
     [("parts.py", "return FACTOR * x", "return FACTOR * x + 1"), ("constants.py", "FACTOR = 2", "FACTOR = 3")],
 )
+@pytest.mark.all
 def test_machine_code_of_other_files_is_never_stale(
     run: Callable[[], tuple[str, str]], tmp_path: Path, file: str, before: str, after: str
 ) -> None:
@@ -89,6 +90,7 @@ def test_machine_code_of_other_files_is_never_stale(
     assert len(now) == len(files)
 
 
+@pytest.mark.all
 def test_read_only_sources_are_cached_in_the_programs_own_folder(tmp_path: Path) -> None:
     (tmp_path / "kernels.py").write_text(KERNELS)
     read_only = "import os, pathlib\nos.access = lambda *_: False\n"

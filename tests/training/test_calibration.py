@@ -224,6 +224,7 @@ def test_svms_without_images_are_those_of_the_other_samples(
     assert np.abs(trained.svms.decision_function(features) - scores[1]).max() > 0.1
 
 
+@pytest.mark.all
 def test_a_training_calibrates_on_images_that_its_svms_did_not_see(
     train_set: Dataset,
     config: Config,

@@ -327,6 +327,7 @@ def test_a_devkit_reads_as_its_list(root: Path) -> None:
             assert each.difficult.tolist() == other.difficult.tolist()
 
 
+@pytest.mark.all
 def test_a_real_devkit_reads_as_its_list(voc_root: Path) -> None:
     assert content(load_voc(voc_root, "val")) == content(load_dataset(DataSource(voc_root, "val")))
 

@@ -131,6 +131,7 @@ def training(checkpoint: Path, validation: Quadrants | None = None, start: Any =
     return LayerTraining(images, held_out, settings(**changes), checkpoint, start=start)
 
 
+@pytest.mark.all
 def test_layers_learn_a_nonlinear_problem(tmp_path: Path) -> None:
     made = training(tmp_path / "state.safetensors", iterations=1600)
     tuned = made.run()
@@ -153,6 +154,7 @@ def test_images_held_out_without_boxes_are_named_before_any_work(tmp_path: Path)
 
 
 @pytest.mark.parametrize(("n_rounds", "momentum"), [(1, 0.9), (5, 0.9), (9, 0.9), (5, 0.0)])
+@pytest.mark.all
 def test_a_killed_training_ends_with_the_same_bits(tmp_path: Path, n_rounds: int, momentum: float) -> None:
     undisturbed = training(tmp_path / "a.safetensors", momentum=momentum).run()
     with pytest.raises(KeyboardInterrupt):

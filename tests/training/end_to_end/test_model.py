@@ -49,6 +49,7 @@ def test_no_features_are_computed_if_all_was_trained_end_to_end(train_set: Datas
     assert detector.heads.proposal_filter is None
 
 
+@pytest.mark.all
 def test_only_images_of_the_proposal_filter_are_computed(train_set: Dataset, tmp_path: Path) -> None:
     proposal_filter = {"enabled": True, "images": 5, "levels": [1], "boxes": 20}
     config = recipe(end_to_end=STEPS, calibration={"enabled": False}, proposal_filter=proposal_filter)

@@ -99,6 +99,7 @@ def test_a_trained_detector_finds_objects(train_set: Dataset, test_set: Dataset,
     assert np.array_equal(again.boxes, found[0].boxes)
 
 
+@pytest.mark.all
 def test_svms_are_trained_on_the_trained_layers(train_set: Dataset, tmp_path: Path) -> None:
     config = recipe(
         end_to_end={"first_layer": "conv5", "steps": 2},
@@ -117,6 +118,7 @@ def test_svms_are_trained_on_the_trained_layers(train_set: Dataset, tmp_path: Pa
     assert detector.heads.regressors.weights.shape == (3, 16, 4)
 
 
+@pytest.mark.all
 def test_workers_compute_features_of_the_trained_backbone(train_set: Dataset, tmp_path: Path) -> None:
     config = recipe(
         end_to_end={"first_layer": "conv5", "steps": 1}, fine_tuning={"head": "svm"}, regression={"fit": "ridge"}
