@@ -17,7 +17,7 @@ CHROMIUM := command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -
 	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y chromium >/dev/null; } || \
 	echo 'chromium is not installed: the page is not tested in a browser'
 
-.PHONY: help setup detect web test test-all mutants hostile fuzz audit lint types format lock clean
+.PHONY: help setup detect paper web test test-all mutants hostile fuzz audit lint types format lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -41,6 +41,14 @@ $(READY): $(BASE) requirements.lock
 
 detect: $(BASE) ## name and box the objects of IMAGE=image.jpg (default: a cat)
 	@$(BIN)/python tools/detect.py "$(or $(IMAGE),detector/web/static/samples/cat.jpg)"
+
+# a killed run continues from $(PAPER_FOLDER)
+VOC ?= data/VOC2007
+PAPER_FOLDER ?= runs/paper
+paper: $(READY) ## measure the paper's tables on VOC=data/VOC2007 overnight; a trial: PAPER='--fraction 0.1'
+	@mkdir -p $(PAPER_FOLDER)
+	@$(BIN)/python tools/benchmark.py paper --voc "$(VOC)" --work $(PAPER_FOLDER)/cache \
+		--results $(PAPER_FOLDER)/results.json --page $(PAPER_FOLDER)/paper.md $(PAPER)
 
 web: $(READY) ## try the detector in the browser, on http://127.0.0.1:8000 (Ctrl-C ends it)
 	@$(BIN)/python -m detector serve

@@ -63,12 +63,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--network", action="append", dest="networks", metavar="NAME[=WEIGHTS]", help="default: efficientnet_lite0"
     )
     parser.add_argument("--images", type=int, metavar="N", help="only the first N images of each list")
+    parser.add_argument("--train-images", type=int, metavar="M", help="the first M to train on (default: --images)")
     parser.add_argument("--cache", type=Path, default=Path("cache/classify"), help="folder (default: cache/classify)")
     parser.add_argument("--json", type=output_numbers, metavar="FILE", help="write the numbers to FILE; - is stdout")
 
 
 def measure(options: argparse.Namespace) -> int:
-    train_set, test_set = (first(options.voc, split, options.images) for split in (options.train_split, options.split))
+    train_set = first(options.voc, options.train_split, options.train_images or options.images)
+    test_set = first(options.voc, options.split, options.images)
     print(f"{machine()}\ntrained on {len(train_set)} of {train_set.name}, AP on {len(test_set)} of {test_set.name}")
     results: dict[str, dict[str, Any]] = {}
     for network in options.networks or ["efficientnet_lite0"]:

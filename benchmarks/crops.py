@@ -1,7 +1,8 @@
 """R-CNN's features with the interface of the encoder and the cache: each box is warped and convolved on its own.
 
 A box is grown so that 16 px of context surround it in the warped image; pixels outside of the image have the mean
-color (R-CNN, appendix A; release: rcnn_im_crop). The last map, 13 x 13, is max-pooled 3 / 2 to 6 x 6.
+color (R-CNN, appendix A; release: rcnn_im_crop). The last map is max-pooled to 6 x 6 bins. On the 13 x 13 cells of ZF-5
+and AlexNet, these are the release's windows of 3 x 3 cells at stride 2.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from detector.backbones.backbone import Backbone
 from detector.backbones.torch_backbone import TorchBackbone
 from detector.boxes import Boxes, as_boxes
 from detector.features.cache import FeatureCache
@@ -24,11 +28,14 @@ from detector.images.files import read_image
 from detector.runtime.array_files import Arrays, cached_arrays
 from detector.runtime.files import fingerprint
 
+if TYPE_CHECKING:
+    from detector.tiles import Window
+
 SIDE = 227
 CONTEXT = 16
 LEVELS = (6,)
-MEAN = {"alexnet": (124, 116, 104), "zf5": (128, 128, 128)}
-"""RGB that preprocessing maps to 0, rounded, of the networks with maps of 13 x 13 cells."""
+MEAN = {"alexnet": (124, 116, 104), "zf5": (128, 128, 128), "efficientnet_lite0": (128, 128, 128)}
+"""RGB that preprocessing maps to 0, rounded, by network."""
 BATCH = 32
 
 
@@ -71,7 +78,7 @@ class CropEncoder:
     ``context`` and ``square`` are those of `warp`.
     """
 
-    backbone: TorchBackbone
+    backbone: Backbone
     normalize: Callable[[Features], Features] = field(default=lambda pooled: pooled)
     context: int = CONTEXT
     square: bool = False
@@ -96,10 +103,13 @@ class CropEncoder:
         return Rows((rows,), (1.0,), (image.shape[0], image.shape[1]), boxes)
 
     def _convolve(self, crops: NDArray[np.uint8]) -> Features:
+        if not isinstance(self.backbone, TorchBackbone):
+            maps = torch.from_numpy(np.stack([self.backbone.feature_map(crop) for crop in crops])).permute(0, 3, 1, 2)
+            return F.adaptive_max_pool2d(maps, LEVELS[0]).flatten(1).numpy()
         # stacked to one tall image, to preprocess all at once
         pixels = self.backbone.preprocess(crops.reshape(-1, SIDE, 3))[0].permute(1, 2, 0)
         maps = self.backbone.forward(pixels.reshape(-1, SIDE, SIDE, 3).permute(0, 3, 1, 2))
-        return F.max_pool2d(maps, 3, 2).flatten(1).float().numpy(force=True)
+        return F.adaptive_max_pool2d(maps, LEVELS[0]).flatten(1).float().numpy(force=True)
 
     def regions(self, maps: FeatureMaps, boxes: Boxes, scales: NDArray[np.int64] | None = None) -> Regions:
         """Return the row of each box, ``(R, 5)`` int64 ``row 0 0 0 0``. Raises ValueError for a box without features.
@@ -150,8 +160,13 @@ class CropCache(FeatureCache):
         settings |= {"context": encoder.context, "square": encoder.square}
         return self.directory / f"crops-{fingerprint({**settings, **self.proposal_settings})}"
 
-    def maps(self, image_id: str, path: Path) -> Rows:
-        """Return the rows of the image at ``path``, from the cache or computed and stored."""
+    def maps(self, image_id: str, path: Path, window: Window | None = None) -> Rows:
+        """Return the rows of the image at ``path``, from the cache or computed and stored.
+
+        Raises ValueError for a tile of an image.
+        """
+        if window is not None:
+            raise ValueError(f"R-CNN's rows are those of whole images, but got the tile {window}")
 
         def compute() -> Arrays:
             boxes = np.concatenate([self.ground_truth[image_id], self.proposals(image_id, path)])

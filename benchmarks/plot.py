@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -69,4 +70,20 @@ def plot_hours(
     panels[0].set_ylabel("hours (points: measured)")
     panels[0].legend(fontsize=8)
     figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def plot_ladder(path: Path, table: Mapping[str, Mapping[str, Any]]) -> None:
+    """Draw mAP, with standard errors, against the seconds of a detection, a point per method.
+
+    table: by method, "mAP", "standard_error" and "seconds".
+    """
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    for index, (name, row) in enumerate(table.items()):
+        error = 100 * (row["standard_error"]["mAP"] or 0)
+        axes.errorbar(row["seconds"], 100 * row["mAP"], error, fmt="o", color=f"C{index}", capsize=3, label=name)
+    axes.set(xlabel="seconds per image", ylabel="mAP, %", xscale="log")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=130)
     plt.close(figure)

@@ -70,14 +70,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def measure(options: argparse.Namespace) -> int:
     train_set = first(load_voc(options.voc, options.train_split), options.train_images)
     test_set = first(load_voc(options.voc, options.split), options.images)
-    check_disk(options.work, (len(train_set) + len(test_set)) * options.max_boxes * 36 * 256 * 2)
+    check_disk(options.work, (len(train_set) + len(test_set)) * options.max_boxes * 36 * 320 * 2)
     methods = [*dict.fromkeys([*options.methods, RCNN])]
     given = Config() if options.config is None else load_config(options.config)
     network = FeatureConfig(
         backbone=options.backbone,
         weights=options.weights,
         precision=options.precision,
-        runtime="torch",  # which computes crops, too
     )
     report: dict[str, Any] = {"machine": machine(), "network": options.backbone}
     comparison = Comparison(train_set, test_set, options.work)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.crops import CONTEXT, LEVELS, SIDE, CropCache, CropEncoder
-from detector.backbones.torch_backbone import TorchBackbone
 from detector.build import build_encoder, build_proposer
 from detector.cli.console import progress
 from detector.config.detector import Config, FeatureConfig, ProposalConfig, RegressionConfig
@@ -79,7 +78,6 @@ def encoder_of(method: Method, features: FeatureConfig) -> Encoder:
     encoder = build_encoder(features)
     if method.short_sides:
         return encoder
-    assert isinstance(encoder.backbone, TorchBackbone)
     return CropEncoder(encoder.backbone, encoder.normalize, context=method.context, square=method.square)
 
 

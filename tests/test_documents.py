@@ -106,7 +106,7 @@ def test_paths_exist(document: Path) -> None:
     bases = (ROOT, ROOT / "detector", ROOT / document.parent)
     folders = {path.name for base in bases for path in base.iterdir() if path.is_dir()}
     text = without_urls(text_of(document))
-    named = re.findall(r"(?<![\w/.:{-])((?:\.?[\w-]+/)+[\w.-]*|[\w-]+\.py)", text)
+    named = re.findall(r"(?<![\w/.:{-])((?:\.?[\w-]+/)+[\w.-]*|[\w-]+\.py\b)", text)
     for name in {name.rstrip(".") for name in named}:
         if name.startswith((OWN_DATA, ".venv/")) or ("/" in name and name.split("/")[0] not in folders):
             continue

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from benchmarks.crops import MEAN, SIDE, CropCache, CropEncoder, warp
 from benchmarks.rcnn import compare
 from benchmarks.rcnn_methods import METHODS, RCNN, Comparison, Method, recipe
+from detector.backbones.backbone import load_backbone
 from detector.backbones.torch_backbone import load_torch_backbone
 from detector.boxes import Boxes, as_boxes
 from detector.config.detector import Config, FeatureConfig, SVMConfig
@@ -119,7 +121,9 @@ def test_features_are_those_of_the_network_on_the_crop(encoder: CropEncoder, noi
     boxes = as_boxes([[50, 40, 245, 235], [0, 0, 80, 300]])
     features = encode(encoder, noise, boxes)
     crops = [noise[24:251, 34:261], warp(noise, boxes[1], MEAN["alexnet"])]
-    expected = [F.max_pool2d(encoder.backbone(crop), 3, 2).flatten().numpy() for crop in crops]
+    # 13 x 13 cells: the release's windows of 3 x 3 cells at stride 2
+    maps = [torch.from_numpy(encoder.backbone.feature_map(crop)).permute(2, 0, 1) for crop in crops]
+    expected = [F.max_pool2d(each, 3, 2).flatten().numpy() for each in maps]
     assert features.shape == (2, encoder.n_features) == (2, 9216)
     np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-4)
 
@@ -136,3 +140,12 @@ def test_stored_rows_are_found_by_their_boxes(encoder: CropEncoder, noise: NDArr
     assert cache.is_complete("noise")
     with pytest.raises(ValueError, match=r"no features of box \[1.0"):
         encoder.regions(rows, as_boxes([[1, 1, 2, 2]]))
+
+
+def test_crops_are_convolved_by_any_runtime(noise: NDArray[np.uint8]) -> None:
+    boxes = as_boxes([[50, 40, 245, 235], [0, 0, 80, 300]])
+    openvino = CropEncoder(load_backbone("efficientnet_lite0", "blocks.2", precision="float32"))
+    torch_one = CropEncoder(load_torch_backbone("efficientnet_lite0", "blocks.2", precision="float32"))
+    assert openvino.backbone.runtime == "openvino"
+    expected = encode(torch_one, noise, boxes)
+    np.testing.assert_allclose(encode(openvino, noise, boxes), expected, atol=1e-3 * np.abs(expected).max())
