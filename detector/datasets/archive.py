@@ -93,6 +93,11 @@ def _unpack(path: Path, target: Path, limit: int, nested: bool = False) -> int:
         raise ValueError(f"is damaged or incomplete ({reason}): download it again") from error
     except RuntimeError as error:
         raise ValueError(f"cannot be unpacked: {error}") from error
+    except OSError as error:
+        # a false offset or checksum, or a full disk; errors of the archive's own file name it
+        if error.filename is not None:
+            raise
+        raise ValueError(f"cannot be unpacked: {error}") from error
 
 
 def _unpack_zip(path: Path, target: Path, limit: int, free: int, nested: bool) -> int:
