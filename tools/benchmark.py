@@ -25,6 +25,7 @@ from benchmarks import (
     runtimes,
     scale,
     svm,
+    teach,
     tradeoff,
 )
 from detector.cli.console import Parser, run
@@ -51,6 +52,7 @@ def main() -> int:
         "scale": scale,
         "proposal-filter": proposal_filter,
         "svm": svm,
+        "teach": teach,
         "tradeoff": tradeoff,
     }
     for name, module in modules.items():

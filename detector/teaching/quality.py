@@ -22,6 +22,7 @@ MAX_IMAGES = 40
 """Images to measure on; more would cost more than they say."""
 MAX_DOUBTS = 20
 _PARTS = 5
+_MIN_IMAGES = 4  # of fewer, resampling shows no spread
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def cross_validate_stepwise(detector: Detector, trained: TrainedSVMs, cache: Fea
         "images": len(images.annotations),
         "measured": taken,
         "AP50": finite(measured.mAP),
-        "error": finite(measured.mAP_error),
+        "error": finite(measured.mAP_error) if taken >= _MIN_IMAGES else None,
         "classes": measured.to_json()["AP"],
         "confusions": _confusions(doubts),
         "doubts": [_doubt_record(each, held_out) for each in doubts[:MAX_DOUBTS]],

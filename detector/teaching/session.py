@@ -143,7 +143,8 @@ class TeachingSession:
         done = {image: each for image, each in snapshot.done().items() if image not in self._failed}
         if any(self._compute(image) for image in done):
             return True  # one image in a step
-        if done == self._learned.done() and snapshot.class_names == self._learned.class_names:
+        same = done == self._learned.done() and snapshot.class_names == self._learned.class_names
+        if same or not (done or self._round):
             self._learned = snapshot
             return False
         start = monotonic()

@@ -169,15 +169,9 @@ export class Easel {
     const row = event.target.closest?.("[data-row]")?.dataset.row;
     const index = row === undefined ? null : Number(row);
     // inside of an unselected box, a drag draws: objects lie on and in others
-    const holds = index !== null && (index === this.selected || this.onOutline(event, this.boxes[index].box));
+    const holds = index !== null && (index === this.selected || event.target.closest(".tag, text"));
     const kind = handle ? "resize" : holds ? "move" : "draw";
     this.action = { ...start, kind, handle, index, box: index === null ? null : this.boxes[index].box };
-  }
-
-  onOutline(event, [x1, y1, x2, y2]) {
-    if (event.target.closest(".tag, text")) return true;
-    const [x, y] = this.position(event);
-    return Math.min(Math.abs(x - x1), Math.abs(x - x2), Math.abs(y - y1), Math.abs(y - y2)) * this.zoom <= DRAG;
   }
 
   fingers() {

@@ -23,14 +23,16 @@ export function drawClasses(names, current, boxes, { choose, rename }) {
   }));
 }
 
+const sides = ([x1, y1, x2, y2]) => `${Math.round(x2 - x1)} × ${Math.round(y2 - y1)}`;
+
 // Boxes and suggestions of this image; `select(index)`, `accept(index)`, `remove(index)`.
 export function drawBoxes(shown, selected, { select, accept, remove }) {
   const n = shown.filter(({ suggested }) => !suggested).length;
   byId("box-count").textContent = `${n}${shown.length > n ? `, ${shown.length - n} suggested` : ""}`;
   byId("boxes").replaceChildren(...shown.map((each, index) => element("li", { class: each.suggested ? "suggested" : "" },
     element("button", { type: "button", class: "class", "aria-pressed": String(index === selected), title: "Select this box", onclick: () => select(index) },
-      swatch(each.index), element("span", { class: "name" }, each.label), element("span", { class: "count" }, each.suggested ? each.confidence : each.box.join(" "))),
-    each.suggested && element("button", { type: "button", class: "small", title: "Accept this suggestion (Enter)", "aria-label": `Accept ${each.label}`, onclick: () => accept(index) }, "Accept"),
+      swatch(each.index), element("span", { class: "name" }, each.label), element("span", { class: "count" }, each.suggested ? each.confidence : sides(each.box))),
+    ...(each.suggested ? [element("button", { type: "button", class: "small", title: "Accept this suggestion (Enter)", "aria-label": `Accept ${each.label}`, onclick: () => accept(index) }, "Accept")] : []),
     element("button", { type: "button", class: "small", title: each.suggested ? "Reject this suggestion (Del)" : "Delete this box (Del)", "aria-label": `${each.suggested ? "Reject" : "Delete"} ${each.label}`, onclick: () => remove(index) }, each.suggested ? "Reject" : "Delete"))
   ));
 }

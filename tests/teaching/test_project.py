@@ -1,0 +1,129 @@
+"""The folder of a project: resumed as it was, held by one process, and nothing outside of it is written."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from detector.datasets.loading import load_dataset
+from detector.images.files import write_image
+from detector.teaching.exporting import export_project, import_labels, project_dataset
+from detector.teaching.labels import NOTHING, Box, ImageLabels
+from detector.teaching.project import Project
+from tests.fakes import colored
+
+RED = Box("red", (0.0, 0.0, 64.0, 64.0))
+GREEN = Box("green", (96.0, 0.0, 160.0, 64.0))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    (tmp_path / "photos" / "sub").mkdir(parents=True)
+    for name in ("a.png", "b.png", "sub/a.png"):
+        write_image(tmp_path / "photos" / name, colored())
+    return tmp_path / "photos"
+
+
+def test_labels_are_there_again(photos: Path, tmp_path: Path) -> None:
+    project = Project(photos, tmp_path / "project")
+    assert [each.name for each in project.images] == ["a.png", "b.png", "sub/a.png"]
+    project.set_labels(0, ImageLabels((RED, GREEN), True))
+    project.set_labels(2, ImageLabels((), True))
+    project.close()
+    again = Project(photos, tmp_path / "project")
+    assert [again.labels(number) for number in range(3)] == [
+        ImageLabels((RED, GREEN), True),
+        NOTHING,
+        ImageLabels((), True),
+    ]
+    assert again.class_names == ("red", "green")
+    assert load_dataset(tmp_path / "project").class_names == ("red", "green")
+
+
+def test_labels_of_an_image_that_is_gone_stay(photos: Path, tmp_path: Path) -> None:
+    project = Project(photos, tmp_path / "project")
+    project.set_labels(0, ImageLabels((RED,), True))
+    project.close()
+    (photos / "a.png").rename(photos / "later.txt")
+    without = Project(photos, tmp_path / "project")
+    without.set_labels(0, ImageLabels((GREEN,), True))
+    without.close()
+    (photos / "later.txt").rename(photos / "a.png")
+    again = Project(photos, tmp_path / "project")
+    assert again.labels(0) == ImageLabels((RED,), True)
+    assert again.labels(1) == ImageLabels((GREEN,), True)
+
+
+def test_one_process_at_a_time(photos: Path, tmp_path: Path) -> None:
+    project = Project(photos, tmp_path / "project")
+    with pytest.raises(ValueError, match="another spp teach has this project open"):
+        Project(photos, tmp_path / "project")
+    project.close()
+    Project(photos, tmp_path / "project").close()
+
+
+def test_classes_are_renamed_and_joined(photos: Path, tmp_path: Path) -> None:
+    project = Project(photos, tmp_path / "project")
+    project.set_labels(0, ImageLabels((RED, GREEN), True))
+    project.rename_class("red", "crimson")
+    assert project.class_names == ("crimson", "green")
+    project.rename_class("crimson", "green")
+    assert project.class_names == ("green",)
+    assert project.labels(0).boxes == (Box("green", RED.corners), GREEN)
+    with pytest.raises(ValueError, match="no class 'red'"):
+        project.rename_class("red", "blue")
+
+
+@pytest.mark.parametrize("name", ["labels.json", "images", ".lock", "exports", "features"])
+def test_links_out_of_the_project_are_refused(photos: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "project" / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="must not be a link"):
+        Project(photos, tmp_path / "project")
+    assert not any((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_full_disk_changes_nothing(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = Project(photos, tmp_path / "project")
+    project.set_labels(0, ImageLabels((RED,), True))
+    before = (tmp_path / "project" / "labels.json").read_bytes()
+
+    def full(*args: object, **settings: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        project.set_labels(1, ImageLabels((GREEN,), True))
+    assert project.labels(1) == NOTHING
+    assert (tmp_path / "project" / "labels.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("format_name", ["coco", "voc", "yolo"])
+def test_exports_are_imported_by_another_project(photos: Path, tmp_path: Path, format_name: str) -> None:
+    project = Project(photos, tmp_path / "project")
+    project.set_labels(0, ImageLabels((RED,), True))
+    project.set_labels(1, ImageLabels((GREEN, RED), True))
+    folder = export_project(project, format_name, lambda path: None)
+    assert folder == tmp_path / "project" / "exports" / format_name
+    assert [each.boxes.tolist() for each in load_dataset(folder)] == [
+        each.boxes.tolist() for each in project_dataset(project)
+    ]
+    archive = Path(shutil.make_archive(str(tmp_path / "export"), "zip", folder))
+    other = Project(photos, tmp_path / "other")
+    found = import_labels(other, "export.zip", archive.read_bytes())
+    assert (found["images"], found["boxes"]) == (2, 3)
+    assert set(other.labels(1).boxes) == {GREEN, RED}
+    assert import_labels(other, "export.zip", archive.read_bytes())["images"] == 0
+    assert not list((tmp_path / "other").glob(".import*"))
+
+
+def test_an_import_that_is_none_changes_nothing(photos: Path, tmp_path: Path) -> None:
+    project = Project(photos, tmp_path / "project")
+    for name, content in (("a.json", b"{}"), ("../../x.zip", b"PK\3\4"), ("", b"\0" * 99), ("labels.csv", b"a,b\n")):
+        with pytest.raises(ValueError, match=r"."):
+            import_labels(project, name, content)
+    assert not (tmp_path / "x.zip").exists()
+    assert sorted(path.name for path in (tmp_path / "project").iterdir()) == [".lock", "images"]
