@@ -102,7 +102,8 @@ def _unpack(path: Path, target: Path, limit: int, nested: bool = False) -> int:
 
 def _unpack_zip(path: Path, target: Path, limit: int, free: int, nested: bool) -> int:
     with zipfile.ZipFile(path) as archive:
-        infos = [info for info in archive.infolist() if not info.is_dir()]
+        # not is_dir, which fails for an empty name
+        infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
         if len(infos) > _MAX_MEMBERS:
             raise ValueError(f"holds {len(infos)} files, more than the {_MAX_MEMBERS} allowed")
         members: dict[str, zipfile.ZipInfo] = {}
