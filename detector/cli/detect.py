@@ -38,9 +38,18 @@ from detector.cli.options import (
     model_digests,
     thresholds,
 )
-from detector.cli.outputs import check_folder_writable, check_outputs, output_folder, output_records, result_folder
+from detector.cli.outputs import (
+    OutputFile,
+    check_folder_writable,
+    check_outputs,
+    output_folder,
+    output_records,
+    result_folder,
+)
+from detector.images.film import WRITTEN_CODECS, is_film
 from detector.parallel.map_images import Engine, Failure, Sequential, Threads
-from detector.results.files import ResultFolder, label_stems
+from detector.results.counts import COUNTS, counts_table
+from detector.results.files import ResultFolder, is_listed, label_stems
 from detector.results.parts import WRITERS, open_parts
 from detector.results.streams import STREAMS, json_array
 from detector.runs.detect_images import DetectorFactory, ImageDetections, detect_images
@@ -49,13 +58,16 @@ from detector.runtime.progress import timer, timings
 LABELS = {"voc": ".xml", "yolo": ".txt"}
 """Formats of one file per image, and the endings of the files."""
 CLASS_NAMES = "classes.txt"
-FORMATS = (*STREAMS, *LABELS, "crops")
+FORMATS = (*STREAMS, *LABELS, "crops", COUNTS)
 
 
 def parser() -> Parser:
-    parser = Parser(description="Name and box the objects of images.")
+    parser = Parser(description="Name and box the objects of images and films.")
     parser.add_argument(
-        "images", nargs="*", metavar="IMAGE", help="images, folders of images, or quoted globs; - reads a list on stdin"
+        "images",
+        nargs="*",
+        metavar="IMAGE",
+        help="images, folders of images, quoted globs, films, cameras (0), or streams; - reads a list on stdin",
     )
     parser.add_argument(
         "--list", type=Path, metavar="FILE", help="a list of any length, one path or URL per line; - is stdin"
@@ -67,8 +79,15 @@ def parser() -> Parser:
     parser.add_argument("--max-detections", type=int, metavar="N", help="maximum detections per image (default: 100)")
     parser.add_argument("--json", type=output_records, metavar="FILE", help="write all detections to FILE; - is stdout")
     parser.add_argument(
-        "--output", type=output_folder, default=Path("detections"), metavar="DIR", help="folder of the results"
+        "--output",
+        type=FolderOrFilm(is_listed),
+        default=Path("detections"),
+        metavar="DIR",
+        help="folder of the results, or the drawn film, such as boxes.mp4",
     )
+    sampled = parser.add_mutually_exclusive_group()
+    sampled.add_argument("--every", type=int, metavar="N", help="of films: take each N-th frame (default: 1)")
+    sampled.add_argument("--fps", type=float, metavar="F", help="of films: take F frames per second")
     parser.add_argument(
         "--format", type=formats, default=(), metavar="F,...", help=f"write to the folder: {', '.join(FORMATS)}"
     )
@@ -85,6 +104,15 @@ def parser() -> Parser:
     return parser
 
 
+class FolderOrFilm(OutputFile):
+    """Type of the option that names a folder of results, or the drawn film to write."""
+
+    def __call__(self, text: str) -> Path:
+        path = Path(text)
+        is_film_file = path.suffix.lower() in WRITTEN_CODECS and not path.is_dir()
+        return super().__call__(text) if is_film_file else output_folder(text)
+
+
 def formats(text: str) -> tuple[str, ...]:
     """Parse an option that lists formats, and return each once."""
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
@@ -98,6 +126,14 @@ def main() -> int:
     options = parser().parse_args()
     check_options(options)
     engine = engine_of(options)
+    if films := [each for each in options.images if is_film(each)]:
+        from detector.cli.detect_films import detect_films
+
+        return detect_films(options, films, engine)
+    if options.every is not None or options.fps is not None:
+        raise ValueError("--every and --fps go with films, cameras and streams")
+    if options.output.suffix.lower() in WRITTEN_CODECS and not options.output.is_dir():
+        raise ValueError(f"--output {options.output}: must be a folder; a film is drawn of a film")
     names = named_images(options.images, options.list)
     if options.parts is not None:
         return detect_in_parts(options, names, engine)
@@ -158,7 +194,8 @@ def factory_of(options: Namespace, keep_image: bool = False) -> Callable[[], Cal
     """Return the factory of the function that detects in an image; it can be sent to other processes."""
     limits = Namespace(**{name: getattr(options, name) for name in ("min_score", "min_probability", "precision")})
     load = partial(load_model, options.model, options.device, options.runtime, options.tiles)
-    return DetectorFactory(load, partial(thresholds, limits), options.max_detections, keep_image)
+    counts = COUNTS in options.format
+    return DetectorFactory(load, partial(thresholds, limits), options.max_detections, keep_image, counts)
 
 
 def detect_in_parts(options: Namespace, names: ImageNames, engine: Engine) -> int:
@@ -215,7 +252,10 @@ class ResultWriter:
             if name in STREAMS:
                 file, write = STREAMS[name]
                 self._streams.append(self.stack.enter_context(write(self.folder.fixed(file), self.class_names)))
-        self._lines = lines_stream(self.options.json, needed=bool(self._streams))
+        self._count = None
+        if COUNTS in self.options.format:
+            self._count = self.stack.enter_context(counts_table(self.folder.fixed("counts.csv"), self.class_names))
+        self._lines = lines_stream(self.options.json, needed=bool(self._streams) or self._count is not None)
 
     def take(self, name: str, found: ImageDetections | Failure) -> bool:
         """Print and write the detections of an image; return whether that worked. An error costs this image alone."""
@@ -232,6 +272,8 @@ class ResultWriter:
             return False
         for add in self._streams:
             add(found.to_record(name))
+        if self._count is not None and found.expected is not None:
+            self._count(name, found.expected, None)
         return True
 
     def _begin(self, class_names: Sequence[str]) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from threading import Condition, Lock, Thread
 from urllib.parse import urlsplit
@@ -79,6 +78,10 @@ class Sampling:
             return -(-n_frames // self._every)
         return min(n_frames, math.ceil(n_frames * self._fps / fps))
 
+    def rate(self, fps: float) -> float:
+        """Return the frames per second that are taken of a film of ``fps``."""
+        return fps / self._every if self._fps is None else min(self._fps, fps)
+
 
 def is_film(name: str) -> bool:
     """Return whether a name is that of a camera, such as "0", of a stream, or of a film, by its extension."""
@@ -100,7 +103,8 @@ class Film:
 
     name: as it was given. fps: frames per second. n_frames: as the header counts them; None where it does not.
     size: height and width. is_live: frames that come while earlier ones are worked on are dropped.
-    n_read, n_dropped: numbers of frames read until now, and of those among them that were wanted and dropped.
+    n_read: number of frames read until now. n_damaged, n_dropped: of those that could not be decoded, and of those that
+        were to be taken, but came while others were worked on.
     """
 
     def __init__(self, name: str, capture: cv2.VideoCapture, is_live: bool) -> None:
@@ -110,28 +114,24 @@ class Film:
         count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.n_frames = None if is_live or not 0 < count < 1e9 else int(count)
         self.size = (int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)))
-        self.n_read = self.n_dropped = 0
+        self.n_read = self.n_damaged = self.n_dropped = 0
 
-    def frames(self, sampling: Sampling, skipped: int = 0) -> Iterator[Frame]:
-        """Yield the frames that the sampling takes, without the first ``skipped`` of these, in bounded memory.
+    def frames(self, sampling: Sampling, skipped: int = 0) -> Generator[Frame, None, None]:
+        """Yield the frames that the sampling takes, without the first ``skipped`` of these, in bounded memory."""
+        yield from self._latest(sampling) if self.is_live else self._taken(sampling, skipped)
 
-        Raises ValueError for a film without a frame that can be read and, at the end, for one whose header counts more
-        frames than could be read.
-        """
-        if self.is_live:
-            yield from self._latest(sampling)
-        else:
-            for frame in self._taken(sampling, skipped):
-                yield frame()
+    @property
+    def problem(self) -> str | None:
+        """Reason why frames are missing, in a line, after all of `frames`; None where none are."""
         if not self.n_read:
-            raise ValueError(f"{self.name}: has no frame that can be read")
-        if self.n_frames is not None and self.n_read < self.n_frames - max(1, _LOST * self.n_frames):
-            raise ValueError(
-                f"{self.name}: is damaged: {self.n_read} of {self.n_frames} frames could be read; results are of these"
-            )
+            return f"{self.name}: has no frame that can be read"
+        expected = self.n_read if self.n_frames is None else self.n_frames
+        n_decoded = self.n_read - self.n_damaged
+        if self.n_damaged or self.n_read < expected - max(1, _LOST * expected):
+            return f"{self.name}: is damaged: {n_decoded} of {expected} frames could be read; results are of these"
+        return None
 
-    def _taken(self, sampling: Sampling, skipped: int = 0) -> Iterator[Callable[[], Frame]]:
-        """Yield a function for each frame to take, which decodes it."""
+    def _taken(self, sampling: Sampling, skipped: int = 0) -> Iterator[Frame]:
         while self._capture.grab():
             number = self.n_read
             self.n_read += 1
@@ -140,14 +140,12 @@ class Film:
             if sampling.takes(number, seconds):
                 if skipped:
                     skipped -= 1
+                    continue
+                decoded, image = self._capture.retrieve()
+                if decoded:
+                    yield Frame(self.name, number, round(seconds, 3), cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
                 else:
-                    yield partial(self._frame, number, seconds)
-
-    def _frame(self, number: int, seconds: float) -> Frame:
-        decoded, image = self._capture.retrieve()
-        if not decoded:
-            raise ValueError(f"{self.name} frame {number}: cannot be decoded")
-        return Frame(self.name, number, round(seconds, 3), cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+                    self.n_damaged += 1
 
     def _latest(self, sampling: Sampling) -> Iterator[Frame]:
         """Yield the latest frame each time; a thread reads all of them, because a camera does not wait."""
@@ -158,12 +156,11 @@ class Film:
         def read() -> None:
             try:
                 for frame in self._taken(sampling):
-                    taken = frame()
                     with changed:
                         if not state["open"]:
                             return
                         self.n_dropped += len(waiting)
-                        waiting[:] = [taken]
+                        waiting[:] = [frame]
                         changed.notify()
             finally:
                 with changed:

@@ -189,13 +189,15 @@ def write_json_lines(path: Path, records: Sequence[Record]) -> None:
 def write_parquet(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     """Write a Parquet file with a row for each record: image, width, height, error, detections; missing ones are null.
 
-    A detection is ``{label, score, probability, box}``. File names that are not UTF-8 are escaped. Raises
-    MissingPackageError without pyarrow.
+    Frames of films also have frame and time. A detection is ``{label, score, probability, box}``. File names that are
+    not UTF-8 are escaped. Raises MissingPackageError without pyarrow.
     """
     arrow, parquet = optional("pyarrow", "parquet"), optional("pyarrow.parquet", "parquet")
     real, text = arrow.float32(), arrow.string()
     detection = arrow.struct([("label", text), ("score", real), ("probability", real), ("box", arrow.list_(real, 4))])
     columns = [("image", text), ("width", arrow.int32()), ("height", arrow.int32()), ("error", text)]
+    if any("frame" in record for record in records):
+        columns += [("frame", arrow.int64()), ("time", arrow.float64())]
     schema = arrow.schema([*columns, ("detections", arrow.list_(detection))])
     rows = [{**record, "image": _utf8(record["image"])} for record in records]
     rows = [{**row, "error": _utf8(row["error"])} if "error" in row else row for row in rows]

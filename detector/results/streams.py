@@ -69,17 +69,21 @@ def json_lines(path: Path) -> Iterator[Add]:
 
 
 @contextmanager
-def csv_table(path: Path) -> Iterator[Add]:
-    """Write a header and a row for each detection; without calibration, probabilities are empty."""
+def csv_table(path: Path, more: Sequence[str] = ()) -> Iterator[Add]:
+    """Write a header and a row for each detection; without calibration, probabilities are empty.
+
+    more: further keys of the records, which are the last columns.
+    """
 
     def add(record: Mapping[str, Any]) -> None:
         start = [record["image"], record["width"], record["height"]]
+        end = [record[name] for name in more]
         for each in record["detections"]:
-            rows.writerow([*start, each["label"], each.get("probability", ""), each["score"], *each["box"]])
+            rows.writerow([*start, each["label"], each.get("probability", ""), each["score"], *each["box"], *end])
 
     with whole_text(path) as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(CSV_COLUMNS)
+        rows.writerow((*CSV_COLUMNS, *more))
         yield add
 
 

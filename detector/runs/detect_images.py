@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from detector.detections import Detections, percent
 from detector.images.files import image_size, read_image
+from detector.images.film import Frame
 from detector.parallel.map_images import Engine, Failure, attempt, map_images
+from detector.results.counts import Expected, expected_counts
 from detector.runtime.files import is_stream
 from detector.runtime.progress import timings
 from detector.thresholds import TOO_WEAK, Thresholds
@@ -32,6 +34,7 @@ class ImageDetections:
 
     image_size: height and width. class_names: those of the model. note: where nothing was found, the best box in words.
     times: seconds of each step. image: (H, W, 3) uint8 RGB, if it was to be kept.
+    expected: `expected_counts` of all boxes, also those below the thresholds; None without a calibration.
     """
 
     detections: Detections
@@ -40,6 +43,7 @@ class ImageDetections:
     note: str
     times: Mapping[str, float]
     image: NDArray[np.uint8] | None = None
+    expected: Expected | None = None
 
     def to_record(self, name: str) -> dict[str, Any]:
         """Return what JSON says about the image of that name."""
@@ -54,15 +58,19 @@ class DetectorFactory:
     load: returns the model; to run in other processes it must be picklable.
     thresholds: returns the minimum scores ``(K,)`` of a model's classes, or None for its default.
     max_detections: of an image, instead of the recipe's. keep_image: return the images, too.
+    counts: expected counts are needed; then a model without calibration raises ValueError.
     """
 
     load: Callable[[], Ensemble]
     thresholds: Callable[[Ensemble], Thresholds | None]
     max_detections: int | None = None
     keep_image: bool = False
+    counts: bool = False
 
     def __call__(self) -> Callable[[str], ImageDetections]:
         model = self.load()
+        if self.counts and model.calibration is None:
+            raise ValueError("counts need one model with probabilities; `spp calibrate` adds them from labeled images")
         limits = self.thresholds(model)
         return partial(
             detect_image,
@@ -74,23 +82,25 @@ class DetectorFactory:
 
 
 def detect_image(
-    name: str, model: Ensemble, thresholds: Thresholds, max_detections: int | None, keep_image: bool
+    name: str | Frame, model: Ensemble, thresholds: Thresholds, max_detections: int | None, keep_image: bool
 ) -> ImageDetections:
-    """Detect the objects that reach the ``thresholds`` (K,) in the image of a path or URL.
+    """Detect the objects that reach the ``thresholds`` (K,) in the image of a path or URL, or in a frame of a film.
 
     Raises the errors of `read_image`, and ValueError for an image that is too narrow for the network.
     """
     settings = model.detectors[0].config.detection
     limit = settings.max_detections if max_detections is None else max_detections
     with timings() as times:
-        image = read_image(name)
+        image = name.image if isinstance(name, Frame) else read_image(name)
         # boxes below the thresholds, too: the best one is named where nothing is found
         lowest = min(float(thresholds.min()), settings.min_score)
         scored = model.detect(image, min_score=lowest, max_detections=max(limit, settings.max_detections))
     found = scored.reaching(thresholds).top(limit)
     note = "" if len(found) else describe_best(scored, thresholds, model)
     height, width = image.shape[:2]
-    return ImageDetections(found, (height, width), model.class_names, note, times, image if keep_image else None)
+    expected = expected_counts(scored.above(settings.min_score))
+    kept = image if keep_image else None
+    return ImageDetections(found, (height, width), model.class_names, note, times, kept, expected)
 
 
 def describe_best(scored: Detections, thresholds: Thresholds, model: Ensemble) -> str:
