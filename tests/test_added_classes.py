@@ -279,3 +279,15 @@ def test_selected_classes_are_columns_of_all(kind: type[LinearSVMs] | type[Softm
         wrong = replace(some, scorer=SelectedClasses(scorer, np.array(labels)))
         with pytest.raises(ValueError, match="2 of 4 classes must be selected, but got"):
             wrong.check(3, 2)
+
+
+def test_the_record_names_what_each_of_two_added_classes_was_trained_on() -> None:
+    base = replace(fake_detector(), record={"trained_on": "shapes", "metrics": {"mAP": 0.5}})
+    one = bright(base, "bright", trained_on="lamps")
+    two = bright(base, "shiny", trained_on="mirrors")
+    both = add_classes(add_classes(base, one), two)
+    records = {"bright": {"trained_on": "lamps"}, "shiny": {"trained_on": "mirrors"}}
+    assert both.record == {"trained_on": "shapes", "added": records}
+    # the same of both at once, and of what is left when one goes
+    assert add_classes(base, add_classes(one, two)).record == both.record
+    assert remove_class(both, "bright").record == {"trained_on": "shapes", "added": {"shiny": records["shiny"]}}

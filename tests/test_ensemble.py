@@ -21,6 +21,7 @@ from detector.heads.heads import Heads
 from detector.heads.linear import LinearSVMs
 from detector.images.files import write_image
 from detector.pipeline import Detector
+from tests.composites import calibration
 from tests.fakes import NAMES, PROPOSALS, colored, fake_detector, with_heads
 from tests.scripts import spp
 
@@ -146,3 +147,18 @@ def test_scripts_take_two_models(detector: Detector, root: Path, test_set: Datas
         assert done.returncode == 0, done.stderr
         results.append([path.read_bytes() for path in sorted((tmp_path / "found").iterdir())])
     assert results[0] == results[1]
+
+
+def test_models_of_one_class_together_have_no_probabilities_and_of_different_ones_their_own() -> None:
+    red = with_heads(seeing(0, ("red",)), calibration=calibration([0.1], [1]))
+    green = with_heads(seeing(1, ("green",)), calibration=calibration([0.2], [-2]))
+    twice = Ensemble([red, with_heads(red, calibration=calibration([5.0], [3]))])
+    assert twice.calibration is None
+    assert twice.detect(colored()).probabilities is None
+    with pytest.raises(ValueError, match="min_probability needs one model with a calibration"):
+        twice.detect(colored(), min_probability=0.5)
+    chances = {"red": 1 / (1 + np.exp(-(0.1 * 150 + 1))), "green": 1 / (1 + np.exp(-(0.2 * 100 - 2)))}
+    for models in ([red, green], [green, red]):
+        found = Ensemble(models).detect(colored())
+        assert {each.class_name: each.probability for each in found} == pytest.approx(chances)
+    assert Ensemble([red, seeing(1, ("green",))]).detect(colored()).probabilities is None

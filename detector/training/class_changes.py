@@ -89,7 +89,8 @@ def _composed(parts: Sequence[Detector]) -> Detector:
     names = tuple(name for each in parts for name in each.class_names)
     record = {key: value for key, value in first.record.items() if key not in (*_OF_ALL_CLASSES, _ADDED)}
     if added:
-        record[_ADDED] = {name: dict(each.record) for each in added for name in each.class_names}
+        records = [{key: value for key, value in each.record.items() if key != _ADDED} for each in added]
+        record[_ADDED] = {name: own for each, own in zip(added, records, strict=True) for name in each.class_names}
     return replace(first, class_names=names, record=record, added=tuple(added))
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from detector.cli.console import Parser, write_json
 from detector.cli.main import VERBS
-from detector.cli.outputs import check_outputs, output_file, output_folder
+from detector.cli.outputs import OutputFile, check_folder, check_outputs, output_file, output_folder
 from detector.model_file import DETECTOR, ModelContents, write_model
 from detector.results.files import ResultFolder
 from detector.runtime.array_files import Arrays
@@ -63,7 +63,7 @@ def test_every_command_is_here() -> None:
     assert modules == {*FILES, *FOLDERS, *READ_ONLY}
     for name in modules:
         outputs = import_module(f"detector.cli.{name}").parser()._outputs
-        files = {dest for dest, kind in outputs.items() if kind is not output_folder}
+        files = {dest for dest, kind in outputs.items() if isinstance(kind, OutputFile)}
         # data has sub commands
         assert len(files) == (name in FILES and name != "data")
         assert outputs.keys() - files == FOLDERS.get(name, set())
@@ -184,3 +184,15 @@ def test_devices_pipes_and_what_links_lead_to_are_written_to(folder: Path) -> No
     with pytest.raises(OSError, match="loop"), replacing(folder / "loop") as temporary:
         temporary.write_text("lost")
     assert (folder / "loop").is_symlink()
+
+
+def test_a_folder_whose_name_begins_alike_is_not_read(folder: Path) -> None:
+    (folder / "data2").mkdir()
+    (folder / "data2" / "a.png").write_text("<annotation/>")
+    with pytest.raises(ValueError, match="exists and was not written by this program"):
+        parse("data", "data2/a.png", read="data")
+    parse("data", "data2/a.png", "--overwrite", read="data")
+    options = parse("data", "data2/new.png", read="data")
+    check_folder(options, folder / "dat")
+    with pytest.raises(ValueError, match="must not lie in"):
+        check_folder(options, folder)

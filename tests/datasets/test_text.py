@@ -95,3 +95,13 @@ def test_any_bytes_are_text_or_an_error(tmp_path_factory: pytest.TempPathFactory
             read(path)
         except ValueError as error:
             assert str(error).startswith(f"{path}: ")
+
+
+def test_a_letter_may_lie_across_the_end_of_the_block_that_shows_the_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "boxes.csv"
+    for length in range(4090, 4100):
+        text = "name;number\n" + "a" * (length - 12) + "é猫;1\n"
+        for encoding in ("utf-8", "utf-16-le", "utf-16"):
+            path.write_bytes(text.encode(encoding))
+            assert read_text(path) == text
+            assert [*read_csv(path)] == [["name", "number"], [f"{'a' * (length - 12)}é猫", "1"]]

@@ -248,3 +248,11 @@ def test_an_empty_list_is_no_detection(tmp_path: Path) -> None:
     dataset = Dataset([objects("1")], NAMES, "test")
     assert len(read_coco_results(path, plain_ids(dataset), dataset)["cat"].scores) == 0
     assert len(outcomes_of([objects("1")], [found()]).scores) == 0
+
+
+def test_an_exact_id_goes_before_an_equal_number(tmp_path: Path) -> None:
+    dataset = Dataset([boxed("000012.jpg"), boxed("12.jpg"), boxed("013.jpg")], NAMES, "test")
+    path = tmp_path / "found.json"
+    path.write_text(json.dumps([{**ROW, "image_id": each} for each in (12, "000012", 13, "13.png", "013")]))
+    found = read_coco_results(path, plain_ids(dataset), dataset)["cat"].image_ids
+    assert found == ["12", "000012", "013", "013", "013"]

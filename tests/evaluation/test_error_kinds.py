@@ -155,3 +155,14 @@ def test_why_objects_were_missed() -> None:
     assert coverage.best[1, [0, 1, -1]].tolist() == [0, 1, 1]
     assert coverage.recall(outcomes.wanted, 0.5)[[0, 1]].tolist() == [0, 0.5]
     assert image_coverage(np.zeros((0, 4), np.float32), truth.boxes).best.max() == 0
+
+
+def test_a_poor_box_of_an_object_that_is_found_is_only_removed() -> None:
+    # A is found at .9; repairing the poor box before it must not find A a second time
+    counts, lost = errors((POOR, CAT, 0.95), (A, CAT, 0.9), (B, DOG, 0.9))
+    assert counts == NONE | {"location": 1}
+    assert lost["location"] == pytest.approx((1 - 0.5) / 2)
+    # nor is the wrong class of an object that its own class found
+    counts, lost = errors((A, CAT, 0.9), (B, CAT, 0.95), (B, DOG, 0.8))
+    assert counts == NONE | {"class": 1}
+    assert lost["class"] == pytest.approx((1 - 0.5) / 2)

@@ -226,3 +226,26 @@ def test_two_runs_tell_false_detections_by_image_and_what_changed_most() -> None
     moved = replace(truths[0], boxes=truths[0].boxes + 1)
     with pytest.raises(ValueError, match="same images, classes and objects"):
         compare(before, outcomes_of([moved, *truths[1:]], [found()] * 3), "area")
+
+
+def test_a_true_detection_counts_in_the_group_of_its_object_alone() -> None:
+    # 33 x 33 is of medium size, 31 x 31 small: each object is found by a box of the other size
+    truths = [objects("1", (box(33, 33), CAT, False), (box(31, 31, 200, 200), CAT, False))]
+    detections = [found((box(31, 31), CAT, 0.9), (box(33, 33, 200, 200), CAT, 0.8))]
+    groups = {group.name: group for group in find_groups(outcomes_of(truths, detections), "area")}
+    assert (groups["medium"].mean_precision, groups["medium"].recall) == (1.0, 1.0)
+    assert (groups["small"].mean_precision, groups["small"].recall) == (1.0, 1.0)
+    assert (groups["medium"].objects.tolist(), groups["small"].objects.tolist()) == ([True, False], [False, True])
+
+
+def test_runs_are_compared_from_their_best_thresholds_on() -> None:
+    truths = [objects("1", (A, CAT, False), (B, CAT, False))]
+    false = [(box(9, 9, 100 * number, 100), CAT, 0.5) for number in range(4)]
+    # F1 is best from .9 on: 2 / 3, and 1 / 2 with the second object, which four false detections precede
+    before = outcomes_of(truths, [found((A, CAT, 0.9), *false, (B, CAT, 0.1))])
+    after = outcomes_of(truths, [found((A, CAT, 0.9), (B, CAT, 0.8), (box(9, 9, 300, 300), CAT, 0.1))])
+    change = compare(before, after, "area", resamples=20)
+    assert (change.gained.tolist(), change.lost.tolist()) == ([False, True], [False, False])
+    assert (change.false_before.tolist(), change.false_after.tolist()) == ([0], [0])
+    back = compare(after, before, "area", resamples=20)
+    assert (back.gained.tolist(), back.lost.tolist()) == ([False, False], [False, True])

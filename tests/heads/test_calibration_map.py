@@ -53,3 +53,32 @@ def test_values_of_any_kind_become_singles() -> None:
 def test_arrays_of_a_file_are_checked(name: str, value: object, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         replace(CALIBRATION, **{name: np.array(value)})
+
+
+def test_precisions_are_rounded_up_to_hundredths() -> None:
+    steps = np.repeat(np.arange(1, PRECISIONS + 1, dtype=np.float32)[:, None], 3, axis=1)
+    known = replace(CALIBRATION, at_precision=steps)
+    # the shortest decimals of 0.29, 0.57 and 0.58 are hairs above or below their hundredths
+    asked = {0: 1, 0.001: 1, 0.011: 2, 0.29: 29, 0.57: 57, 0.58: 58, 0.9501: 96, 0.953: 96, 0.96: 96, 0.99: 99}
+    assert {precision: int(known.reaching_precision(precision)[0]) for precision in asked} == asked
+    with pytest.raises(ValueError, match=r"up to a precision of 0\.99, but not for 0\.991"):
+        known.reaching_precision(0.991)
+
+
+@pytest.mark.filterwarnings("error")
+def test_ends_of_probabilities_and_slopes_of_zero_print_no_warning() -> None:
+    flat = Calibration(np.zeros(3, np.float32), np.array([-1, 0, 1], np.float32), ZEROS[0], ZEROS)
+    # all scores of a class have one probability: 0.27, 0.5, which is reached, and 0.73
+    assert flat.reaching_probability(0.5).tolist() == [np.inf, -np.inf, -np.inf]
+    for each in (flat, CALIBRATION):
+        assert each.reaching_probability(0.0).tolist() == [-np.inf] * 3
+        assert each.reaching_probability(1.0).tolist() == [np.inf] * 3
+    extreme = found((A, 0, -1e30), (A, 0, 1e30), (A, 1, 1e30))
+    np.testing.assert_allclose(CALIBRATION(extreme).probabilities, [1, 1 / (1 + np.exp(-3)), 0])
+
+
+def test_parts_join_in_the_order_of_their_classes() -> None:
+    first, last = CALIBRATION.of_classes([2, 0]), CALIBRATION.of_classes([1])
+    joined = first + last
+    assert (joined.slopes.tolist(), joined.offsets.tolist()) == ([1, 2, 0], [0, -1, 3])
+    assert joined.at_precision.shape == (PRECISIONS, 3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -80,3 +82,37 @@ def test_a_softmax_of_other_features_is_refused() -> None:
     for features in (normal(2, N_POOLED + 1), normal(N_POOLED)):
         with pytest.raises(ValueError, match=r"features must have shape \(_, 5\), but got"):
             softmax.decision_function(features)
+
+
+# 1 + 2^-8 lies halfway between two numbers of bfloat16, and is rounded to the even one, which is 1
+HALFWAY = 1 + 2.0**-8
+
+
+def halfway(precision: str) -> FullyConnected:
+    weights = [np.array([[HALFWAY]], np.float16), np.array([[2]], np.float16)]
+    return FullyConnected(weights, [np.zeros(1, np.float32)] * 2, precision)
+
+
+@pytest.mark.parametrize(("precision", "value"), [("float32", 2 * HALFWAY), ("bfloat16", 2.0)])
+def test_layers_keep_their_precision(precision: str, value: float) -> None:
+    layers, one = halfway(precision), np.ones((1, 1), np.float32)
+    assert layers(one).tolist() == [[value]]
+    # also in workers, which get a copy, and in models that are saved, changed and explained
+    copied = pickle.loads(pickle.dumps(layers))
+    assert (copied.precision, copied(one).tolist()) == (precision, [[value]])
+    weights, constants = layers.affine_at(one, one)
+    assert (weights.tolist(), constants.tolist()) == ([[value]], [0])
+    heads = Heads(LinearSVMs(np.ones((1, 2), np.float32), np.zeros(2, np.float32)), None, layers)
+    assert heads.select([1]).decision_function(one).tolist() == [[value]]
+    read = Heads.from_arrays(heads.to_arrays(), precision)
+    assert read.decision_function(one).tolist() == [[value, value]]
+
+
+def test_a_softmax_that_is_certain_has_finite_log_odds() -> None:
+    softmax = Softmax(np.array([[1, -1, 0]], np.float32), np.zeros(3, np.float32))
+    with np.errstate(all="raise", under="ignore"):
+        certain = softmax.decision_function(np.array([[500.0]], np.float32))
+        weights, constants = softmax.affine_at(np.array([[500.0]], np.float32), np.array([0]))
+    assert np.isfinite(certain).all() and certain[0, 0] > 80 > -80 > certain[0, 1]
+    # against the background, whose value is constant, and whose entropy is 0
+    assert (weights.round(6).tolist(), constants.round(6).tolist()) == ([[1]], [0])

@@ -225,3 +225,17 @@ def test_what_ends_the_reader_of_matlab_files_ends_nothing_else(tmp_path: Any, m
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(ValueError, match=r"a\.mat: not a complete MATLAB file \(its reader ended with 1\)"):
         PrecomputedBoxes(path)
+
+
+def test_the_seed_is_that_of_opencv_s_random_numbers(monkeypatch: Any) -> None:
+    class Shuffling(FakeSearch):
+        def process(self) -> Any:
+            boxes = np.array([[number, 0, 40, 40] for number in range(30)], np.int32)
+            order = cv2.randu(np.zeros(30, np.float32), 0, 1).argsort()
+            return boxes[order]
+
+    segmentation = types.SimpleNamespace(createSelectiveSearchSegmentation=Shuffling)
+    monkeypatch.setattr(cv2, "ximgproc", types.SimpleNamespace(segmentation=segmentation), raising=False)
+    first, again, other = (opencv_contrib(IMAGE, mode="single", seed=seed).tolist() for seed in (3, 3, 4))
+    assert first == again != other
+    assert sorted(first) == sorted(other)

@@ -17,7 +17,7 @@ from detector.training import calibration
 from detector.training.calibration import held_out_parts
 from detector.training.end_to_end import fc_layers
 from detector.training.end_to_end.fc_layers import fine_tune_layers
-from detector.training.sampling import RandomBoxes, validation_split
+from detector.training.sampling import RandomBoxes, sample_boxes, validation_split
 from detector.training.training_set import TrainingSet, scaled
 from tests.training.small import small_set
 
@@ -198,3 +198,15 @@ def test_images_count_alike_in_the_mean_whatever_their_boxes(tmp_path: Path) -> 
     """As in the release: a mean of the means of images."""
     images = small_set(tmp_path, {"a": [(RED, 0)], "b": []}, {"a": [GREEN], "b": [RED, GREEN, [64, 0, 96, 32]]})
     np.testing.assert_allclose(scaled(images, 20, True, 0).mean, [(100 + 0) / 2, 0, 0])
+
+
+def test_background_does_not_take_the_place_of_missing_objects() -> None:
+    # one object box, 20 of background, and 3 that are neither
+    overlaps = np.array([[0.9]] + [[0.2]] * 20 + [[0.05]] * 3, np.float32)
+    for n_boxes, fraction, expected in ((8, 0.5, (1, 4)), (8, 0.25, (1, 6)), (80, 0.25, (1, 20)), (4, 0.0, (0, 4))):
+        rows, labels = sample_boxes(overlaps, np.array([1]), 3, n_boxes, np.random.default_rng(0), fraction)
+        assert ((labels == 1).sum(), (labels == 3).sum()) == expected
+        assert len({*rows.tolist()}) == len(rows) and rows.max(initial=0) <= 20
+    # nor do objects that of background
+    rows, labels = sample_boxes(1 - overlaps[:5], np.array([1]), 3, 8, np.random.default_rng(0), 0.25)
+    assert labels.tolist().count(1) == 2

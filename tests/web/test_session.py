@@ -165,3 +165,15 @@ def test_heat_maps_are_small_numbers() -> None:
     assert 50 < blurred[20, 80] < 70
     nothing = heat_record(np.zeros((3, 2), np.float32), 1)
     assert base64.b64decode(nothing["data"]) == bytes(6)
+
+
+def test_the_image_in_view_is_forgotten_last() -> None:
+    session, seen = counting()
+    first, *others = (encode(np.roll(colored(), shift, axis=0), "PNG") for shift in range(KEPT_IMAGES + 1))
+    for body in (first, *others[:-1], first, others[-1]):
+        session.detect(body)
+    computed = len(seen)
+    session.explain(first, [0, 0, 64, 64], "red")
+    assert len(seen) == computed
+    session.explain(others[0], [0, 0, 64, 64], "red")
+    assert len(seen) == computed + 1

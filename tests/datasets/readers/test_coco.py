@@ -228,3 +228,23 @@ def test_unreadable_outlines_are_issues(outline: Any, tmp_path: Path) -> None:
     path = write(tmp_path, changed("annotations", 0, bbox=None, segmentation=outline))
     with pytest.raises(ValueError, match=r"annotation 1: bbox must be the numbers x, y, width, height, but is None"):
         load_coco(path)
+
+
+@pytest.mark.parametrize(("used", "names"), [(0, ("project", "nut")), (1, ("nut",))])
+def test_category_0_of_roboflow_counts_where_it_has_objects(used: int, names: tuple[str, ...], tmp_path: Path) -> None:
+    what = content()
+    what["categories"] = [
+        {"id": 0, "name": "project", "supercategory": "none"},
+        {"id": 1, "name": "nut", "supercategory": "project"},
+    ]
+    for number, each in enumerate(what["annotations"]):
+        each["category_id"] = used if number == 0 else 1
+    dataset = load_coco(write(tmp_path, what))
+    assert dataset.class_names == names
+    assert [names[label] for label in dataset[0].labels.tolist()] == ["project" if used == 0 else "nut", "nut", "nut"]
+
+
+def test_category_0_of_other_programs_is_a_class(tmp_path: Path) -> None:
+    what = content()
+    what["categories"] = [{"id": 0, "name": "bolt"}, {"id": 2, "name": "wing nut"}, {"id": 9, "name": "nut"}]
+    assert load_coco(write(tmp_path, what)).class_names == ("bolt", "wing nut", "nut")

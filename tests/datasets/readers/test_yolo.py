@@ -11,6 +11,7 @@ from detector.datasets.loading import load_splits
 from detector.datasets.readers.yolo import is_class_file
 from tests.datasets.exports import draw_image
 from tests.datasets.own_files import draw, expected, read, write_labels
+from tests.datasets.readers.reading import read as read_files
 
 
 @pytest.mark.parametrize(
@@ -154,3 +155,20 @@ def test_boxes_drawn_backwards(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("0 0.5 0.5 -0.5 -0.25\n")
     (tmp_path / "classes.txt").write_text("nut\n")
     assert read(tmp_path) == {"": {"a": [("nut", 15, 15, 45, 25)]}}
+
+
+@pytest.mark.parametrize("description", ["train: images/train\nval: images/val\n", "train: train.txt\nval: val.txt\n"])
+def test_images_of_one_name_in_two_splits_keep_their_own_boxes(description: str, tmp_path: Path) -> None:
+    files = {
+        "data.yaml": f"names: [nut, bolt]\n{description}",
+        "train.txt": "./images/train/a.jpg\n",
+        "val.txt": "./images/val/a.jpg\n",
+        "labels/train/a.txt": "0 0.5 0.5 0.5 0.5\n",
+        "labels/val/a.txt": "1 0.25 0.25 0.5 0.5\n",
+    }
+    found = read_files(tmp_path, files, ("images/train/a.jpg", "images/val/a.jpg"))
+    assert {split: [*images.values()] for split, images in found.splits.items()} == {
+        "train": [[("nut", [15, 10, 45, 30])]],
+        "val": [[("bolt", [0, 0, 30, 20])]],
+    }
+    assert not found.issues
