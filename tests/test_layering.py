@@ -40,7 +40,8 @@ PACKAGES = {
     "detection_model",
     "ensemble": "runtime boxes tiles images datasets detections features heads thresholds scoring detection_model "
     "pipeline",
-    "explanation": "boxes images detections backbones features heads thresholds scoring pipeline ensemble",
+    "explanation": "boxes tiles images datasets detections backbones features heads thresholds scoring pipeline "
+    "ensemble",
     "evaluation": "runtime boxes datasets detections",
     "report": "runtime boxes images datasets detections results explanation evaluation",
     "training": "runtime parallel boxes tiles images datasets detections backbones features heads config build scoring "
@@ -50,7 +51,7 @@ PACKAGES = {
     "thresholds scoring pipeline ensemble explanation evaluation report training",
     "teaching": "runtime boxes images datasets detections features heads config model_file build pipeline evaluation "
     "training runs",
-    "web": "runtime boxes images detections features thresholds pipeline ensemble explanation teaching",
+    "web": "runtime parallel boxes images detections features thresholds pipeline ensemble explanation teaching",
     "cli": "runtime parallel boxes tiles images datasets detections results proposals features config model_file build "
     "thresholds pipeline ensemble explanation evaluation report training classification runs teaching web",
     "__main__": "cli",

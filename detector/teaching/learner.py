@@ -29,7 +29,7 @@ MAX_SAMPLES = 12_000
 """Samples in the buffer; at 9,600 features, 230 MB."""
 MINING_SECONDS = 1.0
 """Time to mine other images again in a round."""
-_START_SAMPLES = 100
+_START_SAMPLES = 40
 _GROWTH = 1.2
 _TOLERANCE = 1e-2
 """Relative duality gap of the SVMs of a round."""

@@ -18,6 +18,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from detector.parallel.map_images import one_line
+from detector.tiles import AUTO, Tiles, parse_tiles
 from detector.web.bodies import image_of
 from detector.web.guards import MAX_BODY_BYTES, BelowPath, OwnOriginOnly, Queue, trusted_hosts
 from detector.web.remote import RemoteSession, SessionFaultError, SessionLostError
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 STATIC = Path(__file__).parent / "static"
 MAX_PROPOSALS = 10_000
 MAX_DETECTIONS = 1_000
+MAX_TILES, MIN_TILE_SIDE = 64, 256
+"""Limits of the tiles that a request asks for: their time is that of the server."""
 _LIMITS = {"min_score": (-math.inf, math.inf), "min_probability": (0.0, 1.0), "precision": (0.01, 0.99)}
 """Options that limit detections, with the numbers that they take."""
 
@@ -73,6 +77,8 @@ def guarded_app(routes: Sequence[Route], host: str, allowed_hosts: Sequence[str]
             SessionLostError: _lost,
             SessionFaultError: _fault,
             ClientDisconnect: _gone,
+            FileNotFoundError: _missing,
+            OSError: _unwritable,
         },
         max_body_size=MAX_BODY_BYTES,
     )
@@ -88,19 +94,26 @@ class _Api:
         return JSONResponse(self.session.status())
 
     async def detect(self, request: Request) -> Response:
-        query = Query(request, {"name", "max_detections", "proposals", *_LIMITS})
+        query = Query(request, {"name", "max_detections", "proposals", "tiles", *_LIMITS})
         method = partial(
             self.session.detect,
             name=query.text("name", ""),
             max_detections=query.count("max_detections", None, 1, MAX_DETECTIONS),
             proposals=query.count("proposals", 0, 0, MAX_PROPOSALS) or 0,
+            tiles=query.tiles(),
             **query.limits(),
         )
         return JSONResponse(await self._answer(request, method))
 
     async def explain(self, request: Request) -> Response:
-        query = Query(request, {"box", "class", *_LIMITS})
-        method = partial(self.session.explain, box=query.box("box"), label=query.text("class"), **query.limits())
+        query = Query(request, {"box", "class", "tiles", *_LIMITS})
+        method = partial(
+            self.session.explain,
+            box=query.box("box"),
+            label=query.text("class"),
+            tiles=query.tiles(),
+            **query.limits(),
+        )
         return JSONResponse(await self._answer(request, method))
 
     async def render(self, request: Request) -> Response:
@@ -133,6 +146,19 @@ class Query:
     def limits(self) -> dict[str, Any]:
         """Return the limits given; a session takes at most one."""
         return {name: self.number(name, *bounds) for name, bounds in _LIMITS.items() if name in self.values}
+
+    def tiles(self) -> Tiles | None:
+        """Return the tiles given, if any; of a request, there are limits to their number."""
+        text = self.values.get("tiles")
+        try:
+            tiles = None if text is None else parse_tiles(text)
+        except ValueError as error:
+            raise ValueError(f"tiles {error}") from None
+        if isinstance(tiles, int) and tiles > MAX_TILES:
+            raise ValueError(f"tiles must be at most {MAX_TILES}, but are {tiles}")
+        if isinstance(tiles, str) and tiles != AUTO and min(map(int, tiles.split("x"))) < MIN_TILE_SIDE:
+            raise ValueError(f"tiles must have sides of at least {MIN_TILE_SIDE} pixels, but are {tiles}")
+        return tiles
 
     def number(self, name: str, low: float, high: float) -> float:
         try:
@@ -186,3 +212,11 @@ def _fault(request: Request, error: Exception) -> Response:
 
 def _gone(request: Request, error: Exception) -> Response:
     return _line("the client has disconnected", 400)
+
+
+def _missing(request: Request, error: Exception) -> Response:
+    return _line(one_line(error), 404)
+
+
+def _unwritable(request: Request, error: Exception) -> Response:
+    return _line(f"nothing was saved: {one_line(error)}", 507)

@@ -20,6 +20,7 @@ from detector.images.decoding import decode_image
 from detector.images.files import DEFAULT_MAX_PIXELS
 from detector.runtime.progress import timer, timings
 from detector.thresholds import Limits, Thresholds
+from detector.tiles import Tiles
 
 Answer = dict[str, Any]
 
@@ -40,7 +41,7 @@ class Session:
     def __init__(self, detector: Ensemble) -> None:
         self.detector = detector
         self.min_score = detector.detectors[0].config.detection.min_score
-        self._kept: OrderedDict[bytes, Explainer] = OrderedDict()
+        self._kept: OrderedDict[tuple[bytes, Tiles | None], Explainer] = OrderedDict()
 
     def status(self) -> Answer:
         """Return the answer of `GET /health`."""
@@ -58,14 +59,18 @@ class Session:
         name: str = "",
         max_detections: int | None = None,
         proposals: int = 0,
+        tiles: Tiles | None = None,
         **limits: Unpack[Limits],
     ) -> Answer:
-        """Return the record of `spp detect --json`, with thresholds, times, classes and the first proposals."""
+        """Return the record of `spp detect --json`, with thresholds, times, classes and the first proposals.
+
+        tiles: see `DetectionModel.detect`.
+        """
         thresholds = self.detector.thresholds(**limits)
         with timings() as times:
             with timer("decoding"):
                 image = decode_image(body, max_pixels=DEFAULT_MAX_PIXELS)
-            explainer = self._keep(body, image)
+            explainer = self._keep(body, image, tiles)
             found = explainer.detect(thresholds, max_detections)
         boxes = explainer.inputs[0][1]
         answer: Answer = {
@@ -82,16 +87,18 @@ class Session:
             answer["proposals"] = boxes[:proposals].astype(np.float64).round(1).tolist()
         return answer
 
-    def explain(self, body: bytes, box: Sequence[float], label: str, **limits: Unpack[Limits]) -> Answer:
+    def explain(
+        self, body: bytes, box: Sequence[float], label: str, tiles: Tiles | None = None, **limits: Unpack[Limits]
+    ) -> Answer:
         """Explain the score of a box ``x1 y1 x2 y2`` in the class ``label``.
 
         A detection that the page may show is explained as such; any other box is diagnosed as if it had been proposed,
         against the limits. Raises ValueError for an unknown class and a box without area in the image.
         """
         thresholds = self.detector.thresholds(**limits)
-        explainer = self._kept.get(_digest(body))
+        explainer = self._kept.get((_digest(body), tiles))
         if explainer is None:
-            explainer = self._keep(body, decode_image(body, max_pixels=DEFAULT_MAX_PIXELS))
+            explainer = self._keep(body, decode_image(body, max_pixels=DEFAULT_MAX_PIXELS), tiles)
         found = explainer.detect(self.detector.thresholds(min_score=self.min_score))
         for row, record in enumerate(found.to_records()):
             if record["label"] == label and record["box"] == list(box):
@@ -113,9 +120,11 @@ class Session:
         self.detect(files("detector.web").joinpath("static/samples/cat.jpg").read_bytes())
         self._kept.clear()
 
-    def _keep(self, body: bytes, image: NDArray[np.uint8]) -> Explainer:
-        explainer = self._kept[_digest(body)] = Explainer(self.detector, image)
-        self._kept.move_to_end(_digest(body))
+    def _keep(self, body: bytes, image: NDArray[np.uint8], tiles: Tiles | None) -> Explainer:
+        model = self.detector if tiles is None else self.detector.with_tiles(tiles)
+        key = _digest(body), tiles
+        explainer = self._kept[key] = Explainer(model, image)
+        self._kept.move_to_end(key)
         while len(self._kept) > KEPT_IMAGES:
             self._kept.popitem(last=False)
         return explainer
