@@ -7,11 +7,17 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from benchmarks import classify, paper
+from benchmarks import classify, classify_scratch, paper, rcnn
 from benchmarks.paper_page import TABLE_11, page
+from benchmarks.trained_methods import Trained
+from detector.datasets.dataset import Annotation, Dataset
 from detector.datasets.readers.voc import VOC_CLASSES
+from detector.images.files import write_image
+from detector.runtime.files import write_json
+from tests.fakes import colored, fake_detector
 
 FACTS = {"machine": "a machine", "train": 250, "test": 51, "fraction": 0.1, "backbone": "zf5", "second": "alexnet"}
 RESULT = {"mAP": 0.4, "standard_error": {"mAP": 0.05}, "AP": dict(zip(VOC_CLASSES, TABLE_11, strict=True))}
@@ -90,6 +96,65 @@ def test_finished_steps_are_not_measured_again(tmp_path: Path, monkeypatch: pyte
     assert paper.measure(options) == 0
     assert calls == [*numbers(), "rcnn"]
     assert "| R-CNN takes, here | 200 | 50 | 1 |" in (tmp_path / "page.md").read_text(encoding="utf-8")
+
+
+def job_of(tmp_path: Path, *more: str) -> paper.Job:
+    parser = argparse.ArgumentParser()
+    paper.add_options(parser)
+    files = ["--results", str(tmp_path / "results.json"), "--work", str(tmp_path)]
+    return paper.Job(parser.parse_args(["--voc", str(tmp_path / "VOC2007"), *files, *more]))
+
+
+def test_steps_give_other_benchmarks_their_part_of_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = job_of(tmp_path, "--fraction", "0.1", "--backbone", "alexnet", "--weights", "alexnet.safetensors")
+    monkeypatch.setattr(paper.Job, "train_set", [None] * 250)
+    monkeypatch.setattr(paper.Job, "test_set", [None] * 51)
+    given = {}
+
+    def measure(options: argparse.Namespace) -> int:
+        given[len(given)] = options
+        write_json(options.json, {"done": len(given)})
+        return 0
+
+    for module in (classify_scratch, classify, rcnn):
+        monkeypatch.setattr(module, "measure", measure)
+    steps = (paper.from_scratch, paper.frozen_features, paper.against_rcnn)
+    assert [step(job)["done"] for step in steps] == [1, 2, 3]
+    scratch, frozen, crops = given.values()
+    assert [(each.train_images, each.images) for each in given.values()] == [(250, 51), (250, 51), (50, 25)]
+    assert [(each.train_split, each.split) for each in given.values()] == [("train", "val")] * 3
+    assert (scratch.seeds, list(scratch.methods)) == (2, list(classify_scratch.METHODS))
+    assert frozen.networks == ["alexnet=alexnet.safetensors"]
+    assert (crops.backbone, crops.weights, crops.time_images) == ("alexnet", "alexnet.safetensors", 2)
+
+
+def test_detection_is_measured_with_and_without_box_regression(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The regressor shifts boxes by .6 of their width: off the objects, which are found without it."""
+    write_image(tmp_path / "a.png", colored())
+    boxes = np.array([[0, 0, 64, 64], [96, 0, 160, 64]], np.float32)
+    annotation = Annotation("a", tmp_path / "a.png", boxes, np.array([0, 1]), np.zeros(2, np.bool_))
+    dataset = Dataset((annotation,), ("red", "green"), "one")
+    asked = []
+
+    def trained(job: paper.Job, scales: Any, layer: str, second: bool = False, regression: bool = False) -> Trained:
+        asked.append((tuple(scales), layer, second, regression))
+        detector = fake_detector(0.6 if regression and not second else None)
+        return Trained(detector, detector.cache(tmp_path / "cache"), 1.0)
+
+    monkeypatch.setattr(paper.Job, "trained", trained)
+    monkeypatch.setattr(paper.Job, "test_set", dataset)
+    monkeypatch.setattr(paper.Job, "description", FACTS)
+    job = job_of(tmp_path)
+    rows = paper.detection(job)["rows"]
+    assert len(asked) == 6
+    assert {each[3] for each in asked if each[1] != "fc7"} == {False}
+    for scales in ("1", "5"):
+        assert rows["fc7"][scales]["mAP"] == rows["pooled"][scales]["mAP"] == 1
+        assert rows["fc7, regression"][scales]["AP"]["red"] == 0
+    rows = paper.combination(job)["rows"]
+    assert rows["efficientnet_lite0"]["AP"]["red"] == 0
+    assert rows["alexnet"]["mAP"] == 1
+    assert rows["both"]["AP"]["red"] > 0
 
 
 @pytest.mark.parametrize("text", ["0", "1.5", "-1", "nan"])
