@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from detector.images.files import read_image
+from detector.images.film import film_writer
 from tests.synthetic import SYNTHETIC_CLASSES
 
 pytestmark = pytest.mark.all
@@ -48,6 +49,18 @@ def test_train_on_demo_and_two_models(tmp_path: Path) -> None:
     said = example("two_models.py", image, "demo.safetensors", cwd=tmp_path)
     assert said.startswith("23 classes\n")
     assert set(SYNTHETIC_CLASSES) <= set(re.findall(r"^(\w+) ", said, re.MULTILINE))
+
+
+def test_track(tmp_path: Path) -> None:
+    pytest.importorskip("supervision")
+    cat = read_image(CAT)
+    with film_writer(tmp_path / "cat.mp4", 5) as add:
+        for _ in range(5):
+            add(cat)
+    lines = example("track.py", "cat.mp4", cwd=tmp_path).splitlines()
+    # one cat, which keeps its number
+    assert len(lines) >= 3 and {line.split()[2] for line in lines} == {"cat"}
+    assert len({line.split()[3] for line in lines}) == 1
 
 
 def test_classify(tmp_path: Path) -> None:

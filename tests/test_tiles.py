@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,8 +15,10 @@ from numpy.typing import NDArray
 from detector.boxes import as_boxes
 from detector.detections import Detections
 from detector.ensemble import Ensemble
+from detector.explanation.explainer import Explainer
 from detector.heads.views import join_views
 from detector.tiles import MAX_AUTO_TILES, MAX_TILES, MIN_SIDE, Window, parse_tiles, tile_windows
+from detector.web.session import Session
 from tests.fakes import fake_detector
 
 SIZE = (3000, 4000)
@@ -173,3 +176,31 @@ def test_tiles_of_a_model_are_those_of_its_recipe_and_may_depend_on_its_training
         assert replace(auto, record={"object_side": broken}).windows((200, 200)) == auto.windows((200, 200))
     with pytest.raises(ValueError, match="tiles"):
         model.with_tiles("many")
+
+
+def test_detections_of_tiles_are_explained_where_they_were_found() -> None:
+    model = fake_detector(propose=propose).with_tiles("160x160")
+    explainer = Explainer(model, squares())
+    found = explainer.detect()
+    assert {tuple(map(int, each.box)) for each in found} == {
+        (0, 0, 64, 64),
+        (160, 0, 224, 64),
+        (0, 160, 64, 224),
+        (160, 160, 224, 224),
+    }
+    for each in explainer.explain(found):
+        x1, y1, x2, y2 = map(int, each.box)
+        heat = each.heat_map()
+        assert heat.shape == (320, 320)
+        np.testing.assert_allclose(heat.sum(), heat[y1:y2, x1:x2].sum(), rtol=1e-3)
+        assert float(heat.sum()) + each.bias == pytest.approx(each.score, rel=1e-4)
+
+
+def test_the_page_searches_tiles_on_request() -> None:
+    session = Session(Ensemble([fake_detector(propose=propose)]))
+    body = cv2.imencode(".png", squares()[..., ::-1])[1].tobytes()
+    assert len(session.detect(body, min_score=0)["detections"]) == 1
+    answer = session.detect(body, tiles="160x160", min_score=0)
+    assert len(answer["detections"]) == 4
+    last = answer["detections"][-1]
+    assert session.explain(body, last["box"], last["label"], "160x160", min_score=0)["outcome"] == "found"

@@ -26,6 +26,7 @@ from benchmarks import (
     scale,
     soak,
     svm,
+    tiles,
     teach,
     tradeoff,
 )
@@ -54,6 +55,7 @@ def main() -> int:
         "soak": soak,
         "proposal-filter": proposal_filter,
         "svm": svm,
+        "tiles": tiles,
         "teach": teach,
         "tradeoff": tradeoff,
     }

@@ -39,17 +39,18 @@ from detector.cli.options import (
     thresholds,
 )
 from detector.cli.outputs import (
-    OutputFile,
+    OutputFolder,
     check_folder_writable,
     check_outputs,
     output_folder,
     output_records,
     result_folder,
+    writable_file,
 )
 from detector.images.film import WRITTEN_CODECS, is_film
 from detector.parallel.map_images import Engine, Failure, Sequential, Threads
 from detector.results.counts import COUNTS, counts_table
-from detector.results.files import ResultFolder, is_listed, label_stems
+from detector.results.files import ResultFolder, label_stems
 from detector.results.parts import WRITERS, open_parts
 from detector.results.streams import STREAMS, json_array
 from detector.runs.detect_images import DetectorFactory, ImageDetections, detect_images
@@ -80,7 +81,7 @@ def parser() -> Parser:
     parser.add_argument("--json", type=output_records, metavar="FILE", help="write all detections to FILE; - is stdout")
     parser.add_argument(
         "--output",
-        type=FolderOrFilm(is_listed),
+        type=FolderOrFilm(),
         default=Path("detections"),
         metavar="DIR",
         help="folder of the results, or the drawn film, such as boxes.mp4",
@@ -104,13 +105,24 @@ def parser() -> Parser:
     return parser
 
 
-class FolderOrFilm(OutputFile):
+class FolderOrFilm(OutputFolder):
     """Type of the option that names a folder of results, or the drawn film to write."""
 
     def __call__(self, text: str) -> Path:
-        path = Path(text)
-        is_film_file = path.suffix.lower() in WRITTEN_CODECS and not path.is_dir()
-        return super().__call__(text) if is_film_file else output_folder(text)
+        return writable_film(text) if is_drawn_film(Path(text)) else super().__call__(text)
+
+
+def writable_film(text: str) -> Path:
+    """Parse the name of a film to write. Raises ArgumentTypeError for one that cannot be written."""
+    try:
+        return writable_file(Path(text))
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
+def is_drawn_film(path: Path) -> bool:
+    """Return whether ``--output`` names a film, not a folder."""
+    return path.suffix.lower() in WRITTEN_CODECS and not path.is_dir()
 
 
 def formats(text: str) -> tuple[str, ...]:
@@ -132,7 +144,7 @@ def main() -> int:
         return detect_films(options, films, engine)
     if options.every is not None or options.fps is not None:
         raise ValueError("--every and --fps go with films, cameras and streams")
-    if options.output.suffix.lower() in WRITTEN_CODECS and not options.output.is_dir():
+    if is_drawn_film(options.output):
         raise ValueError(f"--output {options.output}: must be a folder; a film is drawn of a film")
     names = named_images(options.images, options.list)
     if options.parts is not None:

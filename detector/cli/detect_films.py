@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from detector.cli.console import USAGE_ERROR, console, lines_stream, print_error, printable, progress, result_line
-from detector.cli.detect import factory_of
+from detector.cli.detect import factory_of, is_drawn_film
 from detector.cli.options import model_digests
 from detector.cli.outputs import check_folder_writable, check_outputs, result_folder
-from detector.images.film import WRITTEN_CODECS, Film, Frame, Sampling, check_film, film_writer, is_film, open_film
+from detector.images.film import Film, Frame, Sampling, check_film, film_writer, is_film, open_film
 from detector.parallel.map_images import Engine, Failure, map_images
 from detector.results.counts import COUNTS, counts_table
+from detector.results.files import ResultFolder
 from detector.results.parts import Parts, open_parts
 from detector.results.streams import STREAMS, csv_table, json_array
 from detector.runs.detect_images import ImageDetections
@@ -70,6 +71,8 @@ def check_options(options: Namespace, films: Sequence[str]) -> None:
             raise ValueError("--format writes to a folder: give --output DIR, which gets the drawn film, too")
         if len(films) > 1 or not options.drawing:
             raise ValueError(f"--output {options.output} is the drawn copy of one film; give a folder")
+        inputs = [*map(Path, films), *([] if options.json is None else [options.json])]
+        ResultFolder(options.output.parent, inputs, options.overwrite).check([options.output.name])
     elif options.drawing or options.format:
         check_folder_writable(options.output)
     if options.parts is not None and len(films) > 1:
@@ -77,11 +80,6 @@ def check_options(options: Namespace, films: Sequence[str]) -> None:
     for name in films:
         if Path(name).exists():
             check_film(Path(name))
-
-
-def is_drawn_film(path: Path) -> bool:
-    """Return whether ``--output`` names a film, not a folder."""
-    return path.suffix.lower() in WRITTEN_CODECS and not path.is_dir()
 
 
 def sampling_of(options: Namespace) -> Sampling:

@@ -8,7 +8,7 @@ bin is that of one cell of the feature map: the one that won the maximum of the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +20,7 @@ from detector.detections import Detection
 from detector.features.encoder import FeatureMaps
 from detector.features.pooling import largest_cells
 from detector.pipeline import Detector
+from detector.tiles import Window, moved
 
 Values = NDArray[np.float64]
 Part = Literal["net", "for", "against"]
@@ -38,6 +39,7 @@ class ScoredPosition:
     levels: by level n of the pyramid, ``(n, n)`` float64, the attributions of its bins.
     cell_values: ``(h, w)`` float64, the same attributions by the cells of the map that won the bins.
     geometry: location of the cells in the resized image.
+    window: the tile whose map was pooled; None for the whole image.
     """
 
     box: Boxes
@@ -49,13 +51,23 @@ class ScoredPosition:
     levels: dict[int, Values]
     cell_values: Values
     geometry: Geometry
+    window: Window | None = None
 
     def heat_map(self, image_size: tuple[int, int], part: Part = "net") -> NDArray[np.float32]:
         """Spread the attribution of each cell evenly over its square in the image: ``(H, W)`` float32."""
         # a cell may win several bins, some for and some against: its net value counts
         values = self.cell_values
         parts = {"net": values, "for": np.maximum(values, 0), "against": np.minimum(values, 0)}
-        return spread(parts[part], self.zoom, self.geometry, image_size)
+        if self.window is None:
+            return spread(parts[part], self.zoom, self.geometry, image_size)
+        heat = np.zeros(image_size, np.float32)
+        x1, y1, x2, y2 = self.window
+        heat[y1:y2, x1:x2] = spread(parts[part], self.zoom, self.geometry, self.window.size)
+        return heat
+
+    def in_window(self, window: Window) -> ScoredPosition:
+        """Return the position, of a tile, in pixels of the image."""
+        return replace(self, box=moved(self.box[None], window)[0], window=window)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ diagnosis = explain_box(model, image, box, "dog")
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import NamedTuple, Unpack
 
@@ -14,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from detector.boxes import Boxes, area, as_boxes, clip, iou
-from detector.detections import Detections
+from detector.datasets.tiles import crop
+from detector.detections import Detection, Detections
 from detector.ensemble import Ensemble
 from detector.explanation.attribution import Attribution, ScoredPosition, attribute
 from detector.explanation.diagnosis import Diagnosis, SuppressionTrace, diagnose
@@ -22,8 +24,9 @@ from detector.features.encoder import FeatureMaps, Features
 from detector.heads.refinement import RefinedBoxes
 from detector.images.files import ImageLike, as_image
 from detector.pipeline import Detector
-from detector.scoring import detect_in_inputs, inputs_of
+from detector.scoring import detect_in_inputs, detect_in_views, inputs_of
 from detector.thresholds import Limits, Thresholds
+from detector.tiles import Window, visible
 
 _NEAR_IOU = 0.2
 _EQUAL = 1e-4
@@ -71,14 +74,23 @@ class _Candidate(NamedTuple):
 class Explainer:
     """Detect in one image and explain the results; feature maps are computed once.
 
-    image: ``(H, W, 3)`` uint8 RGB. boxes: ``(R, 4)`` instead of the model's proposals.
+    image: ``(H, W, 3)`` uint8 RGB. boxes: ``(R, 4)`` instead of the model's proposals; then the image is not cut.
+    window: the tile that the image is, which is not cut either.
     """
 
-    def __init__(self, model: Ensemble | Detector, image: NDArray[np.uint8], boxes: Boxes | None = None) -> None:
+    def __init__(
+        self,
+        model: Ensemble | Detector,
+        image: NDArray[np.uint8],
+        boxes: Boxes | None = None,
+        window: Window | None = None,
+    ) -> None:
         self.model = model
         self.image = image
         self.detectors = model.detectors
-        self.inputs = inputs_of(self.detectors, image, boxes)
+        self.inputs = inputs_of(self.detectors, image, boxes, window)
+        self._is_cut = boxes is None and window is None
+        self._tiles: dict[Window, Explainer] = {}
         self._detections: dict[tuple[bytes, int | None], Detections] = {}
 
     def detect(self, thresholds: Thresholds | None = None, max_detections: int | None = None) -> Detections:
@@ -86,15 +98,45 @@ class Explainer:
         thresholds = self.model.default_thresholds if thresholds is None else thresholds
         key = thresholds.tobytes(), max_detections
         if key not in self._detections:
-            self._detections[key] = detect_in_inputs(self.detectors, self.inputs, thresholds, max_detections)
+            own = detect_in_inputs(self.detectors, self.inputs, thresholds, max_detections)
+
+            def detect(window: Window | None) -> Detections:
+                return own if window is None else self._tile(window).detect(thresholds, max_detections)
+
+            self._detections[key] = detect_in_views(self.detectors, detect, max_detections) if self._is_cut else own
         return self._detections[key]
 
-    def explain(self, detections: Detections) -> list[Attribution]:
-        """Attribute the score of each of the detections in the image.
+    def _tile(self, window: Window) -> Explainer:
+        if window not in self._tiles:
+            self._tiles[window] = Explainer(self.model, crop(self.image, window), window=window)
+        return self._tiles[window]
 
-        Raises ValueError for a detection that the model does not make.
+    def explain(self, detections: Detections) -> list[Attribution]:
+        """Attribute the score of each of the detections to the view that it comes from, the image or a tile.
+
+        A box that was joined from several views is explained by its score in the whole image. Raises ValueError for a
+        detection that the model does not make.
         """
-        return [self._explain(np.array(each.box, np.float32), each.class_name, each.score) for each in detections]
+        return [self._explain_in_views(np.array(each.box, np.float32), each) for each in detections]
+
+    def _explain_in_views(self, box: Boxes, detection: Detection) -> Attribution:
+        windows = self.detectors[0].windows(self.image.shape[:2]) if self._is_cut else []
+        try:
+            return self._explain(box, detection.class_name, detection.score)
+        except ValueError:
+            if not windows:
+                raise
+        for window in windows:
+            inside, fraction = visible(box[None], window)
+            if fraction[0] < 1:
+                continue
+            try:
+                found = self._tile(window)._explain(inside[0], detection.class_name, detection.score)
+            except ValueError:
+                continue
+            positions = tuple(each.in_window(window) for each in found.positions)
+            return replace(found, box=box, positions=positions, image_size=self.image.shape[:2])
+        return self.explain_box(box, detection.class_name).attribution
 
     def explain_box(
         self,
