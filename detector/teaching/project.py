@@ -182,7 +182,10 @@ def _link(photos: Path, images: Path, name: str) -> Path:
             raise ValueError(f"{images / part}: must not be a link; remove it, or give another --project")
     if link.is_symlink() and link.readlink() == target:
         return link
-    if link.is_symlink():
+    if link.is_symlink() and link.exists():
+        other = link.readlink()
+        raise ValueError(f"{images.parent}: is the project of other images, such as {other}; give another --project")
+    if link.is_symlink():  # its image was moved
         link.unlink()
     if not link.exists():
         link.parent.mkdir(parents=True, exist_ok=True)

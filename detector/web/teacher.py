@@ -31,12 +31,13 @@ _log = logging.getLogger(__name__)
 class Teacher:
     """A project and the process that learns from it.
 
-    ``fault`` is the error of a session that could not start; its kinds are those that ``spp serve`` reports.
+    ``fault`` stays None: where nothing can be learned, labels are still saved.
     """
+
+    fault: Exception | None = None
 
     def __init__(self, project: Project) -> None:
         self.project = project
-        self.fault: Exception | None = None
         self._focus = 0
         self._crashes = 0
         self._stopped = False

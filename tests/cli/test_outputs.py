@@ -36,7 +36,7 @@ FOLDERS = {
     "evaluate": {"report", "save_detections"},
     "report": {"output"},
 }
-READ_ONLY = {"cache", "serve"}
+READ_ONLY = {"cache", "serve", "teach"}
 
 
 @pytest.fixture(autouse=True)

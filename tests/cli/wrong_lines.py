@@ -47,6 +47,14 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         ("a.png --output text", "text cannot be written"),
         ("a.png --model text", "text: is damaged or not a safetensors file"),
     ],
+    "teach": [
+        ("", "the following arguments are required: PHOTOS"),
+        ("nowhere --port 0", "nowhere: no such folder"),
+        ("a.png --port 0", "a.png: no such folder"),
+        ("empty --port 0", "empty: no image found"),
+        (". --port 0 --project a.png", "a.png"),
+        (". --port 65536", "must be 0 to 65535, but is 65536"),
+    ],
     "serve": [
         ("--port 70000", "must be 0 to 65535, but is 70000"),
         ("--port http", "must be 0 to 65535, but is http"),

@@ -64,6 +64,15 @@ def test_one_process_at_a_time(photos: Path, tmp_path: Path) -> None:
     Project(photos, tmp_path / "project").close()
 
 
+def test_images_of_the_same_names_do_not_get_the_labels(photos: Path, tmp_path: Path) -> None:
+    Project(photos, tmp_path / "project").close()
+    shutil.copytree(photos, tmp_path / "others")
+    with pytest.raises(ValueError, match="is the project of other images"):
+        Project(tmp_path / "others", tmp_path / "project")
+    photos.rename(tmp_path / "moved")
+    Project(tmp_path / "moved", tmp_path / "project").close()
+
+
 def test_classes_are_renamed_and_joined(photos: Path, tmp_path: Path) -> None:
     project = Project(photos, tmp_path / "project")
     project.set_labels(0, ImageLabels((RED, GREEN), True))

@@ -465,4 +465,4 @@ load().then(() => {
   if (!images.some(({ done, boxes }) => done || boxes)) byId("help").showModal();
   const first = images.findIndex(({ done }) => !done);
   return open(Math.max(0, first));
-}).catch((error) => complain(/404|Not found/i.test(error.message) ? "This page teaches with: spp teach PHOTOS/" : error.message));
+}).catch((error) => complain(error.message === "Not Found" ? "Start this page by: spp teach PHOTOS/ (this server only detects)" : error.message));
