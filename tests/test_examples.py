@@ -52,7 +52,7 @@ def test_train_on_demo_and_two_models(tmp_path: Path) -> None:
 
 
 def test_track(tmp_path: Path) -> None:
-    pytest.importorskip("supervision")
+    pytest.importorskip("trackers")
     cat = read_image(CAT)
     with film_writer(tmp_path / "cat.mp4", 5) as add:
         for _ in range(5):
