@@ -70,6 +70,8 @@ class BoxScorer:
 
     def windows(self, size: tuple[int, int]) -> list[Window]:
         """Return the tiles that an image of a height and width is also detected in; see `tile_windows`."""
+        if self.config.detection.tiles is None:
+            return []
         side = self.record.get(OBJECT_SIDE)
         known = side if isinstance(side, int | float) and 0 < side < np.inf else None
         return tile_windows(size, self.config.detection.tiles, max(self.encoder.short_sides), known)

@@ -93,9 +93,9 @@ def _windows(config: Config, annotation: Annotation) -> list[Window]:
     """Return the tiles of an image; none of one that cannot be read, which is reported where it is decoded."""
     try:
         size = view_size(annotation)
-        return tile_windows(size, config.detection.tiles, max(config.features.short_sides))
     except (OSError, ValueError):
         return []
+    return tile_windows(size, config.detection.tiles, max(config.features.short_sides))
 
 
 def _only(annotation: Annotation, kept: NDArray[np.bool_]) -> Annotation:

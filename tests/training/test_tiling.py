@@ -152,3 +152,11 @@ def test_tiles_of_recipes_are_checked_where_they_are_read(tmp_path: Path) -> Non
     for wrong in ("3x3", 0, 401, 1.5, True, [3]):
         with pytest.raises(ValueError, match="tiles"):
             parse_config({"detection": {"tiles": wrong}}, "test")
+
+
+def test_too_many_tiles_are_refused_before_any_work(tmp_path: Path) -> None:
+    large = annotation("0", image_of(tmp_path, "large", [], 1000), [([0, 0, 10, 10], 0)])
+    with pytest.raises(ValueError, match="would cut the image of 1000 x 1000 into 1521, more than 400"):
+        training_views(recipe("32x32"), [large])
+    missing = annotation("1", tmp_path / "missing.png", [([0, 0, 10, 10], 0)])
+    assert training_views(recipe("32x32"), [missing]) == [missing]
