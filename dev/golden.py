@@ -17,6 +17,8 @@ import numpy as np
 
 from detector.images.files import read_image, write_image
 from detector.runtime.files import write_json
+from detector.teaching.labels import Box, ImageLabels
+from detector.teaching.project import LABELS, Project
 from tests.fakes import TINY, write_stripes
 from tests.synthetic import write_synthetic_voc
 
@@ -37,6 +39,12 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 DETECTORS = ("run", "added.safetensors", "layers.safetensors")
 CLASSIFIER = "classifier.safetensors"
+PROJECT = "project"
+TAUGHT = (
+    ImageLabels((Box("circle", (40.0, 131.0, 118.0, 209.0)), Box("pièce 硬币", (52.5, 32.25, 115.0, 95.0))), True),
+    ImageLabels((), True),
+)
+"""Labels of the images of the project."""
 
 
 def write_golden(folder: Path) -> None:
@@ -54,6 +62,7 @@ def write_golden(folder: Path) -> None:
             shutil.copytree(work / each, folder / each, ignore=shutil.ignore_patterns("*.html"))
         for each in (*DETECTORS[1:], CLASSIFIER, *RECIPES):
             shutil.copy(work / each, folder / each)
+    _teach(folder / "images" / "JPEGImages", folder / PROJECT)
     write_json(folder / "expected.json", expected(folder))
 
 
@@ -103,6 +112,17 @@ def _detect(work: Path) -> None:
     found = ("--save-detections", "results/devkit", "--json", "results/metrics.json", "--report", "results/report")
     scored = ("--voc", "images", "--split", "test", "--cache", "cache")
     _spp(work, "evaluate", *scored, "--model", "added.safetensors", *found)
+
+
+def _teach(images: Path, folder: Path) -> None:
+    """Write a project with labels; its links to the images are made again where it is opened."""
+    project = Project(images, folder)
+    for number, labels in enumerate(TAUGHT):
+        project.set_labels(number, labels)
+    project.close()
+    for each in folder.iterdir():
+        if each.name != LABELS:
+            shutil.rmtree(each) if each.is_dir() else each.unlink()
 
 
 def _spp(work: Path, *words: str) -> None:

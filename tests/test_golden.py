@@ -18,7 +18,8 @@ from detector.config.detector import load_config
 from detector.datasets.loading import load_voc
 from detector.model_file import DETECTOR, check_model_file
 from detector.runtime.array_files import read_arrays
-from dev.golden import CLASSIFIER, DETECTORS
+from detector.teaching.project import Project
+from dev.golden import CLASSIFIER, DETECTORS, PROJECT, TAUGHT
 from tests.scripts import spp
 
 VERSIONS = sorted((Path(__file__).parent / "golden").iterdir())
@@ -145,3 +146,12 @@ def test_a_finished_run_is_not_overwritten(golden: Path) -> None:
         2,
         "error: run: holds a training already: say --overwrite, or give another --output\n",
     )
+
+
+def test_projects_keep_their_labels(golden: Path) -> None:
+    project = Project(golden / "images" / "JPEGImages", golden / PROJECT)
+    try:
+        assert tuple(project.labels(number) for number in range(len(project.images))) == TAUGHT
+        assert project.class_names == ("circle", "pièce 硬币")
+    finally:
+        project.close()
