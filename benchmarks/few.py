@@ -27,6 +27,7 @@ from detector.features.encoder import FeatureMaps
 from detector.heads.heads import Heads
 from detector.images.files import image_size
 from detector.pipeline import Detector
+from detector.tiles import Window
 from detector.training.box_regression import train_regressors
 from detector.training.svm.training import train_svms
 from detector.training.training_set import TrainingSet, scaled
@@ -125,15 +126,15 @@ class NearPositives(TrainingSet):
 
 
 class WithMirrors(FeatureCache):
-    """Cache that also holds the mirrored images, by ids of their own."""
+    """Cache that also holds the mirrored images, by ids of their own; of whole images, without tiles."""
 
-    def maps(self, image_id: str, path: Path) -> FeatureMaps:
+    def maps(self, image_id: str, path: Path, window: Window | None = None) -> FeatureMaps:
         plain = image_id.removesuffix(MIRROR)
-        return super().maps(plain, path) if plain == image_id else self.mirrored_maps(plain, path)
+        return super().maps(plain, path, window) if plain == image_id else self.mirrored_maps(plain, path, window)
 
-    def proposals(self, image_id: str, path: Path) -> Boxes:
+    def proposals(self, image_id: str, path: Path, window: Window | None = None) -> Boxes:
         plain = image_id.removesuffix(MIRROR)
-        boxes = super().proposals(plain, path)
+        boxes = super().proposals(plain, path, window)
         return boxes if plain == image_id else flip(boxes, image_size(path)[1])
 
 
