@@ -31,6 +31,8 @@ MINING_SECONDS = 1.0
 """Time to mine other images again in a round."""
 _START_SAMPLES = 40
 _GROWTH = 1.2
+_MAX_RESCALED = 8
+"""Number of images up to which features are scaled again, and all samples are taken again, when it has doubled."""
 _TOLERANCE = 1e-2
 """Relative duality gap of the SVMs of a round."""
 
@@ -48,6 +50,7 @@ class Learner:
     _regressors: BoxRegressors | None = None
     _regressed: tuple[str, ...] = ()
     _n_regressed: int = 0
+    _n_scaled: int = 0
 
     def learn(self, annotations: Sequence[Annotation], class_names: Sequence[str]) -> TrainedSVMs | None:
         """Return the SVMs of these images, of K classes; None without objects, or without an object of some class.
@@ -91,7 +94,9 @@ class Learner:
         known = {} if self._images is None else {_key(each): row for row, each in enumerate(self._images.annotations)}
         kept = [known.get(_key(each)) for each in annotations]
         changed = [row for row, before in enumerate(kept) if before is None]
-        if self._images is None or self._state is None or len(changed) == len(annotations):
+        outgrown = 2 * self._n_scaled <= len(annotations) <= _MAX_RESCALED
+        if self._images is None or self._state is None or len(changed) == len(annotations) or outgrown:
+            self._n_scaled = len(annotations)
             images = TrainingSet(annotations, len(self.class_names), self.cache, self.config.svm.max_negative_iou)
             images = scaled(images, self.config.svm.mean_norm, self.config.svm.center, self.config.svm.seed)
             return images, MiningState(self._buffer(images)), list(range(len(annotations)))
@@ -119,7 +124,9 @@ class Learner:
         samples = images[index]
         positive = (samples.targets > 0).any(1)
         negatives = np.flatnonzero((samples.targets < 0).any(1) & ~positive)
-        drawn = np.random.default_rng(index).choice(negatives, min(_START_SAMPLES, len(negatives)), replace=False)
+        # of many images at once, as after a restart, fewer: half of the buffer is for objects and hard negatives
+        count = min(_START_SAMPLES, buffer.capacity // (2 * len(images)), len(negatives))
+        drawn = np.random.default_rng(index).choice(negatives, count, replace=False)
         rows = np.concatenate([np.flatnonzero(positive), np.sort(drawn)])[: buffer.free]
         buffer.add(samples.features(rows), samples.targets[rows], index, rows)
 

@@ -15,7 +15,7 @@ from detector.features.cache import FeatureCache
 from detector.heads.calibration import Calibration
 from detector.pipeline import Detector
 from detector.runs.label_doubts import Doubt, find_doubts
-from detector.training.calibration import HeldOut, removable_rows
+from detector.training.calibration import HeldOut, fit_calibration, removable_rows
 from detector.training.svm.training import TrainedSVMs
 
 MAX_IMAGES = 40
@@ -62,7 +62,7 @@ def cross_validate_stepwise(detector: Detector, trained: TrainedSVMs, cache: Fea
         return
     result = HeldOut(held_out, found)
     measured = result.measure(detector.class_names)
-    calibration = result.calibration(detector.class_names)
+    calibration = _calibration(result, detector.class_names)
     thresholds = np.zeros(len(detector.class_names), np.float32) if calibration is None else calibration.best_f1
     calibrated = found if calibration is None else [calibration(each) for each in found]
     doubts = find_doubts(result.dataset(detector.class_names), calibrated, thresholds)
@@ -76,6 +76,13 @@ def cross_validate_stepwise(detector: Detector, trained: TrainedSVMs, cache: Fea
         "doubts": [_doubt_record(each, held_out) for each in doubts[:MAX_DOUBTS]],
     }
     yield Quality(detector.class_names, report, calibration)
+
+
+def _calibration(result: HeldOut, class_names: Sequence[str]) -> Calibration | None:
+    try:
+        return fit_calibration(result.detections, result.annotations, class_names)
+    except ValueError:  # no object was found, as in the first rounds
+        return None
 
 
 def _confusions(doubts: Sequence[Doubt]) -> list[dict[str, Any]]:
