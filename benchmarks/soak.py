@@ -1,8 +1,8 @@
 """Memory, descriptors and threads over many images: in one process, in workers, and of the page under load.
 
 Each kind of work runs in turn over a few drawn images again and again. A tenth of the work is a row of the table, the
-first one being the warm-up. Growth of memory from the second row to the last one by more than the limit is a leak, and so
-is any growth of descriptors or threads; then the exit code is 1.
+first one being the warm-up. Growth of memory from the second row to the last one by more than the limit is a leak, and
+so is any growth of descriptors or threads; then the exit code is 1.
 """
 
 from __future__ import annotations
