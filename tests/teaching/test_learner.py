@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from detector.datasets.dataset import Dataset
+from detector.datasets.dataset import Annotation, Dataset
 from detector.evaluation.held_out import measure_held_out
 from detector.teaching.learner import Learner
 from detector.teaching.quality import Quality, cross_validate_stepwise
@@ -15,6 +16,11 @@ from detector.training.training_set import TrainingSet
 
 def learner_of(images: TrainingSet, config: object) -> Learner:
     return Learner(images.cache, config)  # type: ignore[arg-type]
+
+
+def _relabeled(image: Annotation, rows: NDArray[np.bool_], label: int) -> Annotation:
+    labels = np.full(rows.sum(), label, np.int64)
+    return replace(image, boxes=image.boxes[rows], labels=labels, difficult=image.difficult[rows])
 
 
 def test_rounds_reach_what_one_training_reaches(
@@ -43,7 +49,8 @@ def test_samples_follow_the_labels(images: TrainingSet, config: object, train_se
     positives = (trained.buffer.targets > 0).sum(0)
     assert positives.tolist() == trained.images.object_counts().tolist()
     # an image without its boxes keeps no positive, an image that is gone no sample
-    emptied = replace(three[0], boxes=np.zeros((0, 4)), labels=np.zeros(0), difficult=np.zeros(0))
+    none = three[0].boxes[:0], three[0].labels[:0], three[0].difficult[:0]
+    emptied = Annotation(three[0].image_id, three[0].path, *none)
     trained = learner.learn([*three[1:], emptied, train_set[3]], train_set.class_names)
     assert trained is not None
     positives = (trained.buffer.targets > 0).sum(0)
@@ -58,10 +65,10 @@ def test_a_new_class_takes_all_earlier_samples_as_negatives(
     without = next(each for each in train_set if len(each.labels) and 2 not in each.labels)
     first = next(label for label in (0, 1) if label in without.labels)
     rows = without.labels == first
-    one = replace(without, boxes=without.boxes[rows], labels=np.zeros(rows.sum()), difficult=without.difficult[rows])
+    one = _relabeled(without, rows, 0)
     other = next(each for each in train_set if 2 in each.labels)
     rows = other.labels == 2
-    two = replace(other, boxes=other.boxes[rows], labels=np.ones(rows.sum()), difficult=other.difficult[rows])
+    two = _relabeled(other, rows, 1)
     learner = learner_of(images, config)
     assert learner.learn([one], ["first", "second"]) is None
     assert learner.learn([], []) is None
