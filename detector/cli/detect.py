@@ -39,15 +39,15 @@ from detector.cli.options import (
     thresholds,
 )
 from detector.cli.outputs import (
-    OutputFolder,
+    FolderOrFilm,
     check_folder_writable,
     check_outputs,
+    is_drawn_film,
     output_folder,
     output_records,
     result_folder,
-    writable_file,
 )
-from detector.images.film import WRITTEN_CODECS, is_film
+from detector.images.film import is_film
 from detector.parallel.map_images import Engine, Failure, Sequential, Threads
 from detector.results.counts import COUNTS, counts_table
 from detector.results.files import ResultFolder, label_stems
@@ -105,26 +105,6 @@ def parser() -> Parser:
     return parser
 
 
-class FolderOrFilm(OutputFolder):
-    """Type of the option that names a folder of results, or the drawn film to write."""
-
-    def __call__(self, text: str) -> Path:
-        return writable_film(text) if is_drawn_film(Path(text)) else super().__call__(text)
-
-
-def writable_film(text: str) -> Path:
-    """Parse the name of a film to write. Raises ArgumentTypeError for one that cannot be written."""
-    try:
-        return writable_file(Path(text))
-    except ValueError as error:
-        raise ArgumentTypeError(str(error)) from None
-
-
-def is_drawn_film(path: Path) -> bool:
-    """Return whether ``--output`` names a film, not a folder."""
-    return path.suffix.lower() in WRITTEN_CODECS and not path.is_dir()
-
-
 def formats(text: str) -> tuple[str, ...]:
     """Parse an option that lists formats, and return each once."""
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
@@ -141,7 +121,7 @@ def main() -> int:
     if films := [each for each in options.images if is_film(each)]:
         from detector.cli.detect_films import detect_films
 
-        return detect_films(options, films, engine)
+        return detect_films(options, films, engine, factory_of(options))
     if options.every is not None or options.fps is not None:
         raise ValueError("--every and --fps go with films, cameras and streams")
     if is_drawn_film(options.output):

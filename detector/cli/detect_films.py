@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 
 from detector.cli.console import USAGE_ERROR, console, lines_stream, print_error, printable, progress, result_line
-from detector.cli.detect import factory_of, is_drawn_film
 from detector.cli.options import model_digests
-from detector.cli.outputs import check_folder_writable, check_outputs, result_folder
+from detector.cli.outputs import check_folder_writable, check_outputs, is_drawn_film, result_folder
 from detector.images.film import Film, Frame, Sampling, check_film, film_writer, is_film, open_film
-from detector.parallel.map_images import Engine, Failure, map_images
+from detector.parallel.map_images import Engine, Factory, Failure, map_images
 from detector.results.counts import COUNTS, counts_table
 from detector.results.files import ResultFolder
 from detector.results.parts import Parts, open_parts
@@ -30,21 +29,22 @@ _FORMATS = (*STREAMS, COUNTS)
 _MAX_FPS = 1000
 
 
-def detect_films(options: Namespace, films: Sequence[str], engine: Engine) -> int:
+def detect_films(options: Namespace, films: Sequence[str], engine: Engine, factory: Factory) -> int:
     """Detect in all frames to take of films, one film after the other, and return the exit code.
 
-    A film that cannot be read costs a line; what could be read of a damaged one is written.
+    factory: a `DetectorFactory`. A film that cannot be read costs a line; what could be read of a damaged one is
+    written.
     """
     check_options(options, films)
     if options.parts is not None:
-        return detect_in_parts(options, films[0], engine)
+        return detect_in_parts(options, films[0], engine, factory)
     failed = False
     with ExitStack() as stack:
         results = FilmResults(options, stack)
         for name in films:
             try:
                 with open_film(name) as film:
-                    failed |= not results.take(film, sampling_of(options), frames_of(film, options, engine))
+                    failed |= not results.take(film, sampling_of(options), frames_of(film, options, engine, factory))
             except BrokenPipeError:
                 raise
             except (ValueError, OSError) as error:
@@ -83,19 +83,19 @@ def check_options(options: Namespace, films: Sequence[str]) -> None:
 
 
 def sampling_of(options: Namespace) -> Sampling:
-    """Return the frames to take, which `Sampling` counts anew for each film."""
+    """Return the frames to take, which `Sampling` counts again for each film."""
     return Sampling(options.every or 1, options.fps)
 
 
 def frames_of(
-    film: Film, options: Namespace, engine: Engine, skipped: int = 0
+    film: Film, options: Namespace, engine: Engine, factory: Factory, skipped: int = 0
 ) -> Iterator[tuple[Frame, ImageDetections | Failure]]:
     """Yield each frame to take of a film with its detections, and show the progress.
 
     Interrupting a camera or stream ends it in order.
     """
     sampling = sampling_of(options)
-    results = map_images(factory_of(options), film.frames(sampling, skipped), engine)
+    results = map_images(factory, film.frames(sampling, skipped), engine)
     n_frames = None if film.n_frames is None else max(0, sampling.count(film.n_frames, film.fps) - skipped)
     try:
         yield from progress(results if n_frames is None else _Counted(results, n_frames), f"detect in {film.name}")
@@ -215,7 +215,7 @@ def _as_images(add: Callable[[Mapping[str, Any]], None]) -> Callable[[Mapping[st
 # ---- resumable parts
 
 
-def detect_in_parts(options: Namespace, name: str, engine: Engine) -> int:
+def detect_in_parts(options: Namespace, name: str, engine: Engine, factory: Factory) -> int:
     """Detect in all frames whose parts are still missing, and return the exit code."""
     with open_film(name) as film, _parts_of(options, name, film) as parts:
         done = parts.manifest.count("images")
@@ -223,7 +223,7 @@ def detect_in_parts(options: Namespace, name: str, engine: Engine) -> int:
             print(f"{options.parts}: {done} frames are there already")
         problem = None
         if not parts.manifest.complete:
-            for frame, found in frames_of(film, options, engine, skipped=done):
+            for frame, found in frames_of(film, options, engine, factory, skipped=done):
                 if isinstance(found, Failure):
                     print_error(ValueError(found.message))
                     parts.add({"image": film.name, "frame": frame.number, "error": found.message})

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from detector.images.files import WRITTEN_SUFFIXES
+from detector.images.film import WRITTEN_CODECS
 from detector.results.files import ResultFolder, is_listed
 from detector.runtime.array_files import read_metadata
 from detector.runtime.files import check_writable, is_stream, nearest_existing
@@ -57,6 +58,26 @@ class OutputFolder:
         if path.suffix.lower() in WRITTEN_SUFFIXES and not path.is_dir():
             raise ArgumentTypeError(f"{path} must be a folder, in which results have the names of their images")
         return path
+
+
+class FolderOrFilm(OutputFolder):
+    """Type of the option that names a folder of results, or the drawn film to write."""
+
+    def __call__(self, text: str) -> Path:
+        return writable_film(text) if is_drawn_film(Path(text)) else super().__call__(text)
+
+
+def writable_film(text: str) -> Path:
+    """Parse the name of a film to write. Raises ArgumentTypeError for one that cannot be written."""
+    try:
+        return writable_file(Path(text))
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
+def is_drawn_film(path: Path) -> bool:
+    """Return whether ``--output`` names a film, not a folder."""
+    return path.suffix.lower() in WRITTEN_CODECS and not path.is_dir()
 
 
 Output = OutputFile | OutputFolder

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detector.cli.console import Parser
-from detector.cli.options import add_model_options
+from detector.cli.options import add_model_options, add_tiles_option, load_model
 from detector.model_file import DETECTOR, check_model_file
 from detector.runtime.openvino import Runtime
 from detector.runtime.optional import optional
+from detector.tiles import Tiles
 
 if TYPE_CHECKING:
     from detector.web.session import Session
@@ -39,6 +40,7 @@ def parser() -> Parser:
         "--root-path", type=root_path, default="", metavar="PATH", help="path below which a proxy serves the page"
     )
     add_model_options(parser)
+    add_tiles_option(parser)
     return parser
 
 
@@ -71,7 +73,7 @@ def main() -> int:
     listener = listen(options.host, options.port)
     from detector.web.remote import RemoteSession
 
-    session = RemoteSession(partial(load_session, options.model, options.device, options.runtime))
+    session = RemoteSession(partial(load_session, options.model, options.device, options.runtime, options.tiles))
     for package in ("starlette", "uvicorn"):
         optional(package, "web")
     from detector.web.server import serve
@@ -100,9 +102,8 @@ def address(listener: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def load_session(models: list[Path] | None, device: str, runtime: Runtime | None) -> Session:
+def load_session(models: list[Path] | None, device: str, runtime: Runtime | None, tiles: Tiles | None) -> Session:
     """Load the models and create their session."""
-    from detector.ensemble import load_ensemble
     from detector.web.session import Session
 
-    return Session(load_ensemble(models, device, runtime))
+    return Session(load_model(models, device, runtime, tiles))
