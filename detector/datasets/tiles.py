@@ -19,7 +19,7 @@ MIN_VISIBLE = 0.5
 def cut(annotation: Annotation, window: Window) -> Annotation:
     """Return a tile of an annotated image, with the visible parts of its objects.
 
-    Objects of which less than `MIN_VISIBLE` is inside are ignored: they are neither trained on nor background.
+    Objects that are inside by less than `MIN_VISIBLE` are ignored: they are neither trained on nor background.
     """
     boxes, fractions = visible(annotation.boxes, window)
     kept = area(boxes) > 0

@@ -267,7 +267,7 @@ def film_writer(path: Path, fps: float) -> Iterator[Callable[[NDArray[np.uint8]]
     size: list[int] = []
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        # the name tells FFmpeg the format
+        # FFmpeg takes the format from the name
         named = temporary.with_name(f"{temporary.name}{suffix}")
 
         def add(image: NDArray[np.uint8]) -> None:
