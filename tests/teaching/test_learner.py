@@ -27,7 +27,7 @@ def test_rounds_reach_what_one_training_reaches(
     images: TrainingSet, config: object, train_set: Dataset, test_set: Dataset
 ) -> None:
     stepwise = learner_of(images, config)
-    for count in range(1, 13):
+    for count in (2, 3, 7, 12):  # the third scales the features again
         trained = stepwise.learn(train_set.annotations[:count], train_set.class_names) or None
     assert trained is not None
     found = [stepwise.detector(trained).detect_cached(images.cache, each) for each in test_set]
