@@ -61,8 +61,8 @@ def measure(options: argparse.Namespace) -> int:
         image, annotation = mosaic([dataset[int(row)] for row in rows], options.grid)
         annotations.append(annotation)
         for name, cut in (("without tiles", 1), ("with tiles", options.tiles)):
-            limits = {"min_score": model.config.detection.min_score, "max_detections": MAX_DETECTIONS}
-            found[name].append(model.detect(image, tiles=cut, **limits))
+            min_score = model.config.detection.min_score
+            found[name].append(model.detect(image, tiles=cut, min_score=min_score, max_detections=MAX_DETECTIONS))
     images = Dataset(tuple(annotations), VOC_CLASSES, f"{options.mosaics} mosaics")
     results = {name: measure_held_out(each, images, "area") for name, each in found.items()}
     print(f"{machine()}\n{options.mosaics} mosaics of {options.grid} x {options.grid} images of {dataset.name}")

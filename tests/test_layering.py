@@ -47,8 +47,8 @@ PACKAGES = {
     "training": "runtime parallel boxes tiles images datasets detections backbones features heads config build scoring "
     "pipeline evaluation",
     "classification": "runtime boxes images datasets backbones features config model_file training",
-    "runs": "runtime parallel boxes tiles images datasets detections results proposals features config model_file build "
-    "thresholds scoring pipeline ensemble explanation evaluation report training",
+    "runs": "runtime parallel boxes tiles images datasets detections results proposals features config model_file "
+    "build thresholds scoring pipeline ensemble explanation evaluation report training",
     "teaching": "runtime boxes images datasets detections features heads config model_file build pipeline evaluation "
     "training runs",
     "web": "runtime parallel boxes tiles images detections features thresholds pipeline ensemble explanation teaching",

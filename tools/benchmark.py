@@ -26,8 +26,8 @@ from benchmarks import (
     scale,
     soak,
     svm,
-    tiles,
     teach,
+    tiles,
     tradeoff,
 )
 from detector.cli.console import Parser, run

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from detector.runtime.environment import SAFE_PATH, environment_variables
 
 if TYPE_CHECKING:  # the server's process imports neither torch nor numba
+    from detector.tiles import Tiles
     from detector.web.session import Answer, Session
 
 _log = logging.getLogger(__name__)
@@ -76,9 +77,11 @@ class RemoteSession:
         """Call `Session.detect`."""
         return self._call("detect", body, options)
 
-    def explain(self, body: bytes, box: Sequence[float], label: str, **limits: float | None) -> Answer:
+    def explain(
+        self, body: bytes, box: Sequence[float], label: str, tiles: Tiles | None = None, **limits: float | None
+    ) -> Answer:
         """Call `Session.explain`."""
-        return self._call("explain", body, {"box": box, "label": label, **limits})
+        return self._call("explain", body, {"box": box, "label": label, "tiles": tiles, **limits})
 
     def render(self, body: bytes) -> bytes:
         """Call `Session.render`."""

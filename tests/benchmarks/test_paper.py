@@ -109,7 +109,7 @@ def test_steps_give_other_benchmarks_their_part_of_the_images(tmp_path: Path, mo
     job = job_of(tmp_path, "--fraction", "0.1", "--backbone", "alexnet", "--weights", "alexnet.safetensors")
     monkeypatch.setattr(paper.Job, "train_set", [None] * 250)
     monkeypatch.setattr(paper.Job, "test_set", [None] * 51)
-    given = {}
+    given: dict[int, Any] = {}
 
     def measure(options: argparse.Namespace) -> int:
         given[len(given)] = options

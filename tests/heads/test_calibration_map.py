@@ -74,7 +74,9 @@ def test_ends_of_probabilities_and_slopes_of_zero_print_no_warning() -> None:
         assert each.reaching_probability(0.0).tolist() == [-np.inf] * 3
         assert each.reaching_probability(1.0).tolist() == [np.inf] * 3
     extreme = found((A, 0, -1e30), (A, 0, 1e30), (A, 1, 1e30))
-    np.testing.assert_allclose(CALIBRATION(extreme).probabilities, [1, 1 / (1 + np.exp(-3)), 0])
+    chances = CALIBRATION(extreme).probabilities
+    assert chances is not None
+    np.testing.assert_allclose(chances, [1, 1 / (1 + np.exp(-3)), 0])
 
 
 def test_parts_join_in_the_order_of_their_classes() -> None:

@@ -171,7 +171,7 @@ def test_1000_hostile_requests(client: TestClient, teacher: LightTeacher, tmp_pa
     names = ["image", "box", "from", "to", "format", "name", "thumbnail"]
     outside = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if "project" not in path.parts}
     for _ in range(1000):
-        params = [(name, rng.choice(values)) for name in rng.sample(names, rng.randrange(4))]
+        params = {name: rng.choice(values) for name in rng.sample(names, rng.randrange(4))}
         method = rng.choice(["GET", "PUT", "POST", "DELETE"])
         answer = client.request(method, f"/teach/{rng.choice(paths)}", params=params, content=rng.choice(bodies))
         assert answer.status_code < 500, (method, answer.url, answer.text)
