@@ -1,0 +1,56 @@
+"""Train the SVMs of the shipped model: python -m dev.shipped_svms MODEL VOC_ROOT CACHE OUTPUT.
+
+MODEL is that of ``spp train end_to_end --voc VOC_ROOT --split train``. Its layers have not seen the images of the list
+``extra``, so that SVMs of its features may be trained on both lists, and cross-validated on the parts of ``extra``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic
+
+from detector.config.detector import CalibrationConfig, load_config
+from detector.datasets.dataset import Dataset
+from detector.datasets.loading import load_voc
+from detector.features.cache import fill_cache
+from detector.pipeline import Detector
+from detector.runtime.progress import ProgressBars
+from detector.training.calibration import cross_validate, held_out_parts
+from detector.training.svm.training import train_svms
+from detector.training.train import with_held_out, with_record
+from detector.training.training_set import TrainingSet, scaled
+
+
+def main() -> None:
+    """Write a copy of the model with SVMs in place of its scorer, and with probabilities."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("model", "voc_root", "cache", "output"):
+        parser.add_argument(name, type=Path)
+    options = parser.parse_args()
+    start = monotonic()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    train, extra = (load_voc(options.voc_root, split, report=lambda issue: None) for split in ("train", "extra"))
+    config = load_config("end_to_end")
+    detector = replace(Detector.load(options.model), config=config)
+    cache, progress = detector.cache(options.cache), ProgressBars()
+    both = [*train, *extra]
+    fill_cache(cache, both, progress)
+    images = TrainingSet(both, len(detector.class_names), cache, config.svm.max_negative_iou, config.svm.difficult)
+    images = replace(images, layers=detector.heads.layers)
+    if detector.heads.proposal_filter is not None:
+        images = images.filtered(detector.heads.proposal_filter, config.detection.max_boxes)
+    images = scaled(images, config.svm.mean_norm, config.svm.center, config.svm.seed)
+    trained = train_svms(images, config.svm, options.output.with_suffix(".state"), progress)
+    detector = replace(detector, heads=replace(detector.heads, scorer=trained.svms, calibration=None))
+    unseen = CalibrationConfig(cross_validate_below=len(extra) + 1)
+    parts = [part + len(train) for part in held_out_parts(replace(images, annotations=list(extra)), unseen)]
+    detector = with_held_out(detector, cross_validate(detector, images, parts, trained.without, progress))
+    learned = Dataset(both, train.class_names, "VOC2007 train and extra")
+    with_record(detector, learned, monotonic() - start).save(options.output)
+
+
+if __name__ == "__main__":
+    main()
