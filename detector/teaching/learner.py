@@ -19,6 +19,7 @@ from detector.heads.heads import Heads
 from detector.heads.linear import BoxRegressors, LinearSVMs
 from detector.pipeline import Detector
 from detector.training.box_regression import train_regressors
+from detector.training.proposal_filter import train_proposal_filter
 from detector.training.svm.dual_solver import solve_dual
 from detector.training.svm.mining import MiningState, add_hard_negatives, refit, sample_image
 from detector.training.svm.sample_buffer import SampleBuffer
@@ -27,8 +28,9 @@ from detector.training.training_set import TrainingSet, scaled
 
 MAX_SAMPLES = 12_000
 """Samples in the buffer; at 9,600 features, 230 MB."""
-MINING_SECONDS = 1.0
-"""Time to mine other images again in a round."""
+ROUND_SECONDS = 1.0
+"""Time after which a round mines and solves no more."""
+_MINING_SECONDS = 0.5
 _START_SAMPLES = 40
 _GROWTH = 1.2
 _MAX_RESCALED = 8
@@ -51,6 +53,7 @@ class Learner:
     _regressed: tuple[str, ...] = ()
     _n_regressed: int = 0
     _n_scaled: int = 0
+    _filtered_for: tuple[str, ...] = ()
 
     def learn(self, annotations: Sequence[Annotation], class_names: Sequence[str]) -> TrainedSVMs | None:
         """Return the SVMs of these images, of K classes; None without objects, or without an object of some class.
@@ -63,13 +66,19 @@ class Learner:
         )
         if not len(class_names) or not counts.all():
             return None
+        start = monotonic()
         self.class_names = tuple(class_names)
         images, state, changed = self._synchronized(annotations)
         for index in changed:
             self._add_start(images, state.buffer, index)
-        refit(state, self.config.svm, solve_dual, tolerance=_TOLERANCE)
-        self._mine(images, state, changed)
-        refit(state, self.config.svm, solve_dual, tolerance=_TOLERANCE)
+        if state.svms is None:
+            refit(state, self.config.svm, solve_dual, tolerance=_TOLERANCE)
+        while True:
+            self._mine(images, state, changed)
+            found = state.added
+            refit(state, self.config.svm, solve_dual, tolerance=_TOLERANCE)
+            if not found or monotonic() - start > ROUND_SECONDS:
+                break
         self._images, self._state = images, state
         assert state.svms is not None
         svms = LinearSVMs(*images.unscaled(state.svms.weights, state.svms.biases))
@@ -85,7 +94,7 @@ class Learner:
             config = self.config.regression
             self._regressors = train_regressors(trained.images, config, self.config.svm.seed)
             self._regressed, self._n_regressed = self.class_names, n_images
-        heads = Heads(trained.svms, self._regressors)
+        heads = Heads(trained.svms, self._regressors, proposal_filter=trained.images.proposal_filter)
         record = {"trained_on": "a project of spp teach", "images": n_images}
         return Detector(self.cache.propose, self.cache.encoder, heads, self.class_names, self.config, record)
 
@@ -98,10 +107,15 @@ class Learner:
         if self._images is None or self._state is None or len(changed) == len(annotations) or outgrown:
             self._n_scaled = len(annotations)
             images = TrainingSet(annotations, len(self.class_names), self.cache, self.config.svm.max_negative_iou)
+            images = self._filtered(images)
             images = scaled(images, self.config.svm.mean_norm, self.config.svm.center, self.config.svm.seed)
             return images, MiningState(self._buffer(images)), list(range(len(annotations)))
         images = replace(self._images, annotations=annotations, n_classes=len(self.class_names))
-        state = MiningState(self._buffer(images))
+        if self._filtered_for != self.class_names:
+            images = self._filtered(images)
+        # with SVMs of all classes, hard negatives are found before the next solution
+        same = self._state.svms is not None and self._state.svms.n_classes == images.n_classes
+        state = MiningState(self._buffer(images), svms=self._state.svms if same else None)
         old = self._state.buffer
         n_shared = min(old.targets.shape[1], images.n_classes)
         for row, before in enumerate(kept):
@@ -115,6 +129,14 @@ class Learner:
             state.buffer.add(old.features[rows], targets, row, old.keys[rows, 1])
             state.buffer.duals[start:, :n_shared] = old.duals[rows, :n_shared]
         return images, state, changed
+
+    def _filtered(self, images: TrainingSet) -> TrainingSet:
+        """Return the images with a proposal filter that is trained on them; those known keep their proposals."""
+        self._filtered_for = self.class_names
+        if not self.config.proposal_filter.enabled:
+            return images
+        proposal_filter = train_proposal_filter(images, self.config.proposal_filter)
+        return replace(images, proposal_filter=proposal_filter, max_boxes=self.config.detection.max_boxes)
 
     def _buffer(self, images: TrainingSet) -> SampleBuffer:
         return SampleBuffer(MAX_SAMPLES, images.n_features, images.n_classes)
@@ -136,7 +158,7 @@ class Learner:
         for index in changed:
             self._mine_image(images, state, index)
         for _ in range(len(images) - len(changed)):
-            if monotonic() - start > MINING_SECONDS:
+            if monotonic() - start > _MINING_SECONDS:
                 break
             self._turn = (self._turn + 1) % len(images)
             if self._turn not in changed:

@@ -8,11 +8,13 @@ import numpy as np
 
 from detector.config.detector import AdaptationConfig, Config, load_config
 
-MAX_PIXELS = 1_300_000
-"""Pixels of a resized image: half a second of convolution on two cores."""
-MAX_ENLARGEMENT = 2.5
-_SHORT_SIDES = (320, 1100)
-_PROPOSALS = {"max_boxes": 2000, "min_side": 8}
+MAX_PIXELS = 3_000_000
+"""Pixels of a resized image: a second of convolution on two cores."""
+MAX_ENLARGEMENT = 4
+_SHORT_SIDES = (320, 1400)
+_PROPOSALS = {"max_boxes": 8000, "min_side": 8}
+_SCORED = 1500
+_FILTER = {"levels": (2, 1), "images": 50}
 
 
 def teaching_recipe(sizes: Sequence[tuple[int, int]]) -> Config:
@@ -32,7 +34,7 @@ def teaching_recipe(sizes: Sequence[tuple[int, int]]) -> Config:
         "adaptation": AdaptationConfig(),
         "svm": config.svm.model_copy(update={"flips": False, "background": False}),
         "regression": config.regression.model_copy(update={"max_samples": 400}),
-        "proposal_filter": config.proposal_filter.model_copy(update={"enabled": False}),
-        "detection": config.detection.model_copy(update={"box_refinements": 1}),
+        "proposal_filter": config.proposal_filter.model_copy(update=_FILTER),
+        "detection": config.detection.model_copy(update={"max_boxes": _SCORED}),
     }
     return config.model_copy(update=changes)
