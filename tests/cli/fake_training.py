@@ -23,6 +23,7 @@ from detector.evaluation.proposal_recall import ProposalRecall
 from detector.heads.calibration import Calibration
 from detector.results.files import ResultFolder
 from detector.runtime.progress import Progress
+from detector.tiles import Window
 from detector.training.adaptation import Adapted
 from detector.training.calibration import HeldOut
 from detector.training.train import CROSS_VALIDATION
@@ -44,10 +45,13 @@ class FakeCache:
     def encoder(self) -> Any:
         return SimpleNamespace(backbone=SimpleNamespace(digest="00"))
 
+    def maps(self, *_: object) -> Any:
+        return SimpleNamespace(image_size=(50, 50))
+
     def proposals(self, *_: object) -> Boxes:
         return as_boxes([(0, 0, 50, 50)])
 
-    def is_complete(self, image_id: str) -> bool:
+    def is_complete(self, image_id: str, window: None = None) -> bool:
         return True
 
 
@@ -63,6 +67,9 @@ class FakeModel:
     record: Any = None
     calibration: None = None
     too_weak: bool = False
+
+    def windows(self, size: tuple[int, int]) -> list[Window]:
+        return []
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps([self.class_names, self.images, self.record]))

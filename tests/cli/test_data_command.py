@@ -163,7 +163,7 @@ def test_a_low_recall_of_proposals_is_named_with_what_helps(
     following = lines[lines.index(line) + 1 :]
     if low:
         assert following.pop(0).startswith(
-            "  50 % of the objects cannot be found, because no proposal covers them: cut "
+            "  50 % of the objects cannot be found, because no proposal covers them: search small objects in tiles"
         )
     assert following[0] == "training: cheap"
     # the recipe of own data, on the training split, and its forecast is that of the adapted recipe

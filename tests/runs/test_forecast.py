@@ -10,12 +10,13 @@ import pytest
 
 from detector.boxes import as_boxes
 from detector.config.detector import parse_config
+from detector.datasets.dataset import Dataset
 from detector.features.encoder import RegionEncoder
 from detector.runs import forecast as module
 from detector.runs.forecast import Forecast, forecast
 from detector.training.train import with_record
 from tests.fakes import MeanOfCells, fake_detector
-from tests.training.small import image_of
+from tests.training.small import annotation, image_of
 
 RECIPE = parse_config({}, "test")
 
@@ -90,10 +91,9 @@ def test_durations_are_rounded(seconds: float, words: str) -> None:
 
 
 def test_a_model_records_its_training() -> None:
-    class Data(list[int]):
-        name = "mine train"
-
-    data: Any = Data([1, 2, 3])
-    record = with_record(fake_detector(), data, 10.6).record
+    images = [annotation("a", Path("a.png"), [((0, 0, 10, 40), 0), ((0, 0, 90, 90), 0)])] * 3
+    record = with_record(fake_detector(), Dataset(images, ("red",), "mine train"), 10.6).record
     assert (record["trained_on"], record["images"], record["seconds"]) == ("mine train", 3, 11)
     assert len(record["date"].split("-")) == 3
+    # the smallest tenth of the objects
+    assert record["object_side"] == 20

@@ -115,6 +115,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "max_detections": 7,
         "box_refinements": 1,
         "vote_iou": 0.7,
+        "tiles": 4,
     },
 }
 """By section and key; FILE is filled in with that of some tensors."""

@@ -22,7 +22,7 @@ def test_it_answers_as_the_session_does(remote: RemoteSession) -> None:
     assert remote.detect(b"12345", name="a")["size"] == 5  # waits until the session is there
     assert remote.status() == light_session().status()
     assert remote.detect(b"", name="a")["process"] != os.getpid()
-    assert remote.explain(b"", [1, 2, 3, 4], "red") == {"box": [1, 2, 3, 4], "label": "red"}
+    assert remote.explain(b"", [1, 2, 3, 4], "red") == {"box": [1, 2, 3, 4], "label": "red", "tiles": None}
     assert remote.render(b"abc") == b"cba"
 
 
