@@ -28,6 +28,9 @@ from detector.teaching.project import ProjectImage
 from detector.teaching.session import Event, Snapshot, TeachingSession
 from detector.training.train_on import train_on
 
+BACKGROUND_SECONDS = 8.0
+"""Work on other images after each label; a person takes longer to label an image."""
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -100,7 +103,7 @@ class Replay:
             self._next = event.content
 
     def label(self, count: int) -> None:
-        """Label images until there are ``count``, waiting for the suggestions in each of them."""
+        """Label images until there are ``count``, with time for the work in the background after each of them."""
         while len(self.labels) < min(count, len(self.train)):
             open_images = [image for image in range(len(self.train)) if image not in self.labels]
             image = next((each for each in self._next if each not in self.labels), open_images[0])
@@ -108,8 +111,8 @@ class Replay:
             self.labels[image] = self._answer(image)
             used = dict.fromkeys(box.class_name for each in self.labels.values() for box in each.boxes)
             self.session.label(Snapshot(dict(self.labels), tuple(used)))
-            n_rounds, self._next = len(self.seconds), []
-            while len(self.seconds) == n_rounds or not self._next:
+            n_rounds, self._next, start = len(self.seconds), [], perf_counter()
+            while len(self.seconds) == n_rounds or not self._next or perf_counter() - start < BACKGROUND_SECONDS:
                 if not self.session.step():
                     break
 

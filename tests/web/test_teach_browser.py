@@ -22,6 +22,8 @@ playwright = pytest.importorskip("playwright.sync_api", reason="tests in a brows
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WAIT = 60_000
 NAMELESS = "[...document.querySelectorAll('button')].filter(b => !(b.innerText || b.ariaLabel || b.title)).length"
+SUGGESTED = """() => fetch("teach/state").then((answer) => answer.json())
+    .then(({ round }) => document.querySelector("#easel").dataset.round === String(round.round))"""
 Pieces = dict[str, list[tuple[str, list[int]]]]
 
 
@@ -58,6 +60,8 @@ class Person:
         return str(self.page.get_attribute("#easel", "aria-label").split(",")[0])
 
     def name(self, class_name: str) -> None:
+        self.page.focus("#easel")
+        self.page.keyboard.press("Escape")  # or the selected box gets the name
         known = self.page.locator(f"#classes .class:has-text('{class_name}')")
         if known.count():
             known.click()
@@ -137,8 +141,8 @@ def test_twelve_images_from_nothing_through_a_crash(browser: Any, tmp_path: Path
                 person = Person(browser, url)
                 assert len(saved(project)) == n_before == 6
                 person.wait_for_round(6)
-            if number > 2:
-                person.page.wait_for_selector(".box[data-suggested=true]", timeout=WAIT)
+            if number:
+                person.page.wait_for_function(SUGGESTED, timeout=WAIT)
             name = person.image
             n_accepted += person.label(pieces[name])
             if number < 11:
@@ -173,6 +177,7 @@ def test_changes_are_undone_and_redone(browser: Any, tmp_path: Path) -> None:
         person.draw(pieces[name][0][1])
         person.page.fill("#naming-name", "piece")
         person.page.keyboard.press("Enter")
+        person.page.wait_for_selector(".box.lit")
         ((_, label, box),) = person.rows(False)
         assert label == "piece"
         assert box == pytest.approx(pieces[name][0][1], abs=2)
@@ -188,8 +193,7 @@ def test_changes_are_undone_and_redone(browser: Any, tmp_path: Path) -> None:
         assert person.rows(False)[0][2] == [box[0] + 1, box[1], box[2] + 1, box[3]]
         # a click inside an object snaps to a proposal around it
         person.page.keyboard.press("Escape")
-        person.page.wait_for_function("() => fetch('teach/state?image=0').then(a => a.json()).then(s => s.proposed)")
-        person.page.wait_for_timeout(1500)
+        person.page.wait_for_selector("#easel[data-proposals]", timeout=WAIT)
         x1, y1, x2, y2 = pieces[name][1][1]
         place = person.page.locator(".paper svg").bounding_box()
         zoom = place["width"] / 320

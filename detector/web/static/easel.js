@@ -90,7 +90,7 @@ export class Easel {
     const name = `box${suggested ? " unsure" : ""}${selected ? " lit" : ""}`;
     const group = svg(
       "g",
-      { class: name, "data-row": index, "data-label": label, "data-box": box.join(","), "data-suggested": Boolean(suggested) },
+      { class: name, "data-row": index, "data-label": label, "data-box": box.join(","), "data-suggested": String(Boolean(suggested)) },
       svg("rect", { ...sides, class: "rim", stroke: contrast(color) }),
       svg("rect", { ...sides, class: "line", stroke: css(color) }),
       ...this.tag(text, box, color),

@@ -17,7 +17,7 @@ const classes = []; // names; those at the end may have no box yet
 const kept = new Map(); // labels by image, as they are on the page
 const rejected = new Map(); // boxes by image that were no objects
 const history = new History();
-const view = { image: 0, size: null, selected: null, current: "", proposals: [], candidates: [], suggestions: [], mark: null };
+const view = { image: 0, size: null, selected: null, current: "", proposals: [], candidates: [], suggestions: [], touched: false, mark: null };
 const known = { round: 0, curve: 0, next: "", state: {} };
 
 const easel = new Easel(byId("easel"), { draw: drawn, click: snap, select, change });
@@ -63,9 +63,11 @@ function hint(line) {
 
 async function open(image, mark = null) {
   saver.flush();
-  Object.assign(view, { image, selected: null, proposals: [], candidates: [], suggestions: [], mark });
+  Object.assign(view, { image, selected: null, proposals: [], candidates: [], suggestions: [], touched: false, mark });
   complain("");
   known.round = -1;
+  delete byId("easel").dataset.round;
+  delete byId("easel").dataset.proposals;
   drawStrip(images, image, open);
   api.look(image).catch(() => {});
   try {
@@ -105,6 +107,7 @@ function put(next, image = view.image, undoable = true) {
   const before = kept.get(image) ?? NOTHING;
   if (undoable) history.add(image, before, next);
   kept.set(image, next);
+  view.touched = true;
   Object.assign(images[image], { boxes: next.boxes.length, done: next.done });
   for (const { label } of next.boxes) if (!classes.includes(label)) classes.push(label);
   saver.put(image, next);
@@ -162,6 +165,7 @@ function resnap(by) {
 
 function select(index) {
   view.selected = index === view.selected ? null : index;
+  view.touched = true;
   refresh();
 }
 
@@ -202,6 +206,7 @@ function remove(index) {
 }
 
 function reject({ label, box }) {
+  view.touched = true;
   rejected.set(view.image, [...(rejected.get(view.image) ?? []), { label, box }]);
   if (view.mark?.box === box) view.mark = null;
 }
@@ -231,6 +236,7 @@ function useClass(name) {
   if (chosen && chosen.label !== name) {
     if (chosen.suggested) put(withBoxes([...labels().boxes, { label: name, box: inside(chosen.box, view.size) }]));
     else put(withBoxes(labels().boxes.map((each, row) => (row === view.selected ? { ...each, label: name } : each))));
+    hint(`The selected box is ${name} now. To name only the next ones, press Esc before.`);
   }
   refresh();
   byId("easel").focus({ preventScroll: true });
@@ -287,11 +293,12 @@ async function poll() {
   known.state = state;
   for (const number of Object.keys(state.failed)) images[number].failed = true;
   learnerSays(state.state, learning(state));
-  if (state.proposed && !view.proposals.length) api.proposals(image).then((boxes) => { if (view.image === image) view.proposals = boxes; }).catch(() => {});
-  if (state.suggestions && state.suggestions.round !== known.round) {
+  if (state.proposed && !view.proposals.length) propose(image);
+  if (state.suggestions && state.suggestions.round !== known.round && maySuggest()) {
     known.round = state.suggestions.round;
     view.suggestions = state.suggestions.boxes.map(({ box, ...rest }) => ({ ...rest, box: box.map(Math.round) }));
-    if (view.selected === null || view.selected < labels().boxes.length) refresh();
+    byId("easel").dataset.round = known.round;
+    refresh();
   }
   if (state.curve.length !== known.curve) {
     known.curve = state.curve.length;
@@ -304,6 +311,18 @@ async function poll() {
     byId("next-help").hidden = next.length > 0;
     drawTiles("next-list", next.map((number) => ({ image: number, title: images[number].name, caption: "" })), (entry) => open(entry.image));
   }
+}
+
+async function propose(image) {
+  const boxes = await api.proposals(image).catch(() => []);
+  if (view.image !== image) return;
+  view.proposals = boxes;
+  byId("easel").dataset.proposals = boxes.length;
+}
+
+// Suggestions never change under the hand of someone who works on them.
+function maySuggest() {
+  return !view.touched || !shown().some(({ suggested }) => suggested);
 }
 
 function learnerSays(state, line) {
