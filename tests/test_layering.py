@@ -78,7 +78,7 @@ NEEDS_TORCH = (
     *("training.end_to_end.", "training.gradient_descent"),
 )
 MAX_LINES = 400
-MAX_MODULES = 240
+MAX_MODULES = 246
 MAX_ENTRIES = {"training": 25, "cli": 25}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import os
 import re
 import socket
 import sys
@@ -11,15 +12,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detector.cli.console import Parser
-from detector.cli.options import add_model_options, add_tiles_option, load_model
+from detector.cli.console import Parser, console
+from detector.cli.options import add_model_options, add_tiles_option, load_model, model_digests
 from detector.model_file import DETECTOR, check_model_file
+from detector.runtime.files import digest, read_text
 from detector.runtime.openvino import Runtime
 from detector.runtime.optional import optional
 from detector.tiles import Tiles
 
 if TYPE_CHECKING:
+    from detector.web.remote import RemoteSession
     from detector.web.session import Session
+
+MAX_TOKEN_BYTES = 10_000
 
 
 def parser() -> Parser:
@@ -39,9 +44,43 @@ def parser() -> Parser:
     parser.add_argument(
         "--root-path", type=root_path, default="", metavar="PATH", help="path below which a proxy serves the page"
     )
+    parser.add_argument(
+        "--label-studio",
+        type=label_studio,
+        metavar="URL",
+        help="also be an ML backend of Label Studio at URL; images come from there alone",
+    )
+    parser.add_argument(
+        "--label-studio-token",
+        type=Path,
+        metavar="FILE",
+        help="of --label-studio: file with the token of a user there (default: the variable LABEL_STUDIO_API_KEY)",
+    )
     add_model_options(parser)
     add_tiles_option(parser)
     return parser
+
+
+def label_studio(text: str) -> str:
+    """Parse the URL of a Label Studio server."""
+    from detector.web.label_studio_host import parse_host
+
+    try:
+        return parse_host(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def read_token(path: Path | None) -> str:
+    """Return the token for Label Studio, of a file or of the environment; empty where there is none.
+
+    Raises ValueError, which does not show it, for a text that cannot be a token.
+    """
+    where = "LABEL_STUDIO_API_KEY" if path is None else str(path)
+    text = os.environ.get(where, "") if path is None else read_text(path, MAX_TOKEN_BYTES)
+    if not re.fullmatch(r"[\x21-\x7e]*", token := text.strip()) or (path is not None and not token):
+        raise ValueError(f"{where}: must hold a token of Label Studio in one line")
+    return token
 
 
 def allowed_host(text: str) -> str:
@@ -69,6 +108,9 @@ def main() -> int:
     options = parser().parse_args()
     for path in options.model or ():
         check_model_file(path, DETECTOR)
+    if options.label_studio_token is not None and options.label_studio is None:
+        raise ValueError("--label-studio-token goes with --label-studio")
+    token = read_token(options.label_studio_token) if options.label_studio else ""
     # first the session: its model loads in a process of its own while this one imports the server
     listener = listen(options.host, options.port)
     from detector.web.remote import RemoteSession
@@ -81,8 +123,41 @@ def main() -> int:
     print(f"{address(listener)}{options.root_path} (Ctrl-C ends it)", flush=True)
     if not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
         print("warning: other machines can reach this page without a login", file=sys.stderr)
-    serve(session, listener, options.host, options.allowed_host, options.root_path)
+    if options.label_studio is None:
+        serve(session, listener, options.host, options.allowed_host, options.root_path)
+    else:
+        serve_label_studio(options, session, listener, token)
     return 0
+
+
+def serve_label_studio(
+    options: argparse.Namespace, session: RemoteSession, listener: socket.socket, token: str
+) -> None:
+    """Serve the page, and Label Studio's protocol."""
+    from detector.web.label_studio import LabelStudioBackend, create_label_studio_app
+    from detector.web.label_studio_host import LabelStudioHost
+    from detector.web.label_studio_training import ProjectTrainer
+    from detector.web.server import serve_app
+
+    host = LabelStudioHost(options.label_studio, token)
+    name = re.sub(r"[^\w.-]+", "-", options.label_studio.partition("://")[2])
+    trainer = ProjectTrainer(Path("runs") / f"label-studio-{name}", host)
+    model = " ".join(path.stem for path in options.model) if options.model else "shipped"
+    version = f"{model} {digest(each.encode() for each in model_digests(options))[:8]}"
+    load = partial(load_trained, options.device, options.runtime, options.tiles)
+    backend = LabelStudioBackend(session, version, load, host, trainer)
+    if not token:
+        print("note: without LABEL_STUDIO_API_KEY, only public images can be fetched", file=sys.stderr)
+    console.begin()
+    app = create_label_studio_app(
+        backend, options.host, allowed_hosts=options.allowed_host, root_path=options.root_path
+    )
+    serve_app(app, backend, listener)
+
+
+def load_trained(device: str, runtime: Runtime | None, tiles: Tiles | None, model: Path) -> Session:
+    """Load a model that was trained on a project, and create its session."""
+    return load_session([model], device, runtime, tiles)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -22,16 +22,14 @@ from detector.parallel.map_images import one_line
 from detector.tiles import AUTO, Tiles, parse_tiles
 from detector.web.bodies import image_of
 from detector.web.guards import MAX_BODY_BYTES, BelowPath, OwnOriginOnly, Queue, trusted_hosts
+from detector.web.label_studio_host import LabelStudioError
+from detector.web.openapi import MAX_DETECTIONS, MAX_PROPOSALS, MAX_TILES, MIN_TILE_SIDE, describe_api
 from detector.web.remote import RemoteSession, SessionFaultError, SessionLostError
 
 if TYPE_CHECKING:
     from detector.web.session import Session
 
 STATIC = Path(__file__).parent / "static"
-MAX_PROPOSALS = 10_000
-MAX_DETECTIONS = 1_000
-MAX_TILES, MIN_TILE_SIDE = 64, 256
-"""Limits of the tiles that a request asks for: their time is that of the server."""
 _LIMITS = {"min_score": (-math.inf, math.inf), "min_probability": (0.0, 1.0), "precision": (0.01, 0.99)}
 """Options that limit detections, with the numbers that they take."""
 
@@ -52,14 +50,20 @@ def create_app(
     allowed_hosts: other names by which browsers and proxies may call it.
     root_path: the path below which a proxy serves it, whether or not the proxy removes it from requests.
     """
-    api = _Api(session, queue or Queue())
-    routes = [
+    return guarded_app(page_routes(session, queue or Queue()), host, allowed_hosts, root_path)
+
+
+def page_routes(session: Session | RemoteSession, queue: Queue, label_studio: bool = False) -> list[Route]:
+    """Return the routes of the page's API; ``label_studio``: whether its description names those of Label Studio."""
+    api = _Api(session, queue)
+    description = describe_api(label_studio)
+    return [
         Route("/health", api.health),
         Route("/detect", api.detect, methods=["POST"]),
         Route("/explain", api.explain, methods=["POST"]),
         Route("/render", api.render, methods=["POST"]),
+        Route("/openapi.json", lambda request: JSONResponse(description)),
     ]
-    return guarded_app(routes, host, allowed_hosts, root_path)
 
 
 def guarded_app(routes: Sequence[Route], host: str, allowed_hosts: Sequence[str], root_path: str) -> Starlette:
@@ -76,6 +80,7 @@ def guarded_app(routes: Sequence[Route], host: str, allowed_hosts: Sequence[str]
             ValueError: _refused,
             SessionLostError: _lost,
             SessionFaultError: _fault,
+            LabelStudioError: _no_gateway,
             ClientDisconnect: _gone,
             FileNotFoundError: _missing,
             OSError: _unwritable,
@@ -208,6 +213,10 @@ def _lost(request: Request, error: Exception) -> Response:
 
 def _fault(request: Request, error: Exception) -> Response:
     return _line(str(error), 500)
+
+
+def _no_gateway(request: Request, error: Exception) -> Response:
+    return _line(str(error), 502)
 
 
 def _gone(request: Request, error: Exception) -> Response:

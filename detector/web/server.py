@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from detector.web.app import create_app
+from detector.web.label_studio import LabelStudioBackend
 from detector.web.remote import RemoteSession
 from detector.web.teacher import Teacher
 
@@ -30,7 +31,7 @@ def serve(
     serve_app(create_app(session, host, allowed_hosts=allowed_hosts, root_path=root_path), session, listener)
 
 
-def serve_app(app: Starlette, session: RemoteSession | Teacher, listener: socket.socket) -> None:
+def serve_app(app: Starlette, session: RemoteSession | Teacher | LabelStudioBackend, listener: socket.socket) -> None:
     """Serve an application on a listening socket until a signal or a fault of its session ends it.
 
     The session is stopped in any case. Raises its fault, such as the ValueError of a model that cannot be read.
@@ -61,7 +62,7 @@ def serve_app(app: Starlette, session: RemoteSession | Teacher, listener: socket
 class _Server(uvicorn.Server):
     """uvicorn's server, which also ends with the session."""
 
-    def __init__(self, config: uvicorn.Config, session: RemoteSession | Teacher) -> None:
+    def __init__(self, config: uvicorn.Config, session: RemoteSession | Teacher | LabelStudioBackend) -> None:
         super().__init__(config)
         self.session = session
 

@@ -14,7 +14,7 @@ export async function watchModel() {
   let line = "Model is loading …";
   try {
     const answer = await health();
-    model.state = answer.status;
+    model.state = answer.state ?? answer.status; // for Label Studio, the status is UP
     if (model.state === "ready") {
       model.calibrated = answer.calibrated;
       model.minScore = answer.min_score;
