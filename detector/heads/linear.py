@@ -11,6 +11,23 @@ from numpy.typing import NDArray
 Features = NDArray[np.float32]
 
 
+_ROWS = 32
+
+
+def product(features: Features, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return ``features @ weights``, ``(R, D)`` and ``(D, T)``, as products of one shape.
+
+    BLAS chooses its order of additions by the shape: the bits of a row would depend on the number of rows.
+    """
+    missing = -len(features) % _ROWS
+    if missing:
+        features = np.concatenate([features, np.zeros((missing, features.shape[1]), features.dtype)])
+    result = np.empty((len(features), weights.shape[1]), np.float32)
+    for start in range(0, len(features), _ROWS):
+        np.matmul(features[start : start + _ROWS], weights, out=result[start : start + _ROWS])
+    return result[: len(result) - missing]
+
+
 @dataclass(frozen=True)
 class LinearSVMs:
     """One linear SVM per class: ``weights`` ``(D, K)`` float32 and ``biases`` ``(K,)`` float32."""
@@ -27,7 +44,7 @@ class LinearSVMs:
         """Return margins ``(R, K)`` float32, unbounded and not probabilities, of ``(R, D)`` float32 features."""
         if features.ndim != 2 or features.shape[1] != len(self.weights):
             raise ValueError(f"features must have shape (_, {len(self.weights)}), but got {features.shape}")
-        return features @ self.weights + self.biases
+        return product(features, self.weights) + self.biases
 
     def affine_at(
         self, features: Features, labels: NDArray[np.int64]
@@ -60,5 +77,5 @@ class BoxRegressors:
         deltas = np.zeros((len(labels), 4), np.float32)
         for k in np.unique(labels):
             own = labels == k
-            deltas[own] = features[rows[own]] @ self.weights[k] + self.biases[k]
+            deltas[own] = product(features[rows[own]], self.weights[k]) + self.biases[k]
         return deltas
