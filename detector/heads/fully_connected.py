@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.heads.linear import in_blocks, product
 from detector.runtime.files import digest
 from detector.runtime.openvino import CompiledGraph, import_openvino
 
@@ -122,14 +123,7 @@ class OpenVINOLayers:
         self._graph = CompiledGraph(_graph(weights, biases), precision, side_by_side=True)
 
     def __call__(self, features: Features) -> Features:
-        result = np.empty((len(features), self._n_outputs), np.float32)
-        for start in range(0, len(features), _ROWS):
-            rows = np.ascontiguousarray(features[start : start + _ROWS])
-            n_rows = len(rows)
-            if n_rows < _ROWS:
-                rows = np.pad(rows, ((0, _ROWS - n_rows), (0, 0)))
-            result[start : start + n_rows] = self._graph(rows)[:n_rows]
-        return result
+        return in_blocks(self._graph, np.ascontiguousarray(features), self._n_outputs, _ROWS)
 
 
 def _graph(weights: Sequence[Half], biases: Sequence[Features]) -> Any:
@@ -137,8 +131,8 @@ def _graph(weights: Sequence[Half], biases: Sequence[Features]) -> Any:
     features = op.parameter([_ROWS, weights[0].shape[1]], np.float32)
     values = features
     for each, own in zip(weights, biases, strict=True):
-        product = op.matmul(values, op.constant(each.astype(np.float32)), False, True)
-        values = op.relu(op.add(product, op.constant(own[None])))
+        products = op.matmul(values, op.constant(each.astype(np.float32)), False, True)
+        values = op.relu(op.add(products, op.constant(own[None])))
     return import_openvino().Model([values], [features], "fully_connected")
 
 
@@ -164,11 +158,11 @@ class Softmax:
         """
         if features.ndim != 2 or features.shape[1] != len(self.weights):
             raise ValueError(f"features must have shape (_, {len(self.weights)}), but got {features.shape}")
-        values = features @ self.weights + self.biases
+        values = product(features, self.weights) + self.biases
         values -= values.max(1, keepdims=True, initial=-np.inf)
         exponentials = np.exp(values)
         # a sum without the class itself: a difference would lose the odds of what is almost certain
-        others = exponentials @ (1 - np.eye(len(self.biases), dtype=np.float32))
+        others = product(exponentials, 1 - np.eye(len(self.biases), dtype=np.float32))
         return (values - np.log(np.maximum(others, np.finfo(np.float32).tiny)))[:, :-1]
 
     def affine_at(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,18 +14,25 @@ Features = NDArray[np.float32]
 _ROWS = 32
 
 
-def product(features: Features, weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return ``features @ weights``, ``(R, D)`` and ``(D, T)``, as products of one shape.
+def in_blocks(function: Callable[[Features], Features], rows: Features, n_outputs: int, size: int) -> Features:
+    """Return ``function(rows)``, ``(R, n_outputs)`` float32 of ``(R, D)``, computed in blocks of ``size`` rows each.
 
-    BLAS chooses its order of additions by the shape: the bits of a row would depend on the number of rows.
+    The last block is filled up with zeros. Matrix products choose their order of additions by the shape: otherwise the
+    bits of a row would depend on the number of rows.
     """
-    missing = -len(features) % _ROWS
-    if missing:
-        features = np.concatenate([features, np.zeros((missing, features.shape[1]), features.dtype)])
-    result = np.empty((len(features), weights.shape[1]), np.float32)
-    for start in range(0, len(features), _ROWS):
-        np.matmul(features[start : start + _ROWS], weights, out=result[start : start + _ROWS])
-    return result[: len(result) - missing]
+    result = np.empty((len(rows), n_outputs), np.float32)
+    for start in range(0, len(rows), size):
+        block = rows[start : start + size]
+        n_rows = len(block)
+        if n_rows < size:
+            block = np.pad(block, ((0, size - n_rows), (0, 0)))
+        result[start : start + n_rows] = function(block)[:n_rows]
+    return result
+
+
+def product(features: Features, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return ``features @ weights``, ``(R, D)`` and ``(D, T)``, by `in_blocks`."""
+    return in_blocks(lambda block: block @ weights, features, weights.shape[1], _ROWS)
 
 
 @dataclass(frozen=True)
