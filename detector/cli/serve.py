@@ -29,21 +29,7 @@ MAX_TOKEN_BYTES = 10_000
 
 def parser() -> Parser:
     parser = Parser(description="Serve a web page and a JSON API that detect objects in images. Ctrl-C ends it.")
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="address to bind to (default: 127.0.0.1, only this machine)"
-    )
-    parser.add_argument("--port", type=port, default=8000, help="port to bind to; 0 for a free one (default: 8000)")
-    parser.add_argument(
-        "--allowed-host",
-        type=allowed_host,
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="another host name of the page, of a proxy or a container; repeat it for several",
-    )
-    parser.add_argument(
-        "--root-path", type=root_path, default="", metavar="PATH", help="path below which a proxy serves the page"
-    )
+    add_server_options(parser)
     parser.add_argument(
         "--label-studio",
         type=label_studio,
@@ -59,6 +45,25 @@ def parser() -> Parser:
     add_model_options(parser)
     add_tiles_option(parser)
     return parser
+
+
+def add_server_options(parser: Parser) -> None:
+    """Add the options of a page's address."""
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to bind to (default: 127.0.0.1, only this machine)"
+    )
+    parser.add_argument("--port", type=port, default=8000, help="port to bind to; 0 for a free one (default: 8000)")
+    parser.add_argument(
+        "--allowed-host",
+        type=allowed_host,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="another host name of the page, of a proxy or a container; repeat it for several",
+    )
+    parser.add_argument(
+        "--root-path", type=root_path, default="", metavar="PATH", help="path below which a proxy serves the page"
+    )
 
 
 def label_studio(text: str) -> str:
@@ -120,9 +125,7 @@ def main() -> int:
         optional(package, "web")
     from detector.web.server import serve
 
-    print(f"{address(listener)}{options.root_path} (Ctrl-C ends it)", flush=True)
-    if not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
-        print("warning: other machines can reach this page without a login", file=sys.stderr)
+    announce(listener, options.root_path)
     if options.label_studio is None:
         serve(session, listener, options.host, options.allowed_host, options.root_path)
     else:
@@ -175,6 +178,13 @@ def address(listener: socket.socket) -> str:
     if ipaddress.ip_address(host).is_unspecified:
         host = "localhost"
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def announce(listener: socket.socket, root_path: str) -> None:
+    """Print the URL of the page, and a warning where it is open to other machines."""
+    print(f"{address(listener)}{root_path} (Ctrl-C ends it)", flush=True)
+    if not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
+        print("warning: other machines can reach this page without a login", file=sys.stderr)
 
 
 def load_session(models: list[Path] | None, device: str, runtime: Runtime | None, tiles: Tiles | None) -> Session:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import sys
 from pathlib import Path
 
 from detector.cli.console import Parser, console
-from detector.cli.serve import address, allowed_host, listen, port, root_path
+from detector.cli.serve import add_server_options, announce, listen
 from detector.runtime.files import slug
 from detector.runtime.optional import optional
 
@@ -21,21 +20,7 @@ def parser() -> Parser:
         metavar="DIR",
         help="folder of labels, features and models, to go on with later (default: teach/NAME of PHOTOS)",
     )
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="address to bind to (default: 127.0.0.1, only this machine)"
-    )
-    parser.add_argument("--port", type=port, default=8000, help="port to bind to; 0 for a free one (default: 8000)")
-    parser.add_argument(
-        "--allowed-host",
-        type=allowed_host,
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="another host name of the page, of a proxy or a container; repeat it for several",
-    )
-    parser.add_argument(
-        "--root-path", type=root_path, default="", metavar="PATH", help="path below which a proxy serves the page"
-    )
+    add_server_options(parser)
     return parser
 
 
@@ -54,10 +39,8 @@ def main() -> int:
     from detector.web.teacher import Teacher
 
     teacher = Teacher(project)
-    print(f"{address(listener)}{options.root_path} (Ctrl-C ends it)", flush=True)
     print(f"{len(project.images)} images of {options.photos}; labels are kept in {project.folder}", file=sys.stderr)
-    if not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
-        print("warning: other machines can reach this page without a login", file=sys.stderr)
+    announce(listener, options.root_path)
     console.begin()
     app = create_teach_app(teacher, options.host, allowed_hosts=options.allowed_host, root_path=options.root_path)
     serve_app(app, teacher, listener)

@@ -28,6 +28,17 @@ class SessionFaultError(Exception):
     """A call failed by no fault of the user; the session's process has logged the error."""
 
 
+def start_worker(work: Callable[..., None], *arguments: Any) -> tuple[BaseProcess, Connection]:
+    """Start ``work(pipe, *arguments)`` in a new process; return it, and the other end of the pipe."""
+    context = get_context("spawn")
+    pipe, theirs = context.Pipe()
+    process = context.Process(target=work, args=(theirs, *arguments), daemon=True)
+    with environment_variables(SAFE_PATH):
+        process.start()
+    theirs.close()
+    return process, pipe
+
+
 class RemoteSession:
     """A `Session`, whose methods this class has, in a child process.
 
@@ -45,12 +56,7 @@ class RemoteSession:
     def _start(self) -> None:
         self._status: Answer = {"status": "loading"}
         self._loaded = threading.Event()
-        context = get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process: BaseProcess = context.Process(target=_work, args=(theirs, self._load), daemon=True)
-        with environment_variables(SAFE_PATH):
-            self._process.start()
-        theirs.close()
+        self._process, self._pipe = start_worker(_work, self._load)
         threading.Thread(target=self._wait_until_ready, daemon=True).start()
 
     def _wait_until_ready(self) -> None:

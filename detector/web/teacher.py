@@ -8,16 +8,13 @@ import threading
 from array import array
 from collections.abc import Sequence
 from contextlib import suppress
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from detector.runtime.environment import SAFE_PATH, environment_variables
 from detector.teaching.project import Project, ProjectImage
-from detector.web.remote import SessionFaultError, SessionLostError
+from detector.web.remote import SessionFaultError, SessionLostError, start_worker
 
 if TYPE_CHECKING:  # the server's process imports neither torch nor numba
     from detector.teaching.session import TeachingSession
@@ -60,13 +57,7 @@ class Teacher:
             self._failed: dict[int, str] = {}
             self._answers: dict[int, SimpleQueue[Any]] = {}
             self._ticket = 0
-        context = get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        arguments = theirs, self.project.images, self.project.features
-        self._process: BaseProcess = context.Process(target=_work, args=arguments, daemon=True)
-        with environment_variables(SAFE_PATH):
-            self._process.start()
-        theirs.close()
+        self._process, self._pipe = start_worker(_work, self.project.images, self.project.features)
         threading.Thread(target=self._receive, args=(self._pipe,), daemon=True).start()
         self.send_labels()
         self.look(self._focus)
