@@ -9,8 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from detector.datasets.archive import is_archive, unpacked
 from detector.datasets.dataset import Annotation, Dataset
 from detector.datasets.image_finder import files_below, images_among
@@ -49,10 +47,8 @@ def project_dataset(project: Project) -> Dataset:
     for number, image in enumerate(project.images):
         labels = project.labels(number)
         if labels.done:
-            boxes = np.array([each.corners for each in labels.boxes], np.float32).reshape(-1, 4)
-            own = np.array([names.index(each.class_name) for each in labels.boxes], np.int64)
             image_id = str(Path(image.name).with_suffix(""))
-            annotations.append(Annotation(image_id, image.path, boxes, own, np.zeros(len(own), np.bool_)))
+            annotations.append(labels.to_annotation(image_id, image.path, names))
     return Dataset(tuple(annotations), names, project.folder.name)
 
 
@@ -66,9 +62,7 @@ def import_labels(project: Project, name: str, content: bytes) -> dict[str, Any]
     with tempfile.TemporaryDirectory(dir=project.folder, prefix=".import-") as folder:
         root = Path(folder).resolve()
         numbers = {image.path.resolve(): number for number, image in enumerate(project.images)}
-        source = _with_images(
-            root, re.sub(r"[^\w.-]+", "_", Path(name).name)[-_MAX_NAME:] or "labels", content, project
-        )
+        source = _with_images(root, name, content, project)
         issues: list[Issue] = []
         splits = load_splits(DataSource(source), report=issues.append)
         imported = {}

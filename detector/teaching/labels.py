@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from detector.datasets.dataset import Annotation
 from detector.datasets.text import read_json
 from detector.datasets.writing import coco_categories, coco_object
 from detector.runtime.files import write_text
@@ -31,6 +34,12 @@ class ImageLabels(NamedTuple):
 
     boxes: tuple[Box, ...] = ()
     done: bool = False
+
+    def to_annotation(self, image_id: str, path: Path, class_names: Sequence[str]) -> Annotation:
+        """Return the labels as an annotation of an image; ``class_names`` hold those of all boxes."""
+        boxes = np.array([each.corners for each in self.boxes], np.float32).reshape(-1, 4)
+        labels = np.array([class_names.index(each.class_name) for each in self.boxes], np.int64)
+        return Annotation(image_id, path, boxes, labels, np.zeros(len(labels), np.bool_))
 
 
 NOTHING = ImageLabels()

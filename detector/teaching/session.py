@@ -164,9 +164,7 @@ class TeachingSession:
         return True
 
     def _annotation(self, image: int, labels: ImageLabels, names: Sequence[str]) -> Annotation:
-        boxes = np.array([each.corners for each in labels.boxes], np.float32).reshape(-1, 4)
-        own = np.array([names.index(each.class_name) for each in labels.boxes], np.int64)
-        return Annotation(*self._key(image), boxes, own, np.zeros(len(own), np.bool_))
+        return labels.to_annotation(*self._key(image), names)
 
     def _with_calibration(self, detector: Detector) -> Detector:
         """Return the detector with the last calibration, if it is of the same classes."""

@@ -21,7 +21,7 @@ from detector.web.app import guarded_app, page_routes
 from detector.web.guards import Queue
 from detector.web.label_studio_format import image_of_task, parse_label_config, prediction_of, project_of
 from detector.web.label_studio_host import LabelStudioError, LabelStudioHost
-from detector.web.label_studio_training import ProjectTrainer
+from detector.web.label_studio_training import ProjectTrainer, Version
 from detector.web.remote import RemoteSession
 
 if TYPE_CHECKING:
@@ -68,15 +68,17 @@ class LabelStudioBackend:
 
     def version_of(self, project: str) -> str:
         """Return the name of the model that predicts for a project."""
-        newest = self.trainer.newest(project)
-        return self.model_version if newest is None else f"project-{project}-version-{newest.number}"
+        return self._name(project, self.trainer.newest(project))
+
+    def _name(self, project: str, version: Version | None) -> str:
+        return self.model_version if version is None else f"project-{project}-version-{version.number}"
 
     def detect(self, project: str, image: bytes) -> tuple[Answer, str]:
         """Detect by the newest model of a project; return the answer, and the name of the model. One call at a time."""
         newest = self.trainer.newest(project)
+        version = self._name(project, newest)
         if newest is None:
-            return self.session.detect(image), self.model_version
-        version = f"project-{project}-version-{newest.number}"
+            return self.session.detect(image), version
         kept = self._sessions.pop(project, None)
         if kept is not None and (kept[0] != version or kept[1].fault is not None):
             kept[1].stop()
