@@ -22,7 +22,7 @@ from detector.boxes import Boxes, area, as_boxes, clip, decode_deltas
 from detector.build import Proposer, proposer_key, tile_proposer
 from detector.config.detector import Config, parse_config
 from detector.datasets.dataset import Annotation
-from detector.datasets.tiles import crop, cut
+from detector.datasets.tiles import crop, cut, view_size
 from detector.detections import Detections
 from detector.features.cache import FeatureCache
 from detector.features.encoder import Encoder, FeatureMaps, Features
@@ -245,7 +245,7 @@ def detect_in_caches(
 def cached_proposals(scorer: BoxScorer, cache: FeatureCache, annotation: Annotation) -> Boxes:
     """Return the proposals ``(R, 4)`` of an image of a data set and of its tiles, in pixels of the image."""
     image = annotation.image_id, annotation.path
-    windows = scorer.windows(cache.maps(*image).image_size)
+    windows = scorer.windows(view_size(annotation))
     tiles = [moved(cache.proposals(*image, window), window) for window in windows]
     return np.concatenate([cache.proposals(*image), *tiles])
 

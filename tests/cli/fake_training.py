@@ -45,9 +45,6 @@ class FakeCache:
     def encoder(self) -> Any:
         return SimpleNamespace(backbone=SimpleNamespace(digest="00"))
 
-    def maps(self, *_: object) -> Any:
-        return SimpleNamespace(image_size=(50, 50))
-
     def proposals(self, *_: object) -> Boxes:
         return as_boxes([(0, 0, 50, 50)])
 
