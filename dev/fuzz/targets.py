@@ -65,30 +65,26 @@ def _load(path: Path, **source: Any) -> None:
         assert "\n" not in str(issue)
 
 
-def voc(folder: Path) -> Target:
-    """Read an XML file of VOC beside its image."""
-    _image(folder / "voc" / "a.png")
-    file = folder / "voc" / "a.xml"
+def _beside_an_image(folder: Path, file: Path, **source: Any) -> Target:
+    """Read an annotation file of a folder with an image."""
+    _image(folder / "a.png")
 
     def run(data: bytes) -> None:
         file.write_bytes(data)
-        with _refused_in_a_line("voc"):
-            _load(file.parent)
+        with _refused_in_a_line(folder.name):
+            _load(folder, **source)
 
     return run
+
+
+def voc(folder: Path) -> Target:
+    """Read an XML file of VOC beside its image."""
+    return _beside_an_image(folder / "voc", folder / "voc" / "a.xml")
 
 
 def coco(folder: Path) -> Target:
     """Read a COCO file beside an image."""
-    _image(folder / "coco" / "a.png")
-    file = folder / "coco" / "annotations.json"
-
-    def run(data: bytes) -> None:
-        file.write_bytes(data)
-        with _refused_in_a_line("coco"):
-            _load(file.parent, format_name="coco")
-
-    return run
+    return _beside_an_image(folder / "coco", folder / "coco" / "annotations.json", format_name="coco")
 
 
 def yolo(folder: Path) -> Target:

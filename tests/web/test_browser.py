@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,21 +18,9 @@ from tests.web.serving import serving
 
 pytestmark = pytest.mark.all
 playwright = pytest.importorskip("playwright.sync_api", reason="tests in a browser need the extra [web-test]")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WIDTHS = {"phone": (390, 844), "tablet": (834, 1112), "desktop": (1440, 900)}
 RED = {"label": "red", "score": 150, "box": [0, 0, 64, 64]}
 GREEN = {"label": "green", "score": 100, "box": [96, 0, 160, 64]}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium: apt-get install chromium")
-    with playwright.sync_playwright() as driver:
-        # its sandbox does not work for root, as in containers
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,23 +16,11 @@ from tests.web.browsing import CONTRAST
 from tests.web.teaching import teaching, write_boards
 
 pytestmark = pytest.mark.all
-playwright = pytest.importorskip("playwright.sync_api", reason="tests in a browser need the extra [web-test]")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WAIT = 60_000
 NAMELESS = "[...document.querySelectorAll('button')].filter(b => !(b.innerText || b.ariaLabel || b.title)).length"
 SUGGESTED = """() => fetch("teach/state").then((answer) => answer.json())
     .then(({ round }) => document.querySelector("#easel").dataset.round === String(round.round))"""
 Pieces = dict[str, list[tuple[str, list[int]]]]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium: apt-get install chromium")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 class Person:
