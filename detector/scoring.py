@@ -137,8 +137,7 @@ class BoxScorer:
             return RefinedBoxes(boxes, scores, [boxes])
         if rounds:
             with timer("refinement"):
-                positions, means = refine(self.encoder, self.heads, maps, boxes, labels, scores, rounds, deltas)
-                return RefinedBoxes(positions[-1], means, positions)
+                return refine(self.encoder, self.heads, maps, boxes, labels, scores, rounds, deltas)
         with timer("box regression"):
             pooled = self.encoder.pool(maps, self.encoder.regions(maps, boxes))
             deltas = self.heads.regress(pooled, labels)

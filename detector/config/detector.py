@@ -128,6 +128,8 @@ class EndToEndConfig(Section):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
     """Decay per step of the exponential moving average of the weights, which is the result."""
     color_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    second_min_iou: Fraction | None = None
+    """IoU with its object from which on a moved box trains second regressors (Cascade R-CNN); null: there are none."""
 
     @model_validator(mode="after")
     def _check(self) -> EndToEndConfig:

@@ -21,6 +21,7 @@ AllClasses = LinearSVMs | Softmax
 RegressorInput = Literal["pooled", "layer"]
 
 _SELECTED = "selected.labels"
+_REGRESSORS = "regression", "second_regression"
 _CALIBRATION = "calibration."
 _PROPOSAL_FILTER = "proposal_filter."
 
@@ -63,6 +64,7 @@ class Heads:
     regressors_read: input of the regressors: pooled features, or features of the layers.
     calibration: probabilities and thresholds, learned on held-out images, if any.
     proposal_filter: ranks proposals before they are scored, if any.
+    second_regressors: regressors of boxes that ``regressors`` moved, if any; they read the same features.
     """
 
     scorer: Scorer
@@ -71,6 +73,7 @@ class Heads:
     regressors_read: RegressorInput = "pooled"
     calibration: Calibration | None = None
     proposal_filter: ProposalFilter | None = None
+    second_regressors: BoxRegressors | None = None
 
     def check(self, n_pooled: int, n_classes: int) -> None:
         """Raise ValueError unless the parts fit each other, ``n_pooled`` features and ``n_classes`` classes."""
@@ -88,13 +91,15 @@ class Heads:
             raise ValueError(f"weights of the scores must have shape {expected}, but got {scorer.weights.shape}")
         if scorer.biases.shape != expected[1:]:
             raise ValueError(f"biases of the scores must have shape {expected[1:]}, but got {scorer.biases.shape}")
-        if self.regressors is not None:
-            shape = (n_classes, n_features if self.regressors_read == "layer" else n_pooled, 4)
-            if self.regressors.weights.shape != shape:
-                raise ValueError(f"regressor weights must have shape {shape}, but got {self.regressors.weights.shape}")
-            if self.regressors.biases.shape != (n_classes, 4):
+        if self.regressors is None and self.second_regressors is not None:
+            raise ValueError("there are second regressors, but no first ones")
+        shape = (n_classes, n_features if self.regressors_read == "layer" else n_pooled, 4)
+        for regressors in filter(None, (self.regressors, self.second_regressors)):
+            if regressors.weights.shape != shape:
+                raise ValueError(f"regressor weights must have shape {shape}, but got {regressors.weights.shape}")
+            if regressors.biases.shape != (n_classes, 4):
                 raise ValueError(
-                    f"regressor biases must have shape {(n_classes, 4)}, but got {self.regressors.biases.shape}"
+                    f"regressor biases must have shape {(n_classes, 4)}, but got {regressors.biases.shape}"
                 )
         if self.calibration is not None and len(self.calibration.slopes) != n_classes:
             raise ValueError(f"calibration must have {n_classes} classes, but has {len(self.calibration.slopes)}")
@@ -118,26 +123,31 @@ class Heads:
         return self.scorer.decision_function(self.features(pooled))
 
     def score_and_regress(
-        self, pooled: Features, rows: NDArray[np.int64], labels: NDArray[np.int64], regress: bool, score: bool
+        self,
+        pooled: Features,
+        rows: NDArray[np.int64],
+        labels: NDArray[np.int64],
+        regressors: BoxRegressors | None,
+        score: bool,
     ) -> tuple[Boxes, NDArray[np.float32]]:
         """Return box deltas ``(N, 4)`` and scores ``(N,)``, float32, of pairs of a row and a class.
 
         pooled: ``(R, D)``. rows, labels: ``(N,)``, the pairs.
-        regress, score: whether to compute the deltas and the scores; otherwise they are zero.
+        regressors: those of the heads that compute the deltas; None: zeros.
+        score: whether to compute the scores; otherwise they are zero.
         A row is computed once, however many pairs it is in.
         """
         features = self.features(pooled) if score or self.regresses_from_layers else pooled
         deltas, scores = np.zeros((len(rows), 4), np.float32), np.zeros(len(rows), np.float32)
-        if regress:
-            assert self.regressors is not None
-            deltas = self.regressors.predict(features if self.regresses_from_layers else pooled, labels, rows)
+        if regressors is not None:
+            deltas = regressors.predict(features if self.regresses_from_layers else pooled, labels, rows)
         if score:
             scores = self.scorer.decision_function(features)[rows, labels]
         return deltas, scores
 
     def regress(self, pooled: Features, labels: NDArray[np.int64]) -> Boxes:
         """Return box deltas ``(R, 4)`` float32 of ``(R, D)`` pooled features, each by the regressor of its label."""
-        return self.score_and_regress(pooled, np.arange(len(labels)), labels, regress=True, score=False)[0]
+        return self.score_and_regress(pooled, np.arange(len(labels)), labels, self.regressors, score=False)[0]
 
     def affine_at(self, pooled: Features, labels: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return weights ``(R, D)`` and constants ``(R,)`` of the score as an affine function of the pooled features.
@@ -157,9 +167,15 @@ class Heads:
         selected = self.scorer
         if not isinstance(selected, SelectedClasses):
             selected = SelectedClasses(selected, np.arange(selected.n_classes))
-        regressors = self.regressors and self.regressors.select(labels)
+        regressors, second = (each and each.select(labels) for each in (self.regressors, self.second_regressors))
         calibration = self.calibration and self.calibration.of_classes(labels)
-        return replace(self, scorer=selected.select(labels), regressors=regressors, calibration=calibration)
+        return replace(
+            self,
+            scorer=selected.select(labels),
+            regressors=regressors,
+            second_regressors=second,
+            calibration=calibration,
+        )
 
     def to_arrays(self) -> Arrays:
         """Return all arrays by name, as a model file holds them."""
@@ -172,8 +188,9 @@ class Heads:
         if self.layers is not None:
             for name, weights, biases in zip(LAYERS, self.layers.weights, self.layers.biases, strict=False):
                 arrays |= {f"{name}.weights": weights, f"{name}.biases": biases}
-        if self.regressors is not None:
-            arrays |= {"regression.weights": self.regressors.weights, "regression.biases": self.regressors.biases}
+        for name, regressors in zip(_REGRESSORS, (self.regressors, self.second_regressors), strict=True):
+            if regressors is not None:
+                arrays |= {f"{name}.weights": regressors.weights, f"{name}.biases": regressors.biases}
         if self.calibration is not None:
             arrays |= {f"{_CALIBRATION}{name}": array for name, array in self.calibration.to_arrays().items()}
         if self.proposal_filter is not None:
@@ -196,9 +213,11 @@ class Heads:
         """
         for name, array in arrays.items():
             _check_array(name, array)
-        regressors = layers = None
-        if "regression.weights" in arrays:
-            regressors = BoxRegressors(arrays["regression.weights"], arrays["regression.biases"])
+        layers = None
+        regressors, second = (
+            BoxRegressors(arrays[f"{name}.weights"], arrays[f"{name}.biases"]) if f"{name}.weights" in arrays else None
+            for name in _REGRESSORS
+        )
         if names := [name for name in LAYERS if f"{name}.weights" in arrays]:
             weights, biases = ([arrays[f"{name}.{kind}"] for name in names] for kind in ("weights", "biases"))
             layers = FullyConnected(weights, biases, precision, device, runtime)
@@ -207,7 +226,7 @@ class Heads:
         scorer = SelectedClasses(trained, arrays[_SELECTED]) if _SELECTED in arrays else trained
         calibration = Calibration.from_arrays(_under(_CALIBRATION, arrays))
         proposal_filter = ProposalFilter.from_arrays(_under(_PROPOSAL_FILTER, arrays), proposal_filter_levels)
-        return cls(scorer, regressors, layers, regressors_read, calibration, proposal_filter)
+        return cls(scorer, regressors, layers, regressors_read, calibration, proposal_filter, second)
 
 
 def _under(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
@@ -220,9 +239,9 @@ def _check_array(name: str, array: NDArray[Any]) -> None:
     if name == _SELECTED and (array.ndim != 1 or array.dtype != np.int64):
         raise ValueError(f"{name} must be int64 with 1 axis, but is {array.dtype} {array.shape}")
     part, _, kind = name.rpartition(".")
-    if kind not in ("weights", "biases") or part not in (*LAYERS, _name(Softmax), _name(LinearSVMs), "regression"):
+    if kind not in ("weights", "biases") or part not in (*LAYERS, _name(Softmax), _name(LinearSVMs), *_REGRESSORS):
         return
-    n_axes = (2 if kind == "weights" else 1) + (part == "regression")
+    n_axes = (2 if kind == "weights" else 1) + (part in _REGRESSORS)
     if array.ndim != n_axes or array.dtype not in (np.float16, np.float32):
         raise ValueError(f"{name} must be float32 or float16 with {n_axes} axes, but is {array.dtype} {array.shape}")
     if not np.isfinite(array).all():

@@ -17,6 +17,7 @@ from detector.boxes import Boxes, clip, decode_deltas, iou
 from detector.detections import Detections
 from detector.features.encoder import Encoder, FeatureMaps, Features
 from detector.heads.heads import Heads
+from detector.heads.linear import BoxRegressors
 
 SAME_OBJECT = 0.5
 """IoU above which two survivors of one class are one object after voting: VOC counts the second as wrong."""
@@ -50,22 +51,27 @@ def refine(
     scores: NDArray[np.float32],
     rounds: int,
     deltas: Boxes | None = None,
-) -> tuple[list[Boxes], NDArray[np.float32]]:
+) -> RefinedBoxes:
     """Refine boxes ``rounds`` times by the regressor of their class, and average their scores over all positions.
+
+    Rounds after the first use the second regressors, if there are any. These move the boxes once more at the end, where
+    they are not scored: their features are those of the last scores, so that it costs nothing.
 
     boxes: ``(N, 4)`` float32. labels, scores: ``(N,)``, the class of each box and its score where it is.
     deltas: ``(N, 4)`` of the first round, where they are known.
-    Returns the positions, ``rounds + 1`` arrays ``(N, 4)``, first and last included, and the mean scores ``(N,)``.
     """
     positions, total = [boxes], scores.astype(np.float32)
-    for position in range(rounds):
-        if deltas is None:
-            deltas, _ = _score_and_regress(encoder, heads, maps, boxes, labels, regress=True, score=False)
+    if deltas is None:
+        deltas, _ = _score_and_regress(encoder, heads, maps, boxes, labels, heads.regressors, score=False)
+    for number in range(1, rounds + 1):
         positions.append(clip(decode_deltas(positions[-1], deltas), *maps.image_size))
-        more = position + 1 < rounds
-        deltas, found = _score_and_regress(encoder, heads, maps, positions[-1], labels, regress=more, score=True)
+        regressors = heads.second_regressors or (heads.regressors if number < rounds else None)
+        deltas, found = _score_and_regress(encoder, heads, maps, positions[-1], labels, regressors, score=True)
         total = total + found
-    return positions, total / np.float32(rounds + 1)
+    end = positions[-1]
+    if heads.second_regressors is not None:
+        end = clip(decode_deltas(end, deltas), *maps.image_size)
+    return RefinedBoxes(end, total / np.float32(rounds + 1), positions)
 
 
 def _score_and_regress(
@@ -74,7 +80,7 @@ def _score_and_regress(
     maps: FeatureMaps,
     boxes: Boxes,
     labels: NDArray[np.int64],
-    regress: bool,
+    regressors: BoxRegressors | None,
     score: bool,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return deltas ``(N, 4)`` and scores ``(N,)`` of ``(N, 4)`` boxes; zeros for what is not asked for.
@@ -89,7 +95,7 @@ def _score_and_regress(
     def use(rows: NDArray[np.int64], pooled: Features) -> None:
         pairs = np.concatenate([order[starts[row] : starts[row + 1]] for row in rows])
         own = np.repeat(np.arange(len(rows)), starts[rows + 1] - starts[rows])
-        deltas[pairs], scores[pairs] = heads.score_and_regress(pooled, own, labels[pairs], regress, score)
+        deltas[pairs], scores[pairs] = heads.score_and_regress(pooled, own, labels[pairs], regressors, score)
 
     encoder.for_each_block(maps, regions, use)
     return deltas, scores

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.boxes import Boxes, encode_deltas, flip
+from detector.boxes import Boxes, encode_deltas, flip, iou
 from detector.config.detector import FineTuningConfig
 from detector.training.training_set import TrainingSet
 
@@ -113,16 +114,29 @@ def validation_split(images: TrainingSet, config: FineTuningConfig) -> tuple[Ran
 class LabeledBoxes:
     """Boxes ``(n, 4)``, their labels ``(n,)`` int64, background being K, and the deltas to their objects.
 
-    ``deltas`` ``(n, 4)`` float32 are in units of `DELTA_SPREAD`, and zero for background.
+    ``objects`` ``(n, 4)`` are those that the boxes overlap most, and the boxes themselves for background; ``deltas``
+    ``(n, 4)`` float32 lead there, in units of `DELTA_SPREAD`.
     """
 
     boxes: Boxes
     labels: NDArray[np.int64]
-    deltas: NDArray[np.float32]
+    objects: Boxes
+
+    @cached_property
+    def deltas(self) -> NDArray[np.float32]:
+        return encode_deltas(self.boxes, self.objects) / DELTA_SPREAD
 
     def mirrored(self, width: int) -> LabeledBoxes:
         """Return the boxes in the mirror image of an image ``width`` pixels wide."""
-        return LabeledBoxes(flip(self.boxes, width), self.labels, self.deltas * np.array([-1, 1, 1, 1], np.float32))
+        return LabeledBoxes(flip(self.boxes, width), self.labels, flip(self.objects, width))
+
+    def moved(self, boxes: Boxes, rows: NDArray[np.int64], min_iou: float) -> LabeledBoxes:
+        """Return the boxes at ``rows`` ``(m,)`` where they were moved to, ``(m, 4)``.
+
+        Those that overlap their object by less than ``min_iou`` are left out.
+        """
+        kept = iou(boxes, self.objects[rows]).diagonal() >= min_iou
+        return LabeledBoxes(boxes[kept], self.labels[rows[kept]], self.objects[rows[kept]])
 
 
 def sample_labeled_boxes(
@@ -145,8 +159,7 @@ def sample_labeled_boxes(
     rows, labels = sample_boxes(
         overlaps, annotation.labels, n_classes, n_boxes, random, foreground_fraction, min_iou, everything
     )
-    sampled, deltas = boxes[rows], np.zeros((len(rows), 4), np.float32)
-    if (objects := labels < n_classes).any():
-        nearest = annotation.boxes[overlaps[rows[objects]].argmax(1)]
-        deltas[objects] = encode_deltas(sampled[objects], nearest) / DELTA_SPREAD
-    return LabeledBoxes(sampled, labels, deltas)
+    objects = boxes[rows]
+    if (foreground := labels < n_classes).any():
+        objects[foreground] = annotation.boxes[overlaps[rows[foreground]].argmax(1)]
+    return LabeledBoxes(boxes[rows], labels, objects)

@@ -107,7 +107,14 @@ def train(
     regressors = trained.regressors
     if config.regression.enabled and regressors is None:
         regressors = train_regressors(for_regressors, config.regression, config.svm.seed, progress, workers)
-    heads = Heads(scorer, regressors, trained.layers, config.regression.features, proposal_filter=proposal_filter)
+    heads = Heads(
+        scorer,
+        regressors,
+        trained.layers,
+        config.regression.features,
+        proposal_filter=proposal_filter,
+        second_regressors=trained.second_regressors,
+    )
     detector = Detector(cache.propose, images.cache.encoder, heads, tuple(class_names), config)
     if config.calibration.enabled:
         held_out = _cross_validated(detector, for_svms, trained, fitted, progress)
@@ -126,12 +133,14 @@ class TrainedLayers:
 
     layers: fc layers between pooled features and scores.
     softmax, regressors: used instead of SVMs and of ridge regression.
+    second_regressors: of boxes that ``regressors`` moved.
     held_out: ids of images that the layers were not trained on, for the calibration.
     """
 
     layers: FullyConnected | None = None
     softmax: Softmax | None = None
     regressors: BoxRegressors | None = None
+    second_regressors: BoxRegressors | None = None
     held_out: set[str] | None = None
 
     def replace_svms(self, config: Config) -> bool:
@@ -180,8 +189,9 @@ def _train_end_to_end(
     result = train_end_to_end(config, images, progress)
     weights = {**images.cache.encoder.backbone.tensors, **result.backbone}
     cache = replace(images.cache, encoder=build_encoder(config.features, weights=weights))
-    regressors = result.regressors if config.regression.fit == "end_to_end" and config.regression.enabled else None
-    trained = _trained_layers(config, result.layers, cache.encoder, regressors, held_out)
+    trained = _trained_layers(config, result.layers, cache.encoder, held_out)
+    if config.regression.fit == "end_to_end" and config.regression.enabled:
+        trained = replace(trained, regressors=result.regressors, second_regressors=result.second_regressors)
     workers = workers and replace(workers, build=_OpenTrainedCache(workers.build, config.features, weights))
     return trained, replace(images, cache=cache), workers
 
@@ -250,22 +260,19 @@ def _fine_tune(config: Config, images: TrainingSet, checkpoint: Path, progress: 
 
     held_out = held_out_ids(images, config) if config.calibration.enabled else None
     layers = fine_tune_layers(images, config.fine_tuning, checkpoint, progress)
-    return _trained_layers(config, layers, images.cache.encoder, None, held_out)
+    return _trained_layers(config, layers, images.cache.encoder, held_out)
 
 
 def _trained_layers(
-    config: Config,
-    layers: FineTunedLayers,
-    encoder: Encoder,
-    regressors: BoxRegressors | None,
-    held_out: set[str] | None,
+    config: Config, layers: FineTunedLayers, encoder: Encoder, held_out: set[str] | None
 ) -> TrainedLayers:
     """Return the layers up to that of the recipe, computed like the backbone, and the softmax if it scores boxes."""
     backbone, tuning = encoder.backbone, config.fine_tuning
     computed = None
     if tuning.layer != "pooled":
         computed = layers.up_to(tuning.layer, backbone.precision, str(backbone.device), backbone.runtime)
-    return TrainedLayers(computed, layers.fc8 if tuning.head == "softmax" else None, regressors, held_out)
+    softmax = layers.fc8 if tuning.head == "softmax" else None
+    return TrainedLayers(computed, softmax, held_out=held_out)
 
 
 def scale_features(config: Config, images: TrainingSet, trained: TrainedLayers) -> tuple[TrainingSet, TrainingSet]:

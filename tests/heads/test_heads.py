@@ -37,7 +37,7 @@ def test_a_look_is_at_the_pairs_and_what_is_asked_for(
     regressors = BoxRegressors(normal(N_CLASSES, n_moved, 4), normal(N_CLASSES, 4))
     svms = LinearSVMs(normal(n_features, N_CLASSES), normal(N_CLASSES))
     heads = Heads(svms, regressors, layers, reads)
-    deltas, found = heads.score_and_regress(POOLED, ROWS, LABELS, moves, scores)
+    deltas, found = heads.score_and_regress(POOLED, ROWS, LABELS, regressors if moves else None, scores)
     features = POOLED if layers is None else layers(POOLED)
     moved = features if reads == "layer" else POOLED
     for pair, (row, label) in enumerate(zip(ROWS, LABELS, strict=True)):
@@ -54,17 +54,42 @@ def test_heads_come_back_from_their_arrays(
 ) -> None:
     n_features = N_POOLED if layers is None else N_LAYER
     n_outputs = N_CLASSES + (kind is Softmax)
-    regressors = BoxRegressors(normal(N_CLASSES, N_POOLED, 4), normal(N_CLASSES, 4))
-    heads = Heads(kind(normal(n_features, n_outputs), normal(n_outputs)), regressors, layers)
+    regressors, second = (BoxRegressors(normal(N_CLASSES, N_POOLED, 4), normal(N_CLASSES, 4)) for _ in range(2))
+    scorer = kind(normal(n_features, n_outputs), normal(n_outputs))
+    heads = Heads(scorer, regressors, layers, second_regressors=second)
     again = Heads.from_arrays(heads.to_arrays())
     again.check(N_POOLED, N_CLASSES)
+    assert again.second_regressors is not None
+    assert np.array_equal(again.second_regressors.weights, second.weights)
+    assert np.array_equal(again.second_regressors.biases, second.biases)
     assert type(again.scorer) is kind
     assert (again.layers is None) == (layers is None)
     found, expected = (
-        each.score_and_regress(POOLED, ROWS, LABELS, regress=True, score=True) for each in (again, heads)
+        each.score_and_regress(POOLED, ROWS, LABELS, each.regressors, score=True) for each in (again, heads)
     )
     for here, there in zip(found, expected, strict=True):
         np.testing.assert_array_equal(here, there)
+
+
+def test_some_classes_keep_both_of_their_regressors() -> None:
+    regressors, second = (BoxRegressors(normal(N_CLASSES, N_POOLED, 4), normal(N_CLASSES, 4)) for _ in range(2))
+    svms = LinearSVMs(normal(N_POOLED, N_CLASSES), normal(N_CLASSES))
+    some = Heads(svms, regressors, second_regressors=second).select([2, 0])
+    assert some.regressors is not None and some.second_regressors is not None
+    assert np.array_equal(some.regressors.weights, regressors.weights[[2, 0]])
+    assert np.array_equal(some.second_regressors.weights, second.weights[[2, 0]])
+
+
+@pytest.mark.parametrize(
+    ("first", "shape", "fault"),
+    [(False, (N_CLASSES, N_POOLED, 4), "no first ones"), (True, (N_CLASSES, N_POOLED + 1, 4), "must have shape")],
+)
+def test_second_regressors_fit_the_first(first: bool, shape: tuple[int, ...], fault: str) -> None:
+    regressors = BoxRegressors(normal(N_CLASSES, N_POOLED, 4), normal(N_CLASSES, 4)) if first else None
+    second = BoxRegressors(normal(*shape), normal(N_CLASSES, 4))
+    svms = LinearSVMs(normal(N_POOLED, N_CLASSES), normal(N_CLASSES))
+    with pytest.raises(ValueError, match=fault):
+        Heads(svms, regressors, second_regressors=second).check(N_POOLED, N_CLASSES)
 
 
 @pytest.mark.parametrize("layers", [None, LAYERS])

@@ -39,6 +39,20 @@ def test_boxes_move_and_scores_are_means_over_the_positions() -> None:
     assert found.scores.tolist() == [150]
 
 
+def test_second_regressors_move_boxes_that_moved_and_once_more_at_the_end() -> None:
+    detector = fake_detector(move=-0.25)
+    assert detector.heads.regressors is not None
+    shift = np.array([[-0.125, 0, 0, 0], [0, 0, 0, 0]], np.float32)
+    second = replace(detector.heads.regressors, biases=shift)
+    maps = detector.encoder.maps(colored())
+    for rounds, left in ((1, 12), (2, 4)):
+        cascade = with_heads(detector, second_regressors=second).with_detection(box_refinements=rounds, min_score=0.0)
+        # 16 px to the left, then 8 px in each round, and 8 px at the end, where the box is not scored
+        found = cascade.scored_boxes(maps, as_boxes([[36, 0, 100, 64]]), 0.0).refined
+        assert found.boxes.tolist() == [[left, 0, left + 64, 64]]
+        assert found.scores.tolist() == [150]
+
+
 def test_every_class_above_the_threshold_is_a_candidate() -> None:
     both = [[32, 0, 160, 64]]  # on both squares; green, 200, does not move
     found = refined(move=-0.25, rounds=1, boxes=both)

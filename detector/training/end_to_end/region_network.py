@@ -1,4 +1,4 @@
-"""Trainable part of a detector: the last layers of the backbone, pyramid pooling, fc6, fc7, classifier, regressor."""
+"""Trainable part of a detector: the last layers of the backbone, pyramid pooling, fc6, fc7, classifier, regressors."""
 
 from __future__ import annotations
 
@@ -22,11 +22,19 @@ class RegionNetwork(nn.Module):
     """Trainable layers of the backbone, pyramid pooling, fc6, fc7, and on these a classifier and a box regressor.
 
     ``last`` takes maps ``(1, C, h, w)`` of the frozen layers before it. Pooled features are centered by ``mean`` and
-    multiplied by ``scale``, which are not trained (see `center`). Random weights follow from ``seed``.
+    multiplied by ``scale``, which are not trained (see `center`). With ``second``, boxes that the regressor has moved
+    have a regressor of their own (Cascade R-CNN, Cai & Vasconcelos, CVPR 2018). Random weights follow from ``seed``.
     """
 
     def __init__(
-        self, last: nn.Module, levels: Sequence[int], n_channels: int, width: int, n_classes: int, seed: int
+        self,
+        last: nn.Module,
+        levels: Sequence[int],
+        n_channels: int,
+        width: int,
+        n_classes: int,
+        seed: int,
+        second: bool = False,
     ) -> None:
         super().__init__()
         self.last, self.levels, self.n_classes = last, tuple(levels), n_classes
@@ -35,11 +43,13 @@ class RegionNetwork(nn.Module):
             torch.manual_seed(seed)
             self.fc6, self.fc7 = nn.Linear(n_features, width), nn.Linear(width, width)
             self.classifier, self.regressor = nn.Linear(width, n_classes + 1), nn.Linear(width, 4 * n_classes)
+            self.second_regressor = nn.Linear(width, 4 * n_classes) if second else None
             for layer in (self.fc6, self.fc7):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.normal_(self.classifier.weight, std=0.01)
-            nn.init.normal_(self.regressor.weight, std=0.001)
-        for layer in (self.fc6, self.fc7, self.classifier, self.regressor):
+            for regressor in filter(None, (self.regressor, self.second_regressor)):
+                nn.init.normal_(regressor.weight, std=0.001)
+        for layer in self._after_pooling().values():
             nn.init.zeros_(layer.bias)
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(()))
@@ -56,10 +66,15 @@ class RegionNetwork(nn.Module):
         return rows.gather(0, largest.flatten(0, 1)).unflatten(0, largest.shape[:2]).flatten(1)
 
     def predict(
-        self, features: torch.Tensor, dropout: float = 0.0, random: torch.Generator | None = None
+        self,
+        features: torch.Tensor,
+        dropout: float = 0.0,
+        random: torch.Generator | None = None,
+        moved: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return scores ``(n, K + 1)`` and deltas ``(n, K, 4)`` of pooled features ``(n, D)``.
 
+        ``moved``: the deltas are those of the second regressor.
         A fraction ``dropout`` of the values of fc6 and fc7 is dropped, by a generator of its own: images are trained on
         in threads, which must not share one.
         """
@@ -69,7 +84,9 @@ class RegionNetwork(nn.Module):
             if dropout:
                 kept = torch.rand(values.shape, generator=random) >= dropout
                 values = values * (kept / (1 - dropout))
-        return self.classifier(values), self.regressor(values).unflatten(1, (self.n_classes, 4))
+        regressor = self.second_regressor if moved else self.regressor
+        assert regressor is not None
+        return self.classifier(values), regressor(values).unflatten(1, (self.n_classes, 4))
 
     def center(self, features: torch.Tensor) -> None:
         """Set ``mean`` and ``scale`` so that features ``(n, D)`` become centered values of about 1."""
@@ -77,15 +94,18 @@ class RegionNetwork(nn.Module):
         self.scale = features.shape[1] ** 0.5 / (features - self.mean).norm(dim=1).mean()
 
     def layers(self) -> dict[str, torch.Tensor]:
-        """Return weights and biases of the four layers after the pooling, for uncentered features, by name."""
+        """Return weights and biases of the layers after the pooling, for uncentered features, by name."""
         state = {
-            f"{name}.{kind}": getattr(getattr(self, name), kind).detach().clone()
-            for name in ("fc6", "fc7", "classifier", "regressor")
+            f"{name}.{kind}": getattr(layer, kind).detach().clone()
+            for name, layer in self._after_pooling().items()
             for kind in ("weight", "bias")
         }
         state["fc6.weight"] *= self.get_buffer("scale")
         state["fc6.bias"] -= state["fc6.weight"] @ self.get_buffer("mean")
         return state
+
+    def _after_pooling(self) -> dict[str, nn.Linear]:
+        return {name: layer for name, layer in self.named_children() if isinstance(layer, nn.Linear)}
 
 
 def box_losses(

@@ -23,6 +23,7 @@ from detector.backbones.loading import Network, load_network
 from detector.backbones.splitting import split_network
 from detector.backbones.torch_backbone import TorchBackbone, load_torch_backbone
 from detector.backbones.truncation import network_digest
+from detector.boxes import Boxes, clip, decode_deltas
 from detector.config.detector import Config, EndToEndConfig, FeatureConfig, FineTuningConfig
 from detector.datasets.tiles import read_view
 from detector.features.cache import fill_proposals
@@ -60,12 +61,13 @@ class EndToEndResult:
 
     backbone: tensors of the trained layers of the backbone, by name.
     layers: fc6, fc7 and the softmax.
-    regressors: box regressors on fc7.
+    regressors, second_regressors: box regressors on fc7, and those of boxes that these moved, if there are any.
     """
 
     backbone: Arrays
     layers: FineTunedLayers
     regressors: BoxRegressors
+    second_regressors: BoxRegressors | None
 
 
 def train_end_to_end(config: Config, images: TrainingSet, progress: Progress = no_progress) -> EndToEndResult:
@@ -91,6 +93,7 @@ def train_end_to_end(config: Config, images: TrainingSet, progress: Progress = n
         config.fine_tuning.width,
         images.n_classes,
         config.fine_tuning.seed,
+        config.end_to_end.second_min_iou is not None,
     )
     checkpoint = checkpoint_file(config, images, network_digest(network.module.network), frozen.precision)
     training = EndToEndTraining(
@@ -134,15 +137,21 @@ def checkpoint_file(config: Config, images: TrainingSet, digest: str, precision:
     return state_file("end-to-end", changes, data_digest(images.annotations, images.cache), images.cache)
 
 
-def heads_of(layers: Mapping[str, torch.Tensor]) -> tuple[FineTunedLayers, BoxRegressors]:
-    """Return the fc layers, and the regressors of plain deltas, from the tensors of `RegionNetwork.layers`."""
+def heads_of(
+    layers: Mapping[str, torch.Tensor],
+) -> tuple[FineTunedLayers, BoxRegressors, BoxRegressors | None]:
+    """Return the fc layers, and both regressors of plain deltas, from the tensors of `RegionNetwork.layers`."""
     arrays = {name: tensor.numpy() for name, tensor in layers.items()}
     fc6, fc7 = ((arrays[f"{name}.weight"].astype(np.float16), arrays[f"{name}.bias"]) for name in ("fc6", "fc7"))
     softmax = Softmax(np.ascontiguousarray(arrays["classifier.weight"].T), arrays["classifier.bias"])
-    weights, biases = arrays["regressor.weight"], arrays["regressor.bias"]
+    second = _regressors(arrays, "second_regressor") if "second_regressor.weight" in arrays else None
+    return FineTunedLayers(fc6, fc7, softmax), _regressors(arrays, "regressor"), second
+
+
+def _regressors(arrays: Arrays, name: str) -> BoxRegressors:
+    weights, biases = arrays[f"{name}.weight"], arrays[f"{name}.bias"]
     by_class = weights.reshape(-1, 4, weights.shape[1]).transpose(0, 2, 1) * DELTA_SPREAD
-    regressors = BoxRegressors(np.ascontiguousarray(by_class), biases.reshape(-1, 4) * DELTA_SPREAD)
-    return FineTunedLayers(fc6, fc7, softmax), regressors
+    return BoxRegressors(np.ascontiguousarray(by_class), biases.reshape(-1, 4) * DELTA_SPREAD)
 
 
 class EndToEndTraining:
@@ -151,6 +160,7 @@ class EndToEndTraining:
     ``frozen`` computes the maps that ``network`` takes; ``geometry`` is that of the maps which it pools. A step trains
     on ``images_per_step`` images at one random size. From each, ``rois_per_image`` boxes are sampled and
     ``hard_examples`` trained on: random ones in the first ``warmup_steps`` steps, then those with the largest losses.
+    With ``second_min_iou``, those of objects train the second regressor, too, where the first one moves them.
     """
 
     def __init__(
@@ -244,8 +254,8 @@ class EndToEndTraining:
             image, boxes = image[:, ::-1], boxes.mirrored(image.shape[1])
         if not len(boxes.labels):
             return 0.0, ()
-        last, cells = self._maps(jitter_colors(image, config.color_jitter, random), short_side, boxes)
-        largest = self.network.largest(last, cells)
+        last, zoom = self._maps(jitter_colors(image, config.color_jitter, random), short_side)
+        largest = self.network.largest(last, self._cells(boxes.boxes, zoom, last))
         labels, targets = torch.from_numpy(boxes.labels), torch.from_numpy(boxes.deltas)
         if warming_up:
             rows = random.permutation(len(labels))[: config.hard_examples]
@@ -258,18 +268,25 @@ class EndToEndTraining:
         features = self.network.pool(last, largest[rows])
         scores, deltas = self.network.predict(features, fine_tuning.dropout, generator)
         classification, regression = box_losses(scores, deltas, labels[rows], targets[rows])
-        loss = (classification.sum() + regression.sum()) / config.hard_examples
+        loss = classification.sum() + regression.sum()
+        if config.second_min_iou is not None:
+            moved = moved_boxes(boxes, rows, deltas, image.shape[:2], config.second_min_iou)
+            features = self.network.pool(last, self.network.largest(last, self._cells(moved.boxes, zoom, last)))
+            predicted = self.network.predict(features, fine_tuning.dropout, generator, moved=True)
+            labels, targets = torch.from_numpy(moved.labels), torch.from_numpy(moved.deltas)
+            loss = loss + box_losses(*predicted, labels, targets)[1].sum()
+        loss = loss / config.hard_examples
         return loss.item(), torch.autograd.grad(loss, list(self.parameters.values()))
 
-    def _maps(
-        self, image: NDArray[np.uint8], short_side: int, boxes: LabeledBoxes
-    ) -> tuple[torch.Tensor, NDArray[np.int64]]:
-        """Return the last maps ``(1, C, h, w)`` of an image, with gradients, and the cells ``(n, 4)`` of its boxes."""
+    def _maps(self, image: NDArray[np.uint8], short_side: int) -> tuple[torch.Tensor, float]:
+        """Return the last maps ``(1, C, h, w)`` of an image, with gradients, and the zoom of the resized image."""
         resized, zoom = resize_short_side(image, short_side)
         # a copy: tensors of inference mode take no part in gradients
-        last = self.network.last(self.frozen.maps(resized[None]).clone())
+        return self.network.last(self.frozen.maps(resized[None]).clone()), zoom
+
+    def _cells(self, boxes: Boxes, zoom: float, last: torch.Tensor) -> NDArray[np.int64]:
         size = last.shape[2], last.shape[3]
-        return last, boxes_to_cells(boxes.boxes, zoom, self.geometry.stride, self.geometry.offset, size)
+        return boxes_to_cells(boxes, zoom, self.geometry.stride, self.geometry.offset, size)
 
     def _measure(self) -> None:
         """Center and scale the pooled features as they are before the training."""
@@ -281,8 +298,9 @@ class EndToEndTraining:
                     self.images, int(index), _MEASURED_BOXES, 1.0, self.fine_tuning.min_iou, random
                 )
                 image = read_view(self.images.annotations[int(index)])
-                last, cells = self._maps(image, self.config.min_sizes_end[0], boxes)
-                features.append(self.network.pool(last, self.network.largest(last, cells)))
+                last, zoom = self._maps(image, self.config.min_sizes_end[0])
+                largest = self.network.largest(last, self._cells(boxes.boxes, zoom, last))
+                features.append(self.network.pool(last, largest))
         self.network.center(torch.cat(features))
 
     def _save(self, step: int) -> None:
@@ -317,6 +335,20 @@ class EndToEndTraining:
                 moments = {each: torch.empty_like(parameter.detach()).copy_(array) for each, array in own.items()}
                 self.optimizer.state[parameter] = {"step": torch.tensor(float(step)), **moments}
         return step
+
+
+def moved_boxes(
+    boxes: LabeledBoxes, rows: NDArray[np.int64], deltas: torch.Tensor, size: tuple[int, int], min_iou: float
+) -> LabeledBoxes:
+    """Return the boxes of objects at ``rows`` ``(m,)`` where the regressor of their class moves them.
+
+    ``deltas`` ``(m, K, 4)`` are in units of `DELTA_SPREAD`, ``size`` is height and width of the image. Those that then
+    overlap their object by less than ``min_iou`` are left out.
+    """
+    labels = boxes.labels[rows]
+    objects = np.flatnonzero(labels < deltas.shape[1])
+    own = deltas.numpy(force=True)[objects, labels[objects]] * DELTA_SPREAD
+    return boxes.moved(clip(decode_deltas(boxes.boxes[rows[objects]], own), *size), rows[objects], min_iou)
 
 
 def learning_rate(step: int, n_steps: int, warmup_steps: int) -> float:

@@ -57,7 +57,7 @@ def training(folder: Path, objects: Any = None, boxes: Any = None, **changes: An
     with torch.no_grad():
         last.weight.copy_(torch.eye(3)[:, :, None, None])
         last.bias.zero_()  # type: ignore[union-attr]
-    network = RegionNetwork(last, (1,), 3, 6, 3, seed=0)
+    network = RegionNetwork(last, (1,), 3, 6, 3, seed=0, second="second_min_iou" in changes)
     frozen: Any = Cells()
     shared = {key: changes.pop(key) for key in SHARED & changes.keys()}
     config, fine_tuning = CONFIG.model_copy(update=changes), FINE_TUNING.model_copy(update=shared)
@@ -79,9 +79,9 @@ def predicted(made: EndToEndTraining, monkeypatch: pytest.MonkeyPatch) -> list[A
     seen: list[Any] = []
     predict = made.network.predict
 
-    def watched(features: torch.Tensor, dropout: float = 0.0, random: Any = None) -> Any:
+    def watched(features: torch.Tensor, dropout: float = 0.0, random: Any = None, moved: bool = False) -> Any:
         seen.append((features.detach().clone(), dropout, random))
-        return predict(features, dropout, random)
+        return predict(features, dropout, random, moved)
 
     monkeypatch.setattr(made.network, "predict", watched)
     return seen

@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from detector.boxes import decode_deltas, encode_deltas
 from detector.training.end_to_end.region_network import box_losses
 from detector.training.sampling import DELTA_SPREAD
 from tests.training.end_to_end.small import RED, noting, predicted, training
+
+
+BOXES = np.array([[0, 32, 64, 96], [0, 32, 64, 80]], np.float32)
+OBJECTS = np.array([RED, RED], np.float32)
 
 
 @pytest.mark.parametrize("flips", [False, True])
@@ -83,6 +88,31 @@ def test_the_loss_is_averaged_over_the_hard_examples_and_its_gradient_is_torchs(
     for name, each in zip(of_head, plain, strict=True):
         torch.testing.assert_close(learned[name], each, rtol=1e-3, atol=1e-5)
     assert learned["last.weight"].abs().sum() > 0
+
+
+def test_the_second_regressor_learns_from_boxes_where_the_first_moves_them(tmp_path: Path) -> None:
+    # a box of three quarters of the object, and a first regressor that moves it by half of what is missing
+    settings = {"boxes": [[0, 32, 64, 80]], "foreground_fraction": 1.0, "rois_per_image": 2, "hard_examples": 2}
+    made = training(tmp_path, second_min_iou=0.6, **settings)
+    second = made.network.second_regressor
+    assert second is not None
+    with torch.no_grad():
+        made.network.regressor.weight.zero_()
+        made.network.regressor.bias[1] = 4 / 48 / 0.1
+    loss, gradients = made._gradients(0, 160, warming_up=True)
+    learned = dict(zip(made.parameters, gradients, strict=True))
+    features = torch.tensor([[0.8, 0, 0], [0.8, 0, 0]])
+    labels = torch.tensor([0, 0])
+    targets = torch.from_numpy(encode_deltas(BOXES, OBJECTS) / DELTA_SPREAD)
+    moved = decode_deltas(BOXES, np.array([[0, 4 / 48, 0, 0]], np.float32))
+    missing = torch.from_numpy(encode_deltas(moved, OBJECTS) / DELTA_SPREAD)
+    classification, regression = box_losses(*made.network.predict(features), labels, targets)
+    more = box_losses(*made.network.predict(features, moved=True), labels, missing)[1]
+    expected = (classification.sum() + regression.sum() + more.sum()) / 2
+    assert loss == pytest.approx(expected.item(), rel=1e-4)
+    plain = torch.autograd.grad(expected, [second.weight, second.bias])
+    for name, each in zip(("weight", "bias"), plain, strict=True):
+        torch.testing.assert_close(learned[f"second_regressor.{name}"], each, rtol=1e-3, atol=1e-5)
 
 
 def test_only_hard_examples_are_trained_on_after_the_warmup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,13 +163,17 @@ def test_colors_are_steeper_and_brighter_by_at_most_their_share() -> None:
 
 
 def test_the_result_is_layers_for_uncentered_features() -> None:
-    network = RegionNetwork(nn.Identity(), (1,), 3, 4, 2, seed=0)
+    network = RegionNetwork(nn.Identity(), (1,), 3, 4, 2, seed=0, second=True)
+    assert network.second_regressor is not None
     with torch.no_grad():
         network.regressor.bias.copy_(torch.arange(8.0))
+        network.second_regressor.bias.copy_(-torch.arange(8.0))
     network.center(torch.rand(20, 3, generator=torch.Generator().manual_seed(0)) * 5)
-    layers, regressors = heads_of(network.layers())
+    layers, regressors, second = heads_of(network.layers())
+    assert second is not None
     features = np.random.default_rng(0).uniform(0, 5, (6, 3)).astype(np.float32)
     scores, deltas = network.predict(torch.from_numpy(features))
+    _, again = network.predict(torch.from_numpy(features), moved=True)
     fc7 = layers.up_to("fc7")(features)
     # log odds of the softmax are those of the scores; in half precision
     shares = torch.softmax(scores.detach(), 1).numpy()
@@ -179,6 +183,9 @@ def test_the_result_is_layers_for_uncentered_features() -> None:
         found = regressors.predict(fc7, np.full(6, label))
         np.testing.assert_allclose(found, deltas[:, label].detach().numpy() * DELTA_SPREAD, atol=0.02)
         assert found[0, 3] == pytest.approx((4 * label + 3) * 0.2, abs=0.05)
+        found = second.predict(fc7, np.full(6, label))
+        np.testing.assert_allclose(found, again[:, label].detach().numpy() * DELTA_SPREAD, atol=0.02)
+        assert found[0, 3] == pytest.approx(-(4 * label + 3) * 0.2, abs=0.05)
 
 
 def test_images_of_other_sizes_are_resized_with_their_boxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
