@@ -25,8 +25,8 @@ FILM_SUFFIXES = frozenset(
     (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".3gp", ".ogv")
 )
 """Extensions of films."""
-WRITTEN_CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
-"""Codecs of the films that are written, by extension."""
+WRITTEN_CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
+"""Codecs of the films that are written, by extension; browsers show WebM alone."""
 _STREAM_SCHEMES = frozenset(("rtsp", "rtsps", "rtmp", "rtp", "udp", "tcp", "srt"))
 _STREAM_SUFFIXES = FILM_SUFFIXES | {".mjpg", ".mjpeg", ".m3u8"}
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.fakes import colored
+from tests.images.films import write_film
 from tests.images.encoded import encode
 from tests.web.browsing import CONTRAST, boxes, set_slider, show
 from tests.web.serving import serving
@@ -215,6 +216,51 @@ def test_the_samples(page: Any) -> None:
     page.click("[data-sample='coffee.jpg']")
     page.wait_for_selector("#time-total:has-text('s')")
     assert page.inner_text(".stage figcaption").startswith("coffee.jpg")
+
+
+def test_a_film_is_a_row_of_frames_and_a_timeline(page: Any, tmp_path: Path) -> None:
+    # two seconds, with the squares in the first and in the last frame
+    show(page, write_film(tmp_path / "film.webm", 21, red_every=20))
+    playwright.expect(page.locator("#thumbnails span")).to_have_text(["2", "0", "2"])
+    assert page.inner_text(".stage figcaption span") == "film.webm 0:00"
+    assert [each["label"] for each in boxes(page)] == ["red", "green"]
+    assert page.inner_text("#timeline-count") == "3 of 3 frames"
+    assert page.locator("#timeline dt").all_inner_texts() == ["red", "green"]
+    row = page.locator("#timeline svg").first
+    assert row.get_attribute("aria-label") == "red in 2 of 3 frames, first at 0:00"
+    assert [each.get_attribute("height") for each in row.locator("rect").all()] == ["1", "0", "1"]
+    place = row.bounding_box()
+    row.click(position={"x": place["width"] / 2, "y": place["height"] / 2})
+    assert page.inner_text(".stage figcaption span") == "film.webm 0:01"
+    assert boxes(page) == []
+    with page.expect_download() as download:
+        page.click("text=Save JSON")
+    records = json.loads(download.value.path().read_text())
+    assert [(each["time"], len(each["detections"])) for each in records] == [(0, 2), (1, 0), (2, 2)]
+
+
+def test_a_film_that_the_browser_cannot_read(page: Any, tmp_path: Path, files: dict[str, Path]) -> None:
+    film = tmp_path / "<i>film.mp4"
+    film.write_bytes(b"no film")
+    show(page, film, files["squares.png"])
+    page.wait_for_selector(".box")
+    assert page.inner_text("#error") == "The browser cannot read <i>film.mp4: spp detect reads more kinds of films."
+    assert not page.is_visible("#timeline-card")
+
+
+def test_tiles_are_asked_for_of_images_and_explanations(page: Any, files: dict[str, Path]) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(urlsplit(request.url).query))
+    show(page, files["squares.png"])
+    page.wait_for_selector(".box")
+    with page.expect_response(lambda response: "tiles=4" in response.url):
+        page.select_option("#tiles", "4")
+    page.wait_for_selector("#status:has-text('Found')")
+    page.click("#found button")
+    page.wait_for_selector(".grid")
+    first, *others = [query for query in asked if query]
+    assert "tiles" not in first and len(others) > 1 and all("tiles=4" in query for query in others)
+    assert boxes(page) == [RED, GREEN]
 
 
 def test_labels_and_contrast(page: Any, files: dict[str, Path]) -> None:

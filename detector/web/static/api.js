@@ -35,9 +35,9 @@ export async function detect(file, query) {
   return (await post("detect", query, file)).json();
 }
 
-// `limit` holds at most one of min_score, min_probability and precision.
-export async function explain(file, box, label, limit, signal) {
-  return (await post("explain", { box: box.join(","), class: label, ...limit }, file, signal)).json();
+// `options` hold at most one of min_score, min_probability and precision, and the tiles of the detection.
+export async function explain(file, box, label, options, signal) {
+  return (await post("explain", { box: box.join(","), class: label, ...options }, file, signal)).json();
 }
 
 // The image as a PNG, for formats that the browser does not know.

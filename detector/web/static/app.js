@@ -3,17 +3,19 @@
 import { ApiError, detect } from "./api.js";
 import { byId, complain, element } from "./elements.js";
 import { Explanations } from "./explanation.js";
+import { framesOf, looksLikeFilm } from "./film.js";
 import { bitmapOf, ownBitmap, takeImages } from "./images.js";
 import { model, modelLoaded, watchModel } from "./model.js";
 import { Filter, drawList, drawTimes } from "./results.js";
 import { saveImage, saveJson } from "./saving.js";
 import { addThumbnails, markThumbnails, paintThumbnail } from "./strip.js";
+import { drawTimeline } from "./timeline.js";
 import { Viewer } from "./viewer.js";
 
 const MAX_PROPOSALS = 2000;
 const CORNERS = ["x1", "y1", "x2", "y2"];
 
-const items = []; // {name, file, state, result, error, bitmap, explanations}
+const items = []; // {name, file, state, result, error, bitmap, tiles, explanations}; frames have {film, time, load()}, too
 const events = { activate, hover: (detection) => explanations.hover(detection), select: toggle, draw: explainOwn };
 const viewers = [new Viewer(events), new Viewer(events)];
 const filter = new Filter(refresh);
@@ -27,10 +29,23 @@ const viewed = () => viewers.filter(({ root }) => root.isConnected).map(({ item 
 
 // ---- images come in; one after the other goes to the server
 
-function open(files) {
-  if (!files.length) return complain("There is no image among these files.");
+async function open(files) {
+  const opened = [];
+  const faults = files.length ? [] : ["There is no image among these files."];
+  for (const file of files) {
+    try {
+      opened.push(...(looksLikeFilm(file) ? await framesOf(file) : [{ name: file.name || "pasted image", file }]));
+    } catch (error) {
+      faults.push(error.message);
+    }
+  }
+  if (opened.length) add(opened);
+  complain(faults.join(" "));
+}
+
+function add(opened) {
   const first = items.length;
-  items.push(...files.map((file) => ({ name: file.name || "pasted image", file, state: "waiting", explanations: new Map() })));
+  items.push(...opened.map((item) => ({ ...item, state: "waiting", explanations: new Map() })));
   byId("welcome").hidden = true;
   byId("tools").hidden = byId("results").hidden = false;
   byId("side-by-side").hidden = items.length < 2;
@@ -55,10 +70,12 @@ async function process(item) {
   const start = performance.now();
   const clock = setInterval(() => showProgress(item, (performance.now() - start) / 1000), 100);
   try {
+    item.file ??= await item.load();
     item.bitmap ??= await ownBitmap(item.file);
     redraw(item);
     await modelLoaded;
-    item.result = await detect(item.file, { name: item.name, min_score: model.minScore, proposals: MAX_PROPOSALS });
+    item.tiles = tiles();
+    item.result = await detect(item.file, { name: item.name, min_score: model.minScore, proposals: MAX_PROPOSALS, ...item.tiles });
     const { width, height } = item.result;
     if (item.bitmap?.width !== width || item.bitmap?.height !== height) item.bitmap = await bitmapOf(item.file, item.result);
     item.state = "done";
@@ -119,7 +136,8 @@ function refresh() {
     viewer.root.classList.toggle("active", viewer === desk.active);
   }
   markThumbnails(items, viewed(), filter);
-  const result = desk.active.item?.result;
+  const { result, film } = desk.active.item ?? {};
+  drawTimeline(film ? items.filter((item) => item.film === film) : [], desk.active.item, filter, (item) => select(item));
   byId("results").classList.toggle("empty", !result);
   for (const id of ["save-json", "save-image"]) byId(id).disabled = !result;
   if (!result) return;
@@ -174,6 +192,22 @@ function toggleSideBySide() {
   }
 }
 
+// The option of the API for tiles; {} for the model's.
+const tiles = () => (byId("tiles").value ? { tiles: byId("tiles").value } : {});
+
+// Search all images again: what is shown stays until its turn comes.
+function searchAgain() {
+  explanations.close();
+  for (const item of items) {
+    if (item.state !== "done") continue;
+    item.state = "waiting";
+    item.explanations.clear();
+  }
+  for (const viewer of viewers) if (viewer.item) viewer.show(viewer.item);
+  refresh();
+  work();
+}
+
 // ---- explanations, and the user's own box
 
 function toggle(detection) {
@@ -223,6 +257,7 @@ on("samples", "click", async (event) => {
 });
 on("modes", "change", (event) => setMode(event.target.value));
 on("proposal-count", "input", refresh);
+on("tiles", "change", searchAgain);
 on("side-by-side", "click", toggleSideBySide);
 on("previous", "click", () => step(-1));
 on("next", "click", () => step(1));

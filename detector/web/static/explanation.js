@@ -17,8 +17,9 @@ export class Explanations {
 
   async fetch(item, { box, label, own }, signal) {
     const limit = own ? this.desk.filter.query() : {}; // a detection does not depend on it
-    const key = `${label} ${box} ${JSON.stringify(limit)}`;
-    if (!item.explanations.has(key)) item.explanations.set(key, await explain(item.file, box, label, limit, signal));
+    const options = { ...limit, ...item.tiles };
+    const key = `${label} ${box} ${JSON.stringify(options)}`;
+    if (!item.explanations.has(key)) item.explanations.set(key, await explain(item.file, box, label, options, signal));
     return item.explanations.get(key);
   }
 

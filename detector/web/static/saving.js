@@ -15,8 +15,9 @@ const stem = (name) => name.replace(/\.[^.]*$/, "") || "image";
 
 // The detections shown of every image, as spp detect --json writes them.
 export function saveJson(items, filter) {
-  const records = items.filter(({ result }) => result).map(({ name, result }) => ({
+  const records = items.filter(({ result }) => result).map(({ name, time, result }) => ({
     image: name,
+    time,
     width: result.width,
     height: result.height,
     detections: filter.shown(result).map(({ label, score, probability, box }) => ({ label, score, probability, box })),
