@@ -167,6 +167,24 @@ class SuppressionTrace:
         kept = rows[nms(self.boxes[rows], self.scores[rows], self.nms_iou)]
         return None if row in kept or row not in rows else self._strongest_overlap(kept, row, self.boxes)
 
+    def suppressed_by(self, box: Boxes, limit: int) -> list[ScoredBox]:
+        """Return the ``limit`` strongest boxes that lost against a detection, with their IoU with the winner.
+
+        The winner is the survivor that overlaps the ``(4,)`` ``box`` most: box voting moves survivors. Where its model
+        suppresses proposals before box regression, those that lost then count, where they were proposed.
+        """
+        rows = np.flatnonzero(self.scored & (area(self.boxes) > 0))
+        kept = rows[nms(self.boxes[rows], self.scores[rows], self.nms_iou)]
+        if not len(kept):
+            return []
+        winner = kept[iou(self.boxes[kept], box[None])[:, 0].argmax()]
+        first = self.first_nms_ious[self.models[winner]]
+        boxes, nms_iou = (self.boxes, self.nms_iou) if first is None else (self.proposals, first)
+        lost = rows[self.scores[rows] <= self.scores[winner]]
+        lost = lost[(lost != winner) & (iou(boxes[lost], boxes[winner][None])[:, 0] > nms_iou)]
+        strongest = lost[np.argsort(-self.scores[lost], kind="stable")[:limit]]
+        return [_scored_box(boxes[row], self.scores[row], boxes[winner]) for row in strongest]
+
     def _strongest_overlap(self, kept: NDArray[np.int64], row: int, boxes: Boxes) -> ScoredBox:
         stronger = kept[self.scores[kept] >= self.scores[row]]
         overlaps = iou(boxes[stronger], boxes[row][None])[:, 0]

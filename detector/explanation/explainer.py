@@ -167,19 +167,20 @@ class Explainer:
         attribution = self._attribution(asked, class_name, score, positions, -negative_model)
         thresholds = self.model.default_thresholds if thresholds is None else thresholds
         limit = self.detectors[0].config.detection.max_detections if max_detections is None else max_detections
-        trace = SuppressionTrace.of(
-            [
-                (detector, *self.inputs[model], label, self._scores[model][:, label])
-                for model, detector, label in self._models_of(class_name)
-            ],
-            float(thresholds.min()),
-            self.detectors[0].config.detection.nms_iou,
-        )
+        trace = self.trace(class_name, float(thresholds.min()))
         min_score = float(thresholds[self.model.class_names.index(class_name)])
         found = self.detect(thresholds, max_detections)
         return diagnose(
             attribution, refined_box, trace, found, min_score, limit, partial(self._probability, class_name=class_name)
         )
+
+    def trace(self, class_name: str, min_score: float) -> SuppressionTrace:
+        """Return what becomes of the proposals of the whole image as objects of a class, from a score on."""
+        scored = [
+            (detector, *self.inputs[model], label, self._scores[model][:, label])
+            for model, detector, label in self._models_of(class_name)
+        ]
+        return SuppressionTrace.of(scored, min_score, self.detectors[0].config.detection.nms_iou)
 
     def _models_of(self, class_name: str) -> Iterator[tuple[int, Detector, int]]:
         """Yield the detectors that know a class, with their indices and their labels of it."""

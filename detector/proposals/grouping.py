@@ -52,9 +52,17 @@ def group(regions: Regions, similarity: Similarity) -> NDArray[np.int32]:
     box of the whole image is the last. Photographs take at most 5. A region that touches thousands of others, such as
     the ground of a grid of dots, would take a similarity to each of them after each merge.
     """
+    return group_with_parts(regions, similarity)[0]
+
+
+def group_with_parts(regions: Regions, similarity: Similarity) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Merge regions as `group` does; return its boxes, and the two parts of each merged region.
+
+    The parts are ``(R - 1, 2)`` int32, numbers of regions; fewer where the box of the whole image ends the merging.
+    """
     n_regions = len(regions.sizes)
     if n_regions == 1:
-        return np.empty((0, 4), np.int32)
+        return np.empty((0, 4), np.int32), np.empty((0, 2), np.int32)
     colors = regions.colors if similarity.color else regions.colors[:, :0]
     textures = regions.textures if similarity.texture else regions.textures[:, :0]
     sizes, boxes, colors, textures = (_with_room(array) for array in (regions.sizes, regions.boxes, colors, textures))
@@ -67,11 +75,13 @@ def group(regions: Regions, similarity: Similarity) -> NDArray[np.int32]:
     starts = np.zeros_like(ends)
     starts[1:n_regions] = ends[: n_regions - 1]
     limit = max(MAX_GROWTH * len(neighbors), MIN_GROWTH)
-    stop = _merge(starts, ends, neighbors, weights, sizes, boxes, colors, textures, limit)
+    parts = np.empty((n_regions - 1, 2), np.int32)
+    stop = _merge(starts, ends, neighbors, weights, sizes, boxes, colors, textures, parts, limit)
+    parts = parts[: stop - n_regions]
     if stop < len(boxes):
         boxes[stop, :2], boxes[stop, 2:] = regions.boxes[:, :2].min(0), regions.boxes[:, 2:].max(0)
         stop += 1
-    return boxes[n_regions:stop]
+    return boxes[n_regions:stop], parts
 
 
 def _with_room(array: Array) -> Array:
@@ -208,6 +218,7 @@ def _merge(
     boxes: Array,
     colors: Array,
     textures: Array,
+    parts: Array,
     max_neighbors: int,
 ) -> int:
     """Merge regions; return the number of regions and merged ones, less than all where there are more neighbors."""
@@ -236,6 +247,8 @@ def _merge(
             n_heap = _wait_for_best(b, starts, ends, neighbors, scores, merged_into, similarities, pairs, n_heap)
             continue
         _combine(a, b, merged, sizes, boxes, colors, textures)
+        parts[merged - n_regions, 0] = a
+        parts[merged - n_regions, 1] = b
         merged_into[a] = merged
         merged_into[b] = merged
         starts[merged] = n_neighbors

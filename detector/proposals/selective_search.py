@@ -22,6 +22,7 @@ from detector.proposals.grouping import (
     Regions,
     Similarity,
     group,
+    group_with_parts,
     large_enough,
     near_duplicates_last,
     random_order,
@@ -171,20 +172,41 @@ def _prepare(image: NDArray[np.uint8], mode: Mode, color_space: str) -> _Prepare
     )
 
 
+def _regions(image: _Prepared, mode: Mode, k: float) -> tuple[NDArray[np.int32], Regions]:
+    """Return the regions of a segmentation, and their labels ``(H * W,)``."""
+    labels, n_regions = segment(image.graph, k, min_size=int(k))
+    sizes, boxes = region_extents(labels.reshape(image.shape), n_regions)
+    pairs = neighbor_pairs(labels.reshape(image.shape), n_regions)
+    colors = color_histograms(image.colors, mode.color_bins, labels, sizes)
+    return labels, Regions(sizes, boxes, pairs, colors, texture_histograms(image.textures, labels, sizes))
+
+
+class Hierarchy(NamedTuple):
+    """One grouping of a search, from its first regions to the last merge."""
+
+    labels: NDArray[np.int32]
+    """(H, W), the region of each pixel at first, 0..R-1."""
+    boxes: NDArray[np.int32]
+    """(R - 1, 4) half-open, of the merged regions R.., in the order of merging."""
+    parts: NDArray[np.int32]
+    """(R - 1, 2), the regions that were merged; fewer where merging ended before all was one."""
+
+
+def hierarchy(image: NDArray[np.uint8], mode: str | Mode = "single") -> Hierarchy:
+    """Segment an ``(H, W, 3)`` uint8 RGB image and merge its regions, by the first grouping of a mode."""
+    image, settings = check_image(image), _settings(mode)
+    prepared = _prepare(image, settings, settings.color_spaces[0])
+    labels, regions = _regions(prepared, settings, settings.ks[0])
+    return Hierarchy(labels.reshape(image.shape[:2]), *group_with_parts(regions, settings.similarities[0]))
+
+
 def _groupings(image: _Prepared, mode: Mode, k: float) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Return the boxes of a segmentation and its groupings, and their ranks in the hierarchy, 1 for the last merged."""
-    labels, n_regions = segment(image.graph, k, min_size=int(k))
-    sizes, initial = region_extents(labels.reshape(image.shape), n_regions)
-    regions = Regions(
-        sizes,
-        initial,
-        neighbor_pairs(labels.reshape(image.shape), n_regions),
-        color_histograms(image.colors, mode.color_bins, labels, sizes),
-        texture_histograms(image.textures, labels, sizes),
-    )
+    _, regions = _regions(image, mode, k)
+    n_regions = len(regions.sizes)
     merged = [group(regions, similarity) for similarity in mode.similarities]
     ranks = [np.arange(n_regions - 1, n_regions - 1 - len(boxes), -1) for boxes in merged]
-    return np.concatenate([*merged, initial]), np.concatenate([*ranks, np.full(n_regions, n_regions)])
+    return np.concatenate([*merged, regions.boxes]), np.concatenate([*ranks, np.full(n_regions, n_regions)])
 
 
 def _all_groupings(image: NDArray[np.uint8], mode: Mode, threads: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

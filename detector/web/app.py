@@ -61,6 +61,7 @@ def page_routes(session: Session | RemoteSession, queue: Queue, label_studio: bo
         Route("/health", api.health),
         Route("/detect", api.detect, methods=["POST"]),
         Route("/explain", api.explain, methods=["POST"]),
+        Route("/search", api.search, methods=["POST"]),
         Route("/render", api.render, methods=["POST"]),
         Route("/openapi.json", lambda request: JSONResponse(description)),
     ]
@@ -120,6 +121,10 @@ class _Api:
             **query.limits(),
         )
         return JSONResponse(await self._answer(request, method))
+
+    async def search(self, request: Request) -> Response:
+        Query(request, set())
+        return JSONResponse(await self._answer(request, self.session.search))
 
     async def render(self, request: Request) -> Response:
         Query(request, set())

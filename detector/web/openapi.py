@@ -86,6 +86,7 @@ def describe_api(label_studio: bool = False) -> Schema:
         "/health": {"get": _operation("Return the state and classes of the model", _json(_OBJECT))},
         "/detect": {"post": _operation("Detect the objects of an image", _json(_FOUND), _DETECT, _BODY)},
         "/explain": {"post": _operation("Attribute the score of a box in a class", _json(_OBJECT), _EXPLAIN, _BODY)},
+        "/search": {"post": _operation("Return the merges of selective search", _json(_OBJECT), body=_BODY)},
         "/render": {
             "post": _operation("Convert an image for browsers", {"image/png": {"schema": _IMAGE}}, body=_BODY),
         },

@@ -89,6 +89,10 @@ class RemoteSession:
         """Call `Session.explain`."""
         return self._call("explain", body, {"box": box, "label": label, "tiles": tiles, **limits})
 
+    def search(self, body: bytes) -> Answer:
+        """Call `Session.search`."""
+        return self._call("search", body, {})
+
     def render(self, body: bytes) -> bytes:
         """Call `Session.render`."""
         return self._call("render", body, {})

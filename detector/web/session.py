@@ -18,11 +18,16 @@ from detector.explanation.attribution import Attribution, ScoredPosition
 from detector.explanation.explainer import Explainer
 from detector.images.decoding import decode_image
 from detector.images.files import DEFAULT_MAX_PIXELS
+from detector.proposals.selective_search import hierarchy
 from detector.runtime.progress import timer, timings
 from detector.thresholds import Limits, Thresholds
 from detector.tiles import Tiles
 
 Answer = dict[str, Any]
+
+SEARCH_SIDE = 320
+"""Pixels of the longer side of the copy whose search is shown: a few hundred merges."""
+_MAX_SUPPRESSED = 20
 
 KEPT_IMAGES = 2
 """Images whose feature maps stay in memory: the page may show two side by side."""
@@ -103,9 +108,32 @@ class Session:
         for row, record in enumerate(found.to_records()):
             if record["label"] == label and record["box"] == list(box):
                 (attribution,) = explainer.explain(found[row : row + 1])
-                return record | attribution.to_record() | _FOUND | _attribution_record(attribution)
+                lost = explainer.trace(label, self.min_score).suppressed_by(attribution.box, _MAX_SUPPRESSED)
+                suppressed = {"suppressed": [each.to_record() for each in lost]}
+                return record | attribution.to_record() | _FOUND | _attribution_record(attribution) | suppressed
         diagnosis = explainer.explain_box(box, label, thresholds)
-        return diagnosis.to_record() | _attribution_record(diagnosis.attribution)
+        return diagnosis.to_record() | _attribution_record(diagnosis.attribution) | {"suppressed": []}
+
+    def search(self, body: bytes) -> Answer:
+        """Return one grouping of selective search, merge by merge, on a copy of at most `SEARCH_SIDE` pixels.
+
+        ``labels`` is base64 of uint16, little-endian, row by row: the first region of each of ``width`` x ``height``
+        pixels. ``parts`` are the two regions of each merge, whose result is number ``n_regions`` and up, and ``boxes``
+        those of the results, in pixels of the image.
+        """
+        image = decode_image(body, max_pixels=DEFAULT_MAX_PIXELS)
+        zoom = min(1.0, SEARCH_SIDE / max(image.shape[:2]))
+        size = [max(1, round(side * zoom)) for side in image.shape[1::-1]]
+        found = hierarchy(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+        scale = np.array([image.shape[1] / size[0], image.shape[0] / size[1]] * 2)
+        return {
+            "width": size[0],
+            "height": size[1],
+            "n_regions": int(found.labels.max()) + 1,
+            "labels": base64.b64encode(found.labels.astype("<u2").tobytes()).decode(),
+            "parts": found.parts.tolist(),
+            "boxes": (found.boxes[: len(found.parts)] * scale).round(1).tolist(),
+        }
 
     def render(self, body: bytes) -> bytes:
         """Return the image as a PNG file, for browsers that cannot show its format; smaller where it is very large."""
@@ -148,7 +176,17 @@ def _position_record(position: ScoredPosition) -> Answer:
         "short_side": position.short_side,
         "cells": position.cells.tolist(),
         "box": [round(float(corner), 2) for corner in position.box],
+        "grid": _grid_record(position),
     }
+
+
+def _grid_record(position: ScoredPosition) -> Answer:
+    """Return the edges of cell 0 and the side of a cell, in pixels of the image."""
+    geometry, zoom = position.geometry, position.zoom
+    # the geometry counts from the center of the first pixel, half a pixel from the edge
+    edge = (geometry.offset + 0.5 - geometry.stride / 2) / zoom
+    left, top = (0, 0) if position.window is None else position.window[:2]
+    return {"left": round(left + edge, 3), "top": round(top + edge, 3), "side": round(geometry.stride / zoom, 4)}
 
 
 def heat_record(heat: NDArray[np.float32], blur: float) -> Answer:

@@ -65,6 +65,24 @@ def test_proposals_that_are_suppressed_first_meet_where_they_were_proposed() -> 
     assert third.suppressor(2) is None
 
 
+def test_a_detection_has_suppressed_the_weaker_boxes_that_overlap_it() -> None:
+    close, low = [0, 0, 10, 9], [0, 0, 10, 2]
+    made = trace([A, NEAR, FAR, close, low], [A, NEAR, FAR, close, low], [2.0, 0.5, 3.0, 1.0, 0.8])
+    # the detection has moved a little from its box by voting; an IoU of .2 is below .3
+    lost = made.suppressed_by(np.array([0, 0, 11, 10], np.float32), 5)
+    assert [(each.box.tolist(), each.score) for each in lost] == [(close, 1.0), (NEAR, 0.5)]
+    assert [each.iou for each in lost] == pytest.approx([0.9, 0.8])
+    assert [each.score for each in made.suppressed_by(np.array(A, np.float32), 1)] == [1.0]
+    assert made.suppressed_by(np.array(FAR, np.float32), 5) == []
+    unscored = trace([A, NEAR], [A, NEAR], [2.0, 1.0], scored=np.array([True, False]))
+    assert unscored.suppressed_by(np.array(A, np.float32), 5) == []
+    # a model that suppresses first: where the boxes were proposed
+    first = trace([A, NEAR], [A, FAR], [2.0, 1.0], first_nms_ious=[0.5])
+    (only,) = first.suppressed_by(np.array(A, np.float32), 5)
+    assert (only.box.tolist(), only.score) == (NEAR, 1.0)
+    assert trace([A], [A], [1.0], scored=np.array([False])).suppressed_by(np.array(A, np.float32), 5) == []
+
+
 def test_models_suppress_their_own_proposals_first_and_all_boxes_later() -> None:
     models = np.array([0, 1])
     both = trace([A, NEAR], [A, NEAR], [2.0, 1.0], models=models, first_nms_ious=[0.5, 0.5])

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_sample_image
 
 from detector.boxes import iou
-from detector.proposals.selective_search import CTSF, MODES, Mode, selective_search
+from detector.proposals.regions import region_extents
+from detector.proposals.selective_search import CTSF, MODES, Mode, hierarchy, selective_search
 from tests.proposals.photograph import PHOTOGRAPH
 
 
@@ -185,3 +186,24 @@ def test_wrong_settings_are_refused(monkeypatch: Any) -> None:
     monkeypatch.setenv("DETECTOR_THREADS", "0")
     with pytest.raises(ValueError, match="of at least 1, but is '0'"):
         selective_search(PHOTOGRAPH)
+
+
+def test_the_hierarchy_holds_the_parts_of_every_box() -> None:
+    image = PHOTOGRAPH
+    found = hierarchy(image)
+    n_regions = found.labels.max() + 1
+    assert found.labels.shape == image.shape[:2] and len(found.parts) == len(found.boxes) == n_regions - 1
+    boxes = [*region_extents(found.labels, n_regions)[1], *found.boxes]
+    for row, (a, b) in enumerate(found.parts):
+        assert a < n_regions + row and b < n_regions + row
+        around = [*np.minimum(boxes[a][:2], boxes[b][:2]), *np.maximum(boxes[a][2:], boxes[b][2:])]
+        assert around == found.boxes[row].tolist()
+    # all but the last region are a part once
+    assert sorted(found.parts.ravel().tolist()) == list(range(2 * n_regions - 2))
+    proposed = {tuple(box) for box in selective_search(image, "single", 10**6, min_side=1).astype(int).tolist()}
+    assert {tuple(box) for box in found.boxes.tolist()} <= proposed
+
+
+def test_an_image_of_one_region_has_no_merges() -> None:
+    found = hierarchy(np.zeros((20, 30, 3), np.uint8))
+    assert (found.labels.shape, len(found.parts), len(found.boxes)) == ((20, 30), 0, 0)

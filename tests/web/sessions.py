@@ -32,6 +32,9 @@ class LightSession:
     def explain(self, body: bytes, box: Sequence[float], label: str, **limits: Any) -> dict[str, Any]:
         return {"box": box, "label": label, **limits}
 
+    def search(self, body: bytes) -> dict[str, Any]:
+        return {"size": len(body)}
+
     def render(self, body: bytes) -> bytes:
         return body[::-1]
 

@@ -55,6 +55,11 @@ def test_explain(client: TestClient) -> None:
     assert client.post("/explain", content=BODY, params=params).json()["outcome"] == "low score"
 
 
+def test_search(client: TestClient) -> None:
+    found = client.post("/search", content=encode(colored(), "PNG")).json()
+    assert (found["width"], found["height"], len(found["parts"])) == (160, 160, found["n_regions"] - 1)
+
+
 def test_render(client: TestClient) -> None:
     response = client.post("/render", content=encode(colored(), "TIFF"))
     assert response.headers["content-type"] == "image/png"
@@ -95,6 +100,7 @@ def test_health(client: TestClient) -> None:
         ("/explain?box=0,0,64,64&class=blue", "unknown class 'blue'"),
         ("/explain?box=9,9,9,9&class=red", "box must have an area"),
         ("/render?x=1", "unknown option 'x': there are none"),
+        ("/search?x=1", "unknown option 'x': there are none"),
     ],
 )
 def test_wrong_options_are_refused_in_one_line(client: TestClient, path: str, fault: str) -> None:
@@ -111,7 +117,7 @@ def test_wrong_ways_to_ask(client: TestClient) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"hello", b"<svg></svg>", b"\xff\xd8\xff", BODY[:-9], bytes(100_000)])
 def test_a_body_that_is_no_image(client: TestClient, body: bytes) -> None:
-    for path in ("/detect", "/explain?box=0,0,9,9&class=red", "/render"):
+    for path in ("/detect", "/explain?box=0,0,9,9&class=red", "/search", "/render"):
         response = client.post(path, content=body)
         assert response.status_code == 400
         in_one_line(response)

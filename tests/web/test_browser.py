@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -263,11 +264,50 @@ def test_tiles_are_asked_for_of_images_and_explanations(page: Any, files: dict[s
     assert boxes(page) == [RED, GREEN]
 
 
+def test_the_search_is_shown_merge_by_merge(page: Any, files: dict[str, Path]) -> None:
+    show(page, files["squares.png"])
+    page.wait_for_selector(".box")
+    assert not page.is_visible("#search-card")
+    page.click("#show-how")
+    page.wait_for_selector("#merge-count:has-text('at first')")
+    n_merges = int(page.get_attribute("#merges", "max"))
+    color = "canvas => [...canvas.getContext('2d').getImageData(20, 20, 1, 1).data]"
+    set_slider(page, "#merges", 1)
+    assert page.inner_text("#merge-count").endswith("after 1 merge")
+    # the red square is a region of its own until all is one
+    assert page.eval_on_selector("canvas.regions.on", color) == [250, 0, 0, 255]
+    set_slider(page, "#merges", n_merges)
+    assert page.inner_text("#merge-count") == f"1 region after {n_merges} merges"
+    mixed = page.eval_on_selector("canvas.regions.on", color)
+    assert 0 < mixed[0] < 100 and 0 < mixed[1] < 100
+    assert [page.get_attribute(".nearest", side) for side in ("x", "y", "width", "height")] == ["0", "0", "160", "160"]
+    page.click("#show-how")
+    assert not page.is_visible("#search-card") and page.locator(".regions.on").count() == 0
+
+
+def test_cells_bins_and_suppressed_boxes_of_a_detection(page: Any, files: dict[str, Path]) -> None:
+    show(page, files["squares.png"])
+    page.wait_for_selector(".box")
+    page.click("#show-how")
+    page.click(".box[data-label=red]")
+    page.wait_for_selector(".lost, .help:has-text('No other box lost')")
+    assert page.get_attribute(".bins", "data-count") == "1"
+    # one bin of 4 x 4 cells of 16 pixels
+    numbers = [float(each) for each in re.findall(r"-?[\d.]+", page.get_attribute(".bins", "d"))]
+    assert numbers == [0, 0, 64, 64, 0]
+    assert page.locator(".lost li").count() >= 1
+    page.hover(".lost li button")
+    assert page.locator(".nearest").count() == 1
+    page.keyboard.press("Escape")
+    assert page.get_attribute(".bins", "data-count") == "0"
+
+
 def test_labels_and_contrast(page: Any, files: dict[str, Path]) -> None:
     """Everything that can be operated has a name, and text stands out from its ground."""
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         show(page, files["squares.png"])
+        page.click("#show-how")
         page.click("#found button")
         page.wait_for_selector(".grid")
         unnamed = """() => [...document.querySelectorAll("button, input, select")].filter(each =>

@@ -37,7 +37,7 @@ def test_it_describes_the_routes_and_no_others(app: Any) -> None:
 
 def test_it_describes_the_options(app: Any) -> None:
     client = TestClient(app, base_url=OWN)
-    for path in ("/detect", "/explain", "/render"):
+    for path in ("/detect", "/explain", "/search", "/render"):
         (operation,) = client.get("/openapi.json").json()["paths"][path].values()
         names = sorted(each["name"] for each in operation.get("parameters", []))
         refusal = client.post(path, content=b"", params={"x": "1"}).text

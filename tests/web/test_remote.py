@@ -24,6 +24,7 @@ def test_it_answers_as_the_session_does(remote: RemoteSession) -> None:
     assert remote.detect(b"", name="a")["process"] != os.getpid()
     assert remote.explain(b"", [1, 2, 3, 4], "red") == {"box": [1, 2, 3, 4], "label": "red", "tiles": None}
     assert remote.render(b"abc") == b"cba"
+    assert remote.search(b"abc") == {"size": 3}
 
 
 def test_errors_come_back_and_the_session_goes_on(remote: RemoteSession) -> None:

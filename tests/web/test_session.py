@@ -13,7 +13,7 @@ import pytest
 
 from detector.ensemble import Ensemble
 from detector.images.decoding import decode_image
-from detector.web.session import KEPT_IMAGES, Session, heat_record
+from detector.web.session import KEPT_IMAGES, SEARCH_SIDE, Session, heat_record
 from tests.fakes import colored, fake_detector
 from tests.images.encoded import encode
 from tests.web.sessions import calibrated_session, fake_session
@@ -128,7 +128,12 @@ def test_few_images_are_kept() -> None:
 def test_what_is_no_image_is_refused_and_forgotten() -> None:
     session = fake_session()
     for body, fault in ((b"", "the file is empty"), (b"<html>", "not a JPEG"), (BODY[:-20], "damaged")):
-        for ask in (session.detect, session.render, lambda body: session.explain(body, [0, 0, 9, 9], "red")):
+        for ask in (
+            session.detect,
+            session.search,
+            session.render,
+            lambda body: session.explain(body, [0, 0, 9, 9], "red"),
+        ):
             with pytest.raises(ValueError, match=fault):
                 ask(body)
 
@@ -140,6 +145,7 @@ def test_nothing_is_written_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     session.detect(BODY)
     session.explain(BODY, [0, 0, 64, 64], "red")
     session.render(BODY)
+    session.search(BODY)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -177,3 +183,29 @@ def test_the_image_in_view_is_forgotten_last() -> None:
     assert len(seen) == computed
     session.explain(others[0], [0, 0, 64, 64], "red")
     assert len(seen) == computed + 1
+
+
+def test_the_search_is_shown_on_a_small_copy() -> None:
+    image = np.repeat(np.repeat(colored(), 4, axis=0), 4, axis=1)
+    found = fake_session().search(encode(image, "PNG"))
+    assert (found["width"], found["height"]) == (SEARCH_SIDE, SEARCH_SIDE)
+    labels = np.frombuffer(base64.b64decode(found["labels"]), "<u2").reshape(SEARCH_SIDE, SEARCH_SIDE)
+    assert found["n_regions"] == labels.max() + 1 == len(found["parts"]) + 1
+    assert labels[10, 10] == labels[100, 100] != labels[10, 200]
+    # in pixels of the image
+    assert found["boxes"][-1] == [0, 0, 640, 640]
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_an_image_is_never_enlarged_for_the_search() -> None:
+    found = fake_session().search(BODY)
+    assert (found["width"], found["height"], found["boxes"][-1]) == (160, 160, [0, 0, 160, 160])
+
+
+def test_explanations_show_the_grid_and_what_was_suppressed() -> None:
+    answer = fake_session().explain(BODY, [0, 0, 64, 64], "red")
+    (position,) = answer["positions"]
+    # the cells of the fake network have 16 pixels
+    assert (position["cells"], position["grid"]) == ([0, 0, 4, 4], {"left": 0, "top": 0, "side": 16})
+    assert answer["suppressed"] == [{"box": [4, 0, 68, 64], "score": 150, "iou": pytest.approx(60 / 68, abs=1e-4)}]
+    assert fake_session().explain(BODY, [0, 0, 60, 60], "red")["suppressed"] == []

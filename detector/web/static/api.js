@@ -40,6 +40,11 @@ export async function explain(file, box, label, options, signal) {
   return (await post("explain", { box: box.join(","), class: label, ...options }, file, signal)).json();
 }
 
+// The merges of selective search.
+export async function search(file) {
+  return (await post("search", {}, file)).json();
+}
+
 // The image as a PNG, for formats that the browser does not know.
 export async function render(file) {
   return (await post("render", {}, file)).blob();

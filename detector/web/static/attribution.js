@@ -2,16 +2,19 @@
 
 import { attributionColor, paintHeat } from "./colors.js";
 import { byId, element, number, percent } from "./elements.js";
+import { binWindows } from "./how.js";
 
 const sum = (rows) => rows.flat().reduce((total, value) => total + value, 0);
 
-export function showAttribution(explanation, canvas) {
+// With a `viewer`, show how: its image gets the cells and bins, and the panel what the box suppressed.
+export function showAttribution(explanation, canvas, viewer = null) {
   const question = explanation.outcome === "found" ? "Why" : "Why not";
   const chance = explanation.probability === undefined ? "" : ` (${percent(explanation.probability)})`;
   byId("explanation-title").textContent = `${question} ${explanation.label}${chance}?`;
   byId("explanation-body").replaceChildren(
     element("div", { class: "part" }, crop(explanation, canvas), legend(), balance(explanation)),
-    element("div", { class: "part" }, ...grids(explanation), ...details(explanation)),
+    element("div", { class: "part" }, ...grids(explanation, viewer), ...details(explanation)),
+    ...(viewer ? [element("div", { class: "part" }, ...story(explanation, viewer))] : []),
   );
 }
 
@@ -64,13 +67,14 @@ function balance({ bias, levels, score }) {
 }
 
 // A table of attributions by cell, and a switch for the level.
-function grids({ levels }) {
+function grids({ levels, positions }, viewer) {
   const names = Object.keys(levels).map(Number).sort((a, b) => b - a);
   const table = element("table", { class: "grid" });
   const strongest = Math.max(...names.flatMap((level) => levels[level].flat().map(Math.abs)), 1e-9);
   const draw = (level) => {
     const rows = levels[level].map((row) => element("tr", {}, ...row.map((value) => cell(value, strongest))));
-    table.replaceChildren(element("caption", {}, `Attribution of each of the ${level} × ${level} cells`), element("tbody", {}, ...rows));
+    table.replaceChildren(element("caption", {}, `Attribution of each of the ${level} × ${level} bins`), element("tbody", {}, ...rows));
+    viewer?.drawCells(positions[0], binWindows(positions[0].cells, level));
   };
   const choices = names.map((level) => {
     const input = element("input", { type: "radio", name: "level", value: level });
@@ -86,6 +90,23 @@ function cell(value, strongest) {
   const node = element("td", {}, number(value));
   node.style.background = attributionColor(value / strongest, 0.6);
   return node;
+}
+
+// How the box was pooled, and which boxes lost against it.
+function story({ positions, suppressed, label }, viewer) {
+  const [{ cells: [x1, y1, x2, y2], short_side: shortSide }] = positions;
+  const pooled = `At ${shortSide} pixels, the box as it was proposed covers ${x2 - x1} × ${y2 - y1} cells of the feature map. They are
+    drawn in the image, with the bins of the level chosen above. A bin keeps the largest value of its cells.`;
+  const lost = suppressed.map(({ box, score, iou }) => {
+    const button = element("button", { type: "button", class: "link" }, `${number(score)}, IoU ${iou.toFixed(2)}`);
+    for (const type of ["pointerenter", "focus"]) button.addEventListener(type, () => viewer.mark(null, box));
+    for (const type of ["pointerleave", "blur"]) button.addEventListener(type, () => viewer.mark(null, null));
+    return element("li", {}, button);
+  });
+  const told = lost.length
+    ? [element("p", { class: "help" }, `These boxes were a ${label}, too, and lost against this one, which has a better score and overlaps them:`), element("ol", { class: "lost" }, ...lost)]
+    : [element("p", { class: "help" }, "No other box lost against this one.")];
+  return [element("h3", {}, "From the box to bins"), element("p", { class: "help" }, pooled), element("h3", {}, "Suppression"), ...told];
 }
 
 // The diagnosis, and the positions whose mean is the score.

@@ -60,12 +60,14 @@ export class Explanations {
   async show(target) {
     this.selected = target;
     const { item, canvas } = this.desk.active;
+    this.desk.active.showRegions(null);
     this.desk.refresh();
     showWaiting(target.label);
     try {
       target.explanation = await this.fetch(item, target);
       if (this.selected !== target) return;
-      showAttribution(target.explanation, canvas);
+      const viewer = this.desk.active;
+      showAttribution(target.explanation, canvas, byId("show-how").getAttribute("aria-pressed") === "true" ? viewer : null);
       this.highlight();
       byId("status").textContent = `${byId("explanation-title").textContent} The explanation is next to the image.`;
       byId("explanation").scrollIntoView({ block: "nearest", behavior: "smooth" });
@@ -83,6 +85,7 @@ export class Explanations {
 
   close() {
     this.selected = null;
+    for (const viewer of this.desk.viewers) viewer.drawCells(null);
     byId("explanation").hidden = true;
     this.clear();
     for (const viewer of this.desk.viewers) viewer.mark(null, null);

@@ -14,12 +14,15 @@ export class Viewer {
     this.drawn = [];
     this.highlighted = null;
     this.canvas = element("canvas", { class: "image" });
+    this.regions = element("canvas", { class: "regions", "aria-hidden": "true" });
     this.heat = element("canvas", { class: "heat", "aria-hidden": "true" });
     this.boxes = svg("g");
     this.proposals = svg("path", { class: "proposals" });
+    this.cells = svg("path", { class: "cells" });
+    this.bins = svg("path", { class: "bins" });
     this.marks = svg("g");
-    this.svg = svg("svg", { role: "img" }, this.proposals, this.boxes, this.marks);
-    this.sheet = element("div", { class: "sheet", hidden: "" }, this.canvas, this.heat, this.svg);
+    this.svg = svg("svg", { role: "img" }, this.proposals, this.cells, this.bins, this.boxes, this.marks);
+    this.sheet = element("div", { class: "sheet", hidden: "" }, this.canvas, this.regions, this.heat, this.svg);
     this.working = element("span");
     this.veil = element("div", { class: "veil", hidden: "" }, this.working, element("div", { class: "track" }));
     this.fault = element("p", { class: "fault", hidden: "" });
@@ -43,6 +46,8 @@ export class Viewer {
     this.sheet.hidden = !item.bitmap || Boolean(item.error);
     this.marks.replaceChildren();
     this.hideHeat();
+    this.showRegions(null);
+    this.drawCells(null);
     this.pixel = null; // of the screen, in pixels of the image
     this.drawBoxes([]);
     if (!item.bitmap) return;
@@ -136,6 +141,33 @@ export class Viewer {
   mark(own, nearest) {
     const rectangle = (name, [x1, y1, x2, y2]) => svg("rect", { class: name, x: x1, y: y1, width: x2 - x1, height: y2 - y1 });
     this.marks.replaceChildren(...(nearest ? [rectangle("nearest", nearest)] : []), ...(own ? [rectangle("own", own)] : []));
+  }
+
+  // The regions of selective search, a canvas, over the image, and the box of the last merge; null for none.
+  showRegions(canvas, box = null) {
+    this.regions.classList.toggle("on", canvas !== null);
+    if (canvas === null) return;
+    this.regions.width = canvas.width;
+    this.regions.height = canvas.height;
+    this.regions.getContext("2d").drawImage(canvas, 0, 0);
+    this.mark(null, box);
+  }
+
+  // The cells of a position {cells, grid} on the feature map, and windows of bins in cells; null for none.
+  drawCells(position, windows = []) {
+    const at = ([x1, y1, x2, y2]) => {
+      const { left, top, side } = position.grid;
+      return `M${left + x1 * side} ${top + y1 * side}H${left + x2 * side}V${top + y2 * side}H${left + x1 * side}Z`;
+    };
+    const each = [];
+    if (position) {
+      const [x1, y1, x2, y2] = position.cells;
+      for (let x = x1; x < x2; x += 1) each.push([x, y1, x + 1, y2]);
+      for (let y = y1; y < y2; y += 1) each.push([x1, y, x2, y + 1]);
+    }
+    this.cells.setAttribute("d", each.map(at).join(""));
+    this.bins.setAttribute("d", windows.map(at).join(""));
+    this.bins.dataset.count = windows.length;
   }
 
   showHeat(heat) {
