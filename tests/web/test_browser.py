@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from tests.fakes import colored
-from tests.images.films import write_film
 from tests.images.encoded import encode
+from tests.images.films import write_film
 from tests.web.browsing import CONTRAST, boxes, set_slider, show
 from tests.web.serving import serving
 

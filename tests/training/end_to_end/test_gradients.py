@@ -14,7 +14,6 @@ from detector.training.end_to_end.region_network import box_losses
 from detector.training.sampling import DELTA_SPREAD
 from tests.training.end_to_end.small import RED, noting, predicted, training
 
-
 BOXES = np.array([[0, 32, 64, 96], [0, 32, 64, 80]], np.float32)
 OBJECTS = np.array([RED, RED], np.float32)
 
