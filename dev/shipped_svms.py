@@ -1,7 +1,7 @@
-"""Train the SVMs of the shipped model: python -m dev.shipped_svms MODEL VOC_ROOT CACHE OUTPUT.
+"""Train the SVMs of the shipped model: python -m dev.shipped_svms MODEL VOC_ROOT LEARNED UNSEEN CACHE OUTPUT.
 
-MODEL is that of ``spp train end_to_end --voc VOC_ROOT --split train``. Its layers have not seen the images of the list
-``extra``, so that SVMs of its features may be trained on both lists, and cross-validated on the parts of ``extra``.
+MODEL is that of ``spp train end_to_end --voc VOC_ROOT --split LEARNED``. Its layers have not seen the images of the list
+UNSEEN, so that SVMs of its features may be trained on both lists, and cross-validated on the parts of the second.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ from detector.training.training_set import TrainingSet, scaled
 def main() -> None:
     """Write a copy of the model with SVMs in place of its scorer, and with probabilities."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("model", "voc_root", "cache", "output"):
-        parser.add_argument(name, type=Path)
+    for name in ("model", "voc_root", "learned", "unseen", "cache", "output"):
+        parser.add_argument(name, type=str if name in ("learned", "unseen") else Path)
     options = parser.parse_args()
     start = monotonic()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    train, extra = (load_voc(options.voc_root, split, report=lambda issue: None) for split in ("train", "extra"))
+    lists = options.learned, options.unseen
+    learned, unseen = (load_voc(options.voc_root, split, report=lambda issue: None) for split in lists)
     config = load_config("end_to_end")
     detector = replace(Detector.load(options.model), config=config)
     cache, progress = detector.cache(options.cache), ProgressBars()
-    both = [*train, *extra]
+    both = [*learned, *unseen]
     fill_cache(cache, both, progress)
     images = TrainingSet(both, len(detector.class_names), cache, config.svm.max_negative_iou, config.svm.difficult)
     images = replace(images, layers=detector.heads.layers)
@@ -45,11 +46,11 @@ def main() -> None:
     images = scaled(images, config.svm.mean_norm, config.svm.center, config.svm.seed)
     trained = train_svms(images, config.svm, options.output.with_suffix(".state"), progress)
     detector = replace(detector, heads=replace(detector.heads, scorer=trained.svms, calibration=None))
-    unseen = CalibrationConfig(cross_validate_below=len(extra) + 1)
-    parts = [part + len(train) for part in held_out_parts(replace(images, annotations=list(extra)), unseen)]
+    whole = CalibrationConfig(cross_validate_below=len(unseen) + 1)
+    parts = [part + len(learned) for part in held_out_parts(replace(images, annotations=list(unseen)), whole)]
     detector = with_held_out(detector, cross_validate(detector, images, parts, trained.without, progress))
-    learned = Dataset(both, train.class_names, "VOC2007 train and extra")
-    with_record(detector, learned, monotonic() - start).save(options.output)
+    dataset = Dataset(both, learned.class_names, "VOC2007 train and val, VOC2012")
+    with_record(detector, dataset, monotonic() - start).save(options.output)
 
 
 if __name__ == "__main__":

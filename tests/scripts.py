@@ -24,7 +24,12 @@ IMPORTED = [
     "detector.images.drawing",
     "detector.ensemble",
     "detector.training.train",
+    "detector.web.app",
+    "jinja2",
+    "matplotlib.pyplot",
+    "sklearn.linear_model",
     "torch._dynamo",
+    *(f"detector.cli.{each.stem}" for each in (ROOT / "detector" / "cli").glob("[!_]*.py")),
 ]
 
 

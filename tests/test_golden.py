@@ -97,6 +97,7 @@ def test_recipes_are_read(golden: Path) -> None:
     assert load_classifier_config(golden / "classifier.yaml").network.backbone == "zf5/0.05"
 
 
+@pytest.mark.all
 def test_results_are_evaluated_to_the_same_numbers(golden: Path) -> None:
     metrics = json.loads((golden / "results" / "metrics.json").read_text())
     data = ("--voc", "images", "--split", "test", "--detections")

@@ -17,6 +17,7 @@ from tests.fakes import tiny, write_stripes
 from tests.scripts import spp
 
 
+@pytest.mark.all
 def test_scripts_train_and_classify(tmp_path: Path) -> None:
     for number, path in enumerate(write_stripes(tmp_path / "stripes", 8).paths):
         folder = tmp_path / "stripes" / ("across", "down")[number % 2]

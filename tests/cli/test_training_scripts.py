@@ -45,6 +45,7 @@ def test_detect_script(detector: Detector, test_set: Dataset, tmp_path: Path) ->
     assert read_image(tmp_path / "detections" / "good one.png").shape == read_image(good).shape
 
 
+@pytest.mark.all
 def test_scripts_train_and_evaluate_own_classes(root: Path, test_set: Dataset, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(json.dumps(CONFIG))

@@ -79,6 +79,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "frozen_steps": 7,
         "ema_decay": 0.7,
         "color_jitter": 0.7,
+        "second_min_iou": 0.7,
     },
     "svm": {
         "solver": "liblinear",

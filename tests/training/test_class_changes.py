@@ -62,6 +62,7 @@ def test_removing_a_class_leaves_the_others_bits(root: Path) -> None:
     assert after == {name: before[name] for name in changed.class_names}
 
 
+@pytest.mark.all
 def test_an_added_class_is_found_and_leaves_the_others_bits(root: Path) -> None:
     command = ("--model", "two", "--add-class", "triangle", "--cache", "cache", *DATA, "--output", "added")
     done = spp("train", *command, cwd=root)
@@ -96,7 +97,7 @@ def triangle(root: Path) -> Detector:
     return train(config, dataset, dataset.class_names, build_cache(config, root / "cache"))
 
 
-@pytest.mark.parametrize("scorer", ["svm", "softmax"])
+@pytest.mark.parametrize("scorer", ["svm", pytest.param("softmax", marks=pytest.mark.all)])
 @pytest.mark.parametrize("layers", [False, True])
 def test_any_model_keeps_its_bits_when_classes_come_and_go(
     root: Path, triangle: Detector, scorer: str, layers: bool, tmp_path: Path

@@ -60,7 +60,7 @@ def test_training_twice_gives_the_same_model(
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-@pytest.mark.parametrize("fit", [1, 2])
+@pytest.mark.parametrize("fit", [1, pytest.param(2, marks=pytest.mark.all)])
 def test_a_killed_training_goes_on_to_the_same_model(
     detector: Detector,
     train_set: Dataset,
@@ -103,7 +103,7 @@ def test_a_damaged_checkpoint_is_not_used(
 FINE_TUNING = {"enabled": True, "width": 64, "iterations": 256, "batch_size": 64, "lr": 0.02, "held_out": 0.2}
 
 
-@pytest.mark.parametrize("head", ["svm", "softmax"])
+@pytest.mark.parametrize("head", [pytest.param("svm", marks=pytest.mark.all), "softmax"])
 def test_fine_tuned_layers_detect_and_come_back_from_a_file(
     head: str, train_set: Dataset, test_set: Dataset, images: TrainingSet, tmp_path: Path
 ) -> None:

@@ -197,6 +197,7 @@ def test_recipes_that_do_not_go_together(sections: dict[str, Any], message: str)
         recipe(**sections)
 
 
+@pytest.mark.all
 def test_the_script_trains_end_to_end(root: Path, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(recipe(end_to_end={"steps": 4}).model_dump_json())
     data = ("--voc", root, "--split", "train", "--cache", "cache")
