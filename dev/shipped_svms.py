@@ -1,7 +1,7 @@
 """Train the SVMs of the shipped model: python -m dev.shipped_svms MODEL VOC_ROOT LEARNED UNSEEN CACHE OUTPUT.
 
-MODEL is that of ``spp train end_to_end --voc VOC_ROOT --split LEARNED``. Its layers have not seen the images of the list
-UNSEEN, so that SVMs of its features may be trained on both lists, and cross-validated on the parts of the second.
+MODEL is that of ``spp train end_to_end --voc VOC_ROOT --split LEARNED``. Its layers have not seen the images of the
+list UNSEEN, so that SVMs may be trained on its features of both lists, and cross-validated on parts of the second.
 """
 
 from __future__ import annotations

@@ -51,7 +51,8 @@ PACKAGES = {
     "build thresholds scoring pipeline ensemble explanation evaluation report training",
     "teaching": "runtime boxes images datasets detections features heads config model_file build pipeline evaluation "
     "training runs",
-    "web": "runtime parallel boxes tiles images detections proposals features thresholds pipeline ensemble explanation teaching",
+    "web": "runtime parallel boxes tiles images detections proposals features thresholds pipeline ensemble explanation "
+    "teaching",
     "cli": "runtime parallel boxes tiles images datasets detections results proposals features config model_file build "
     "thresholds pipeline ensemble explanation evaluation report training classification runs teaching web",
     "__main__": "cli",

@@ -62,6 +62,10 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         ("--port 0 --model nowhere.safetensors", "nowhere.safetensors"),
         ("--port 0 --model text", "text: is damaged or not a safetensors file"),
         ("full", "unrecognized arguments: full"),
+        ("--allowed-host http://a.example", "must be a host name without scheme and port, but is 'http://a.example'"),
+        ("--root-path detector", "must be a path such as /detector, but is 'detector'"),
+        ("--label-studio-token text", "--label-studio-token goes with --label-studio"),
+        ("--label-studio ftp://a.example", "ftp://a.example"),
     ],
     "train": [
         ("", "give a CONFIG to train by, or data"),

@@ -6,99 +6,16 @@ import json
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
-from detector.boxes import as_boxes, iou
 from detector.datasets.loading import load_dataset
 from tests.web.browsing import CONTRAST
+from tests.web.person import SUGGESTED, WAIT, Person, is_right
 from tests.web.teaching import teaching, write_boards
 
 pytestmark = pytest.mark.all
-WAIT = 60_000
 NAMELESS = "[...document.querySelectorAll('button')].filter(b => !(b.innerText || b.ariaLabel || b.title)).length"
-SUGGESTED = """() => fetch("teach/state").then((answer) => answer.json())
-    .then(({ round }) => document.querySelector("#easel").dataset.round === String(round.round))"""
-Pieces = dict[str, list[tuple[str, list[int]]]]
-
-
-class Person:
-    """A page, and what a person does on it; requests of other hosts and errors of scripts are kept."""
-
-    def __init__(self, browser: Any, url: str, **settings: Any) -> None:
-        self.context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **settings})
-        self.page = self.context.new_page()
-        self.faults: list[str] = []
-        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.page.on("request", lambda request: self._check(url, request.url))
-        self.page.goto(url)
-        self.page.wait_for_selector(".paper:not([hidden])", timeout=WAIT)
-        if self.page.locator("#help[open]").count():
-            self.page.click("#help-close")
-
-    def _check(self, own: str, asked: str) -> None:
-        if urlsplit(asked).netloc != urlsplit(own).netloc:
-            self.faults.append(f"asked {asked}")
-
-    @property
-    def image(self) -> str:
-        return str(self.page.get_attribute("#easel", "aria-label").split(",")[0])
-
-    def name(self, class_name: str) -> None:
-        self.page.focus("#easel")
-        self.page.keyboard.press("Escape")  # or the selected box gets the name
-        known = self.page.locator(f"#classes .class:has-text('{class_name}')")
-        if known.count():
-            known.click()
-        else:
-            self.page.fill("#class-name", class_name)
-            self.page.press("#class-name", "Enter")
-
-    def draw(self, corners: list[int]) -> None:
-        place = self.page.locator(".paper svg").bounding_box()
-        zoom = place["width"] / 320
-        self.page.keyboard.press("Escape")
-        self.page.mouse.move(place["x"] + corners[0] * zoom, place["y"] + corners[1] * zoom)
-        self.page.mouse.down()
-        self.page.mouse.move(place["x"] + corners[2] * zoom, place["y"] + corners[3] * zoom, steps=3)
-        self.page.mouse.up()
-
-    def rows(self, suggested: bool) -> list[tuple[int, str, list[float]]]:
-        """Return number, class and corners of the boxes or suggestions on the image."""
-        found = self.page.eval_on_selector_all(
-            f".box[data-suggested={json.dumps(suggested)}]",
-            "groups => groups.map(({dataset: {row, label, box}}) => [Number(row), label, box.split(',').map(Number)])",
-        )
-        return [tuple(each) for each in sorted(found)]
-
-    def label(self, pieces: list[tuple[str, list[int]]]) -> int:
-        """Label an image: reject wrong suggestions, accept right ones, draw the rest; return the number accepted."""
-        while wrong := [row for row, name, box in self.rows(True) if not _is_right(name, box, pieces)]:
-            self.page.locator("#boxes li").nth(wrong[0]).locator("text=Reject").click()
-        accepted = len(self.rows(True))
-        if accepted:
-            self.page.click("#accept-all")
-        for name, corners in pieces:
-            if not any(_is_right(name, corners, [(own, box)]) for _, own, box in self.rows(False)):
-                self.name(name)
-                self.draw(corners)
-        return accepted
-
-    def finish(self) -> None:
-        before = self.image
-        self.page.click("#done")
-        self.page.wait_for_function("name => !document.querySelector('#easel').ariaLabel.startsWith(name)", arg=before)
-        self.page.wait_for_selector("#saved:has-text('Saved')")
-
-    def wait_for_round(self, n_images: int) -> None:
-        noun = "image," if n_images == 1 else "images,"
-        self.page.wait_for_selector(f"#model:has-text('Learned from {n_images} {noun}')", timeout=WAIT)
-
-
-def _is_right(name: str, corners: Any, pieces: Any) -> bool:
-    truth = as_boxes([box for own, box in pieces if own == name]).reshape(-1, 4)
-    return bool(len(truth) and iou(as_boxes([corners]), truth).max() > 0.6)
 
 
 def saved(project: Path) -> dict[str, list[tuple[str, list[float]]]]:
@@ -184,7 +101,7 @@ def test_changes_are_undone_and_redone(browser: Any, tmp_path: Path) -> None:
         place = person.page.locator(".paper svg").bounding_box()
         zoom = place["width"] / 320
         person.page.mouse.click(place["x"] + (x1 + x2) / 2 * zoom + 20, place["y"] + (y1 + y2) / 2 * zoom)
-        assert _is_right("piece", person.rows(False)[1][2], [("piece", pieces[name][1][1])])
+        assert is_right("piece", person.rows(False)[1][2], [("piece", pieces[name][1][1])])
         person.page.click("#similar")
         person.page.wait_for_selector("#similar-list button", timeout=WAIT)
         person.page.wait_for_selector("#saved:has-text('Saved')")

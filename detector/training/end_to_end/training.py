@@ -148,7 +148,7 @@ def heads_of(
     return FineTunedLayers(fc6, fc7, softmax), _regressors(arrays, "regressor"), second
 
 
-def _regressors(arrays: Arrays, name: str) -> BoxRegressors:
+def _regressors(arrays: Mapping[str, NDArray[np.float32]], name: str) -> BoxRegressors:
     weights, biases = arrays[f"{name}.weight"], arrays[f"{name}.bias"]
     by_class = weights.reshape(-1, 4, weights.shape[1]).transpose(0, 2, 1) * DELTA_SPREAD
     return BoxRegressors(np.ascontiguousarray(by_class), biases.reshape(-1, 4) * DELTA_SPREAD)
