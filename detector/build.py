@@ -25,6 +25,7 @@ from detector.proposals.selective_search import propose_reduced, selective_searc
 Proposer = Callable[[NDArray[np.uint8]], Boxes]
 TILE_PIXELS = 5
 """A tile is searched on the pixels of a whole image over this: with its tiles, an image takes a few times as long."""
+_OF_COPIES = "max_pixels", "zoom"
 ADDED = "added"
 """Key and prefix, in a model file, of classes that were added later."""
 
@@ -32,7 +33,7 @@ ADDED = "added"
 def build_proposer(config: ProposalConfig) -> Proposer:
     """Return the proposer of a recipe, a callable from an image to ``(R, 4)`` boxes."""
     propose: Callable[..., Boxes] = selective_search
-    settings = config.model_dump(exclude={"source", "max_pixels"})
+    settings = config.model_dump(exclude={"source", *_OF_COPIES})
     if config.source == "selectivesearch":
         from detector.proposals.sources import selectivesearch_package as propose
 
@@ -40,18 +41,17 @@ def build_proposer(config: ProposalConfig) -> Proposer:
     elif config.source == "opencv":
         from detector.proposals.sources import opencv_contrib as propose
 
-        settings = config.model_dump(exclude={"source", "ranking", "max_pixels"})
+        settings = config.model_dump(exclude={"source", "ranking", *_OF_COPIES})
     proposer: Proposer = partial(propose, **settings)
-    if config.max_pixels is None:
+    if config.max_pixels is None and config.zoom == 1:
         return proposer
-    return partial(propose_reduced, propose=proposer, max_pixels=config.max_pixels)
+    return partial(propose_reduced, propose=proposer, max_pixels=config.max_pixels, zoom=config.zoom)
 
 
 def tile_proposer(propose: Proposer) -> Proposer:
     """Return the proposer of tiles: that of images, on fewer pixels if these are limited."""
-    if isinstance(propose, partial) and propose.func is propose_reduced:
-        max_pixels = max(1, propose.keywords["max_pixels"] // TILE_PIXELS)
-        return partial(propose_reduced, propose=propose.keywords["propose"], max_pixels=max_pixels)
+    if isinstance(propose, partial) and propose.func is propose_reduced and propose.keywords["max_pixels"] is not None:
+        return partial(propose, max_pixels=max(1, propose.keywords["max_pixels"] // TILE_PIXELS))
     return propose
 
 
@@ -93,7 +93,7 @@ def build_cache(
         precomputed = PrecomputedBoxes(precomputed)
     encoder, propose = build_encoder(config.features, device), build_proposer(config.proposals)
     in_tile = tile_proposer(propose)
-    return FeatureCache(directory, encoder, propose, config.proposals.model_dump(), precomputed, in_tile)
+    return FeatureCache(directory, encoder, propose, config.proposals.boxes, precomputed, in_tile)
 
 
 def build_from_model(

@@ -28,6 +28,8 @@ from tests.web.person import SUGGESTED, WAIT, Person, Pieces
 from tests.web.teaching import teaching
 
 FRAME_WIDTH, CAPTION_HEIGHT, COLUMNS = 720, 36, 2
+CAPTIONS = {0: "the first image", 2: "suggestions after two images"}
+"""Titles of screenshots, by the number of labeled images."""
 Frames = list[tuple[str, NDArray[np.uint8]]]
 
 
@@ -66,8 +68,8 @@ def film(person: Person, truth: Dataset, count: int) -> Frames:
             person.page.wait_for_function(SUGGESTED, timeout=WAIT)
         else:
             person.page.wait_for_selector("#easel[data-proposals]", timeout=WAIT)
-        if number in (0, 2, count - 1):
-            frames.append(shot(person, ["the first image", "suggestions after two images", ""][min(number, 2)]))
+        if number in CAPTIONS:
+            frames.append(shot(person, CAPTIONS[number]))
         person.label(pieces(known[person.image], truth.class_names), magnet=True)
         if number == 0:
             frames.append(shot(person, "labeled by clicks and boxes"))

@@ -33,6 +33,7 @@ OF_PROPOSALS: dict[str, tuple[Any, Any]] = {
     "max_boxes": (11, lambda image: searched(image, max_boxes=11)),
     "min_side": (25, lambda image: searched(image, min_side=25)),
     "max_pixels": (3000, lambda image: propose_reduced(image, searched, 3000)),
+    "zoom": (0.7, lambda image: propose_reduced(image, searched, zoom=0.7)),
     "seed": (5, lambda image: searched(image, seed=5)),
 }
 

@@ -27,7 +27,17 @@ class ProposalConfig(Section):
     min_side: Annotated[int, Field(ge=0)] = 20
     max_pixels: Count | None = 1_000_000
     """Larger images are scaled down to this many pixels for the search; null: full size, as in the paper."""
+    zoom: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Sides of the copy that is searched, over those of the image."""
     seed: Seed = 0
+
+    @property
+    def boxes(self) -> dict[str, Any]:
+        """All settings that change the boxes, by which a cache names them.
+
+        ``zoom`` is left out where it is 1, as in caches from before there was one.
+        """
+        return self.model_dump(exclude={"zoom"} if self.zoom == 1 else None)
 
 
 class FeatureConfig(Section):

@@ -237,16 +237,23 @@ def _groupings_in_threads(
         return [parts[index, k].result() for index in range(len(images)) for k in mode.ks]
 
 
-def propose_reduced(image: NDArray[np.uint8], propose: Callable[[NDArray[np.uint8]], Boxes], max_pixels: int) -> Boxes:
+def propose_reduced(
+    image: NDArray[np.uint8],
+    propose: Callable[[NDArray[np.uint8]], Boxes],
+    max_pixels: int | None = None,
+    zoom: float = 1.0,
+) -> Boxes:
     """Propose boxes ``(R, 4)`` float32 in an ``(H, W, 3)`` uint8 image, on a copy of at most ``max_pixels`` pixels.
 
-    A larger image is averaged down; the boxes are returned in pixels of the image itself. Time and memory are bounded,
-    and objects that get lost are smaller than those that a network sees at the paper's scales.
+    The sides of the copy are at most ``zoom`` times those of the image. It is averaged down; the boxes are returned in
+    pixels of the image itself. With a limit, time and memory are bounded, and objects that get lost are smaller than
+    those that a network sees at the paper's scales.
     """
     height, width = check_image(image).shape[:2]
-    if height * width <= max_pixels:
+    if max_pixels is not None:
+        zoom = min(zoom, math.sqrt(max_pixels / (height * width)))
+    if zoom >= 1:
         return propose(image)
-    zoom = math.sqrt(max_pixels / (height * width))
     size = max(1, int(width * zoom)), max(1, int(height * zoom))
     # averaging, because sampling a fine texture would create edges that are not there
     boxes = propose(cv2.resize(image, size, interpolation=cv2.INTER_AREA))

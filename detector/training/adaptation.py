@@ -143,7 +143,7 @@ def _proposals(
     min_side = _MIN_SIDES[1]
     if len(sizes.objects):
         pixels = sizes.images.prod(1)
-        zooms = np.sqrt(np.minimum(1, (config.max_pixels or np.inf) / pixels))
+        zooms = np.minimum(config.zoom, np.sqrt((config.max_pixels or np.inf) / pixels))
         # a proposal of half an object's side may still be refined to it
         smallest = np.quantile(sizes.objects.min(1) * zooms, 0.02) / 2
         min_side = int(np.clip(smallest, *_MIN_SIDES))

@@ -27,6 +27,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "max_boxes": 7,
         "min_side": 3,
         "max_pixels": 99,
+        "zoom": 0.7,
         "seed": 1,
     },
     "features": {
