@@ -49,7 +49,7 @@ def main() -> None:
     whole = CalibrationConfig(cross_validate_below=len(unseen) + 1)
     parts = [part + len(learned) for part in held_out_parts(replace(images, annotations=list(unseen)), whole)]
     detector = with_held_out(detector, cross_validate(detector, images, parts, trained.without, progress))
-    dataset = Dataset(both, learned.class_names, "VOC2007 train and val, VOC2012")
+    dataset = Dataset(both, learned.class_names, f"{options.voc_root.name} {options.learned} and {options.unseen}")
     with_record(detector, dataset, monotonic() - start).save(options.output)
 
 

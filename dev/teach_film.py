@@ -118,7 +118,9 @@ def montage(frames: Frames) -> NDArray[np.uint8]:
         tile.paste(Image.fromarray(image).resize((FRAME_WIDTH, height), Image.Resampling.LANCZOS), (0, CAPTION_HEIGHT))
         ImageDraw.Draw(tile).text((8, 6), caption, fill="black", font=ImageFont.load_default(20))
         tiles.append(np.asarray(tile))
-    rows = [np.hstack(tiles[start : start + COLUMNS]) for start in range(0, len(tiles) // COLUMNS * COLUMNS, COLUMNS)]
+    while len(tiles) % COLUMNS:
+        tiles.append(np.full_like(tiles[-1], 255))
+    rows = [np.hstack(tiles[start : start + COLUMNS]) for start in range(0, len(tiles), COLUMNS)]
     return np.vstack(rows)
 
 

@@ -16,10 +16,13 @@ from skimage.data import chelsea
 
 from detector.backbones.loading import load_network
 from detector.boxes import Boxes, as_boxes
-from detector.build import build_encoder, build_proposer, proposer_key
-from detector.config.detector import FeatureConfig, ProposalConfig
+from detector.build import build_encoder, build_heads, build_proposer, proposer_key
+from detector.config.detector import Config, FeatureConfig, ProposalConfig
 from detector.features.encoder import FeatureMaps, RegionEncoder
 from detector.features.mapping import boxes_to_cells
+from detector.heads.fully_connected import FullyConnected
+from detector.heads.heads import Heads
+from detector.heads.linear import LinearSVMs
 from detector.proposals.selective_search import propose_reduced, selective_search
 from detector.proposals.sources import selectivesearch_package
 
@@ -134,6 +137,16 @@ def test_a_key_of_the_features_changes_the_features(key: str, folder: Path) -> N
         assert getattr(encoder, key) == OF_FEATURES[key]
     elif key in ("stage", "precision"):
         assert getattr(encoder.backbone, key) == OF_FEATURES[key]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_layers_are_as_precise_as_the_network(precision: Any) -> None:
+    encoder = build_encoder(FeatureConfig(**PLAIN, precision=precision, runtime="torch"))
+    one = np.ones((encoder.n_features, 1), np.float16)
+    svms = LinearSVMs(np.ones((1, 1), np.float32), np.zeros(1, np.float32))
+    made = Heads(svms, layers=FullyConnected([one.T], [np.zeros(1, np.float32)]))
+    layers = build_heads(made.to_arrays(), Config(), encoder).layers
+    assert layers is not None and (layers.precision, layers.runtime) == (precision, "torch")
 
 
 def test_the_runtime_computes_the_network() -> None:

@@ -138,8 +138,8 @@ class EndToEndConfig(Section):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
     """Decay per step of the exponential moving average of the weights, which is the result."""
     color_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.15
-    second_min_iou: Fraction | None = None
-    """IoU with its object from which on a moved box trains second regressors (Cascade R-CNN); null: there are none."""
+    second_min_iou: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Minimum IoU of refined boxes that train second regressors (Cascade R-CNN); null: there are none."""
 
     @model_validator(mode="after")
     def _check(self) -> EndToEndConfig:
@@ -267,6 +267,8 @@ class Config(Section):
             raise ValueError(f"end_to_end needs features.power 1, but it is {self.features.power:g}")
         if self.regression.fit == "end_to_end" and not (self.end_to_end.enabled and self.fine_tuning.layer == "fc7"):
             raise ValueError("regression.fit: end_to_end needs end_to_end: {enabled: true} and fine_tuning.layer: fc7")
+        if self.end_to_end.second_min_iou is not None and self.regression.fit != "end_to_end":
+            raise ValueError("end_to_end.second_min_iou needs regression.fit: end_to_end, which keeps its regressors")
         return self
 
     @property

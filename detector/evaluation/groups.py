@@ -67,6 +67,6 @@ def _group(outcomes: Outcomes, metric: Metric, kind: str, name: str, own: Mask, 
     of_found = np.append(objects, False)[outcomes.nearest]
     counted = outcomes.counted & np.where(outcomes.true, of_found, detections)
     n_objects = np.bincount(outcomes.objects.labels[objects], minlength=len(outcomes.class_names))
-    precisions = average_precisions(outcomes, metric, outcomes.true & of_found, counted, n_objects)
+    precisions = average_precisions(outcomes, metric, outcomes.true, counted, n_objects)
     recall = float((outcomes.found_by[objects] >= 0).mean()) if objects.any() else float("nan")
     return Group(kind, name, mean_of(precisions), recall, objects)

@@ -154,15 +154,9 @@ class SuppressionTrace:
 
     def suppressor(self, row: int) -> ScoredBox | None:
         """Return the stronger box that suppressed a candidate, with the IoU of the two; None where none did."""
-        rows = np.flatnonzero(self.scored)
-        for model, limit in enumerate(self.first_nms_ious):
-            if limit is None:
-                continue
-            own = rows[self.models[rows] == model]
-            kept = own[nms(self.proposals[own], self.scores[own], limit)]
-            if self.models[row] == model and row not in kept:
-                return self._strongest_overlap(kept, row, self.proposals)
-            rows = np.setdiff1d(rows, np.setdiff1d(own, kept))
+        rows, first = self._after_first()
+        if row in first:
+            return self._strongest_overlap(rows[self.models[rows] == self.models[row]], row, self.proposals)
         rows = rows[area(self.boxes[rows]) > 0]
         kept = rows[nms(self.boxes[rows], self.scores[rows], self.nms_iou)]
         return None if row in kept or row not in rows else self._strongest_overlap(kept, row, self.boxes)
@@ -170,20 +164,35 @@ class SuppressionTrace:
     def suppressed_by(self, box: Boxes, limit: int) -> list[ScoredBox]:
         """Return the ``limit`` strongest boxes that lost against a detection, with their IoU with the winner.
 
-        The winner is the survivor that overlaps the ``(4,)`` ``box`` most: box voting moves survivors. Where its model
-        suppresses proposals before box regression, those that lost then count, where they were proposed.
+        The winner is the survivor that overlaps the ``(4,)`` ``box`` most: box voting moves survivors. Boxes that lost
+        before box regression are returned where they were proposed.
         """
-        rows = np.flatnonzero(self.scored & (area(self.boxes) > 0))
+        rows, first = self._after_first()
+        rows = rows[area(self.boxes[rows]) > 0]
         kept = rows[nms(self.boxes[rows], self.scores[rows], self.nms_iou)]
-        if not len(kept):
+        overlaps = iou(self.boxes[kept], box[None])[:, 0]
+        if overlaps.max(initial=0) < COVERED_IOU:
             return []
-        winner = kept[iou(self.boxes[kept], box[None])[:, 0].argmax()]
-        first = self.first_nms_ious[self.models[winner]]
-        boxes, nms_iou = (self.boxes, self.nms_iou) if first is None else (self.proposals, first)
-        lost = rows[self.scores[rows] <= self.scores[winner]]
-        lost = lost[(lost != winner) & (iou(boxes[lost], boxes[winner][None])[:, 0] > nms_iou)]
-        strongest = lost[np.argsort(-self.scores[lost], kind="stable")[:limit]]
-        return [_scored_box(boxes[row], self.scores[row], boxes[winner]) for row in strongest]
+        winner = kept[overlaps.argmax()]
+        early = first[self.models[first] == self.models[winner]]
+        limits = (self.first_nms_ious[self.models[winner]], self.nms_iou)
+        lost: list[ScoredBox] = []
+        parts = (early, np.setdiff1d(rows, winner)), (self.proposals, self.boxes), limits
+        for candidates, boxes, max_iou in zip(*parts, strict=True):
+            weaker = candidates[self.scores[candidates] <= self.scores[winner]]
+            scored = [_scored_box(boxes[row], self.scores[row], boxes[winner]) for row in weaker]
+            lost += [each for each in scored if max_iou is not None and each.iou > max_iou]
+        return sorted(lost, key=lambda each: -each.score)[:limit]
+
+    def _after_first(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the candidates that survive the suppression before box regression, and those that do not."""
+        rows = candidates = np.flatnonzero(self.scored)
+        for model, limit in enumerate(self.first_nms_ious):
+            if limit is not None:
+                own = rows[self.models[rows] == model]
+                kept = own[nms(self.proposals[own], self.scores[own], limit)]
+                rows = np.setdiff1d(rows, np.setdiff1d(own, kept))
+        return rows, np.setdiff1d(candidates, rows)
 
     def _strongest_overlap(self, kept: NDArray[np.int64], row: int, boxes: Boxes) -> ScoredBox:
         stronger = kept[self.scores[kept] >= self.scores[row]]

@@ -19,14 +19,14 @@ from detector.datasets.tiles import crop
 from detector.detections import Detection, Detections
 from detector.ensemble import Ensemble
 from detector.explanation.attribution import Attribution, ScoredPosition, attribute
-from detector.explanation.diagnosis import Diagnosis, SuppressionTrace, diagnose
+from detector.explanation.diagnosis import Diagnosis, ScoredBox, SuppressionTrace, diagnose
 from detector.features.encoder import FeatureMaps, Features
 from detector.heads.refinement import RefinedBoxes
 from detector.images.files import ImageLike, as_image
 from detector.pipeline import Detector
 from detector.scoring import detect_in_inputs, detect_in_views, inputs_of
 from detector.thresholds import Limits, Thresholds
-from detector.tiles import Window, visible
+from detector.tiles import Window, moved, visible
 
 _NEAR_IOU = 0.2
 _EQUAL = 1e-4
@@ -167,15 +167,24 @@ class Explainer:
         attribution = self._attribution(asked, class_name, score, positions, -negative_model)
         thresholds = self.model.default_thresholds if thresholds is None else thresholds
         limit = self.detectors[0].config.detection.max_detections if max_detections is None else max_detections
-        trace = self.trace(class_name, float(thresholds.min()))
+        trace = self._trace(class_name, float(thresholds.min()))
         min_score = float(thresholds[self.model.class_names.index(class_name)])
         found = self.detect(thresholds, max_detections)
         return diagnose(
             attribution, refined_box, trace, found, min_score, limit, partial(self._probability, class_name=class_name)
         )
 
-    def trace(self, class_name: str, min_score: float) -> SuppressionTrace:
-        """Return what becomes of the proposals of the whole image as objects of a class, from a score on."""
+    def suppressed_by(self, attribution: Attribution, min_score: float, limit: int) -> list[ScoredBox]:
+        """Return the boxes from ``min_score`` on that lost against a detection; see `SuppressionTrace`."""
+        window, class_name = attribution.positions[0].window, attribution.class_name
+        if window is None:
+            return self._trace(class_name, min_score).suppressed_by(attribution.box, limit)
+        inside, _ = visible(attribution.box[None], window)
+        lost = self._tile(window)._trace(class_name, min_score).suppressed_by(inside[0], limit)
+        return [replace(each, box=moved(each.box[None], window)[0]) for each in lost]
+
+    def _trace(self, class_name: str, min_score: float) -> SuppressionTrace:
+        """Trace the suppression of the whole image's proposals in a class, from a minimum score on."""
         scored = [
             (detector, *self.inputs[model], label, self._scores[model][:, label])
             for model, detector, label in self._models_of(class_name)

@@ -64,7 +64,7 @@ class Heads:
     regressors_read: input of the regressors: pooled features, or features of the layers.
     calibration: probabilities and thresholds, learned on held-out images, if any.
     proposal_filter: ranks proposals before they are scored, if any.
-    second_regressors: regressors of boxes that ``regressors`` moved, if any; they read the same features.
+    second_regressors: regressors of boxes that ``regressors`` refined, if any; they read the same features.
     """
 
     scorer: Scorer

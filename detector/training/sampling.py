@@ -130,8 +130,8 @@ class LabeledBoxes:
         """Return the boxes in the mirror image of an image ``width`` pixels wide."""
         return LabeledBoxes(flip(self.boxes, width), self.labels, flip(self.objects, width))
 
-    def moved(self, boxes: Boxes, rows: NDArray[np.int64], min_iou: float) -> LabeledBoxes:
-        """Return the boxes at ``rows`` ``(m,)`` where they were moved to, ``(m, 4)``.
+    def refined(self, boxes: Boxes, rows: NDArray[np.int64], min_iou: float) -> LabeledBoxes:
+        """Return the boxes at ``rows`` ``(m,)`` as they were refined to ``boxes`` ``(m, 4)``.
 
         Those that overlap their object by less than ``min_iou`` are left out.
         """

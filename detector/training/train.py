@@ -133,7 +133,7 @@ class TrainedLayers:
 
     layers: fc layers between pooled features and scores.
     softmax, regressors: used instead of SVMs and of ridge regression.
-    second_regressors: of boxes that ``regressors`` moved.
+    second_regressors: of boxes that ``regressors`` refined.
     held_out: ids of images that the layers were not trained on, for the calibration.
     """
 

@@ -108,14 +108,14 @@ class Session:
         for row, record in enumerate(found.to_records()):
             if record["label"] == label and record["box"] == list(box):
                 (attribution,) = explainer.explain(found[row : row + 1])
-                lost = explainer.trace(label, self.min_score).suppressed_by(attribution.box, _MAX_SUPPRESSED)
+                lost = explainer.suppressed_by(attribution, self.min_score, _MAX_SUPPRESSED)
                 suppressed = {"suppressed": [each.to_record() for each in lost]}
                 return record | attribution.to_record() | _FOUND | _attribution_record(attribution) | suppressed
         diagnosis = explainer.explain_box(box, label, thresholds)
         return diagnosis.to_record() | _attribution_record(diagnosis.attribution) | {"suppressed": []}
 
     def search(self, body: bytes) -> Answer:
-        """Return one grouping of selective search, merge by merge, on a copy of at most `SEARCH_SIDE` pixels.
+        """Return one grouping of selective search, merge by merge, on a copy with sides of at most `SEARCH_SIDE`.
 
         ``labels`` is base64 of uint16, little-endian, row by row: the first region of each of ``width`` x ``height``
         pixels. ``parts`` are the two regions of each merge, whose result is number ``n_regions`` and up, and ``boxes``

@@ -25,6 +25,10 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         ("features: {levels: [1000000000]}", "features.levels.0"),
         ("fine_tuning: {width: 1000000000}", "fine_tuning.width"),
         ("end_to_end: {min_sizes_end: [400, 20000]}", "end_to_end.min_sizes_end.1"),
+        ("end_to_end: {second_min_iou: 0}", "end_to_end.second_min_iou"),
+        ("end_to_end: {second_min_iou: 0.6}", "end_to_end.second_min_iou needs regression.fit: end_to_end"),
+        ("proposals: {zoom: 0}", "proposals.zoom"),
+        ("proposals: {zoom: 1.1}", "proposals.zoom"),
         (
             "detection: {box_refinements: 1000000000}",
             "detection.box_refinements: input should be less than or equal to 100",

@@ -156,6 +156,14 @@ def test_images_go_by_their_names_in_data_of_other_formats(image_id: str, tmp_pa
     assert read_coco_results(path, plain_ids(dataset), dataset)["cat"].image_ids == ["a b", "12"]
 
 
+def test_an_id_comes_before_a_name(tmp_path: Path) -> None:
+    one, two = replace(boxed("2.jpg"), image_id="1"), replace(boxed("1.jpg"), image_id="2")
+    dataset = Dataset([one, two], NAMES, "test")
+    path = tmp_path / "found.json"
+    path.write_text(json.dumps([{**ROW, "image_id": "1"}]))
+    assert read_coco_results(path, plain_ids(dataset), dataset)["cat"].image_ids == ["1"]
+
+
 def test_a_name_of_two_images_stands_for_neither(tmp_path: Path) -> None:
     one, two = (replace(boxed("a.jpg"), image_id=f"{part}/a", path=Path(part, "a.jpg")) for part in ("one", "two"))
     dataset = Dataset([one, two], NAMES, "test")

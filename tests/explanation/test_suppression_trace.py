@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from detector.boxes import as_boxes
+from detector.ensemble import Ensemble
 from detector.explanation.diagnosis import SuppressionTrace
+from detector.explanation.explainer import Explainer
+from detector.tiles import Window
+from tests.fakes import colored, fake_detector
 
 
 def trace(proposals: Any, boxes: Any, scores: Any, **changes: Any) -> SuppressionTrace:
@@ -81,6 +86,18 @@ def test_a_detection_has_suppressed_the_weaker_boxes_that_overlap_it() -> None:
     (only,) = first.suppressed_by(np.array(A, np.float32), 5)
     assert (only.box.tolist(), only.score) == (NEAR, 1.0)
     assert trace([A], [A], [1.0], scored=np.array([False])).suppressed_by(np.array(A, np.float32), 5) == []
+    assert made.suppressed_by(np.array([80, 80, 90, 90], np.float32), 5) == [], "no survivor is there"
+    # it met the winner after box regression alone, as in `suppressor`
+    late = trace([A, FAR], [A, NEAR], [2.0, 1.0], first_nms_ious=[0.5])
+    assert [each.box.tolist() for each in late.suppressed_by(np.array(A, np.float32), 5)] == [NEAR]
+
+
+def test_proposals_of_another_model_do_not_lose_before_box_regression() -> None:
+    models = np.array([0, 1])
+    apart = trace([A, NEAR], [A, FAR], [2.0, 1.0], models=models, first_nms_ious=[0.5, 0.5])
+    assert apart.suppressed_by(np.array(A, np.float32), 5) == []
+    together = trace([A, NEAR], [A, NEAR], [2.0, 1.0], models=models, first_nms_ious=[0.5, 0.5])
+    assert [each.score for each in together.suppressed_by(np.array(A, np.float32), 5)] == [1.0]
 
 
 def test_models_suppress_their_own_proposals_first_and_all_boxes_later() -> None:
@@ -91,3 +108,16 @@ def test_models_suppress_their_own_proposals_first_and_all_boxes_later() -> None
     assert moved.suppressor(1) is None, "proposals of two models do not meet"
     own = trace([A, NEAR, NEAR], [A, FAR, FAR], [1.0, 3.0, 2.0], models=np.array([0, 1, 1]), first_nms_ious=[None, 0.5])
     assert own.suppressor(2).score == 3.0  # type: ignore[union-attr]
+
+
+def test_boxes_that_a_detection_of_a_tile_suppressed_are_those_of_the_tile() -> None:
+    """The squares are in the right half of the image, which is a tile."""
+    image = np.concatenate([np.zeros_like(colored()), colored()], axis=1)
+    explainer = Explainer(Ensemble([fake_detector()]).with_tiles("160x160"), image)
+    window = Window(160, 0, 320, 160)
+    inside = Explainer(Ensemble([fake_detector()]), colored())
+    (found,) = inside.explain(inside.detect(np.array([0.0, 1000.0], np.float32), 100))
+    assert [each.box.tolist() for each in inside.suppressed_by(found, 0.0, 5)] == [[4, 0, 68, 64]]
+    moved = replace(found, positions=tuple(each.in_window(window) for each in found.positions))
+    moved = replace(moved, box=found.box + np.array([160, 0, 160, 0], np.float32))
+    assert [each.box.tolist() for each in explainer.suppressed_by(moved, 0.0, 5)] == [[164, 0, 228, 64]]

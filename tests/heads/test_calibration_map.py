@@ -58,8 +58,22 @@ def test_arrays_of_a_file_are_checked(name: str, value: object, reason: str) -> 
 def test_precisions_are_rounded_up_to_hundredths() -> None:
     steps = np.repeat(np.arange(1, PRECISIONS + 1, dtype=np.float32)[:, None], 3, axis=1)
     known = replace(CALIBRATION, at_precision=steps)
-    # the shortest decimals of 0.29, 0.57 and 0.58 are hairs above or below their hundredths
-    asked = {0: 1, 0.001: 1, 0.011: 2, 0.29: 29, 0.57: 57, 0.58: 58, 0.9501: 96, 0.953: 96, 0.96: 96, 0.99: 99}
+    # 100 times 0.07, 0.28 and 0.55 are a hair above their hundredths, 0.29, 0.57 and 0.58 a hair below
+    asked = {
+        0: 1,
+        0.001: 1,
+        0.011: 2,
+        0.07: 7,
+        0.28: 28,
+        0.29: 29,
+        0.55: 55,
+        0.57: 57,
+        0.58: 58,
+        0.9501: 96,
+        0.953: 96,
+        0.96: 96,
+        0.99: 99,
+    }
     assert {precision: int(known.reaching_precision(precision)[0]) for precision in asked} == asked
     with pytest.raises(ValueError, match=r"up to a precision of 0\.99, but not for 0\.991"):
         known.reaching_precision(0.991)

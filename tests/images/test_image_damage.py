@@ -70,7 +70,7 @@ def test_cut_off_files_are_refused_silently(
 ) -> None:
     whole = read_bytes(tmp_path, data)
     lengths = {max(12, int(len(data) * part)) for part in (0.01, 0.03, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97)}
-    lengths |= {12, 20, 40, len(data) - 20, len(data) - 3, len(data) - 1}
+    lengths |= {12, 20, 40, len(data) - 20, len(data) - 12, len(data) - 3, len(data) - 1}
     path = tmp_path / "cut off"
     for length in sorted(lengths):
         path.write_bytes(data[:length])

@@ -124,6 +124,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 TOGETHER: dict[str, dict[str, dict[str, Any]]] = {
     "end_to_end": {"regression": {"features": "layer"}},
     "power": {"end_to_end": {"enabled": False}},
+    "second_min_iou": {"regression": {"fit": "end_to_end", "features": "layer"}},
 }
 """What else has to change, by the key or the value."""
 

@@ -12,7 +12,7 @@ from detector.boxes import as_boxes, iou
 WAIT = 60_000
 SUGGESTED = """() => fetch("teach/state").then((answer) => answer.json())
     .then(({ round }) => document.querySelector("#easel").dataset.round === String(round.round))"""
-"""Whether the suggestions in view are those of the newest round."""
+"""JavaScript that checks that the suggestions in view are of the newest round."""
 SECONDS = {
     "look": 3.0,
     "accept": 0.7,

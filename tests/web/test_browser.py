@@ -238,6 +238,14 @@ def test_a_film_is_a_row_of_frames_and_a_timeline(page: Any, tmp_path: Path) -> 
         page.click("text=Save JSON")
     records = json.loads(download.value.path().read_text())
     assert [(each["time"], len(each["detections"])) for each in records] == [(0, 2), (1, 0), (2, 2)]
+    assert {each["image"] for each in records} == {"film.webm"}
+    with page.expect_download() as download:
+        page.click("text=Save image")
+    assert download.value.suggested_filename == "film_0m01s_detections.png"
+    # another film comes to the strip, and what is in view stays
+    show(page, write_film(tmp_path / "more.webm", 3))
+    playwright.expect(page.locator("#thumbnails span")).to_have_text(["2", "0", "2", "2"])
+    assert page.inner_text(".stage figcaption span") == "film.webm 0:01"
 
 
 def test_a_film_that_the_browser_cannot_read(page: Any, tmp_path: Path, files: dict[str, Path]) -> None:
@@ -298,6 +306,10 @@ def test_cells_bins_and_suppressed_boxes_of_a_detection(page: Any, files: dict[s
     assert page.locator(".lost li").count() >= 1
     page.hover(".lost li button")
     assert page.locator(".nearest").count() == 1
+    page.click("#show-how")
+    assert page.get_attribute(".bins", "data-count") == "0" and page.locator(".lost").count() == 0
+    page.click("#show-how")
+    assert page.get_attribute(".bins", "data-count") == "1"
     page.keyboard.press("Escape")
     assert page.get_attribute(".bins", "data-count") == "0"
 

@@ -185,6 +185,20 @@ def test_the_image_in_view_is_forgotten_last() -> None:
     assert len(seen) == computed + 1
 
 
+def test_an_image_and_its_tiles_are_two_things() -> None:
+    session, seen = counting()
+    for first, then in ((2, None), (None, 2)):
+        session.detect(BODY, tiles=first)
+        computed = len(seen)
+        session.explain(BODY, [0, 0, 64, 64], "red", tiles=first)
+        assert len(seen) == computed
+        session.explain(encode(colored()[::-1].copy(), "PNG"), [0, 0, 9, 9], "red")  # another image is forgotten first
+        session._kept.popitem()
+        session.explain(BODY, [0, 0, 64, 64], "red", tiles=then)
+        assert len(seen) > computed + 1
+        session._kept.clear()
+
+
 def test_the_search_is_shown_on_a_small_copy() -> None:
     image = np.repeat(np.repeat(colored(), 4, axis=0), 4, axis=1)
     found = fake_session().search(encode(image, "PNG"))

@@ -22,7 +22,7 @@ class RegionNetwork(nn.Module):
     """Trainable layers of the backbone, pyramid pooling, fc6, fc7, and on these a classifier and a box regressor.
 
     ``last`` takes maps ``(1, C, h, w)`` of the frozen layers before it. Pooled features are centered by ``mean`` and
-    multiplied by ``scale``, which are not trained (see `center`). With ``second``, boxes that the regressor has moved
+    multiplied by ``scale``, which are not trained (see `center`). With ``second``, boxes that the regressor has refined
     have a regressor of their own (Cascade R-CNN, Cai & Vasconcelos, CVPR 2018). Random weights follow from ``seed``.
     """
 
@@ -70,11 +70,11 @@ class RegionNetwork(nn.Module):
         features: torch.Tensor,
         dropout: float = 0.0,
         random: torch.Generator | None = None,
-        moved: bool = False,
+        refined: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return scores ``(n, K + 1)`` and deltas ``(n, K, 4)`` of pooled features ``(n, D)``.
 
-        ``moved``: the deltas are those of the second regressor.
+        ``refined``: the deltas are those of the second regressor.
         A fraction ``dropout`` of the values of fc6 and fc7 is dropped, by a generator of its own: images are trained on
         in threads, which must not share one.
         """
@@ -84,7 +84,7 @@ class RegionNetwork(nn.Module):
             if dropout:
                 kept = torch.rand(values.shape, generator=random) >= dropout
                 values = values * (kept / (1 - dropout))
-        regressor = self.second_regressor if moved else self.regressor
+        regressor = self.second_regressor if refined else self.regressor
         assert regressor is not None
         return self.classifier(values), regressor(values).unflatten(1, (self.n_classes, 4))
 

@@ -61,7 +61,7 @@ class EndToEndResult:
 
     backbone: tensors of the trained layers of the backbone, by name.
     layers: fc6, fc7 and the softmax.
-    regressors, second_regressors: box regressors on fc7, and those of boxes that these moved, if there are any.
+    regressors, second_regressors: box regressors on fc7, and those of the boxes that these refined, if there are any.
     """
 
     backbone: Arrays
@@ -160,7 +160,7 @@ class EndToEndTraining:
     ``frozen`` computes the maps that ``network`` takes; ``geometry`` is that of the maps which it pools. A step trains
     on ``images_per_step`` images at one random size. From each, ``rois_per_image`` boxes are sampled and
     ``hard_examples`` trained on: random ones in the first ``warmup_steps`` steps, then those with the largest losses.
-    With ``second_min_iou``, those of objects train the second regressor, too, where the first one moves them.
+    With ``second_min_iou``, those of objects train the second regressor, too, as the first one refines them.
     """
 
     def __init__(
@@ -270,10 +270,10 @@ class EndToEndTraining:
         classification, regression = box_losses(scores, deltas, labels[rows], targets[rows])
         loss = classification.sum() + regression.sum()
         if config.second_min_iou is not None:
-            moved = moved_boxes(boxes, rows, deltas, image.shape[:2], config.second_min_iou)
-            features = self.network.pool(last, self.network.largest(last, self._cells(moved.boxes, zoom, last)))
-            predicted = self.network.predict(features, fine_tuning.dropout, generator, moved=True)
-            labels, targets = torch.from_numpy(moved.labels), torch.from_numpy(moved.deltas)
+            refined = refined_boxes(boxes, rows, deltas, image.shape[:2], config.second_min_iou)
+            features = self.network.pool(last, self.network.largest(last, self._cells(refined.boxes, zoom, last)))
+            predicted = self.network.predict(features, fine_tuning.dropout, generator, refined=True)
+            labels, targets = torch.from_numpy(refined.labels), torch.from_numpy(refined.deltas)
             loss = loss + box_losses(*predicted, labels, targets)[1].sum()
         loss = loss / config.hard_examples
         return loss.item(), torch.autograd.grad(loss, list(self.parameters.values()))
@@ -337,10 +337,10 @@ class EndToEndTraining:
         return step
 
 
-def moved_boxes(
+def refined_boxes(
     boxes: LabeledBoxes, rows: NDArray[np.int64], deltas: torch.Tensor, size: tuple[int, int], min_iou: float
 ) -> LabeledBoxes:
-    """Return the boxes of objects at ``rows`` ``(m,)`` where the regressor of their class moves them.
+    """Return the boxes of objects at ``rows`` ``(m,)`` as the regressor of their class refines them.
 
     ``deltas`` ``(m, K, 4)`` are in units of `DELTA_SPREAD`, ``size`` is height and width of the image. Those that then
     overlap their object by less than ``min_iou`` are left out.
@@ -348,7 +348,7 @@ def moved_boxes(
     labels = boxes.labels[rows]
     objects = np.flatnonzero(labels < deltas.shape[1])
     own = deltas.numpy(force=True)[objects, labels[objects]] * DELTA_SPREAD
-    return boxes.moved(clip(decode_deltas(boxes.boxes[rows[objects]], own), *size), rows[objects], min_iou)
+    return boxes.refined(clip(decode_deltas(boxes.boxes[rows[objects]], own), *size), rows[objects], min_iou)
 
 
 def learning_rate(step: int, n_steps: int, warmup_steps: int) -> float:

@@ -41,8 +41,8 @@ export async function explain(file, box, label, options, signal) {
 }
 
 // The merges of selective search.
-export async function search(file) {
-  return (await post("search", {}, file)).json();
+export async function search(file, signal) {
+  return (await post("search", {}, file, signal)).json();
 }
 
 // The image as a PNG, for formats that the browser does not know.

@@ -20,9 +20,9 @@ const items = []; // {name, file, state, result, error, bitmap, tiles, explanati
 const events = { activate, hover: (detection) => explanations.hover(detection), select: toggle, draw: explainOwn };
 const viewers = [new Viewer(events), new Viewer(events)];
 const filter = new Filter(refresh);
-const desk = { viewers, active: viewers[0], filter, refresh };
-const explanations = new Explanations(desk);
+const desk = { viewers, active: viewers[0], filter, refresh, redrawExplanation: () => explanations.redraw() };
 const how = new How(desk);
+const explanations = new Explanations(desk, how);
 const ownForm = byId("own-card");
 let mode = "detections";
 let busy = false;
@@ -32,20 +32,23 @@ const viewed = () => viewers.filter(({ root }) => root.isConnected).map(({ item 
 // ---- images come in; one after the other goes to the server
 
 async function open(files) {
-  const opened = [];
-  const faults = files.length ? [] : ["There is no image among these files."];
-  for (const file of files) {
+  const films = files.filter(looksLikeFilm);
+  const images = files.filter((file) => !films.includes(file));
+  const faults = files.length ? [] : ["There is no image or film among these files."];
+  if (images.length) add(images.map((file) => ({ name: file.name || "pasted image", file })), true);
+  for (const film of films) {
+    byId("status").textContent = `Reading ${film.name} …`;
     try {
-      opened.push(...(looksLikeFilm(file) ? await framesOf(file) : [{ name: file.name || "pasted image", file }]));
+      add(await framesOf(film), !items.length); // what is in view stays
     } catch (error) {
       faults.push(error.message);
+      byId("status").textContent = "";
     }
   }
-  if (opened.length) add(opened);
   complain(faults.join(" "));
 }
 
-function add(opened) {
+function add(opened, inView) {
   const first = items.length;
   items.push(...opened.map((item) => ({ ...item, state: "waiting", explanations: new Map() })));
   byId("welcome").hidden = true;
@@ -54,7 +57,7 @@ function add(opened) {
   document.querySelector(".layout").classList.add("working");
   if (!viewers[0].root.isConnected) byId("stages").append(viewers[0].root);
   addThumbnails(items, (item) => select(item));
-  select(items[first]);
+  if (inView) select(items[first]);
   work();
 }
 
@@ -76,13 +79,17 @@ async function process(item) {
     item.bitmap ??= await ownBitmap(item.file);
     redraw(item);
     await modelLoaded;
-    item.tiles = tiles();
-    item.result = await detect(item.file, { name: item.name, min_score: model.minScore, proposals: MAX_PROPOSALS, ...item.tiles });
+    const asked = tiles();
+    const result = await detect(item.file, { name: item.name, min_score: model.minScore, proposals: MAX_PROPOSALS, ...asked });
+    if (desk.active.item === item) explanations.close();
+    item.explanations.clear();
+    Object.assign(item, { result, tiles: asked });
     const { width, height } = item.result;
     if (item.bitmap?.width !== width || item.bitmap?.height !== height) item.bitmap = await bitmapOf(item.file, item.result);
-    item.state = "done";
+    item.state = asked.tiles === tiles().tiles ? "done" : "waiting"; // other tiles were chosen meanwhile
   } catch (error) {
     if (!(error instanceof ApiError)) console.error(error);
+    item.result = undefined;
     item.error = error instanceof ApiError ? error.message : "This image cannot be shown.";
     item.state = "failed";
   }
@@ -202,9 +209,9 @@ const tiles = () => (byId("tiles").value ? { tiles: byId("tiles").value } : {});
 function searchAgain() {
   explanations.close();
   for (const item of items) {
-    if (item.state !== "done") continue;
+    if (item.state === "working") continue; // it sees the choice at its end
     item.state = "waiting";
-    item.explanations.clear();
+    item.error = undefined;
   }
   for (const viewer of viewers) if (viewer.item) viewer.show(viewer.item);
   refresh();

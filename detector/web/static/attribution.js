@@ -92,21 +92,25 @@ function cell(value, strongest) {
   return node;
 }
 
-// How the box was pooled, and which boxes lost against it.
-function story({ positions, suppressed, label }, viewer) {
+// How the box was pooled and, of a detection, which boxes lost against it.
+function story({ positions, suppressed, label, refined }, viewer) {
+  const isDetection = refined === undefined;
   const [{ cells: [x1, y1, x2, y2], short_side: shortSide }] = positions;
-  const pooled = `At ${shortSide} pixels, the box as it was proposed covers ${x2 - x1} × ${y2 - y1} cells of the feature map. They are
+  const pooled = `At ${shortSide} pixels, the ${isDetection ? "proposed box" : "box"} covers ${x2 - x1} × ${y2 - y1} cells of the feature map. They are
     drawn in the image, with the bins of the level chosen above. A bin keeps the largest value of its cells.`;
   const lost = suppressed.map(({ box, score, iou }) => {
-    const button = element("button", { type: "button", class: "link" }, `${number(score)}, IoU ${iou.toFixed(2)}`);
-    for (const type of ["pointerenter", "focus"]) button.addEventListener(type, () => viewer.mark(null, box));
+    const text = `score ${number(score)}, IoU ${iou.toFixed(2)}`;
+    const button = element("button", { type: "button", class: "link", "aria-label": `Show the box with ${text}` }, text);
+    for (const type of ["pointerenter", "focus", "click"]) button.addEventListener(type, () => viewer.mark(null, box));
     for (const type of ["pointerleave", "blur"]) button.addEventListener(type, () => viewer.mark(null, null));
     return element("li", {}, button);
   });
-  const told = lost.length
-    ? [element("p", { class: "help" }, `These boxes were a ${label}, too, and lost against this one, which has a better score and overlaps them:`), element("ol", { class: "lost" }, ...lost)]
+  const from = [element("h3", {}, "From the box to bins"), element("p", { class: "help" }, pooled)];
+  if (!isDetection) return from;
+  const suppression = lost.length
+    ? [element("p", { class: "help" }, `Suppressed boxes of ${label}. Each overlaps this one, which has a better score:`), element("ol", { class: "lost" }, ...lost)]
     : [element("p", { class: "help" }, "No other box lost against this one.")];
-  return [element("h3", {}, "From the box to bins"), element("p", { class: "help" }, pooled), element("h3", {}, "Suppression"), ...told];
+  return [...from, element("h3", {}, "Suppression"), ...suppression];
 }
 
 // The diagnosis, and the positions whose mean is the score.

@@ -8,9 +8,10 @@ import { same } from "./results.js";
 const HOVER_MS = 120;
 
 export class Explanations {
-  // `desk` is {viewers, active, filter, refresh()}
-  constructor(desk) {
+  // `desk` is {viewers, active, filter, refresh()}; `how` is whether the steps are shown, {on}.
+  constructor(desk, how) {
     this.desk = desk;
+    this.how = how;
     this.selected = null; // a detection, or {box, label, own: true}, whose explanation is shown
     this.pointed = null;
   }
@@ -59,21 +60,27 @@ export class Explanations {
 
   async show(target) {
     this.selected = target;
-    const { item, canvas } = this.desk.active;
+    const { item } = this.desk.active;
     this.desk.active.showRegions(null);
     this.desk.refresh();
     showWaiting(target.label);
     try {
       target.explanation = await this.fetch(item, target);
       if (this.selected !== target) return;
-      const viewer = this.desk.active;
-      showAttribution(target.explanation, canvas, byId("show-how").getAttribute("aria-pressed") === "true" ? viewer : null);
-      this.highlight();
+      this.redraw();
       byId("status").textContent = `${byId("explanation-title").textContent} The explanation is next to the image.`;
       byId("explanation").scrollIntoView({ block: "nearest", behavior: "smooth" });
     } catch (error) {
       if (this.selected === target) showError(error.message);
     }
+  }
+
+  redraw() {
+    for (const viewer of this.desk.viewers) viewer.drawCells(null);
+    if (!this.selected?.explanation) return;
+    const viewer = this.desk.active;
+    showAttribution(this.selected.explanation, viewer.canvas, this.how.on ? viewer : null);
+    this.highlight();
   }
 
   highlight() {

@@ -9,30 +9,48 @@ const WAIT_MS = 20_000;
 
 export const looksLikeFilm = ({ name, type }) => type.startsWith("video/") || /\.(mp4|m4v|mov|webm|mkv|avi|mpe?g)$/i.test(name);
 
-// Frames of a film in equal steps, {name, film, time, load()}; `load` resolves to a JPEG file. A step is a second, and
-// more in films of more than two minutes. Throws an ApiError for a film that the browser cannot read.
+// Frames of a film in equal steps, {name, film, time, load()}; `load` resolves to a JPEG file. A step is a second,
+// and more in films of more than two minutes. Throws an ApiError for a film that the browser cannot read.
 export async function framesOf(file) {
   const video = document.createElement("video");
   video.muted = true;
   video.preload = "auto";
   const loaded = happens(video, "loadeddata", `The browser cannot read ${file.name}: spp detect reads more kinds of films.`);
   video.src = URL.createObjectURL(file);
-  await loaded;
-  if (!Number.isFinite(video.duration)) throw new ApiError(`${file.name} does not tell its length: spp detect reads it.`);
+  try {
+    await loaded;
+    if (!Number.isFinite(video.duration)) throw new ApiError(`${file.name} has no known length: use spp detect.`);
+    if (!video.videoWidth) throw new ApiError(`${file.name} has no pictures.`);
+  } catch (error) {
+    close(video);
+    throw error;
+  }
   const step = Math.max(MIN_STEP, video.duration / MAX_FRAMES);
   const count = Math.max(1, Math.ceil(video.duration / step - 1e-6));
   const film = { name: file.name, duration: video.duration, step };
   let last = Promise.resolve(); // one frame at a time: a film is in one place
+  let left = count;
   return Array.from({ length: count }, (_, i) => {
     const time = i * step;
-    const load = () => { last = last.catch(() => null).then(() => frameAt(video, time)); return last; };
+    let frame;
+    const load = () => {
+      frame ??= last = last.catch(() => null).then(() => frameAt(video, time)).finally(() => { left -= 1; if (!left) close(video); });
+      return frame;
+    };
     return { name: `${file.name} ${clock(time)}`, film, time, load };
   });
 }
 
+function close(video) {
+  URL.revokeObjectURL(video.src);
+  video.removeAttribute("src");
+  video.load();
+}
+
 async function frameAt(video, time) {
+  const fault = `There is no frame at ${clock(time)}.`;
   if (video.currentTime !== time) {
-    const sought = happens(video, "seeked", `There is no frame at ${clock(time)}.`);
+    const sought = happens(video, "seeked", fault);
     video.currentTime = time;
     await sought;
   }
@@ -40,15 +58,19 @@ async function frameAt(video, time) {
   canvas.width = video.videoWidth;
   canvas.height = video.videoHeight;
   canvas.getContext("2d").drawImage(video, 0, 0);
-  return new Promise((resolve) => { canvas.toBlob(resolve, "image/jpeg", QUALITY); });
+  const blob = await new Promise((resolve) => { canvas.toBlob(resolve, "image/jpeg", QUALITY); });
+  if (!blob) throw new ApiError(fault);
+  return blob;
 }
 
 function happens(video, type, otherwise) {
   return new Promise((resolve, reject) => {
-    const fail = () => reject(new ApiError(otherwise));
-    video.addEventListener(type, resolve, { once: true });
-    video.addEventListener("error", fail, { once: true });
-    setTimeout(fail, WAIT_MS);
+    const stop = new AbortController();
+    const end = (settle, value) => { stop.abort(); clearTimeout(timer); settle(value); };
+    const fail = () => end(reject, new ApiError(otherwise));
+    const timer = setTimeout(fail, WAIT_MS);
+    video.addEventListener(type, () => end(resolve), { signal: stop.signal });
+    video.addEventListener("error", fail, { signal: stop.signal });
   });
 }
 

@@ -3,8 +3,10 @@
 import { search } from "./api.js";
 import { byId, complain } from "./elements.js";
 
+const WAIT_MS = 250;
+
 export class How {
-  // `desk` is {viewers, active, refresh()}
+  // `desk` is {viewers, active, refresh(), redrawExplanation()}
   constructor(desk) {
     this.desk = desk;
     this.canvas = document.createElement("canvas");
@@ -19,6 +21,7 @@ export class How {
 
   toggle() {
     byId("show-how").setAttribute("aria-pressed", String(!this.on));
+    this.desk.redrawExplanation();
     this.desk.refresh();
   }
 
@@ -26,19 +29,29 @@ export class How {
   async refresh(item) {
     byId("search-card").hidden = !this.on || !item?.result;
     if (byId("search-card").hidden) {
+      this.stop?.abort();
       this.shown = null;
       for (const viewer of this.desk.viewers) viewer.showRegions(null);
       return;
     }
     if (this.shown === item) return;
     this.shown = item;
+    this.slider.value = 0;
+    this.slider.disabled = true;
+    byId("merge-count").textContent = "…";
+    this.stop?.abort();
+    const { signal } = (this.stop = new AbortController());
     try {
-      item.search ??= decoded(await search(item.file));
+      if (!item.search) await pause(signal); // the user may only pass by
+      item.search ??= decoded(await search(item.file, signal));
     } catch (error) {
-      if (this.shown === item) complain(error.message);
+      if (this.shown !== item || error.name === "AbortError") return;
+      this.shown = null; // to try again
+      complain(error.message);
       return;
     }
     if (this.shown !== item) return;
+    this.slider.disabled = false;
     this.slider.max = item.search.parts.length;
     this.slider.value = 0;
     this.count();
@@ -61,6 +74,13 @@ export class How {
     paintRegions(this.canvas, found, merges, bitmap);
     this.desk.active.showRegions(this.canvas, merges ? found.boxes[merges - 1] : null);
   }
+}
+
+function pause(signal) {
+  return new Promise((resolve, reject) => {
+    setTimeout(resolve, WAIT_MS);
+    signal.addEventListener("abort", () => reject(signal.reason));
+  });
 }
 
 function decoded(answer) {

@@ -1,15 +1,16 @@
 // Images that come in: dropped, pasted, chosen, or a whole folder; and how the browser shows them.
 
 import { render } from "./api.js";
+import { looksLikeFilm } from "./film.js";
 
 const MAX_FILES = 500;
 
 const looksLikeImage = (file) => file.type.startsWith("image/") || /\.(jpe?g|jfif|png|webp|bmp|dib|tiff?|gif)$/i.test(file.name);
 const naturally = (a, b) => a.name.localeCompare(b.name, undefined, { numeric: true });
 
-// Files of a folder that are images, in natural order; files that were named one by one stay as they are.
+// Images and films of a folder, in natural order; files that were named one by one stay as they are.
 function ofFolder(files) {
-  return [...files].filter((file) => looksLikeImage(file) && !file.name.startsWith(".")).sort(naturally).slice(0, MAX_FILES);
+  return [...files].filter((file) => (looksLikeImage(file) || looksLikeFilm(file)) && !file.name.startsWith(".")).sort(naturally).slice(0, MAX_FILES);
 }
 
 async function dropped(transfer) {

@@ -2,6 +2,7 @@
 
 import { classColor, contrast, css } from "./colors.js";
 import { confidence } from "./elements.js";
+import { clock } from "./film.js";
 
 function save(blob, name) {
   const link = document.createElement("a");
@@ -12,11 +13,13 @@ function save(blob, name) {
 }
 
 const stem = (name) => name.replace(/\.[^.]*$/, "") || "image";
+// Name of a file for an item: a frame has its time, "film_1m05s".
+const fileStem = ({ name, film, time }) => (film ? `${stem(film.name)}_${clock(time).replace(":", "m")}s` : stem(name));
 
-// The detections shown of every image, as spp detect --json writes them.
+// The detections shown of every image, as spp detect --json writes them; frames have a time.
 export function saveJson(items, filter) {
-  const records = items.filter(({ result }) => result).map(({ name, time, result }) => ({
-    image: name,
+  const records = items.filter(({ result }) => result).map(({ name, film, time, result }) => ({
+    image: film?.name ?? name,
     time,
     width: result.width,
     height: result.height,
@@ -34,7 +37,7 @@ export function saveImage(item, image, detections) {
   context.drawImage(image, 0, 0);
   const line = Math.max(2, Math.round(Math.min(image.width, image.height) / 180));
   for (const detection of [...detections].reverse()) drawBox(context, detection, line);
-  canvas.toBlob((blob) => save(blob, `${stem(item.name)}_detections.png`), "image/png");
+  canvas.toBlob((blob) => save(blob, `${fileStem(item)}_detections.png`), "image/png");
 }
 
 function drawBox(context, detection, line) {

@@ -18,7 +18,7 @@ export function drawTimeline(frames, active, filter, select) {
   const done = frames.filter(({ result, error }) => result || error).length;
   const { step, duration } = active.film;
   byId("timeline-count").textContent = `${done} of ${frames.length} frames`;
-  byId("timeline-help").textContent = `One frame every ${step === 1 ? "second" : `${step.toFixed(1)} s`}, ${clock(duration)} in all. Click a frame to see it.`;
+  byId("timeline-help").textContent = `One frame every ${step === 1 ? "second" : `${step.toFixed(1)} s`}, ${clock(duration)} in all. ${rows.size ? "Click a bar, or use the arrow keys." : "Nothing was found yet."}`;
   const seen = ({ counts }) => counts.filter(Boolean).length;
   const most = Math.max(1, ...[...rows.values()].flatMap(({ counts }) => counts));
   const list = [...rows].sort(([, a], [, b]) => seen(b) - seen(a)).flatMap(([label, row]) => [

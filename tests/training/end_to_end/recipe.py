@@ -24,6 +24,7 @@ RECIPE: dict[str, dict[str, Any]] = {
         "network_lr": 0.001,
         "warmup_steps": 20,
         "ema_decay": 0.9,
+        "second_min_iou": 0.5,
     },
     "regression": {"fit": "end_to_end", "features": "layer"},
     "detection": {"min_score": -3.0, "box_refinements": 1},

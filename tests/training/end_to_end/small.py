@@ -79,9 +79,9 @@ def predicted(made: EndToEndTraining, monkeypatch: pytest.MonkeyPatch) -> list[A
     seen: list[Any] = []
     predict = made.network.predict
 
-    def watched(features: torch.Tensor, dropout: float = 0.0, random: Any = None, moved: bool = False) -> Any:
+    def watched(features: torch.Tensor, dropout: float = 0.0, random: Any = None, refined: bool = False) -> Any:
         seen.append((features.detach().clone(), dropout, random))
-        return predict(features, dropout, random, moved)
+        return predict(features, dropout, random, refined)
 
     monkeypatch.setattr(made.network, "predict", watched)
     return seen

@@ -89,7 +89,7 @@ def test_the_loss_is_averaged_over_the_hard_examples_and_its_gradient_is_torchs(
     assert learned["last.weight"].abs().sum() > 0
 
 
-def test_the_second_regressor_learns_from_boxes_where_the_first_moves_them(tmp_path: Path) -> None:
+def test_the_second_regressor_learns_from_boxes_as_the_first_refines_them(tmp_path: Path) -> None:
     # a box of three quarters of the object, and a first regressor that moves it by half of what is missing
     settings = {"boxes": [[0, 32, 64, 80]], "foreground_fraction": 1.0, "rois_per_image": 2, "hard_examples": 2}
     made = training(tmp_path, second_min_iou=0.6, **settings)
@@ -106,7 +106,7 @@ def test_the_second_regressor_learns_from_boxes_where_the_first_moves_them(tmp_p
     moved = decode_deltas(BOXES, np.array([[0, 4 / 48, 0, 0]], np.float32))
     missing = torch.from_numpy(encode_deltas(moved, OBJECTS) / DELTA_SPREAD)
     classification, regression = box_losses(*made.network.predict(features), labels, targets)
-    more = box_losses(*made.network.predict(features, moved=True), labels, missing)[1]
+    more = box_losses(*made.network.predict(features, refined=True), labels, missing)[1]
     expected = (classification.sum() + regression.sum() + more.sum()) / 2
     assert loss == pytest.approx(expected.item(), rel=1e-4)
     plain = torch.autograd.grad(expected, [second.weight, second.bias])

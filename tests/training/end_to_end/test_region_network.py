@@ -11,7 +11,7 @@ from torch import nn
 
 from detector.features.pyramid_layer import SpatialPyramidPooling
 from detector.training.end_to_end.region_network import RegionNetwork, box_losses, hardest
-from detector.training.end_to_end.training import moved_boxes
+from detector.training.end_to_end.training import refined_boxes
 from detector.training.sampling import LabeledBoxes, sample_labeled_boxes
 from detector.training.training_set import TrainingSet
 
@@ -119,19 +119,19 @@ def test_boxes_of_a_mirror_image() -> None:
     np.testing.assert_allclose(found.deltas, [[-0.1 / 0.1, 0.5 / 0.1, 0, 0]], atol=1e-5)
 
 
-def test_boxes_of_objects_move_by_the_deltas_of_their_class() -> None:
+def test_boxes_of_objects_are_refined_by_the_deltas_of_their_class() -> None:
     boxes = np.array([[0, 0, 10, 10], [20, 20, 40, 40], [50, 50, 60, 60], [90, 0, 100, 10]], np.float32)
     objects = np.array([[5, 0, 15, 10], [30, 20, 50, 40], [50, 50, 60, 60], [92, 0, 100, 10]], np.float32)
     labels = np.array([1, 0, 2, 1])
     deltas = torch.zeros(3, 2, 4)
     # in tenths of the width: the last one 3 px to the right, where the image ends; of the first, in both classes
     deltas[0, 1, 0], deltas[2, 1, 0], deltas[2, 0, 0] = 3.0, 5.0, 9.0
-    found = moved_boxes(LabeledBoxes(boxes, labels, objects), np.array([3, 2, 0]), deltas, (100, 100), 0.6)
+    found = refined_boxes(LabeledBoxes(boxes, labels, objects), np.array([3, 2, 0]), deltas, (100, 100), 0.6)
     # background stays out; the second row is not asked for
     assert found.boxes.tolist() == [[93, 0, 100, 10], [5, 0, 15, 10]]
     assert (found.labels.tolist(), found.objects.tolist()) == ([1, 1], [[92, 0, 100, 10], [5, 0, 15, 10]])
     # without deltas, the first box has an IoU of a third with its object
-    few = moved_boxes(LabeledBoxes(boxes, labels, objects), np.array([3, 0]), torch.zeros(2, 2, 4), (100, 100), 0.6)
+    few = refined_boxes(LabeledBoxes(boxes, labels, objects), np.array([3, 0]), torch.zeros(2, 2, 4), (100, 100), 0.6)
     assert few.boxes.tolist() == [[90, 0, 100, 10]]
 
 

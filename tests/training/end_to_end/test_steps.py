@@ -173,7 +173,7 @@ def test_the_result_is_layers_for_uncentered_features() -> None:
     assert second is not None
     features = np.random.default_rng(0).uniform(0, 5, (6, 3)).astype(np.float32)
     scores, deltas = network.predict(torch.from_numpy(features))
-    _, again = network.predict(torch.from_numpy(features), moved=True)
+    _, again = network.predict(torch.from_numpy(features), refined=True)
     fc7 = layers.up_to("fc7")(features)
     # log odds of the softmax are those of the scores; in half precision
     shares = torch.softmax(scores.detach(), 1).numpy()

@@ -94,15 +94,18 @@ def test_a_trained_detector_finds_objects(train_set: Dataset, test_set: Dataset,
     found = [detector.detect(read_image(each.path), min_score=-3) for each in test_set]
     result = evaluate_voc(found, test_set, test_set.class_names)
     assert result.mAP > 0.5
+    assert detector.heads.second_regressors is not None
     detector.save(tmp_path / "model")
-    again = Detector.load(tmp_path / "model").detect(read_image(test_set[0].path), min_score=-3)
+    loaded = Detector.load(tmp_path / "model")
+    assert loaded.heads.second_regressors is not None
+    again = loaded.detect(read_image(test_set[0].path), min_score=-3)
     assert np.array_equal(again.boxes, found[0].boxes)
 
 
 @pytest.mark.all
 def test_svms_are_trained_on_the_trained_layers(train_set: Dataset, tmp_path: Path) -> None:
     config = recipe(
-        end_to_end={"first_layer": "conv5", "steps": 2},
+        end_to_end={"first_layer": "conv5", "steps": 2, "second_min_iou": None},
         fine_tuning={"head": "svm", "layer": "fc6"},
         regression={"fit": "ridge"},
     )
@@ -121,7 +124,9 @@ def test_svms_are_trained_on_the_trained_layers(train_set: Dataset, tmp_path: Pa
 @pytest.mark.all
 def test_workers_compute_features_of_the_trained_backbone(train_set: Dataset, tmp_path: Path) -> None:
     config = recipe(
-        end_to_end={"first_layer": "conv5", "steps": 1}, fine_tuning={"head": "svm"}, regression={"fit": "ridge"}
+        end_to_end={"first_layer": "conv5", "steps": 1, "second_min_iou": None},
+        fine_tuning={"head": "svm"},
+        regression={"fit": "ridge"},
     )
     for name in ("here", "workers"):
         build = partial(build_cache, config, tmp_path / name / "cache")
