@@ -42,7 +42,7 @@ $(READY): $(BASE) requirements.lock
 detect: $(BASE) ## name and box the objects of IMAGE=image.jpg (default: a cat)
 	@$(BIN)/python tools/detect.py "$(or $(IMAGE),detector/web/static/samples/cat.jpg)"
 
-# a killed run continues from $(PAPER_FOLDER)
+# a killed run continues from $(PAPER_FOLDER); the 508 images of the results: PAPER='--split val508' (data/README.md)
 VOC ?= data/VOC2007
 PAPER_FOLDER ?= runs/paper
 paper: $(READY) ## measure the paper's tables on VOC=data/VOC2007 overnight; a trial: PAPER='--fraction 0.1'
