@@ -61,9 +61,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train-split", default="train", help="objects to train on (default: train)")
     parser.add_argument("--images", type=int, metavar="N", help="only objects of the first N images")
     parser.add_argument("--train-images", type=int, metavar="M", help="train on those of the first M (default: all)")
-    parser.add_argument(
-        "--methods", nargs="+", choices=list(METHODS), default=USUAL, metavar="NAME", help="trainings to compare"
-    )
+    named = f"{', '.join(METHODS)} (default: the first three)"
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=USUAL, metavar="NAME", help=named)
     parser.add_argument("--backbone", default="zf5/0.25", help="network (default: zf5/0.25)")
     parser.add_argument("--hidden", type=int, nargs="*", default=[512, 512], help="fc layers (default: 512 512)")
     parser.add_argument("--epochs", type=int, default=14, help="epochs of every training (default: 14)")

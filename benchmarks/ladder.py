@@ -1,7 +1,7 @@
 """The ladder from R-CNN to the shipped model: mAP, time of training and of a detection, on the same images in one run.
 
 Each rung changes one thing: one convolution per image instead of one per box, fine-tuned fc layers, end-to-end
-training. All have EfficientNet-Lite0 with ImageNet weights, box regression, and the paper's order of steps. The
+training. The first four have EfficientNet-Lite0 with ImageNet weights, box regression, and the paper's order of steps. The
 shipped model comes last, as it is installed. Finished rungs in --results are not measured again; a killed rung resumes.
 """
 
@@ -45,7 +45,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=int, default=250, metavar="N", help="the first N of them (default: 250)")
     parser.add_argument("--train-split", default="train", help="images to train on (default: train)")
     parser.add_argument("--train-images", type=int, default=500, metavar="M", help="the first M of them (default: 500)")
-    parser.add_argument("--rungs", nargs="+", choices=RUNGS, default=RUNGS, metavar="NAME", help="default: all five")
+    parser.add_argument(
+        "--rungs", nargs="+", choices=RUNGS, default=RUNGS, metavar="NAME", help=f"{'; '.join(RUNGS)} (default: all)"
+    )
     parser.add_argument("--max-boxes", type=int, default=500, help="maximum proposals per image (default: 500)")
     parser.add_argument("--short-side", type=int, default=688, metavar="S", help="scale of SPP-net (default: 688)")
     parser.add_argument("--iterations", type=int, default=6000, metavar="N", help="of fine-tuning (default: 6000)")

@@ -52,7 +52,7 @@ class Classifier:
         """Return probabilities ``(N, K)`` float32 of ``(H, W, 3)`` uint8 RGB images of any sizes.
 
         views: "whole", the image without distortion; "one", its central crop; "ten", crops at the corners and the
-            center, and their mirror images; "multi", the crops at six scales of the paper's section 3.1.4, 96 of an
+            center, and their mirror images; "multi", the crops at six scales of the paper's section 3.1.5, 96 of an
             image that is not square. None: "whole", or "one" without a pyramid.
         short_side: shorter side in pixels, before crops are taken; None: the recipe's.
         Probabilities of views are averaged; images and crops of one size are computed in one batch. Raises ValueError

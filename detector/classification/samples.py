@@ -95,7 +95,7 @@ def epoch_order(n_samples: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def epoch_size(config: ImageConfig, seed: int, epoch: int) -> int:
-    """Return the side in pixels of training images in an epoch, alternating or random (paper, section 3.1.2)."""
+    """Return the side in pixels of training images in an epoch, alternating or random (paper, section 3.1.3)."""
     if config.size_rule == "alternate":
         return config.sizes[epoch % len(config.sizes)]
     smallest, largest = config.sizes

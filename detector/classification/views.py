@@ -17,7 +17,7 @@ Image = NDArray[np.uint8]
 Views = Literal["one", "ten", "whole", "multi"]
 
 MULTI_SIDES = (224, 256, 300, 360, 448, 560)
-"""Shorter sides of the image for crops of `MULTI_CROP` pixels (paper, section 3.1.4)."""
+"""Shorter sides of the image for crops of `MULTI_CROP` pixels (paper, section 3.1.5)."""
 MULTI_CROP = 224
 MAX_ASPECT = 4
 
