@@ -112,6 +112,7 @@ def test_results_are_evaluated_to_the_same_numbers(golden: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.all
 def test_results_are_written_as_they_were(golden: Path) -> None:
     old, new = golden / "results" / "detections", golden / "again"
     words = ("--model", "run", "--output", "again", "--format", "json,jsonl,csv,coco,voc,yolo", "--no-drawing")

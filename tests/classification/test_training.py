@@ -91,7 +91,9 @@ def train_until_killed(folder: Path, config: ClassifierConfig, samples: LabeledI
     train_classifier(config, samples, folder, progress, checkpoint_seconds=0).save(folder / "model")
 
 
-@pytest.mark.parametrize("config", [SINGLE, MULTI], ids=["single", "multi"])
+@pytest.mark.parametrize(
+    "config", [pytest.param(SINGLE, marks=pytest.mark.all, id="single"), pytest.param(MULTI, id="multi")]
+)
 def test_kills_change_nothing(config: ClassifierConfig, stripes: LabeledImages, tmp_path: Path) -> None:
     def run(folder: Path, after: int) -> int | None:
         folder.mkdir(exist_ok=True)

@@ -159,6 +159,7 @@ def test_several_models_have_no_probabilities(call: Call, tmp_path: Path, capsys
     assert "precision needs one model with a calibration" in capsys.readouterr().err
 
 
+@pytest.mark.all
 def test_memory_does_not_grow_with_the_images(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The records of the images that come later would take 5 kB each."""
     boxes = np.tile(np.array([[0, 0, 9, 9]], np.float32), (10, 1))

@@ -55,6 +55,7 @@ def test_no_more_items_are_taken_than_are_worked_on(engine: Engine, tmp_path: Pa
     assert max(ahead) <= 16
 
 
+@pytest.mark.all
 def test_memory_does_not_grow_with_the_items(tmp_path: Path) -> None:
     peaks = []
     for count in (300, 1500):

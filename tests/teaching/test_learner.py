@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from detector.datasets.dataset import Annotation, Dataset
@@ -23,6 +24,7 @@ def _relabeled(image: Annotation, rows: NDArray[np.bool_], label: int) -> Annota
     return replace(image, boxes=image.boxes[rows], labels=labels, difficult=image.difficult[rows])
 
 
+@pytest.mark.all
 def test_rounds_reach_what_one_training_reaches(
     images: TrainingSet, config: object, train_set: Dataset, test_set: Dataset
 ) -> None:

@@ -204,6 +204,7 @@ def test_an_image_with_the_only_object_of_a_class_is_not_held_out(tmp_path: Path
     assert removable_rows(images, np.array([0, 1])).tolist() == [1]
 
 
+@pytest.mark.all
 def test_svms_without_images_are_those_of_the_other_samples(
     images: TrainingSet, config: Config, tmp_path: Path
 ) -> None:

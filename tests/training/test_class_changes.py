@@ -98,7 +98,7 @@ def triangle(root: Path) -> Detector:
 
 
 @pytest.mark.parametrize("scorer", ["svm", pytest.param("softmax", marks=pytest.mark.all)])
-@pytest.mark.parametrize("layers", [False, True])
+@pytest.mark.parametrize("layers", [pytest.param(False, marks=pytest.mark.all), True])
 def test_any_model_keeps_its_bits_when_classes_come_and_go(
     root: Path, triangle: Detector, scorer: str, layers: bool, tmp_path: Path
 ) -> None:

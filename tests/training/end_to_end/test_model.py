@@ -88,6 +88,7 @@ def test_images_of_the_calibration_are_held_out(
     assert len(learned) == len(train_set)
 
 
+@pytest.mark.all
 def test_a_held_out_image_that_cannot_be_read_any_more_is_left_out(train_set: Dataset, tmp_path: Path) -> None:
     config = recipe(end_to_end=STEPS, calibration={"enabled": True, "held_out": 0.25})
     images = TrainingSet(train_set.annotations, 3, build_cache(config, tmp_path / "cache"), difficult=True)
