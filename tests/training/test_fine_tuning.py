@@ -201,7 +201,7 @@ def test_a_fine_tuned_model_is_trained_and_saved(
     train_set: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tuning = {"enabled": True, "width": 16, "flips": True}
-    end_to_end = {**RECIPE["end_to_end"], "steps": 4, "warmup_steps": 0, "frozen_steps": 1}
+    end_to_end = {**RECIPE["end_to_end"], "steps": 4, "warmup_steps": 0, "frozen_steps": 1, "second_min_iou": None}
     added = parse_config({"fine_tuning": tuning, "end_to_end": end_to_end}, "test")
     monkeypatch.setattr(module, "load_config", lambda _: added)
     features, proposals = RECIPE["features"], RECIPE["proposals"]
