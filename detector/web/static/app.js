@@ -20,7 +20,7 @@ const items = []; // {name, file, state, result, error, bitmap, tiles, explanati
 const events = { activate, hover: (detection) => explanations.hover(detection), select: toggle, draw: explainOwn };
 const viewers = [new Viewer(events), new Viewer(events)];
 const filter = new Filter(refresh);
-const desk = { viewers, active: viewers[0], filter, refresh, redrawExplanation: () => explanations.redraw() };
+const desk = { viewers, active: viewers[0], filter, refresh, redrawExplanation: () => explanations.redraw(), closeExplanation };
 const how = new How(desk);
 const explanations = new Explanations(desk, how);
 const ownForm = byId("own-card");
@@ -204,6 +204,12 @@ function toggleSideBySide() {
 
 // The option of the API for tiles; {} for the model's.
 const tiles = () => (byId("tiles").value ? { tiles: byId("tiles").value } : {});
+
+function closeExplanation() {
+  if (!explanations.selected) return;
+  explanations.close();
+  refresh();
+}
 
 // Search all images again: what is shown stays until its turn comes.
 function searchAgain() {

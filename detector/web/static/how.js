@@ -6,12 +6,12 @@ import { byId, complain } from "./elements.js";
 const WAIT_MS = 250;
 
 export class How {
-  // `desk` is {viewers, active, refresh(), redrawExplanation()}
+  // `desk` is {viewers, active, refresh(), redrawExplanation(), closeExplanation()}
   constructor(desk) {
     this.desk = desk;
     this.canvas = document.createElement("canvas");
     this.slider = byId("merges");
-    this.slider.addEventListener("input", () => { this.count(); this.paint(); });
+    this.slider.addEventListener("input", () => { this.desk.closeExplanation(); this.count(); this.paint(); });
     byId("show-how").addEventListener("click", () => this.toggle());
   }
 
