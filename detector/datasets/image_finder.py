@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from detector.images.files import SUFFIXES
+from detector.runtime.files import RESULTS_MARK
 
 _MAX_FILES = 2_000_000
 _HASH_BEFORE = re.compile(r"^[0-9a-f]{8}-")  # Label Studio, on upload
@@ -31,8 +32,9 @@ class AmbiguousImageError(ValueError):
 def files_below(root: Path) -> list[Path]:
     """Return all files at any depth below a folder, sorted, without hidden ones and what macOS adds to zip files.
 
-    Hidden JSON files count, since some tools write annotations there (.annotations.coco.json). Links to folders are
-    followed once. Raises FileNotFoundError for a missing folder and ValueError for one that holds millions of files.
+    Hidden JSON files count, since some tools write annotations there (.annotations.coco.json). Folders inside with
+    results of this program do not: they are no data. Links to folders are followed once. Raises FileNotFoundError for a
+    missing folder and ValueError for one that holds millions of files.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such file or folder")
@@ -43,6 +45,8 @@ def files_below(root: Path) -> list[Path]:
         if (real := folder.resolve()) in seen:
             continue
         seen.add(real)
+        if folder != root and (folder / RESULTS_MARK).is_file():
+            continue
         with os.scandir(folder) as entries:
             for entry in entries:
                 hidden = entry.name.startswith(".")

@@ -14,9 +14,8 @@ from detector.datasets.writing import class_list, voc_xml, yolo_lines
 from detector.detections import Detections
 from detector.images.files import write_image
 from detector.results.streams import whole_text
-from detector.runtime.files import MAX_NAME
+from detector.runtime.files import MAX_NAME, RESULTS_MARK
 
-_OURS = ".spp-detect"
 _RESERVED = 32  # bytes for a number and a suffix
 
 
@@ -44,7 +43,7 @@ class ResultFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._taken.add(os.path.realpath(path))
         if (name := self._name(path)) not in self._ours:
-            _append(self.folder / _OURS, os.fsencode(f"{name}\0"))
+            _append(self.folder / RESULTS_MARK, os.fsencode(f"{name}\0"))
             self._ours.add(name)
 
     def fixed(self, name: str) -> Path:
@@ -81,7 +80,7 @@ class ResultFolder:
 
 
 def _listed(folder: Path) -> set[str]:
-    list_of_ours = folder / _OURS
+    list_of_ours = folder / RESULTS_MARK
     return set(os.fsdecode(list_of_ours.read_bytes()).split("\0")) if list_of_ours.is_file() else set()
 
 

@@ -21,6 +21,9 @@ from detector.runtime.optional import MissingPackageError, optional
 TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
 """Names of half-written files; a killed run leaves them behind."""
 
+RESULTS_MARK = ".spp-detect"
+"""File in folders of results, which lists those of the program."""
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:

@@ -16,22 +16,27 @@ from detector.datasets.issues import Issue
 from detector.datasets.loading import DataSource, load_splits
 from detector.datasets.writing import WRITTEN_FORMATS, write_dataset
 from detector.model_file import MODEL_NAME
+from detector.runtime.files import RESULTS_MARK
 from detector.teaching.labels import Box, ImageLabels, check_class_name, check_corners
 from detector.teaching.project import Project
 
-EXPORTS = ("model", *WRITTEN_FORMATS)
+_LEARNED = {"model": MODEL_NAME, "report": "report"}
+EXPORTS = (*_LEARNED, *WRITTEN_FORMATS)
 _MAX_NAME = 100
 
 
-def export_project(project: Project, format_name: str, save_model: Callable[[Path], None]) -> Path:
-    """Write the model, or the finished images with labels in a format, below the project's exports; return the path.
+def export_project(project: Project, format_name: str, write_learned: Callable[[str, Path], None]) -> Path:
+    """Write a model, a report, or the finished images with labels below the project's exports; return the path.
 
-    An earlier export of the same format is replaced. Raises ValueError where there is nothing to export, OSError.
+    ``write_learned`` writes the "model" or the "report" to a path. An earlier export of the same format is replaced.
+    Raises ValueError where there is nothing to export, OSError.
     """
     project.exports.mkdir(exist_ok=True)
-    if format_name == "model":
-        path = project.exports / MODEL_NAME
-        save_model(path.absolute())
+    # the project folder stays one dataset
+    (project.exports / RESULTS_MARK).touch()
+    if format_name in _LEARNED:
+        path = project.exports / _LEARNED[format_name]
+        write_learned(format_name, path.absolute())
         return path
     dataset = project_dataset(project)
     if not len(dataset):

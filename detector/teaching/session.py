@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from detector.detections import Detections
 from detector.heads.calibration import Calibration
 from detector.images.files import image_size
 from detector.pipeline import Detector
+from detector.runs.held_out_report import report_held_out
 from detector.runs.next_images import image_features, select, uncertainty
 from detector.teaching.labels import NOTHING, ImageLabels
 from detector.teaching.learner import Learner
@@ -77,6 +79,7 @@ class TeachingSession:
         self._calibration: tuple[tuple[str, ...], Calibration] | None = None
         self._measuring: Iterator[Quality | None] | None = None
         self._measured = 0  # round that was measured last
+        self._quality: Quality | None = None
         self._ranked: tuple[int, ...] = ()
 
     def label(self, snapshot: Snapshot) -> None:
@@ -112,6 +115,22 @@ class TeachingSession:
         if self.detector is None:
             raise ValueError("there is no model yet: finish an image with boxes first")
         self.detector.save(path)
+
+    def write_report(self, folder: Path) -> None:
+        """Write the report of the last cross-validation to ``folder``.
+
+        Raises ValueError where there is none yet and where packages are missing, OSError.
+        """
+        detector, quality = self.detector, self._quality
+        if detector is None or quality is None or quality.held_out is None:
+            raise ValueError("nothing is measured yet: finish two images with boxes of the same class first")
+        images = quality.held_out.dataset(quality.class_names)
+        own = replace(
+            detector, class_names=quality.class_names, heads=replace(detector.heads, calibration=quality.calibration)
+        )
+        report_held_out(folder.parent, own, self.learner.cache, images, quality.held_out.detections, explained=False)
+        if not (folder / "report.html").is_file():
+            raise ValueError("a report needs more packages: pip install 'spp-detector[report]'")
 
     # ---- features
 
@@ -237,6 +256,7 @@ class TeachingSession:
         number_of = {each.name: number for number, each in enumerate(self.images)}
         doubts = [{**each, "image": number_of[each.pop("image_id")]} for each in quality.report["doubts"]]
         self._report(Event("quality", None, {**quality.report, "doubts": doubts}))
+        self._quality = quality
         if self.detector is not None and quality.calibration is not None:
             self._calibration = quality.class_names, quality.calibration
             self.detector = self._with_calibration(self.detector)

@@ -148,7 +148,7 @@ class _TeachApi:
         format_name = Query(request, {"format"}).text("format")
         if format_name not in EXPORTS:
             raise ValueError(f"format must be one of {', '.join(EXPORTS)}, but is {format_name!r}")
-        export = partial(export_project, self.project_, format_name, self.teacher.save_model)
+        export = partial(export_project, self.project_, format_name, self.teacher.write_learned)
         path = await self._once(request, export)
         return JSONResponse({"path": str(path), "line": f"written to {path}"})
 

@@ -136,9 +136,12 @@ class Teacher:
             for number, box, similarity in found
         ]
 
-    def save_model(self, path: Path) -> None:
-        """Write the model of the last round. Raises ValueError where there is none yet."""
-        self._ask("save", path)
+    def write_learned(self, what: str, path: Path) -> None:
+        """Write the "model" of the last round, or the "report" of its cross-validation.
+
+        Raises ValueError where there is none yet.
+        """
+        self._ask({"model": "save", "report": "write_report"}[what], path)
 
     def _ask(self, *message: Any) -> Any:
         if not self._may_learn:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from detector.datasets.image_finder import AmbiguousImageError, ImageFinder, files_below, images_among
+from detector.results.files import ResultFolder
 
 
 def finder(*names: str) -> ImageFinder:
@@ -78,3 +79,12 @@ def test_hidden_files_and_link_cycles_are_skipped(tmp_path: Path) -> None:
     assert [path.name for path in images_among(files)] == ["a.jpg", "B.PNG"]
     with pytest.raises(FileNotFoundError, match="nowhere: no such file or folder"):
         files_below(tmp_path / "nowhere")
+
+
+def test_results_of_this_program_are_no_data_inside_of_other_folders(tmp_path: Path) -> None:
+    path = ResultFolder(tmp_path / "report", ()).fixed("errors.csv")
+    path.write_text("image,label\n")
+    (tmp_path / "labels.json").touch()
+    assert files_below(tmp_path) == [tmp_path / "labels.json"]
+    # asked for by name, they may be corrected drafts
+    assert files_below(tmp_path / "report") == [tmp_path / "report" / "errors.csv"]

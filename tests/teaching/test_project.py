@@ -115,11 +115,13 @@ def test_exports_are_imported_by_another_project(photos: Path, tmp_path: Path, f
     project = Project(photos, tmp_path / "project")
     project.set_labels(0, ImageLabels((RED,), True))
     project.set_labels(1, ImageLabels((GREEN, RED), True))
-    folder = export_project(project, format_name, lambda path: None)
+    folder = export_project(project, format_name, lambda what, path: None)
     assert folder == tmp_path / "project" / "exports" / format_name
     assert [each.boxes.tolist() for each in load_dataset(folder)] == [
         each.boxes.tolist() for each in project_dataset(project)
     ]
+    # with what was exported inside, the project is one dataset still
+    assert len(load_dataset(tmp_path / "project")) == 2
     archive = Path(shutil.make_archive(str(tmp_path / "export"), "zip", folder))
     other = Project(photos, tmp_path / "other")
     found = import_labels(other, "export.zip", archive.read_bytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,8 @@ def test_the_image_in_view_goes_first(
     assert [event[:2] for event in events] == [("features", 2)]
     with pytest.raises(ValueError, match="no model yet"):
         session.save(tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="nothing is measured yet"):
+        session.write_report(tmp_path / "report")
     session.label(Snapshot({2: labels_of(train_set, 2), 0: ImageLabels((), done=False)}, train_set.class_names))
     session.look(3)
     for _ in range(4):  # features of 3, a round, suggestions for 3, and others
@@ -57,5 +60,8 @@ def test_the_image_in_view_goes_first(
     matches = session.similar(0, (x1, y1, x2, y2))
     assert sorted(each.image for each in matches) == [1, 2, 3, 4]
     assert matches == sorted(matches, key=lambda each: -each.similarity)
+    session.write_report(tmp_path / "exports" / "report")
+    record = json.loads((tmp_path / "exports" / "report" / "metrics.json").read_text())
+    assert record["mAP"] == pytest.approx(content["quality"]["AP50"])
     session.save(tmp_path / "model.safetensors")
     assert detector.load(tmp_path / "model.safetensors").calibration is not None

@@ -49,8 +49,8 @@ class LightTeacher:
     def similar(self, image: int, corners: tuple[float, ...]) -> list[dict[str, Any]]:
         return [{"image": 1 - image, "box": list(corners), "similarity": 1.0}]
 
-    def save_model(self, path: Path) -> None:
-        raise ValueError("there is no model yet: finish an image with boxes first")
+    def write_learned(self, what: str, path: Path) -> None:
+        raise ValueError(f"there is no {what} yet, nothing in {path.name}")
 
 
 @pytest.fixture
@@ -108,6 +108,7 @@ def test_a_view_a_search_and_an_export(client: TestClient, teacher: LightTeacher
     found = client.post("/teach/similar?image=0&box=0,0,64,64").json()["matches"]
     assert found == [{"image": 1, "box": [0, 0, 64, 64], "similarity": 1.0}]
     assert "no model yet" in in_one_line(client.post("/teach/export?format=model"))
+    assert "no report yet" in in_one_line(client.post("/teach/export?format=report"))
     client.put("/teach/labels?image=0", json=LABELS)
     answer = client.post("/teach/export?format=yolo").json()
     assert (Path(answer["path"]) / "data.yaml").is_file()

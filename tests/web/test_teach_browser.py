@@ -58,8 +58,12 @@ def test_twelve_images_from_nothing_through_a_crash(browser: Any, tmp_path: Path
         person.page.select_option("#export-format", "model")
         person.page.click("#export")
         person.page.wait_for_selector("#file-line:has-text('written to')", timeout=WAIT)
+        person.page.select_option("#export-format", "report")
+        person.page.click("#export")
+        person.page.wait_for_selector("#file-line:has-text('exports/report')", timeout=WAIT)
         assert person.faults == []
     assert n_accepted >= 10  # of 36 objects
+    assert (project / "exports" / "report" / "report.html").is_file()
     for name, boxes in saved(project).items():
         assert sorted(own for own, _ in boxes) == sorted(own for own, _ in pieces[name])
     assert len(load_dataset(project)) == 12

@@ -387,7 +387,7 @@ async function load() {
   images.splice(0, images.length, ...project.images);
   took(project);
   view.current ||= classes[0] ?? "";
-  byId("export-format").replaceChildren(...project.exports.map((name) => new Option(name === "model" ? "model" : `${name.toUpperCase()} labels`, name)));
+  byId("export-format").replaceChildren(...project.exports.map((name) => new Option(["model", "report"].includes(name) ? name : `${name.toUpperCase()} labels`, name)));
 }
 
 // ---- keys and buttons
