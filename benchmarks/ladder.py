@@ -1,8 +1,9 @@
 """The ladder from R-CNN to the shipped model: mAP, time of training and of a detection, on the same images in one run.
 
 Each rung changes one thing: one convolution per image instead of one per box, fine-tuned fc layers, end-to-end
-training. The first four have EfficientNet-Lite0 with ImageNet weights, box regression, and the paper's order of steps. The
-shipped model comes last, as it is installed. Finished rungs in --results are not measured again; a killed rung resumes.
+training. The first four have EfficientNet-Lite0 with ImageNet weights, box regression, and the paper's order of steps.
+The shipped model comes last, as it is installed. Finished rungs in --results are not measured again; a killed rung
+resumes.
 """
 
 from __future__ import annotations
