@@ -100,7 +100,7 @@ class Comparison:
     def cache(self, method: Method, config: Config) -> FeatureCache:
         """Open the cache of maps or rows of both sets, and of their proposals."""
         encoder, propose = encoder_of(method, config.features), build_proposer(config.proposals)
-        cache = FeatureCache(self.work, encoder, propose, config.proposals.boxes)
+        cache = FeatureCache(self.work, encoder, propose, config.proposals.cache_settings)
         if method.short_sides:
             return cache
         boxes = {each.image_id: each.boxes for each in (*self.train_set, *self.test_set)}

@@ -93,7 +93,7 @@ def build_cache(
         precomputed = PrecomputedBoxes(precomputed)
     encoder, propose = build_encoder(config.features, device), build_proposer(config.proposals)
     in_tile = tile_proposer(propose)
-    return FeatureCache(directory, encoder, propose, config.proposals.boxes, precomputed, in_tile)
+    return FeatureCache(directory, encoder, propose, config.proposals.cache_settings, precomputed, in_tile)
 
 
 def build_from_model(

@@ -107,7 +107,7 @@ class Detector(BoxScorer, DetectionModel):
         Proposals are stored under the recipe's proposal settings: a detector whose ``propose`` is not the recipe's
         needs a `FeatureCache` with settings of its own, or ``precomputed`` boxes.
         """
-        settings, in_tile = self.config.proposals.boxes, tile_proposer(self.propose)
+        settings, in_tile = self.config.proposals.cache_settings, tile_proposer(self.propose)
         return FeatureCache(directory, self.encoder, self.propose, settings, precomputed, in_tile)
 
     @property

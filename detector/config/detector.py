@@ -32,7 +32,7 @@ class ProposalConfig(Section):
     seed: Seed = 0
 
     @property
-    def boxes(self) -> dict[str, Any]:
+    def cache_settings(self) -> dict[str, Any]:
         """All settings that change the boxes, by which a cache names them.
 
         ``zoom`` is left out where it is 1, as in caches from before there was one.

@@ -157,8 +157,7 @@ class SuppressionTrace:
         rows, first = self._after_first()
         if row in first:
             return self._strongest_overlap(rows[self.models[rows] == self.models[row]], row, self.proposals)
-        rows = rows[area(self.boxes[rows]) > 0]
-        kept = rows[nms(self.boxes[rows], self.scores[rows], self.nms_iou)]
+        rows, kept = self._after_last(rows)
         return None if row in kept or row not in rows else self._strongest_overlap(kept, row, self.boxes)
 
     def suppressed_by(self, box: Boxes, limit: int) -> list[ScoredBox]:
@@ -168,8 +167,7 @@ class SuppressionTrace:
         before box regression are returned where they were proposed.
         """
         rows, first = self._after_first()
-        rows = rows[area(self.boxes[rows]) > 0]
-        kept = rows[nms(self.boxes[rows], self.scores[rows], self.nms_iou)]
+        rows, kept = self._after_last(rows)
         overlaps = iou(self.boxes[kept], box[None])[:, 0]
         if overlaps.max(initial=0) < COVERED_IOU:
             return []
@@ -193,6 +191,11 @@ class SuppressionTrace:
                 kept = own[nms(self.proposals[own], self.scores[own], limit)]
                 rows = np.setdiff1d(rows, np.setdiff1d(own, kept))
         return rows, np.setdiff1d(candidates, rows)
+
+    def _after_last(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the rows whose refined boxes have an area, and those that survive the last suppression."""
+        rows = rows[area(self.boxes[rows]) > 0]
+        return rows, rows[nms(self.boxes[rows], self.scores[rows], self.nms_iou)]
 
     def _strongest_overlap(self, kept: NDArray[np.int64], row: int, boxes: Boxes) -> ScoredBox:
         stronger = kept[self.scores[kept] >= self.scores[row]]
