@@ -29,12 +29,12 @@ _MIN_IMAGES = 4  # of fewer, resampling shows no spread
 class Quality:
     """Result of a cross-validation.
 
-    class_names: names of the K classes. report: JSON-able, with mAP, its error, AP by class, confusions and doubts.
+    detector: that was measured. report: JSON-able, with mAP, its error, AP by class, confusions and doubts.
     calibration: of the scores; None where no object was found.
     held_out: the images and their detections; None where no image can be held out.
     """
 
-    class_names: tuple[str, ...]
+    detector: Detector
     report: dict[str, Any]
     calibration: Calibration | None
     held_out: HeldOut | None
@@ -60,7 +60,7 @@ def cross_validate_stepwise(detector: Detector, trained: TrainedSVMs, cache: Fea
             taken += 1
             yield None
     if not taken:
-        yield Quality(detector.class_names, {}, None, None)
+        yield Quality(detector, {}, None, None)
         return
     result = HeldOut(held_out, found)
     measured = result.measure(detector.class_names)
@@ -77,7 +77,7 @@ def cross_validate_stepwise(detector: Detector, trained: TrainedSVMs, cache: Fea
         "confusions": _confusions(doubts),
         "doubts": [_doubt_record(each, held_out) for each in doubts[:MAX_DOUBTS]],
     }
-    yield Quality(detector.class_names, report, calibration, result)
+    yield Quality(detector, report, calibration, result)
 
 
 def _calibration(result: HeldOut, class_names: Sequence[str]) -> Calibration | None:

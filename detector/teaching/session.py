@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
@@ -121,14 +120,14 @@ class TeachingSession:
 
         Raises ValueError where there is none yet and where packages are missing, OSError.
         """
-        detector, quality = self.detector, self._quality
-        if detector is None or quality is None or quality.held_out is None:
+        quality = self._quality
+        if quality is None or quality.held_out is None:
             raise ValueError("nothing is measured yet: finish two images with boxes of the same class first")
-        images = quality.held_out.dataset(quality.class_names)
-        own = replace(
-            detector, class_names=quality.class_names, heads=replace(detector.heads, calibration=quality.calibration)
+        images = quality.held_out.dataset(quality.detector.class_names)
+        detector = with_calibration(quality.detector, quality.calibration)
+        report_held_out(
+            folder.parent, detector, self.learner.cache, images, quality.held_out.detections, explained=False
         )
-        report_held_out(folder.parent, own, self.learner.cache, images, quality.held_out.detections, explained=False)
         if not (folder / "report.html").is_file():
             raise ValueError("a report needs more packages: pip install 'spp-detector[report]'")
 
@@ -258,7 +257,7 @@ class TeachingSession:
         self._report(Event("quality", None, {**quality.report, "doubts": doubts}))
         self._quality = quality
         if self.detector is not None and quality.calibration is not None:
-            self._calibration = quality.class_names, quality.calibration
+            self._calibration = quality.detector.class_names, quality.calibration
             self.detector = self._with_calibration(self.detector)
 
 

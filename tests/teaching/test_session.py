@@ -63,5 +63,15 @@ def test_the_image_in_view_goes_first(
     session.write_report(tmp_path / "exports" / "report")
     record = json.loads((tmp_path / "exports" / "report" / "metrics.json").read_text())
     assert record["mAP"] == pytest.approx(content["quality"]["AP50"])
+    # a new class is learned in the next round, and measured later
+    labels = {image: labels_of(train_set, image) for image in range(4)}
+    labels[0] = ImageLabels((Box("new", labels[0].boxes[0].corners),), done=True)
+    session.label(Snapshot(labels, (*train_set.class_names, "new")))
+    n_rounds = sum(event.kind == "round" for event in events)
+    while sum(event.kind == "round" for event in events) == n_rounds:
+        assert session.step()
+    session.write_report(tmp_path / "exports" / "report")
+    again = json.loads((tmp_path / "exports" / "report" / "metrics.json").read_text())
+    assert {**again, "circumstances": None} == {**record, "circumstances": None}
     session.save(tmp_path / "model.safetensors")
     assert detector.load(tmp_path / "model.safetensors").calibration is not None
