@@ -63,6 +63,8 @@ def test_the_image_in_view_goes_first(
     session.write_report(tmp_path / "exports" / "report")
     record = json.loads((tmp_path / "exports" / "report" / "metrics.json").read_text())
     assert record["mAP"] == pytest.approx(content["quality"]["AP50"])
+    session.save(tmp_path / "model.safetensors")
+    assert detector.load(tmp_path / "model.safetensors").calibration is not None
     # a new class is learned in the next round, and measured later
     labels = {image: labels_of(train_set, image) for image in range(4)}
     labels[0] = ImageLabels((Box("new", labels[0].boxes[0].corners),), done=True)
@@ -73,5 +75,3 @@ def test_the_image_in_view_goes_first(
     session.write_report(tmp_path / "exports" / "report")
     again = json.loads((tmp_path / "exports" / "report" / "metrics.json").read_text())
     assert {**again, "circumstances": None} == {**record, "circumstances": None}
-    session.save(tmp_path / "model.safetensors")
-    assert detector.load(tmp_path / "model.safetensors").calibration is not None
