@@ -52,7 +52,9 @@ def to_rgb(pixels: NDArray[Any], premultiplied: bool) -> NDArray[np.uint8]:
 
 
 def _finite(pixels: NDArray[Any]) -> NDArray[np.float32]:
-    return np.nan_to_num(pixels.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0).clip(min=0)
+    finite = pixels.astype(np.float32)
+    finite[~np.isfinite(finite)] = 0
+    return np.maximum(finite, 0, out=finite)
 
 
 def _to_uint8(pixels: NDArray[Any], scale: float) -> NDArray[np.uint8]:

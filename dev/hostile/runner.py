@@ -191,16 +191,21 @@ def _detect_with_a_fake() -> None:
 
 def _send(number: int, at: int) -> None:
     """Send this process a signal when the command opens a file for the ``at``-th time."""
-    left = [at]
+    from detector.cli import main
+
+    left, run_verb = [at], main.run_verb
 
     def hook(event: str, _: object) -> None:
-        # earlier, no code of ours has run that could report it
-        if event == "open" and hasattr(sys.modules.get("detector.cli.main"), "run_verb"):
+        if event == "open":
             left[0] -= 1
             if left[0] == 0:
                 os.kill(os.getpid(), number)
 
-    sys.addaudithook(hook)
+    def watched(verb: str) -> None:
+        sys.addaudithook(hook)  # only now: earlier, no code of ours has run that could report it
+        run_verb(verb)
+
+    main.run_verb = watched
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -32,6 +32,14 @@ _CLASS_FILE = re.compile(
 )
 _PREDEFINED = "predefined_classes.txt"  # LabelImg starts from these, and writes the classes that it used elsewhere
 _MAX_YAML = 2_000_000  # bytes
+_MAX_DEPTH = 50
+_OPENING = (
+    yaml.BlockMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.FlowSequenceStartToken,
+)
+_CLOSING = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
 _FAR_OUT = 1.0  # fractions further outside than this are pixels
 _KEYS = ("train", "val", "valid", "validation", "test")
 _ITEM = re.compile(r"""\bid\s*:\s*(\d+)[^}]*?\b(?:name|display_name)\s*:\s*["']([^"']*)["']""")
@@ -122,8 +130,13 @@ def _label_files(root: Path, files: Sequence[Path], images: Sequence[Path]) -> l
 def _read_yaml(path: Path) -> dict[str, Any]:
     text = read_text(path, _MAX_YAML)
     try:
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise ValueError(f"{path}: holds an alias (*); write it out")
+        depth = 0
+        for token in yaml.scan(text):
+            if isinstance(token, yaml.AliasToken):
+                raise ValueError(f"{path}: holds an alias (*); write it out")
+            depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+            if depth > _MAX_DEPTH:  # the parser's time grows with the square of it
+                raise ValueError(f"{path}: is nested more than {_MAX_DEPTH} levels deep")
         content = yaml.load(text, yaml.BaseLoader)  # nosec B506: strings only; a class may be named no
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None

@@ -121,6 +121,7 @@ BROKEN: list[tuple[str, Break, str]] = [
     ("cvat-voc", put("data.yaml", "names: [a]\ntrain: JPEGImages\n"), "may be read as voc (ImageSets/Main), yolo ("),
     ("ultralytics", put(YAML, "names: [a, b\ntrain: images/train\n"), "data.yaml: is not YAML"),
     ("ultralytics", put(YAML, "names: &a [x, y]\nother: *a\ntrain: images/train\n"), "holds an alias (*)"),
+    ("ultralytics", put(YAML, f"names: {'[' * 51}{']' * 51}\ntrain: images/train\n"), "nested more than 50 levels"),
     ("ultralytics", put(YAML, "names: {0: a, 2: b}\ntrain: images/train\n"), "names must be numbered 0 to 1"),
     ("ultralytics", put(YAML, "names: [a, a]\ntrain: images/train\n"), "names of classes must differ"),
     ("ultralytics", put(YAML, "names: a\ntrain: images/train\n"), "names must be a list of the classes"),
