@@ -109,7 +109,7 @@ def learn(config: Config, setting: Setting, train: Dataset, cache: FeatureCache)
     checkpoint.unlink(missing_ok=True)
     plain = replace(images, annotations=train.annotations)
     regressors = train_regressors(plain, config.regression, config.svm.seed, progress)
-    heads = Heads(svms, regressors, None, config.regression.features)
+    heads = Heads(svms, [regressors], None, config.regression.features)
     return Detector(cache.propose, cache.encoder, heads, train.class_names, config)
 
 

@@ -214,7 +214,7 @@ def detection(job: Job) -> dict[str, Any]:
             result = precision_of(trained.detections(job.test_set), job.test_set).to_json()
             if layer == "fc7":
                 rows.setdefault("fc7, regression", {})[title] = result
-                heads = replace(trained.detector.heads, regressors=None)
+                heads = replace(trained.detector.heads, regressors=())
                 plain = replace(trained, detector=replace(trained.detector, heads=heads))
                 result = precision_of(plain.detections(job.test_set), job.test_set).to_json()
             rows.setdefault(layer, {})[title] = result

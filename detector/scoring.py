@@ -102,7 +102,7 @@ class BoxScorer:
     @property
     def suppresses_first(self) -> bool:
         """True where boxes are suppressed before box regression, too: the order of the release (spp_test)."""
-        return self.heads.regressors is not None and not self.config.detection.box_refinements
+        return bool(self.heads.regressors) and not self.config.detection.box_refinements
 
     def is_refined(self, scores: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Return which boxes are refined, by their scores as proposed; both have any shape.
@@ -133,7 +133,7 @@ class BoxScorer:
         deltas: ``(N, 4)`` of the first refinement, where they are known.
         """
         rounds = self.config.detection.box_refinements
-        if self.heads.regressors is None:
+        if not self.heads.regressors:
             return RefinedBoxes(boxes, scores, [boxes])
         if rounds:
             with timer("refinement"):
@@ -162,13 +162,13 @@ class BoxScorer:
         # grouped by class, so that a block of rows has few classes
         labels, rows = self.is_refined(scores).T.nonzero()
         deltas = None
-        if heads.regressors is not None and features is not None:
-            deltas = heads.regressors.predict(features, labels, rows)
+        if features is not None:
+            deltas = heads.regressors[0].predict(features, labels, rows)
         refined = self.refine_boxes(maps, boxes[rows], labels, scores[rows, labels], deltas)
         found = Detections(refined.boxes, labels, refined.scores, self.class_names)
         labels, rows = ((scores >= lowest) & ~self.is_refined(scores)).T.nonzero()
         others = Detections(boxes[rows], labels, scores[rows, labels], self.class_names)
-        return ScoredBoxes(found if heads.regressors is None else found.inside(), others)
+        return ScoredBoxes(found.inside() if heads.regressors else found, others)
 
     def postprocess(self, scored: Detections, others: Detections | None = None) -> Detections:
         """Suppress scored boxes class by class and, after refinements, place the survivors by box voting.
@@ -176,7 +176,7 @@ class BoxScorer:
         others: boxes that do not vote; those that no better box suppresses remain.
         """
         settings = self.config.detection
-        voting = self.heads.regressors is not None and bool(settings.box_refinements)
+        voting = bool(self.heads.regressors and settings.box_refinements)
         with timer("suppression"):
             survivors = suppress(scored, settings.nms_iou).top(settings.max_detections)
             if voting:

@@ -19,7 +19,7 @@ from tests.fakes import fake_detector, with_heads
 def bright(detector: Detector, name: str = "bright", **record: Any) -> Detector:
     """A detector of one class on the feature maps of a fake one: the sum of red and green, less 50."""
     svm = LinearSVMs(np.array([[1], [1], [0]], np.float32), np.full(1, -50, np.float32))
-    heads = replace(detector.heads, scorer=svm, regressors=None, calibration=None)
+    heads = replace(detector.heads, scorer=svm, regressors=(), calibration=None)
     return replace(detector, heads=heads, class_names=(name,), record=record)
 
 

@@ -84,11 +84,11 @@ def fake_detector(move: float | None = None, propose: Callable[[Any], Boxes] = l
     """Scores are the brightness of a color less 100; regressors shift a box by a part of its width."""
     backbone: Any = MeanOfCells()
     weights = np.array([[1, 0], [0, 1], [0, 0]], np.float32)
-    regressors = None
+    regressors = []
     if move is not None:
         shifts = np.zeros((2, 4), np.float32)
         shifts[0, 0] = move
-        regressors = BoxRegressors(np.zeros((2, 3, 4), np.float32), shifts)
+        regressors = [BoxRegressors(np.zeros((2, 3, 4), np.float32), shifts)]
     return Detector(
         propose,
         RegionEncoder(backbone, short_sides=(160,), levels=(1,)),

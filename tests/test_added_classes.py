@@ -183,9 +183,9 @@ def composite() -> Detector:
     layers = FullyConnected([normal(8, n_pooled).astype(np.float16)], [normal(8)], runtime=encoder.backbone.runtime)
     regressors = BoxRegressors(0.01 * normal(1, n_pooled, 4), normal(1, 4) / 9)
     propose = build_proposer(config.proposals)
-    base = Detector(propose, encoder, Heads(Softmax(normal(8, 3), normal(3)), None, layers), ("a", "b"), config)
-    on_layers = Heads(LinearSVMs(normal(8, 1), normal(1)), regressors, layers, calibration=calibration([0.5], [0]))
-    pooled = Heads(LinearSVMs(normal(n_pooled, 1), normal(1)), regressors)
+    base = Detector(propose, encoder, Heads(Softmax(normal(8, 3), normal(3)), layers=layers), ("a", "b"), config)
+    on_layers = Heads(LinearSVMs(normal(8, 1), normal(1)), [regressors], layers, calibration=calibration([0.5], [0]))
+    pooled = Heads(LinearSVMs(normal(n_pooled, 1), normal(1)), [regressors])
     for number, heads in enumerate((on_layers, pooled)):
         added = replace(base, heads=heads, class_names=(f"new {number}",), record={"images": number}, added=())
         base = add_classes(base, added)

@@ -85,7 +85,7 @@ def test_parts_must_fit() -> None:
         replace(fake_detector(), class_names=("red",))
     bad = BoxRegressors(np.zeros((2, 4, 4), np.float32), np.zeros((2, 4), np.float32))
     with pytest.raises(ValueError, match=r"regressor weights must have shape \(2, 3, 4\), but got \(2, 4, 4\)"):
-        with_heads(fake_detector(), regressors=bad)
+        with_heads(fake_detector(), regressors=[bad])
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     detector = Detector(
         build_proposer(config.proposals),
         build_encoder(config.features),
-        Heads(svms, BoxRegressors(shifts, np.zeros((2, 4), np.float32))),
+        Heads(svms, [BoxRegressors(shifts, np.zeros((2, 4), np.float32))]),
         NAMES,
         config,
         {"trained_on": "nothing", "mAP": 0.25},

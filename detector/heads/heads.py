@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any, Literal
 
 import numpy as np
@@ -59,21 +60,19 @@ class Heads:
     """Learned parts of a detector after the pooling.
 
     scorer: scores features of the fully connected layers or, without layers, pooled features.
-    regressors: box regressors, one per class, if any.
+    regressors: box regressors, each with one per class: of proposals and, in a cascade, of boxes that these refined.
     layers: fully connected layers between pooled features and scores, if any.
     regressors_read: input of the regressors: pooled features, or features of the layers.
     calibration: probabilities and thresholds, learned on held-out images, if any.
     proposal_filter: ranks proposals before they are scored, if any.
-    second_regressors: regressors of boxes that ``regressors`` refined, if any; they read the same features.
     """
 
     scorer: Scorer
-    regressors: BoxRegressors | None = None
+    regressors: Sequence[BoxRegressors] = ()
     layers: FullyConnected | None = None
     regressors_read: RegressorInput = "pooled"
     calibration: Calibration | None = None
     proposal_filter: ProposalFilter | None = None
-    second_regressors: BoxRegressors | None = None
 
     def check(self, n_pooled: int, n_classes: int) -> None:
         """Raise ValueError unless the parts fit each other, ``n_pooled`` features and ``n_classes`` classes."""
@@ -91,10 +90,8 @@ class Heads:
             raise ValueError(f"weights of the scores must have shape {expected}, but got {scorer.weights.shape}")
         if scorer.biases.shape != expected[1:]:
             raise ValueError(f"biases of the scores must have shape {expected[1:]}, but got {scorer.biases.shape}")
-        if self.regressors is None and self.second_regressors is not None:
-            raise ValueError("there are second regressors, but no first ones")
         shape = (n_classes, n_features if self.regressors_read == "layer" else n_pooled, 4)
-        for regressors in filter(None, (self.regressors, self.second_regressors)):
+        for regressors in self.regressors:
             if regressors.weights.shape != shape:
                 raise ValueError(f"regressor weights must have shape {shape}, but got {regressors.weights.shape}")
             if regressors.biases.shape != (n_classes, 4):
@@ -112,7 +109,7 @@ class Heads:
     @property
     def regresses_from_layers(self) -> bool:
         """True where scores and box deltas are computed from the same features, those of the layers."""
-        return self.layers is not None and self.regressors is not None and self.regressors_read == "layer"
+        return self.layers is not None and bool(self.regressors) and self.regressors_read == "layer"
 
     def features(self, pooled: Features) -> Features:
         """Return the features ``(R, n)`` that are scored: those of the layers or, without layers, the pooled ones."""
@@ -146,8 +143,8 @@ class Heads:
         return deltas, scores
 
     def regress(self, pooled: Features, labels: NDArray[np.int64]) -> Boxes:
-        """Return box deltas ``(R, 4)`` float32 of ``(R, D)`` pooled features, each by the regressor of its label."""
-        return self.score_and_regress(pooled, np.arange(len(labels)), labels, self.regressors, score=False)[0]
+        """Return box deltas ``(R, 4)`` float32 of ``(R, D)`` pooled features, by the first regressors."""
+        return self.score_and_regress(pooled, np.arange(len(labels)), labels, self.regressors[0], score=False)[0]
 
     def affine_at(self, pooled: Features, labels: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return weights ``(R, D)`` and constants ``(R,)`` of the score as an affine function of the pooled features.
@@ -167,15 +164,9 @@ class Heads:
         selected = self.scorer
         if not isinstance(selected, SelectedClasses):
             selected = SelectedClasses(selected, np.arange(selected.n_classes))
-        regressors, second = (each and each.select(labels) for each in (self.regressors, self.second_regressors))
+        regressors = [each.select(labels) for each in self.regressors]
         calibration = self.calibration and self.calibration.of_classes(labels)
-        return replace(
-            self,
-            scorer=selected.select(labels),
-            regressors=regressors,
-            second_regressors=second,
-            calibration=calibration,
-        )
+        return replace(self, scorer=selected.select(labels), regressors=regressors, calibration=calibration)
 
     def to_arrays(self) -> Arrays:
         """Return all arrays by name, as a model file holds them."""
@@ -188,9 +179,8 @@ class Heads:
         if self.layers is not None:
             for name, weights, biases in zip(LAYERS, self.layers.weights, self.layers.biases, strict=False):
                 arrays |= {f"{name}.weights": weights, f"{name}.biases": biases}
-        for name, regressors in zip(_REGRESSORS, (self.regressors, self.second_regressors), strict=True):
-            if regressors is not None:
-                arrays |= {f"{name}.weights": regressors.weights, f"{name}.biases": regressors.biases}
+        for name, regressors in zip(_REGRESSORS, self.regressors, strict=False):
+            arrays |= {f"{name}.weights": regressors.weights, f"{name}.biases": regressors.biases}
         if self.calibration is not None:
             arrays |= {f"{_CALIBRATION}{name}": array for name, array in self.calibration.to_arrays().items()}
         if self.proposal_filter is not None:
@@ -214,10 +204,10 @@ class Heads:
         for name, array in arrays.items():
             _check_array(name, array)
         layers = None
-        regressors, second = (
-            BoxRegressors(arrays[f"{name}.weights"], arrays[f"{name}.biases"]) if f"{name}.weights" in arrays else None
-            for name in _REGRESSORS
-        )
+        regressors = [
+            BoxRegressors(arrays[f"{name}.weights"], arrays[f"{name}.biases"])
+            for name in takewhile(lambda name: f"{name}.weights" in arrays, _REGRESSORS)
+        ]
         if names := [name for name in LAYERS if f"{name}.weights" in arrays]:
             weights, biases = ([arrays[f"{name}.{kind}"] for name in names] for kind in ("weights", "biases"))
             layers = FullyConnected(weights, biases, precision, device, runtime)
@@ -226,7 +216,7 @@ class Heads:
         scorer = SelectedClasses(trained, arrays[_SELECTED]) if _SELECTED in arrays else trained
         calibration = Calibration.from_arrays(_under(_CALIBRATION, arrays))
         proposal_filter = ProposalFilter.from_arrays(_under(_PROPOSAL_FILTER, arrays), proposal_filter_levels)
-        return cls(scorer, regressors, layers, regressors_read, calibration, proposal_filter, second)
+        return cls(scorer, regressors, layers, regressors_read, calibration, proposal_filter)
 
 
 def _under(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:

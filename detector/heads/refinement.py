@@ -54,22 +54,24 @@ def refine(
 ) -> RefinedBoxes:
     """Refine boxes ``rounds`` times by the regressor of their class, and average their scores over all positions.
 
-    Rounds after the first use the second regressors, if there are any. These move the boxes once more at the end, where
+    Each round uses the next regressors, or the last again. A cascade moves the boxes once more at the end, where
     they are not scored: their features are those of the last scores, so that it costs nothing.
 
     boxes: ``(N, 4)`` float32. labels, scores: ``(N,)``, the class of each box and its score where it is.
     deltas: ``(N, 4)`` of the first round, where they are known.
     """
     positions, total = [boxes], scores.astype(np.float32)
+    cascaded = len(heads.regressors) > 1
     if deltas is None:
-        deltas, _ = _score_and_regress(encoder, heads, maps, boxes, labels, heads.regressors, score=False)
+        deltas, _ = _score_and_regress(encoder, heads, maps, boxes, labels, heads.regressors[0], score=False)
     for number in range(1, rounds + 1):
         positions.append(clip(decode_deltas(positions[-1], deltas), *maps.image_size))
-        regressors = heads.second_regressors or (heads.regressors if number < rounds else None)
+        moves_on = cascaded or number < rounds
+        regressors = heads.regressors[min(number, len(heads.regressors) - 1)] if moves_on else None
         deltas, found = _score_and_regress(encoder, heads, maps, positions[-1], labels, regressors, score=True)
         total = total + found
     end = positions[-1]
-    if heads.second_regressors is not None:
+    if cascaded:
         end = clip(decode_deltas(end, deltas), *maps.image_size)
     return RefinedBoxes(end, total / np.float32(rounds + 1), positions)
 

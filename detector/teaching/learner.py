@@ -94,7 +94,7 @@ class Learner:
             config = self.config.regression
             self._regressors = train_regressors(trained.images, config, self.config.svm.seed)
             self._regressed, self._n_regressed = self.class_names, n_images
-        heads = Heads(trained.svms, self._regressors, proposal_filter=trained.images.proposal_filter)
+        heads = Heads(trained.svms, [self._regressors], proposal_filter=trained.images.proposal_filter)
         record = {"trained_on": "a project of spp teach", "images": n_images}
         return Detector(self.cache.propose, self.cache.encoder, heads, self.class_names, self.config, record)
 

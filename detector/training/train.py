@@ -105,16 +105,9 @@ def train(
     fitted = trained.softmax or train_svms(for_svms, config.svm, checkpoints.svms, progress, workers, background)
     scorer = fitted if isinstance(fitted, Softmax) else fitted.svms
     regressors = trained.regressors
-    if config.regression.enabled and regressors is None:
-        regressors = train_regressors(for_regressors, config.regression, config.svm.seed, progress, workers)
-    heads = Heads(
-        scorer,
-        regressors,
-        trained.layers,
-        config.regression.features,
-        proposal_filter=proposal_filter,
-        second_regressors=trained.second_regressors,
-    )
+    if config.regression.enabled and not regressors:
+        regressors = [train_regressors(for_regressors, config.regression, config.svm.seed, progress, workers)]
+    heads = Heads(scorer, regressors, trained.layers, config.regression.features, proposal_filter=proposal_filter)
     detector = Detector(cache.propose, images.cache.encoder, heads, tuple(class_names), config)
     if config.calibration.enabled:
         held_out = _cross_validated(detector, for_svms, trained, fitted, progress)
@@ -133,19 +126,17 @@ class TrainedLayers:
 
     layers: fc layers between pooled features and scores.
     softmax, regressors: used instead of SVMs and of ridge regression.
-    second_regressors: of boxes that ``regressors`` refined.
     held_out: ids of images that the layers were not trained on, for the calibration.
     """
 
     layers: FullyConnected | None = None
     softmax: Softmax | None = None
-    regressors: BoxRegressors | None = None
-    second_regressors: BoxRegressors | None = None
+    regressors: Sequence[BoxRegressors] = ()
     held_out: set[str] | None = None
 
     def replace_svms(self, config: Config) -> bool:
         """Return whether neither SVMs nor regressors are left to train."""
-        return self.softmax is not None and (self.regressors is not None or not config.regression.enabled)
+        return self.softmax is not None and (bool(self.regressors) or not config.regression.enabled)
 
 
 def check_training(
@@ -191,7 +182,7 @@ def _train_end_to_end(
     cache = replace(images.cache, encoder=build_encoder(config.features, weights=weights))
     trained = _trained_layers(config, result.layers, cache.encoder, held_out)
     if config.regression.fit == "end_to_end" and config.regression.enabled:
-        trained = replace(trained, regressors=result.regressors, second_regressors=result.second_regressors)
+        trained = replace(trained, regressors=result.regressors)
     workers = workers and replace(workers, build=_OpenTrainedCache(workers.build, config.features, weights))
     return trained, replace(images, cache=cache), workers
 
@@ -286,7 +277,7 @@ def scale_features(config: Config, images: TrainingSet, trained: TrainedLayers) 
 
     layered = replace(images, layers=trained.layers)
     for_svms = layered if trained.softmax else scale(layered)
-    if not config.regression.enabled or trained.regressors is not None:
+    if not config.regression.enabled or trained.regressors:
         return for_svms, images
     if trained.layers is None or config.regression.features == "layer":
         return for_svms, scale(layered) if trained.softmax else for_svms

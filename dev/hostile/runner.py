@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from fcntl import F_SETPIPE_SZ, fcntl
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from dev.hostile.case import Case
 from tests.scripts import ROOT, forking
@@ -201,7 +201,7 @@ def _send(number: int, at: int) -> None:
             if left[0] == 0:
                 os.kill(os.getpid(), number)
 
-    def watched(verb: str) -> None:
+    def watched(verb: str) -> NoReturn:
         sys.addaudithook(hook)  # only now: earlier, no code of ours has run that could report it
         run_verb(verb)
 

@@ -87,7 +87,7 @@ def random_detector(
     detector = Detector(
         lambda image: proposals,
         encoder,
-        Heads(scorer, regressors if move else None, layers),
+        Heads(scorer, [regressors] if move else (), layers),
         NAMES,
     )
     config = parse_config({"detection": {"min_score": -0.5, **detection}}, "test")

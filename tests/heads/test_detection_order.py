@@ -88,7 +88,7 @@ def test_boxes_are_suppressed_before_they_are_voted_on() -> None:
     assert voting(max_detections=1).postprocess(candidates).scores.tolist() == [2.0]
     unrefined = voting(box_refinements=0).postprocess(candidates)
     assert unrefined.boxes.tolist() == [[0, 0, 10, 10], [50, 0, 60, 10]]
-    still = with_heads(voting(), regressors=None).postprocess(candidates)
+    still = with_heads(voting(), regressors=()).postprocess(candidates)
     assert still.boxes.tolist() == unrefined.boxes.tolist()
 
 
@@ -151,15 +151,15 @@ def test_what_is_moved_onto_another_is_suppressed_again() -> None:
     """Both boxes of the red square survive next to each other and are moved to the same place."""
     plain = fake_detector(move=-0.25)
     left, right = [0, 0, 32, 64], [32, 0, 64, 64]
-    assert plain.heads.regressors is not None
+    (regressors,) = plain.heads.regressors
     moved = plain.detect(colored(), as_boxes([left, right]))
     assert moved.boxes.tolist() == [[0, 0, 24, 64], [24, 0, 56, 64]]
-    onto = with_heads(plain, regressors=replace(plain.heads.regressors, biases=plain.heads.regressors.biases * 4))
+    onto = with_heads(plain, regressors=[replace(regressors, biases=regressors.biases * 4)])
     # a whole width to the left: the first is out of the image, and the second in its place
     assert onto.detect(colored(), as_boxes([left, right])).boxes.tolist() == [[0, 0, 32, 64]]
     near = as_boxes([[0, 0, 40, 64], [24, 0, 64, 64]])
     wide = with_heads(
-        plain, regressors=replace(plain.heads.regressors, biases=np.array([[0, 0, 1, 0], [0, 0, 0, 0]], np.float32))
+        plain, regressors=[replace(regressors, biases=np.array([[0, 0, 1, 0], [0, 0, 0, 0]], np.float32))]
     )
     # they overlap by 1/4 before and, 2.7 times as wide, by more than the limit of .3 afterwards
     assert len(wide.detect(colored(), near)) == 1

@@ -36,7 +36,7 @@ def test_a_look_is_at_the_pairs_and_what_is_asked_for(
     n_moved = n_features if reads == "layer" else N_POOLED
     regressors = BoxRegressors(normal(N_CLASSES, n_moved, 4), normal(N_CLASSES, 4))
     svms = LinearSVMs(normal(n_features, N_CLASSES), normal(N_CLASSES))
-    heads = Heads(svms, regressors, layers, reads)
+    heads = Heads(svms, [regressors], layers, reads)
     deltas, found = heads.score_and_regress(POOLED, ROWS, LABELS, regressors if moves else None, scores)
     features = POOLED if layers is None else layers(POOLED)
     moved = features if reads == "layer" else POOLED
@@ -54,48 +54,41 @@ def test_heads_come_back_from_their_arrays(
 ) -> None:
     n_features = N_POOLED if layers is None else N_LAYER
     n_outputs = N_CLASSES + (kind is Softmax)
-    regressors, second = (BoxRegressors(normal(N_CLASSES, N_POOLED, 4), normal(N_CLASSES, 4)) for _ in range(2))
+    regressors = [BoxRegressors(normal(N_CLASSES, N_POOLED, 4), normal(N_CLASSES, 4)) for _ in range(2)]
     scorer = kind(normal(n_features, n_outputs), normal(n_outputs))
-    heads = Heads(scorer, regressors, layers, second_regressors=second)
+    heads = Heads(scorer, regressors, layers)
     again = Heads.from_arrays(heads.to_arrays())
     again.check(N_POOLED, N_CLASSES)
-    assert again.second_regressors is not None
-    assert np.array_equal(again.second_regressors.weights, second.weights)
-    assert np.array_equal(again.second_regressors.biases, second.biases)
     assert type(again.scorer) is kind
     assert (again.layers is None) == (layers is None)
-    found, expected = (
-        each.score_and_regress(POOLED, ROWS, LABELS, each.regressors, score=True) for each in (again, heads)
-    )
-    for here, there in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(here, there)
+    for stages in zip(again.regressors, regressors, strict=True):
+        found, expected = (
+            each.score_and_regress(POOLED, ROWS, LABELS, stage, score=True)
+            for each, stage in zip((again, heads), stages, strict=True)
+        )
+        for here, there in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(here, there)
 
 
 def test_some_classes_keep_both_of_their_regressors() -> None:
-    regressors, second = (BoxRegressors(normal(N_CLASSES, N_POOLED, 4), normal(N_CLASSES, 4)) for _ in range(2))
+    regressors = [BoxRegressors(normal(N_CLASSES, N_POOLED, 4), normal(N_CLASSES, 4)) for _ in range(2)]
     svms = LinearSVMs(normal(N_POOLED, N_CLASSES), normal(N_CLASSES))
-    some = Heads(svms, regressors, second_regressors=second).select([2, 0])
-    assert some.regressors is not None and some.second_regressors is not None
-    assert np.array_equal(some.regressors.weights, regressors.weights[[2, 0]])
-    assert np.array_equal(some.second_regressors.weights, second.weights[[2, 0]])
+    some = Heads(svms, regressors).select([2, 0])
+    for selected, each in zip(some.regressors, regressors, strict=True):
+        assert np.array_equal(selected.weights, each.weights[[2, 0]])
 
 
-@pytest.mark.parametrize(
-    ("first", "shape", "fault"),
-    [(False, (N_CLASSES, N_POOLED, 4), "no first ones"), (True, (N_CLASSES, N_POOLED + 1, 4), "must have shape")],
-)
-def test_second_regressors_fit_the_first(first: bool, shape: tuple[int, ...], fault: str) -> None:
-    regressors = BoxRegressors(normal(N_CLASSES, N_POOLED, 4), normal(N_CLASSES, 4)) if first else None
-    second = BoxRegressors(normal(*shape), normal(N_CLASSES, 4))
+def test_second_regressors_fit_the_first() -> None:
+    regressors = [BoxRegressors(normal(N_CLASSES, n, 4), normal(N_CLASSES, 4)) for n in (N_POOLED, N_POOLED + 1)]
     svms = LinearSVMs(normal(N_POOLED, N_CLASSES), normal(N_CLASSES))
-    with pytest.raises(ValueError, match=fault):
-        Heads(svms, regressors, second_regressors=second).check(N_POOLED, N_CLASSES)
+    with pytest.raises(ValueError, match="must have shape"):
+        Heads(svms, regressors).check(N_POOLED, N_CLASSES)
 
 
 @pytest.mark.parametrize("layers", [None, LAYERS])
 def test_scores_are_sums_of_features_times_weights(layers: FullyConnected | None) -> None:
     n_features = N_POOLED if layers is None else N_LAYER
-    heads = Heads(LinearSVMs(normal(n_features, N_CLASSES), normal(N_CLASSES)), None, layers)
+    heads = Heads(LinearSVMs(normal(n_features, N_CLASSES), normal(N_CLASSES)), layers=layers)
     labels = np.array([0, 1, 2, 0, 1, 2])
     weights, constants = heads.affine_at(POOLED, labels)
     scores = heads.decision_function(POOLED)[np.arange(6), labels]
@@ -127,7 +120,7 @@ def test_layers_keep_their_precision(precision: str, value: float) -> None:
     assert (copied.precision, copied(one).tolist()) == (precision, [[value]])
     weights, constants = layers.affine_at(one, one)
     assert (weights.tolist(), constants.tolist()) == ([[value]], [0])
-    heads = Heads(LinearSVMs(np.ones((1, 2), np.float32), np.zeros(2, np.float32)), None, layers)
+    heads = Heads(LinearSVMs(np.ones((1, 2), np.float32), np.zeros(2, np.float32)), layers=layers)
     assert heads.select([1]).decision_function(one).tolist() == [[value]]
     read = Heads.from_arrays(heads.to_arrays(), precision)
     assert read.decision_function(one).tolist() == [[value, value]]

@@ -41,12 +41,12 @@ def test_boxes_move_and_scores_are_means_over_the_positions() -> None:
 
 def test_second_regressors_move_boxes_that_moved_and_once_more_at_the_end() -> None:
     detector = fake_detector(move=-0.25)
-    assert detector.heads.regressors is not None
+    (first,) = detector.heads.regressors
     shift = np.array([[-0.125, 0, 0, 0], [0, 0, 0, 0]], np.float32)
-    second = replace(detector.heads.regressors, biases=shift)
+    regressors = [first, replace(first, biases=shift)]
     maps = detector.encoder.maps(colored())
     for rounds, left in ((1, 12), (2, 4)):
-        cascade = with_heads(detector, second_regressors=second).with_detection(box_refinements=rounds, min_score=0.0)
+        cascade = with_heads(detector, regressors=regressors).with_detection(box_refinements=rounds, min_score=0.0)
         # 16 px to the left, then 8 px in each round, and 8 px at the end, where the box is not scored
         found = cascade.scored_boxes(maps, as_boxes([[36, 0, 100, 64]]), 0.0).refined
         assert found.boxes.tolist() == [[left, 0, left + 64, 64]]
@@ -96,12 +96,12 @@ def test_the_detector_refines_when_its_recipe_says_so() -> None:
 
 def test_boxes_may_move_to_a_scale_that_no_proposal_needed() -> None:
     detector = refining(move=-0.25)
-    assert detector.heads.regressors is not None
+    (regressors,) = detector.heads.regressors
     widths = np.array([[0, 0, np.log(0.1), np.log(0.1)], [0, 0, 0, 0]], np.float32)
-    shrinking = replace(detector.heads.regressors, biases=widths)
+    shrinking = replace(regressors, biases=widths)
     assert isinstance(detector.encoder, RegionEncoder)
     encoder = replace(detector.encoder, short_sides=(160, 1600), target=160.0)
-    found = replace(with_heads(detector, regressors=shrinking), encoder=encoder).detect(
+    found = replace(with_heads(detector, regressors=[shrinking]), encoder=encoder).detect(
         colored(), as_boxes([[0, 0, 160, 160]])
     )
     # a tenth of the box is black, where red scores -100; at 1600 it would be read from, but that was not computed

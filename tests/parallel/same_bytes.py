@@ -16,8 +16,8 @@ from detector.training.train import train
 from tests.cli.many_images import contents
 
 
-def check_same_bytes(engine: Engine, config: Config, train_set: Dataset, test_set: Dataset, folder: Path) -> None:
-    """Fill a cache, train and evaluate a model with the workers of an engine, and compare with one process."""
+def check_same_training(engine: Engine, config: Config, train_set: Dataset, folder: Path) -> Path:
+    """Fill a cache and train a model with the workers of an engine, compare with one process, return the model."""
     for name in ("one", "many"):
         workers = None if name == "one" else CacheWorkers(engine, partial(build_cache, config, folder / name))
         cache = build_cache(config, folder / name)
@@ -27,7 +27,11 @@ def check_same_bytes(engine: Engine, config: Config, train_set: Dataset, test_se
     assert one == many
     model = folder / "one.safetensors"
     assert model.read_bytes() == (folder / "many.safetensors").read_bytes()
+    return model
 
+
+def check_same_evaluation(engine: Engine, model: Path, test_set: Dataset) -> None:
+    """Detect the objects of a dataset with the workers of an engine, and compare with one process."""
     factory = EvaluatorFactory(partial(load_ensemble, [model]), test_set.class_names, coverage=True)
     detector = factory.load()
     alone, spread = (detect_all(factory, detector, test_set, each).results for each in (Threads(1), engine))

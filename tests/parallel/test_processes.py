@@ -9,11 +9,12 @@ import pytest
 from detector.config.detector import Config
 from detector.datasets.dataset import Dataset
 from detector.parallel.processes import Processes
-from tests.parallel.same_bytes import check_same_bytes
+from tests.parallel.same_bytes import check_same_evaluation, check_same_training
 
 
 @pytest.mark.all
 def test_processes_write_the_bytes_of_one(
     config: Config, train_set: Dataset, test_set: Dataset, tmp_path: Path
 ) -> None:
-    check_same_bytes(Processes(2), config, train_set, test_set, tmp_path)
+    model = check_same_training(Processes(2), config, train_set, tmp_path)
+    check_same_evaluation(Processes(2), model, test_set)

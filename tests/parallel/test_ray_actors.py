@@ -18,13 +18,13 @@ from detector.cli.console import run
 from detector.config.detector import Config
 from detector.datasets.dataset import Dataset
 from detector.ensemble import Ensemble
-from detector.features.cache import CacheWorkers, FeatureCache
+from detector.features.cache import CacheWorkers, FeatureCache, fill_cache
 from detector.parallel.map_images import Failure, Threads, map_images
 from detector.parallel.ray_actors import RayActors
 from detector.training.train import train
 from tests.cli.fake_detecting import FakeDetectorFactory
 from tests.cli.many_images import contents, write_images
-from tests.parallel.same_bytes import check_same_bytes
+from tests.parallel.same_bytes import check_same_evaluation
 from tests.parallel.workers import Doing, NeverReady, Raising
 
 pytestmark = pytest.mark.all
@@ -142,10 +142,13 @@ def test_detection_in_parts_has_the_same_bytes(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.usefixtures("nodes")
-def test_caches_models_and_evaluations_have_the_same_bytes(
-    config: Config, train_set: Dataset, test_set: Dataset, tmp_path: Path
-) -> None:
-    check_same_bytes(RayActors(2), config, train_set, test_set, tmp_path)
+def test_a_cache_in_a_common_folder_has_the_same_bytes(config: Config, train_set: Dataset, tmp_path: Path) -> None:
+    for name in ("one", "many"):
+        workers = CacheWorkers(RayActors(2), partial(build_cache, config, tmp_path / name))
+        fill_cache(build_cache(config, tmp_path / name), train_set, workers=workers if name == "many" else None)
+    one = contents(tmp_path / "one")
+    assert len(one) > 2 * len(train_set)
+    assert one == contents(tmp_path / "many")
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,7 @@ class OnNode:
 
 @pytest.mark.usefixtures("nodes")
 def test_without_a_common_folder_each_image_stays_on_one_node(
-    config: Config, train_set: Dataset, tmp_path: Path
+    config: Config, train_set: Dataset, test_set: Dataset, tmp_path: Path
 ) -> None:
     caches = [build_cache(config, tmp_path / name) for name in ("one", "driver")]
     spread = CacheWorkers(RayActors(2, owners=True), OnNode(config, tmp_path / "nodes"))
@@ -179,3 +182,4 @@ def test_without_a_common_folder_each_image_stays_on_one_node(
     images = {f"{each.image_id}.safetensors" for each in train_set}
     assert images <= set.union(*of_nodes)
     assert not images & of_nodes[0] & of_nodes[1]
+    check_same_evaluation(RayActors(2), tmp_path / "0.safetensors", test_set)

@@ -78,7 +78,7 @@ def test_an_added_class_is_found_and_leaves_the_others_bits(root: Path) -> None:
     assert {name: after[name] for name in two.class_names} == before
     # it has box regression, probabilities and a threshold of its own
     (part,) = added.added
-    assert part.heads.regressors is not None and part.heads.calibration is not None
+    assert part.heads.regressors and part.heads.calibration is not None
     assert not part.too_weak
     test_set = write_synthetic_voc(root / "new", 8, seed=5, split="test")
     images = [each for each in test_set if (each.labels == 2).any()]

@@ -64,7 +64,7 @@ def mean_norm(images: TrainingSet) -> float:
         ({"enabled": False}, TrainedLayers(LAYERS), (True, True), (False, False)),
         ({}, TrainedLayers(LAYERS, SOFTMAX), (True, False), (False, True)),
         # not used
-        ({}, TrainedLayers(LAYERS, SOFTMAX, REGRESSORS), (True, False), (False, False)),
+        ({}, TrainedLayers(LAYERS, SOFTMAX, [REGRESSORS]), (True, False), (False, False)),
     ],
 )
 def test_svms_and_regressors_get_their_features(
@@ -156,7 +156,7 @@ def test_fine_tuned_layers_are_calibrated_on_images_that_they_were_not_shown(
     tuning = {"enabled": True, "head": "softmax", "held_out": 0.3, "width": 3}
     config = recipe(fine_tuning=tuning, calibration={"enabled": True}, regression={"enabled": False})
     detector = train(config, images.annotations, NAMES, images.cache)
-    assert detector.heads.scorer is softmax and detector.heads.regressors is None
+    assert detector.heads.scorer is softmax and not detector.heads.regressors
     ((part,),) = seen
     assert part.tolist() == validation_split(images, config.fine_tuning)[1].indices.tolist()
     assert len(part) == 2
@@ -173,7 +173,7 @@ def test_layers_of_an_earlier_training_are_not_trained_again(
     detector = train(config, images.annotations, NAMES, images.cache, layers=LAYERS)
     assert detector.heads.layers is LAYERS
     assert detector.heads.to_arrays()["svm.weights"].shape == (2, 3)
-    assert detector.heads.regressors is not None and detector.heads.regressors.weights.shape == (3, 2, 4)
+    assert [each.weights.shape for each in detector.heads.regressors] == [(3, 2, 4)]
     assert list(images.cache.directory.glob("*.safetensors")) == [], "states go with the end of a training"
 
 

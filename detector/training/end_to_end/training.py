@@ -61,13 +61,12 @@ class EndToEndResult:
 
     backbone: tensors of the trained layers of the backbone, by name.
     layers: fc6, fc7 and the softmax.
-    regressors, second_regressors: box regressors on fc7, and those of the boxes that these refined, if there are any.
+    regressors: box regressors on fc7, and those of the boxes that these refined, if there are any.
     """
 
     backbone: Arrays
     layers: FineTunedLayers
-    regressors: BoxRegressors
-    second_regressors: BoxRegressors | None
+    regressors: list[BoxRegressors]
 
 
 def train_end_to_end(config: Config, images: TrainingSet, progress: Progress = no_progress) -> EndToEndResult:
@@ -137,15 +136,13 @@ def checkpoint_file(config: Config, images: TrainingSet, digest: str, precision:
     return state_file("end-to-end", changes, data_digest(images.annotations, images.cache), images.cache)
 
 
-def heads_of(
-    layers: Mapping[str, torch.Tensor],
-) -> tuple[FineTunedLayers, BoxRegressors, BoxRegressors | None]:
-    """Return the fc layers, and both regressors of plain deltas, from the tensors of `RegionNetwork.layers`."""
+def heads_of(layers: Mapping[str, torch.Tensor]) -> tuple[FineTunedLayers, list[BoxRegressors]]:
+    """Return the fc layers, and the regressors of plain deltas, from the tensors of `RegionNetwork.layers`."""
     arrays = {name: tensor.numpy() for name, tensor in layers.items()}
     fc6, fc7 = ((arrays[f"{name}.weight"].astype(np.float16), arrays[f"{name}.bias"]) for name in ("fc6", "fc7"))
     softmax = Softmax(np.ascontiguousarray(arrays["classifier.weight"].T), arrays["classifier.bias"])
-    second = _regressors(arrays, "second_regressor") if "second_regressor.weight" in arrays else None
-    return FineTunedLayers(fc6, fc7, softmax), _regressors(arrays, "regressor"), second
+    names = [name for name in ("regressor", "second_regressor") if f"{name}.weight" in arrays]
+    return FineTunedLayers(fc6, fc7, softmax), [_regressors(arrays, name) for name in names]
 
 
 def _regressors(arrays: Mapping[str, NDArray[np.float32]], name: str) -> BoxRegressors:

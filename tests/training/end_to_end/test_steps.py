@@ -169,8 +169,7 @@ def test_the_result_is_layers_for_uncentered_features() -> None:
         network.regressor.bias.copy_(torch.arange(8.0))
         network.second_regressor.bias.copy_(-torch.arange(8.0))
     network.center(torch.rand(20, 3, generator=torch.Generator().manual_seed(0)) * 5)
-    layers, regressors, second = heads_of(network.layers())
-    assert second is not None
+    layers, (first, second) = heads_of(network.layers())
     features = np.random.default_rng(0).uniform(0, 5, (6, 3)).astype(np.float32)
     scores, deltas = network.predict(torch.from_numpy(features))
     _, again = network.predict(torch.from_numpy(features), refined=True)
@@ -180,7 +179,7 @@ def test_the_result_is_layers_for_uncentered_features() -> None:
     expected = np.log(shares / (1 - shares))[:, :2]
     np.testing.assert_allclose(layers.fc8.decision_function(fc7), expected, atol=0.02)
     for label in range(2):
-        found = regressors.predict(fc7, np.full(6, label))
+        found = first.predict(fc7, np.full(6, label))
         np.testing.assert_allclose(found, deltas[:, label].detach().numpy() * DELTA_SPREAD, atol=0.02)
         assert found[0, 3] == pytest.approx((4 * label + 3) * 0.2, abs=0.05)
         found = second.predict(fc7, np.full(6, label))
