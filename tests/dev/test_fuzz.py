@@ -10,7 +10,7 @@ import pytest
 from dev.fuzz.__main__ import SEEDS, Outcome, fuzz, table
 from dev.fuzz.targets import TARGETS
 
-SECONDS = 3
+SECONDS = 6
 
 
 @pytest.mark.parametrize("target", TARGETS)
