@@ -44,8 +44,8 @@ PACKAGES = {
     "ensemble",
     "evaluation": "runtime boxes datasets detections",
     "report": "runtime boxes images datasets detections results explanation evaluation",
-    "training": "runtime parallel boxes tiles images datasets detections backbones features heads config build scoring "
-    "pipeline evaluation",
+    "training": "runtime parallel boxes tiles images datasets detections backbones features heads config model_file "
+    "build scoring pipeline evaluation",
     "classification": "runtime boxes images datasets backbones features config model_file training",
     "runs": "runtime parallel boxes tiles images datasets detections results proposals features config model_file "
     "build thresholds scoring pipeline ensemble explanation evaluation report training",

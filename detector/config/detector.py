@@ -81,7 +81,7 @@ class FineTuningConfig(Section):
     head: Literal["svm", "softmax"] = "svm"
     """Scorer of the boxes: linear SVMs, or fc8 itself."""
     initial: str | None = None
-    """ImageNet classifier to initialize fc6 and fc7 from: a safetensors file of torchvision's AlexNet or VGG-16."""
+    """File of fc6 and fc7 to start from: a model, or an ImageNet classifier with torchvision's names."""
     width: Annotated[Count, Field(le=65536)] = 512
     iterations: Count = 6000
     lr: Positive = 0.01

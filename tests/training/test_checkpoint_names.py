@@ -30,7 +30,7 @@ from tests.training.small import annotation, image_of
 
 # used after the convolutions: they change no map
 POOLING = {"levels", "margin", "target", "scale_rule", "power"}
-SHARED_WITH_END_TO_END = {"width", "dropout", "foreground_fraction", "min_iou", "flips", "seed"}
+SHARED_WITH_END_TO_END = {"initial", "width", "dropout", "foreground_fraction", "min_iou", "flips", "seed"}
 # used after fc6 and fc7 are trained
 LAYERS_STAY = {"layer", "head"}
 
@@ -194,7 +194,7 @@ def test_another_file_at_the_same_path_is_another_training(folder: Path, four: l
         config = recipe({"fine_tuning": {"initial": str(path)}})
         found.append(names(config, cache_of(config, folder, BOXES), four))
     differ = {name for name in found[0] if found[0][name] != found[1][name]}
-    assert differ == {"fine-tuning", "training"}
+    assert differ == {"fine-tuning", "end-to-end", "training"}
 
 
 def test_layers_of_an_earlier_training_name_that_of_svms_on_them(

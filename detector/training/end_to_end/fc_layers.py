@@ -22,7 +22,9 @@ from torch import nn
 from detector.config.detector import FineTuningConfig
 from detector.features.encoder import Encoder, Features
 from detector.features.pooling import n_bins
-from detector.heads.fully_connected import FullyConnected, Softmax
+from detector.heads.fully_connected import LAYERS, FullyConnected, Softmax
+from detector.heads.heads import Heads
+from detector.model_file import DETECTOR, ModelContents, read_model
 from detector.runtime.array_files import named_errors
 from detector.runtime.progress import Progress, no_progress
 from detector.training.gradient_descent import (
@@ -92,16 +94,31 @@ def fine_tune_layers(
 
 
 def initial_layers(config: FineTuningConfig, encoder: Encoder) -> list[Layer]:
-    """Return the layers to start from, for unscaled features, if the recipe names some.
+    """Return the layers to start from, for unscaled features, if the recipe names some: fc6, and mostly fc7.
 
-    Raises OSError and ValueError as `imagenet_layers` does, and ValueError for layers of another width.
+    They are those of a model file, or of an ImageNet classifier, see `imagenet_layers`. Raises OSError for a missing
+    file, and ValueError for one that does not fit.
     """
     if config.initial is None:
         return []
-    layers = imagenet_layers(Path(config.initial), encoder.levels, encoder.backbone.channels)
+    path = Path(config.initial)
+    with named_errors(path), safe_open(path, framework="numpy") as file:
+        is_model = f"{LAYERS[0]}.weights" in file.keys()  # noqa: SIM118 (not a dict)
+    if is_model:
+        layers = read_model(path, DETECTOR, _layers_of)
+    else:
+        layers = imagenet_layers(path, encoder.levels, encoder.backbone.channels)
+    if (found := layers[0][0].shape[1]) != encoder.n_features:
+        raise ValueError(f"{path}: fc6 reads {found} values, but a box has {encoder.n_features}")
     if (width := len(layers[0][1])) != config.width:
         raise ValueError(f"fine_tuning.width must be {width}, that of the initial layers, but is {config.width}")
     return layers
+
+
+def _layers_of(contents: ModelContents) -> list[Layer]:
+    layers = Heads.from_arrays(contents.arrays).layers
+    assert layers is not None
+    return [(each.astype(np.float32), biases) for each, biases in zip(layers.weights, layers.biases, strict=True)]
 
 
 def imagenet_layers(path: Path, levels: Sequence[int], n_channels: int) -> list[Layer]:

@@ -93,6 +93,17 @@ class RegionNetwork(nn.Module):
         self.mean = features.mean(0)
         self.scale = features.shape[1] ** 0.5 / (features - self.mean).norm(dim=1).mean()
 
+    def start_from(self, layers: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> None:
+        """Set fc6 and fc7 to weights and biases for uncentered features, as far as they are given; after `center`."""
+        with torch.no_grad():
+            for number, (layer, arrays) in enumerate(zip((self.fc6, self.fc7), layers, strict=False)):
+                weights, biases = map(torch.from_numpy, arrays)
+                if number == 0:
+                    biases = biases + weights @ self.get_buffer("mean")
+                    weights = weights / self.get_buffer("scale")
+                layer.weight.copy_(weights)
+                layer.bias.copy_(biases)
+
     def layers(self) -> dict[str, torch.Tensor]:
         """Return weights and biases of the layers after the pooling, for uncentered features, by name."""
         state = {

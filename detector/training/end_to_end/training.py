@@ -36,7 +36,7 @@ from detector.runtime.progress import Progress, no_progress
 from detector.runtime.threads import in_threads, products_on_one_thread, thread_count
 from detector.training.calibration import held_out_ids
 from detector.training.checkpoints import NOT_FINGERPRINTED, data_digest, state_file
-from detector.training.end_to_end.fc_layers import FineTunedLayers
+from detector.training.end_to_end.fc_layers import FineTunedLayers, Layer, initial_layers
 from detector.training.end_to_end.region_network import RegionNetwork, box_losses, hardest
 from detector.training.end_to_end.trainable_layers import trainable_layers
 from detector.training.gradient_descent import to_arrays
@@ -95,8 +95,9 @@ def train_end_to_end(config: Config, images: TrainingSet, progress: Progress = n
         config.end_to_end.second_min_iou is not None,
     )
     checkpoint = checkpoint_file(config, images, network_digest(network.module.network), frozen.precision)
+    start = initial_layers(config.fine_tuning, images.cache.encoder)
     training = EndToEndTraining(
-        regions, frozen, network.module.geometry, images, config.end_to_end, config.fine_tuning, checkpoint
+        regions, frozen, network.module.geometry, images, config.end_to_end, config.fine_tuning, checkpoint, start
     )
     training.run(progress)
     trained = {id(tensor) for tensor in last.parameters()}
@@ -124,13 +125,14 @@ def load_trainable(features: FeatureConfig, first_layer: str, images: TrainingSe
 
 def checkpoint_file(config: Config, images: TrainingSet, digest: str, precision: str) -> Path:
     """Return the file of the training state; ``digest`` is that of the network, ``precision`` of its frozen layers."""
-    shared = {"width", "foreground_fraction", "min_iou", "dropout", "flips", "seed"}
+    shared = {"initial", "width", "foreground_fraction", "min_iou", "dropout", "flips", "seed"}
     changes = {
         "features": config.features.model_dump(mode="json", exclude=NOT_FINGERPRINTED),
         "end_to_end": config.end_to_end.model_dump(exclude={"enabled"}),
         "fine_tuning": config.fine_tuning.model_dump(include=shared),
         "difficult": images.difficult,
         "network": digest,
+        "initial": config.files().get(str(config.fine_tuning.initial)),
         "precision": precision,
     }
     return state_file("end-to-end", changes, data_digest(images.annotations, images.cache), images.cache)
@@ -158,6 +160,7 @@ class EndToEndTraining:
     on ``images_per_step`` images at one random size. From each, ``rois_per_image`` boxes are sampled and
     ``hard_examples`` trained on: random ones in the first ``warmup_steps`` steps, then those with the largest losses.
     With ``second_min_iou``, those of objects train the second regressor, too, as the first one refines them.
+    ``start``: fc6 and fc7 for uncentered features; layers that it lacks start from random weights.
     """
 
     def __init__(
@@ -169,7 +172,9 @@ class EndToEndTraining:
         config: EndToEndConfig,
         fine_tuning: FineTuningConfig,
         checkpoint: Path,
+        start: Sequence[Layer] = (),
     ) -> None:
+        self.start = start
         self.network, self.frozen, self.geometry, self.images = network, frozen, geometry, images
         self.config, self.fine_tuning, self.checkpoint = config, fine_tuning, checkpoint
         self.parameters: dict[str, torch.Tensor] = {
@@ -196,6 +201,8 @@ class EndToEndTraining:
         if (step := self._load()) is None:
             step = 0
             self._measure()
+            self.network.start_from(self.start)
+            self.ema = {name: each.detach().clone() for name, each in self.parameters.items()}
         rounds = range(-(-step // STEPS_PER_ROUND), -(-self.n_steps // STEPS_PER_ROUND))
         for number in progress(rounds, loop_title(self.config)):
             start, end = number * STEPS_PER_ROUND, min((number + 1) * STEPS_PER_ROUND, self.n_steps)

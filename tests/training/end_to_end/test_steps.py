@@ -162,6 +162,18 @@ def test_colors_are_steeper_and_brighter_by_at_most_their_share() -> None:
     assert len({round(each, 2) for each in slopes[:3]}) > 1, "each channel by itself"
 
 
+def test_layers_for_uncentered_features_are_what_a_network_starts_from() -> None:
+    network = RegionNetwork(nn.Identity(), (1,), 3, 4, 2, seed=0)
+    network.center(torch.rand(20, 3, generator=torch.Generator().manual_seed(0)) * 5)
+    random = np.random.default_rng(0)
+    given = [(random.normal(size=(4, n)).astype(np.float32), random.normal(size=4).astype(np.float32)) for n in (3, 4)]
+    network.start_from(given)
+    found = network.layers()
+    for name, (weights, biases) in zip(("fc6", "fc7"), given, strict=True):
+        np.testing.assert_allclose(found[f"{name}.weight"], weights, rtol=1e-5)
+        np.testing.assert_allclose(found[f"{name}.bias"], biases, rtol=1e-4, atol=1e-5)
+
+
 def test_the_result_is_layers_for_uncentered_features() -> None:
     network = RegionNetwork(nn.Identity(), (1,), 3, 4, 2, seed=0, second=True)
     assert network.second_regressor is not None

@@ -38,6 +38,25 @@ def short(**end_to_end: Any) -> Config:
     return recipe(end_to_end={"first_layer": "conv5", "warmup_steps": 0, "images_per_step": 1, **end_to_end})
 
 
+def test_a_training_starts_from_the_layers_of_a_model(train_set: Dataset, tmp_path: Path) -> None:
+    config = short(steps=1)
+    detector = train(config, train_set, train_set.class_names, build_cache(config, tmp_path / "cache"))
+    detector.save(tmp_path / "model")
+    assert detector.heads.layers is not None
+    still = {"steps": 1, "lr": 1e-12, "network_lr": 1e-12}
+    for initial, same in ((None, False), (tmp_path / "model", True)):
+        again = recipe(
+            end_to_end={"first_layer": "conv5", "warmup_steps": 0, **still},
+            fine_tuning={"seed": 5, "initial": initial and str(initial)},
+        )
+        layers = trained(again, train_set, tmp_path / "cache").layers
+        for found, weights in zip((layers.fc6[0], layers.fc7[0]), detector.heads.layers.weights, strict=True):
+            assert np.allclose(found, weights, atol=1e-3) is same
+    damaged = recipe(fine_tuning={"initial": str(tmp_path / "model")}, features={"levels": [3, 1]})
+    with pytest.raises(ValueError, match=r"model: fc6 reads 130 values, but a box has 260"):
+        train(damaged, train_set, train_set.class_names, build_cache(damaged, tmp_path / "cache"))
+
+
 def test_colors_vary_by_channel_within_their_bounds() -> None:
     image = np.full((2, 3, 3), 100, np.uint8)
     found = jitter_colors(image, 0.15, np.random.default_rng(0))
