@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from typing import Any, Literal
 
 import numpy as np
@@ -204,10 +203,10 @@ class Heads:
         for name, array in arrays.items():
             _check_array(name, array)
         layers = None
-        regressors = [
-            BoxRegressors(arrays[f"{name}.weights"], arrays[f"{name}.biases"])
-            for name in takewhile(lambda name: f"{name}.weights" in arrays, _REGRESSORS)
-        ]
+        stages = [name for name in _REGRESSORS if f"{name}.weights" in arrays]
+        if stages and stages[0] != _REGRESSORS[0]:
+            raise ValueError("there are second regressors, but no first ones")
+        regressors = [BoxRegressors(arrays[f"{name}.weights"], arrays[f"{name}.biases"]) for name in stages]
         if names := [name for name in LAYERS if f"{name}.weights" in arrays]:
             weights, biases = ([arrays[f"{name}.{kind}"] for name in names] for kind in ("weights", "biases"))
             layers = FullyConnected(weights, biases, precision, device, runtime)

@@ -78,6 +78,14 @@ def test_some_classes_keep_both_of_their_regressors() -> None:
         assert np.array_equal(selected.weights, each.weights[[2, 0]])
 
 
+def test_second_regressors_need_the_first() -> None:
+    regressors = [BoxRegressors(normal(N_CLASSES, N_POOLED, 4), normal(N_CLASSES, 4)) for _ in range(2)]
+    arrays = Heads(LinearSVMs(normal(N_POOLED, N_CLASSES), normal(N_CLASSES)), regressors).to_arrays()
+    without_first = {name: each for name, each in arrays.items() if not name.startswith("regression.")}
+    with pytest.raises(ValueError, match="no first ones"):
+        Heads.from_arrays(without_first)
+
+
 def test_second_regressors_fit_the_first() -> None:
     regressors = [BoxRegressors(normal(N_CLASSES, n, 4), normal(N_CLASSES, 4)) for n in (N_POOLED, N_POOLED + 1)]
     svms = LinearSVMs(normal(N_POOLED, N_CLASSES), normal(N_CLASSES))
