@@ -30,6 +30,7 @@ IMPORTED = [
     "sklearn.linear_model",
     "torch._dynamo",
     *(f"detector.cli.{each.stem}" for each in (ROOT / "detector" / "cli").glob("[!_]*.py")),
+    "tests.warm",
 ]
 
 

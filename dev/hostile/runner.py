@@ -68,12 +68,11 @@ def _work(make: Callable[..., Sequence[Case]], arguments: tuple[Any, ...], first
 def warm() -> None:
     """Load what every case would load again: compiled kernels."""
     import detector.images.drawing  # noqa: F401 (the verbs import it)
+    import tests.warm  # noqa: F401
     from detector.explanation.explainer import explain
-    from detector.proposals.selective_search import selective_search
     from tests.fakes import colored, fake_detector
 
     image, model = colored(), fake_detector()
-    selective_search(image)
     explain(model, image, model.detect(image))
 
 

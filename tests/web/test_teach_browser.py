@@ -107,7 +107,9 @@ def test_changes_are_undone_and_redone(browser: Any, tmp_path: Path) -> None:
         person.page.mouse.click(place["x"] + (x1 + x2) / 2 * zoom + 20, place["y"] + (y1 + y2) / 2 * zoom)
         assert is_right("piece", person.rows(False)[1][2], [("piece", pieces[name][1][1])])
         person.page.click("#similar")
-        person.page.wait_for_selector("#similar-list button", timeout=WAIT)
+        # images are sought again as they are read
+        person.page.wait_for_selector("#similar-line:has-text('2 images, the most similar first')", timeout=WAIT)
+        assert person.page.locator("#similar-list button").count() == 2
         person.page.wait_for_selector("#saved:has-text('Saved')")
         assert len(saved(tmp_path / "project")[name]) == 2
         assert person.faults == []

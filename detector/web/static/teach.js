@@ -19,6 +19,7 @@ const rejected = new Map(); // boxes by image that were no objects
 const history = new History();
 const view = { image: 0, size: null, selected: null, current: "", proposals: [], candidates: [], suggestions: [], touched: false, mark: null };
 const known = { round: 0, curve: 0, next: "", state: {} };
+const similar = { image: 0, label: "", box: null, read: 0 }; // what more is sought of, and among how many images
 
 const easel = new Easel(byId("easel"), { draw: drawn, click: snap, select, change });
 const saver = new Saver({ saved: took, failed: (error) => complain(error.message), status: (line) => { byId("saved").textContent = line; } });
@@ -293,6 +294,7 @@ async function poll() {
   known.state = state;
   for (const number of Object.keys(state.failed)) images[number].failed = true;
   learnerSays(state.state, learning(state));
+  seekMore();
   if (state.proposed && !view.proposals.length) propose(image);
   if (state.suggestions && state.suggestions.round !== known.round && maySuggest()) {
     known.round = state.suggestions.round;
@@ -330,10 +332,12 @@ function learnerSays(state, line) {
   byId("model").textContent = line;
 }
 
-function learning({ state, round, computed }) {
+const nRead = ({ computed = 0, failed = {} }) => computed + Object.keys(failed).length;
+
+function learning({ state, round, ...rest }) {
   if (state === "loading") return "The detector is loading; label already";
   if (state === "lost") return "The detector has stopped; labels are still saved";
-  const features = computed < images.length ? ` · ${computed} of ${images.length} images read` : "";
+  const features = nRead(rest) < images.length ? ` · ${nRead(rest)} of ${images.length} images read` : "";
   if (!round.round) return `Ready to learn${features}`;
   return `Learned from ${round.images} ${round.images === 1 ? "image" : "images"}, ${round.objects} ${round.objects === 1 ? "box" : "boxes"}${features}`;
 }
@@ -348,16 +352,30 @@ async function showBox(image, box) {
 async function findSimilar() {
   const chosen = shown()[view.selected];
   if (!chosen) return;
+  Object.assign(similar, { image: view.image, label: chosen.label, box: chosen.box });
   try {
-    const matches = await api.similar(view.image, chosen.box);
-    const entries = matches.slice(0, 24).map(({ image, box, similarity }) => ({ image, title: images[image].name, caption: similarity.toFixed(2), box }));
-    drawTiles("similar-list", entries, (entry) => open(entry.image, { label: chosen.label, box: inside(entry.box, { width: Infinity, height: Infinity }) }));
-    byId("similar-card").hidden = false;
+    await showSimilar();
     byId("similar-card").scrollIntoView({ block: "nearest" });
-    hint(`${matches.length} images, the most similar first.`);
   } catch (error) {
     complain(error.message);
   }
+}
+
+async function showSimilar() {
+  const { image: own, label, box: wanted, read } = Object.assign(similar, { read: nRead(known.state) });
+  const matches = await api.similar(own, wanted);
+  if (wanted !== similar.box) return;
+  const entries = matches.slice(0, 24).map(({ image, box, similarity }) => ({ image, title: images[image].name, caption: similarity.toFixed(2), box }));
+  drawTiles("similar-list", entries, (entry) => open(entry.image, { label, box: inside(entry.box, { width: Infinity, height: Infinity }) }));
+  byId("similar-line").textContent = read < images.length ? `${read} of ${images.length} images are read so far; more may come.` : `${matches.length} images, the most similar first.`;
+  byId("similar-card").hidden = false;
+}
+
+// Seek again while images are read: each time among a quarter more, since a search takes up to a second.
+function seekMore() {
+  const read = nRead(known.state);
+  if (byId("similar-card").hidden || read === similar.read) return;
+  if (read >= images.length || read >= similar.read * 1.25) showSimilar().catch(() => {});
 }
 
 // ---- files

@@ -1,0 +1,14 @@
+"""Load, on import, what processes forked from here would each load again: compiled kernels and OpenVINO."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from detector.proposals.selective_search import selective_search
+from tests.fakes import colored, fake_detector
+
+with suppress(ImportError):  # an extra
+    import openvino  # noqa: F401
+
+selective_search(colored())
+fake_detector().detect(colored())
