@@ -124,6 +124,7 @@ def test_keys_alone_a_phone_and_the_dark(browser: Any, tmp_path: Path) -> None:
         page.keyboard.press("b")
         page.keyboard.type("piece")
         page.keyboard.press("Enter")
+        page.wait_for_selector(".box.lit")
         page.keyboard.press("Control+ArrowLeft")
         page.keyboard.press("Escape")
         page.keyboard.press("Tab")

@@ -133,9 +133,10 @@ async function travel(change) {
 }
 
 async function drawn(box) {
-  if (!view.size) return;
+  const { image, size } = view;
+  if (!size) return;
   const label = view.current || (await askName());
-  if (!label) return;
+  if (!label || view.image !== image) return;
   useName(label);
   put(withBoxes([...labels().boxes, { label, box }]));
   view.selected = labels().boxes.length - 1;
