@@ -356,6 +356,7 @@ async function findSimilar() {
   Object.assign(similar, { image: view.image, label: chosen.label, box: chosen.box });
   try {
     await showSimilar();
+    byId("similar-card").hidden = false;
     byId("similar-card").scrollIntoView({ block: "nearest" });
   } catch (error) {
     complain(error.message);
@@ -369,7 +370,6 @@ async function showSimilar() {
   const entries = matches.slice(0, 24).map(({ image, box, similarity }) => ({ image, title: images[image].name, caption: similarity.toFixed(2), box }));
   drawTiles("similar-list", entries, (entry) => open(entry.image, { label, box: inside(entry.box, { width: Infinity, height: Infinity }) }));
   byId("similar-line").textContent = read < images.length ? `${read} of ${images.length} images are read so far; more may come.` : `${matches.length} images, the most similar first.`;
-  byId("similar-card").hidden = false;
 }
 
 // Seek again while images are read: each time among a quarter more, since a search takes up to a second.
