@@ -32,7 +32,7 @@ BACKBONE = "backbone"
 SHIPPED = "shipped"
 """Name of the weights of the model of the package, which were trained for detection."""
 GENERAL = "general"
-"""Name of weights halfway between ImageNet's and the shipped model's, for classes that neither has seen.
+"""Name of weights halfway between ImageNet's and those of a detector of VOC, for classes that neither has seen.
 
 Averaged weights keep what both know (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022).
 `dev.general_weights` writes them.

@@ -1,6 +1,6 @@
 """Train the SVMs of the shipped model: python -m dev.shipped_svms MODEL VOC_ROOT LEARNED UNSEEN CACHE OUTPUT.
 
-MODEL is that of ``spp train end_to_end --voc VOC_ROOT --split LEARNED``. Its layers have not seen the images of the
+MODEL is that of ``spp train dev/shipped.yaml --voc VOC_ROOT --split LEARNED``. Its layers have not seen the images of the
 list UNSEEN, so that SVMs may be trained on its features of both lists, and cross-validated on parts of the second.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
-from detector.config.detector import CalibrationConfig, load_config
+from detector.config.detector import CalibrationConfig
 from detector.datasets.dataset import Dataset
 from detector.datasets.loading import load_voc
 from detector.features.cache import fill_cache
@@ -22,6 +22,8 @@ from detector.training.calibration import cross_validate, held_out_parts
 from detector.training.svm.training import train_svms
 from detector.training.train import with_held_out, with_record
 from detector.training.training_set import TrainingSet, scaled
+
+MIN_SCORE = -1.3  # of an SVM: lower than nearly all objects
 
 
 def main() -> None:
@@ -34,8 +36,15 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     lists = options.learned, options.unseen
     learned, unseen = (load_voc(options.voc_root, split, report=lambda issue: None) for split in lists)
-    config = load_config("end_to_end")
-    detector = replace(Detector.load(options.model), config=config)
+    detector = Detector.load(options.model)
+    config = detector.config
+    changed = {
+        "features": config.features.model_copy(update={"weights": None}),  # files of the machine that trained it
+        "fine_tuning": config.fine_tuning.model_copy(update={"head": "svm", "initial": None}),
+        "detection": config.detection.model_copy(update={"min_score": MIN_SCORE}),
+    }
+    config = config.model_copy(update=changed)
+    detector = replace(detector, config=config)
     cache, progress = detector.cache(options.cache), ProgressBars()
     both = [*learned, *unseen]
     fill_cache(cache, both, progress)
