@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.ticker import LogLocator
 
 
 def plot_proposals(
@@ -83,6 +84,9 @@ def plot_ladder(path: Path, table: Mapping[str, Mapping[str, Any]]) -> None:
         error = 100 * (row["standard_error"]["mAP"] or 0)
         axes.errorbar(row["seconds"], 100 * row["mAP"], error, fmt="o", color=f"C{index}", capsize=3, label=name)
     axes.set(xlabel="seconds per image", ylabel="mAP, %", xscale="log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=130)

@@ -1,7 +1,7 @@
 """Train the SVMs of the shipped model: python -m dev.shipped_svms MODEL VOC_ROOT LEARNED UNSEEN CACHE OUTPUT.
 
-MODEL is that of ``spp train dev/shipped.yaml --voc VOC_ROOT --split LEARNED``. Its layers have not seen the images of the
-list UNSEEN, so that SVMs may be trained on its features of both lists, and cross-validated on parts of the second.
+MODEL is that of ``spp train dev/shipped.yaml --voc VOC_ROOT --split LEARNED``. Its layers have not seen the images of
+the list UNSEEN, so that SVMs may be trained on its features of both lists, and cross-validated on parts of the second.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def main() -> None:
     parts = [part + len(learned) for part in held_out_parts(replace(images, annotations=list(unseen)), whole)]
     detector = with_held_out(detector, cross_validate(detector, images, parts, trained.without, progress))
     dataset = Dataset(both, learned.class_names, f"{options.voc_root.name} {options.learned} and {options.unseen}")
-    with_record(detector, dataset, monotonic() - start).save(options.output)
+    seconds = detector.record.get("seconds", 0) + monotonic() - start
+    with_record(detector, dataset, seconds).save(options.output)
 
 
 if __name__ == "__main__":
