@@ -24,6 +24,13 @@ def test_what_grows_after_the_warm_up_is_a_leak() -> None:
     assert leaks_in([Use(400, 9, 4), Use(300, 5, 2)], 50) == []
 
 
+def test_a_connection_that_is_being_closed_is_no_leak() -> None:
+    warm_up = Use(400, 5, 2)
+    assert leaks_in([warm_up, *(Use(400, n, 4) for n in (9, 10, 9, 10))], 50) == []
+    assert leaks_in([warm_up, *(Use(400, n, 4) for n in (9, 10, 9, 10, 10))], 50) == []
+    assert leaks_in([warm_up, *(Use(400, n, 4) for n in (9, 10, 10, 11, 12))], 50) == ["descriptors grew from 10 to 11"]
+
+
 def test_the_use_of_this_process_is_counted(tmp_path: Path) -> None:
     before, end = use_of(os.getpid()), threading.Event()
     thread = threading.Thread(target=end.wait)
