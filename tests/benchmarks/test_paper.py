@@ -121,7 +121,7 @@ def test_steps_give_other_benchmarks_their_part_of_the_images(tmp_path: Path, mo
     steps = (paper.from_scratch, paper.frozen_features, paper.against_rcnn)
     assert [step(job)["done"] for step in steps] == [1, 2, 3]
     scratch, frozen, crops = given.values()
-    assert [(each.train_images, each.images) for each in given.values()] == [(250, 51), (250, 51), (50, 25)]
+    assert [(each.train_images, each.images) for each in given.values()] == [(250, 51), (250, 51), (100, 25)]
     assert [(each.train_split, each.split) for each in given.values()] == [("train", "val")] * 3
     assert (scratch.seeds, list(scratch.methods)) == (2, list(classify_scratch.METHODS))
     assert frozen.networks == ["alexnet=alexnet.safetensors"]
