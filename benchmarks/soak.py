@@ -2,7 +2,7 @@
 
 Each kind of work runs in turn over a few drawn images again and again. A tenth of the work is a row of the table, the
 first one being the warm-up. Growth of memory from the second row to the last one by more than the limit is a leak, and
-so are descriptors or threads that stay above their earlier number; then the exit code is 1.
+so is any growth of descriptors or threads; then the exit code is 1.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ from detector.parallel.processes import Processes
 from detector.runs.detect_images import DetectorFactory
 
 _ROWS = 10
+_LOOKS, _PAUSE = 5, 0.1  # seconds; a server closes a connection after its client
 _KINDS = ("process", "workers", "page")
 
 
@@ -62,7 +64,7 @@ def measure(options: argparse.Namespace) -> int:
                 uses = []
                 for row in range(1, _ROWS + 1):
                     step(options.images // _ROWS)
-                    uses.append(use_of(process))
+                    uses.append(settled_use_of(process))
                     print(f"| {kind} | {row * (options.images // _ROWS)} | {_cells(uses[-1])} |", flush=True)
             leaks += [f"{kind}: {each}" for each in leaks_in(uses, options.limit)]
     print("\n" + ("\n".join(leaks) or "no leak"))
@@ -74,18 +76,11 @@ def _cells(use: Use) -> str:
 
 
 def leaks_in(uses: list[Use], limit: float) -> list[str]:
-    """Return what grew after the warm-up, the first use, in a line each.
-
-    Memory may grow by ``limit`` megabytes. Descriptors and threads have grown if all uses of the second half are above
-    all of the first: a connection that is just being closed is no leak.
-    """
-    warm = uses[1:] or uses
-    growth = warm[-1].megabytes - warm[0].megabytes
-    grown = [f"memory grew by {growth:.0f} MB"] * (growth > limit)
-    half = max(len(warm) // 2, 1)
+    """Return what grew from the second use, after the warm-up, to the last one, in a line each."""
+    first, last = uses[min(1, len(uses) - 1)], uses[-1]
+    grown = [f"memory grew by {last.megabytes - first.megabytes:.0f} MB"] * (last.megabytes - first.megabytes > limit)
     for name in ("descriptors", "threads"):
-        counts = [getattr(each, name) for each in warm]
-        before, after = max(counts[:half]), min(counts[-half:])
+        before, after = getattr(first, name), getattr(last, name)
         grown += [f"{name} grew from {before} to {after}"] * (after > before)
     return grown
 
@@ -155,6 +150,15 @@ def _ask(port: int, bodies: Iterator[bytes], count: int) -> None:
             connection.close()
             if answer.status >= 500:
                 raise RuntimeError(f"{path}: the page answered {answer.status}")
+
+
+def settled_use_of(process: int) -> Use:
+    """Return the least use of a process in half a second: what it is just closing does not count."""
+    looks = []
+    for _ in range(_LOOKS):
+        time.sleep(_PAUSE)
+        looks.append(use_of(process))
+    return Use(*map(min, zip(*looks, strict=True)))
 
 
 def use_of(process: int) -> Use:
