@@ -21,6 +21,7 @@ from detector.heads.heads import Heads
 from detector.heads.linear import LinearSVMs
 from detector.images.files import write_image
 from detector.pipeline import Detector
+from detector.scoring import detect_in_image
 from tests.composites import calibration
 from tests.fakes import NAMES, PROPOSALS, colored, fake_detector, with_heads
 from tests.scripts import spp
@@ -96,6 +97,12 @@ def test_limits_are_those_that_are_asked_for() -> None:
     assert [ensemble.class_names[label] for label in ensemble.detect(colored(), min_score=120).labels] == ["red"]
     assert len(ensemble.detect(colored(), max_detections=1)) == 1
     assert len(ensemble.detect(colored(), boxes=np.zeros((0, 4), np.float32))) == 0
+
+
+def test_the_first_recipe_of_a_class_says_its_minimum_score() -> None:
+    low, high = (seeing(0, ("red",)).with_detection(min_score=score) for score in (100, 160))
+    assert len(detect_in_image([low, high], colored())) == 1
+    assert len(detect_in_image([high, low], colored())) == 0
 
 
 def test_scores_of_two_kinds_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:

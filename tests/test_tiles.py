@@ -123,6 +123,12 @@ def test_an_object_larger_than_the_overlap_is_that_of_the_whole_image() -> None:
     assert joined(whole, inner) == [([70, 20, 90, 50], 1.5), ([20, 10, 180, 90], 1.0)]
 
 
+def test_a_whole_box_is_better_than_a_higher_score_at_a_border() -> None:
+    # 0.48 of what the tile shows of the object, and 0.4 of the object: no part of it for certain, but a duplicate
+    whole = found(((70, 20, 130, 60), 1.0), size=(100, 200))
+    assert joined(whole, (RIGHT, found(((0, 20, 24, 60), 5.0)))) == [([70, 20, 130, 60], 1.0)]
+
+
 def test_borders_of_the_image_cut_nothing() -> None:
     nothing = found(size=(100, 200))
     tiles = (LEFT, found(((0, 0, 40, 100), 1.0))), (RIGHT, found(((90, 0, 120, 100), 2.0)))
@@ -176,6 +182,14 @@ def test_tiles_of_a_model_are_those_of_its_recipe_and_may_depend_on_its_training
         assert replace(auto, record={"object_side": broken}).windows((200, 200)) == auto.windows((200, 200))
     with pytest.raises(ValueError, match="tiles"):
         model.with_tiles("many")
+
+
+def test_tiles_of_a_model_are_for_its_largest_scale() -> None:
+    model = replace(fake_detector(propose=propose).with_tiles("auto"), record={"object_side": 100})
+    encoder: Any = model.encoder
+    several = replace(model, encoder=replace(encoder, short_sides=(80, 160)))
+    assert several.windows((400, 400)) == model.windows((400, 400)) == tile_windows((400, 400), "auto", 160, 100)
+    assert several.windows((400, 400)) != tile_windows((400, 400), "auto", 80, 100)
 
 
 def test_detections_of_tiles_are_explained_where_they_were_found() -> None:

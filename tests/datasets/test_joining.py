@@ -68,6 +68,20 @@ def test_the_last_labels_of_an_image_count_in_its_first_split(two: tuple[Path, P
     assert "1 images are in several of the data: their labels are those of the last" in log
 
 
+def test_a_held_out_image_that_is_given_again_for_training_stays_held_out(tmp_path: Path) -> None:
+    names = {"first": {"train": "b", "val": "c"}, "second": {"train": "c", "val": "b"}, "third": {"test": "c"}}
+    for folder, splits in names.items():
+        for split, stem in splits.items():
+            draw_image(tmp_path / folder / split / f"{stem}.jpg")
+            write_xml(tmp_path / folder / split, (stem,))
+    first, *more = (tmp_path / folder for folder in names)
+    found = load_splits(DataSource(first, more=tuple(more)))
+    assert {name: [each.path for each in dataset] for name, dataset in found.items()} == {
+        "train": [tmp_path / "second/val/b.jpg"],
+        "val": [tmp_path / "third/test/c.jpg"],
+    }
+
+
 def test_joined_data_are_held_out_together(two: tuple[Path, Path]) -> None:
     source = DataSource(two[0], hold_out=0.25, more=(two[1],))
     parts = load_splits(source)

@@ -96,6 +96,27 @@ def test_frames_that_cannot_be_decoded_are_counted() -> None:
     assert list(empty.frames(Sampling())) == [] and empty.problem == "a.mp4: has no frame that can be read"
 
 
+def test_times_are_those_of_the_film_where_frames_do_not_come_evenly() -> None:
+    class Uneven(FakeCapture):
+        def get(self, name: int) -> float:
+            return 1000 * self.at**2 if name == cv2.CAP_PROP_POS_MSEC else super().get(name)
+
+    film = Film("a.mp4", Uneven(6), is_live=False)  # type: ignore[arg-type]
+    assert [each.seconds for each in film.frames(Sampling())] == [0, 1, 4, 9, 16, 25]
+    film = Film("a.mp4", Uneven(6), is_live=False)  # type: ignore[arg-type]
+    assert [each.number for each in film.frames(Sampling(fps=0.25))] == [0, 2, 3, 4, 5]
+
+
+def test_ffmpeg_options_of_the_user_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(write_film(tmp_path / "a.avi", 2))
+    monkeypatch.setenv(module._OPTIONS, "threads;1")
+    with open_film(path):
+        assert os.environ[module._OPTIONS] == "threads;1"
+    with pytest.raises(FileNotFoundError), open_film(str(tmp_path / "missing.mp4")):
+        pass
+    assert os.environ[module._OPTIONS] == "threads;1"
+
+
 def test_names_of_films_cameras_and_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("a.mp4", "A.MOV", "0", "12", "rtsp://host/x", "http://host/a.mp4?x=1", "http://host/live.mjpg"):

@@ -44,6 +44,17 @@ def test_the_file_is_coco_for_every_other_command(tmp_path: Path) -> None:
     assert image.labels.tolist() == [0, 1]
 
 
+def test_images_of_other_tools_files_are_finished(tmp_path: Path) -> None:
+    labels = {"a.png": ImageLabels((Box("red", (0, 0, 64, 64)),), False), "b.png": ImageLabels((), True)}
+    path = tmp_path / "labels.json"
+    write_labels(path, labels, dict.fromkeys(labels, SIZE), ["red"])
+    content = json.loads(path.read_text())
+    for image in content["images"]:
+        del image["done"]
+    path.write_text(json.dumps(content))
+    assert {name: each.done for name, each in read_labels(path)[0].items()} == {"a.png": True, "b.png": True}
+
+
 def test_corners_are_clipped_to_the_image() -> None:
     content = {"boxes": [{"label": "  a  b ", "box": [-5, 10.126, 500, 20]}], "done": True}
     assert check_labels(content, SIZE) == ImageLabels((Box("a b", (0, 10.13, 200, 20)),), True)

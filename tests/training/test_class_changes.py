@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from detector.build import build_cache
-from detector.config.detector import Config, parse_config
+from detector.config.detector import Config, load_config, parse_config
 from detector.heads.fully_connected import FullyConnected, Softmax
 from detector.heads.linear import LinearSVMs
 from detector.pipeline import Detector
@@ -87,6 +87,14 @@ def test_an_added_class_is_found_and_leaves_the_others_bits(root: Path) -> None:
     # and goes without a trace
     assert remove_class(added, "triangle").contents.arrays.keys() == two.contents.arrays.keys()
     assert remove_class(added, "triangle").record == two.record
+
+
+def test_added_classes_are_suppressed_and_cut_as_the_others_are() -> None:
+    detector = fake_detector().with_detection(nms_iou=0.45, tiles=4, min_score=0.7)
+    config = class_changes.recipe_of_added(detector)
+    assert (config.detection.nms_iou, config.detection.tiles) == (0.45, 4)
+    assert config.detection.min_score == load_config("default").detection.min_score
+    assert (config.features, config.proposals) == (detector.config.features, detector.config.proposals)
 
 
 @pytest.fixture(scope="module")

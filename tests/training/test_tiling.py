@@ -125,6 +125,9 @@ def test_auto_is_a_size_by_the_objects_and_images(tmp_path: Path) -> None:
     images = eight(tmp_path)
     assert object_side(images.annotations) == pytest.approx(30)
     assert object_side([]) is None
+    # a tenth of eleven objects are smaller than the second smallest
+    squares = [([0, 0, side, side], 0) for side in range(10, 120, 10)]
+    assert object_side([annotation("a", tmp_path / "a.png", squares)]) == pytest.approx(20)
     # 30 px of 160 are seen at 30 px, wanted are 64: 75 px, but pixels are enlarged by at most two
     assert with_tile_size(recipe("auto"), images.annotations).detection.tiles == "80x80"
     assert with_tile_size(recipe(9), images.annotations).detection.tiles == 9
