@@ -10,8 +10,15 @@ import numpy as np
 import pytest
 
 from detector.boxes import as_boxes, iou
+from detector.detections import Detections
 from detector.ensemble import Ensemble
-from detector.explanation.diagnosis import Diagnosis, ScoredBox
+from detector.explanation.attribution import Attribution
+from detector.explanation.diagnosis import (
+    Diagnosis,
+    ScoredBox,
+    SuppressionTrace,
+    diagnose,
+)
 from detector.explanation.explainer import Explainer, explain_box
 from detector.heads.calibration import PRECISIONS, Calibration
 from tests.explanation.models import KINDS, NAMES, boxes, random_detector, random_image
@@ -110,6 +117,38 @@ def test_a_box_that_ranks_below_the_maximum_of_detections() -> None:
     diagnosis = ask(GREEN, "green", [RED, GREEN], max_detections=1)
     assert diagnosis.outcome == "over the limit"
     assert ask(GREEN, "green", [RED, GREEN], max_detections=2).outcome == "found"
+
+
+def test_a_box_that_voting_brought_to_a_stronger_one_is_suppressed_also_where_the_list_is_full() -> None:
+    box = as_boxes([GREEN])
+    score = np.full(1, 2, np.float32)
+    one: dict[str, Any] = {"models": np.zeros(1, np.int64), "scored": np.ones(1, bool), "first_nms_ious": [None], "nms_iou": 0.3}
+    trace = SuppressionTrace(proposals=box, first_scores=score - 1, boxes=box, scores=score, **one)
+    attribution = Attribution(box[0], "green", 1.0, (), (160, 160))
+    for corners, outcome in (([130, 0, 190, 64], "suppressed"), (RED, "over the limit")):
+        found = Detections(as_boxes([corners]), np.ones(1, np.int64), np.full(1, 5, np.float32), ("red", "green"))
+        diagnosis = diagnose(attribution, box[0], trace, found, 0.0, 1)
+        assert diagnosis.outcome == outcome
+        # the closest proposal has its score where it was proposed, the strongest that where it ended
+        assert record(diagnosis.closest)["score"] == 1 and record(diagnosis.strongest)["score"] == 2
+
+
+def test_limits_of_several_models_are_those_of_the_first() -> None:
+    proposals = [RED, GREEN, [32, 0, 96, 64]]
+    models = [fake_detector(propose=lambda image: as_boxes(proposals)) for _ in range(2)]
+    first = models[0].with_detection(max_detections=1)
+    assert explain_box(Ensemble([first, models[1]]), colored(), GREEN, "green").outcome == "over the limit"
+    assert explain_box(Ensemble([models[1], first]), colored(), GREEN, "green").outcome == "found"
+    loose = models[0].with_detection(nms_iou=0.6)
+    for ordered, outcome in (([loose, models[1]], "found"), ([models[1], loose], "suppressed")):
+        assert explain_box(Ensemble(ordered), colored(), [32, 0, 96, 64], "red").outcome == outcome
+
+
+def test_detections_are_kept_by_all_of_their_limits() -> None:
+    explainer = Explainer(fake_detector(propose=lambda image: as_boxes([RED, GREEN])), colored())
+    low, high = (np.full(2, score, np.float32) for score in (0, 120))
+    assert [len(explainer.detect(*limits)) for limits in ((low, 1), (low, 2), (high, 2), (low, None))] == [1, 2, 1, 2]
+    assert explainer.detect(low, 1) is explainer.detect(low, 1)
 
 
 def test_an_image_without_proposals() -> None:

@@ -121,3 +121,28 @@ def test_boxes_that_a_detection_of_a_tile_suppressed_are_those_of_the_tile() -> 
     moved = replace(found, positions=tuple(each.in_window(window) for each in found.positions))
     moved = replace(moved, box=found.box + np.array([160, 0, 160, 0], np.float32))
     assert [each.box.tolist() for each in explainer.suppressed_by(moved, 0.0, 5)] == [[164, 0, 228, 64]]
+
+
+def test_a_detection_has_not_suppressed_what_was_stronger() -> None:
+    # the middle one overlaps both others, and lost against the first
+    chain = trace([A, NEAR, FAR], [[0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10]], [3.0, 2.0, 1.0])
+    assert chain.suppressed_by(np.array([8, 0, 18, 10], np.float32), 5) == []
+    assert [each.score for each in chain.suppressed_by(np.array(A, np.float32), 5)] == [2.0]
+
+
+def test_each_suppression_has_its_own_limit() -> None:
+    made = trace([A, NEAR], [A, FAR], [2.0, 1.0], first_nms_ious=[0.5], nms_iou=0.9)
+    assert [each.box.tolist() for each in made.suppressed_by(np.array(A, np.float32), 5)] == [NEAR]
+    made = trace([A, FAR], [A, NEAR], [2.0, 1.0], first_nms_ious=[0.9], nms_iou=0.5)
+    assert [each.box.tolist() for each in made.suppressed_by(np.array(A, np.float32), 5)] == [NEAR]
+
+
+def test_before_box_regression_models_do_not_meet() -> None:
+    nearer = [0, 0, 10, 8.5]
+    models = {"models": np.array([0, 0, 1]), "first_nms_ious": [0.5, 0.5]}
+    own = trace([A, NEAR, nearer], [A, FAR, FAR], [2.0, 1.0, 3.0], **models)
+    assert own.suppressor(1).score == 2.0  # type: ignore[union-attr]
+    models["models"] = np.array([0, 1, 1])
+    others = trace([A, nearer, NEAR], [A, FAR, FAR], [2.0, 3.0, 1.0], **models)
+    assert others.suppressed_by(np.array(A, np.float32), 5) == []
+    assert [each.score for each in others.suppressed_by(np.array(FAR, np.float32), 5)] == [1.0]

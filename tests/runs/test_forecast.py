@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +93,9 @@ def test_durations_are_rounded(seconds: float, words: str) -> None:
 
 def test_a_model_records_its_training() -> None:
     images = [annotation("a", Path("a.png"), [((0, 0, 10, 40), 0), ((0, 0, 90, 90), 0)])] * 3
-    record = with_record(fake_detector(), Dataset(images, ("red",), "mine train"), 10.6).record
-    assert (record["trained_on"], record["images"], record["seconds"]) == ("mine train", 3, 11)
+    earlier = replace(fake_detector(), record={"images": 9, "mAP": 0.5})
+    record = with_record(earlier, Dataset(images, ("red",), "mine train"), 10.6).record
+    assert (record["trained_on"], record["images"], record["seconds"], record["mAP"]) == ("mine train", 3, 11, 0.5)
     assert len(record["date"].split("-")) == 3
     # the smallest tenth of the objects
     assert record["object_side"] == 20

@@ -131,6 +131,59 @@ def test_exports_are_imported_by_another_project(photos: Path, tmp_path: Path, f
     assert not list((tmp_path / "other").glob(".import*"))
 
 
+def test_an_import_keeps_boxes_that_are_there_and_fills_images_without(photos: Path, tmp_path: Path) -> None:
+    source = Project(photos, tmp_path / "project")
+    for number in (0, 1):
+        source.set_labels(number, ImageLabels((RED,), True))
+    folder = export_project(source, "coco", lambda what, path: None)
+    archive = Path(shutil.make_archive(str(tmp_path / "export"), "zip", folder))
+    other = Project(photos, tmp_path / "other")
+    other.set_labels(0, ImageLabels((GREEN,), False))  # a draft
+    other.set_labels(1, ImageLabels((), True))
+    assert import_labels(other, "export.zip", archive.read_bytes())["images"] == 1
+    assert other.labels(0) == ImageLabels((GREEN,), False)
+    assert other.labels(1) == ImageLabels((RED,), True)
+
+
+@pytest.mark.parametrize("format_name", ["coco", "voc", "yolo"])
+@pytest.mark.parametrize("with_images", [True, False])
+def test_images_of_one_name_in_several_folders_keep_their_labels(
+    photos: Path, tmp_path: Path, format_name: str, with_images: bool
+) -> None:
+    labels = [ImageLabels((RED,), True), NOTHING, ImageLabels((GREEN,), True)]
+    project = Project(photos, tmp_path / "project")
+    for number in (0, 2):  # a.png, and sub/a.png
+        project.set_labels(number, labels[number])
+    folder = export_project(project, format_name, lambda what, path: None)
+    for image in [] if with_images else folder.rglob("*.png"):
+        image.unlink()
+    archive = Path(shutil.make_archive(str(tmp_path / "export"), "zip", folder))
+    other = Project(photos, tmp_path / "other")
+    found = import_labels(other, "export.zip", archive.read_bytes())
+    assert (found["images"], found["skipped"]) == (2, 0)
+    assert [other.labels(number) for number in range(3)] == labels
+
+
+def test_labels_of_a_name_that_means_several_images_are_left_out(photos: Path, tmp_path: Path) -> None:
+    for name in ("x/0.png", "y/0.png", "y/z/1.png", "2.png"):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        write_image(photos / name, colored())
+    archive = tmp_path / "archive"
+    rows = {"images/0.png": RED, "y/0.png": GREEN, "images/1.png": RED, "train/2.png": RED, "val/2.png": GREEN}
+    for name in rows:
+        (archive / name).parent.mkdir(parents=True, exist_ok=True)
+        write_image(archive / name, colored())
+    lines = ["filename,width,height,class,xmin,ymin,xmax,ymax"]
+    lines += [f"{name},160,160,{box.class_name},{','.join(map(str, box.corners))}" for name, box in rows.items()]
+    (archive / "boxes.csv").write_text("\n".join(lines) + "\n")
+    content = Path(shutil.make_archive(str(tmp_path / "export"), "zip", archive)).read_bytes()
+    project = Project(photos, tmp_path / "project")
+    found = import_labels(project, "export.zip", content)
+    labels = {image.name: project.labels(number).boxes for number, image in enumerate(project.images)}
+    assert {name: boxes for name, boxes in labels.items() if boxes} == {"y/0.png": (GREEN,), "y/z/1.png": (RED,)}
+    assert found == {"images": 2, "boxes": 2, "skipped": 3, "line": "imported 2 boxes of 2 images; 3 left out"}
+
+
 def test_an_import_that_is_none_changes_nothing(photos: Path, tmp_path: Path) -> None:
     project = Project(photos, tmp_path / "project")
     for name, content in (("a.json", b"{}"), ("../../x.zip", b"PK\3\4"), ("", b"\0" * 99), ("labels.csv", b"a,b\n")):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
@@ -63,6 +65,13 @@ def client_of(backend: Any) -> TestClient:
 def predict(client: TestClient, *addresses: object, **changes: object) -> Any:
     tasks = [{"id": number, "data": {"photo": address}} for number, address in enumerate(addresses)]
     return client.post("/predict", json={"project": "7.1", "label_config": CONFIG, "tasks": tasks, **changes})
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = monotonic() + 60
+    while not condition():
+        assert monotonic() < deadline, "the training does not end"
+        sleep(0.005)
 
 
 def wait_until_trained(client: TestClient, project: str = "7") -> dict[str, Any]:
@@ -317,12 +326,48 @@ def test_old_versions_are_removed_and_few_projects_wait(studio: FakeLabelStudio,
     trainer = ProjectTrainer(tmp_path, LabelStudioHost(studio.url), fake_training)
     tag = parse_label_config(CONFIG)
     trainer.request("7", tag, [annotated(1, "/data/upload/7/a.png")])
-    while trainer.state("7")["training"]:
-        pass
+    wait_for(lambda: not trainer.state("7")["training"])
     assert sorted(each.name for each in (tmp_path / "7").glob("version-*")) == ["version-10", "version-11", "version-9"]
     trainer.stop()
     taken = [trainer.request(str(number), tag, []) for number in range(100, 102 + MAX_WAITING)]
     assert taken.count(False) == 2
+
+
+def waiting_training(data: Path, output: Path) -> list[str]:
+    """The command of a training like `fake_training`, once there is a file "go" beside the data."""
+    wait = (
+        "import pathlib, runpy, sys, time\nwhile not pathlib.Path(sys.argv[1], '../../go').exists(): time.sleep(0.01)\n"
+    )
+    copy = f"import subprocess\nsys.exit(subprocess.call({fake_training(data, output)!r}))"
+    return [sys.executable, "-c", wait + copy, str(data)]
+
+
+def test_the_last_request_of_a_waiting_project_is_trained(studio: FakeLabelStudio, tmp_path: Path) -> None:
+    studio.files |= {f"/data/upload/7/{name}.png": BODY for name in "abc"}
+    trainer = ProjectTrainer(tmp_path, LabelStudioHost(studio.url), waiting_training)
+    tag = parse_label_config(CONFIG)
+    for name in "abc":
+        assert trainer.request("7", tag, [annotated(ord(name), f"/data/upload/7/{name}.png")])
+        if name == "a":
+            wait_for(lambda: (tmp_path / "7" / "data" / "tasks.json").exists())
+    (tmp_path / "go").touch()
+    wait_for(lambda: not trainer.state("7")["training"])
+    assert trainer.state("7") == {"training": False, "version": 2, "error": None}
+    trained = [json.loads((tmp_path / "7" / f"version-{number}/model.safetensors").read_text()) for number in (1, 2)]
+    assert [tasks[0]["annotations"][0]["id"] for tasks in trained] == [ord("a"), ord("c")]
+
+
+def test_an_error_is_gone_after_the_next_training(studio: FakeLabelStudio, tmp_path: Path) -> None:
+    studio.files["/data/upload/7/a.png"] = BODY
+    trainer = ProjectTrainer(tmp_path, LabelStudioHost(studio.url), fake_training)
+    tag = parse_label_config(CONFIG)
+    states = []
+    for tasks in ([{"id": 1}], [annotated(1, "/data/upload/7/a.png")]):
+        trainer.request("7", tag, tasks)
+        wait_for(lambda: not trainer.state("7")["training"])
+        states.append(trainer.state("7"))
+    assert "no annotated task" in states[0]["error"]
+    assert states[1] == {"training": False, "version": 1, "error": None}
 
 
 # ---- hostile requests
