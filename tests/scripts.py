@@ -41,6 +41,8 @@ def forking() -> ForkServerContext:
     context.set_forkserver_preload(IMPORTED)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
+        # not in the cache of the first test, which may look at what is there
+        patch.setenv("MPLCONFIGDIR", str(ROOT / "build" / "matplotlib"))
         forkserver.ensure_running()
     return context
 

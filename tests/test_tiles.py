@@ -217,4 +217,10 @@ def test_the_page_searches_tiles_on_request() -> None:
     answer = session.detect(body, tiles="160x160", min_score=0)
     assert len(answer["detections"]) == 4
     last = answer["detections"][-1]
-    assert session.explain(body, last["box"], last["label"], "160x160", min_score=0)["outcome"] == "found"
+    explanation = session.explain(body, last["box"], last["label"], "160x160", min_score=0)
+    assert explanation["outcome"] == "found"
+    # cells of 16 px, which begin where the tile does
+    (position,) = explanation["positions"]
+    left, top = (position["grid"][name] for name in ("left", "top"))
+    assert [left, top] == last["box"][:2] != [0, 0]
+    assert (position["cells"], position["grid"]["side"]) == ([0, 0, 4, 4], 16)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
+from argparse import Namespace
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from detector.images.film import Sampling, open_film
+from detector.cli import detect_films
+from detector.cli.detect_films import frames_of
+from detector.images.film import Film, Frame, Sampling, open_film
+from detector.parallel.map_images import Sequential
 from tests.cli.detecting import CALIBRATION, Call, photograph
-from tests.images.films import write_cut_film, write_film
+from tests.images.films import FakeCapture, write_cut_film, write_film
 from tests.scripts import spp
 
 
@@ -77,6 +83,32 @@ def test_a_damaged_film_gives_what_could_be_read_and_a_line(
     assert len((tmp_path / "detections" / "detections.jsonl").read_text().splitlines()) == 4
 
 
+def test_a_whole_film_does_not_hide_that_an_earlier_one_is_damaged(call: Call, tmp_path: Path) -> None:
+    write_film(tmp_path / "whole.avi", 2)
+    write_cut_film(tmp_path / "cut.avi")
+    for films, code in ((("cut.avi", "whole.avi"), 2), (("missing.avi", "whole.avi"), 2), (("whole.avi",), 0)):
+        assert call(*films, "--every", "10", "--no-drawing") == code
+
+
+@pytest.mark.parametrize("is_live", [True, False])
+def test_interrupting_a_camera_ends_it_in_order(is_live: bool) -> None:
+    def factory() -> Any:
+        def work(frame: Frame) -> int:
+            if frame.number == 3:
+                raise KeyboardInterrupt
+            return frame.number
+
+        return work
+
+    capture: Any = FakeCapture(50 if not is_live else 4)
+    film = Film("0", capture, is_live)
+    options = Namespace(every=None, fps=None)
+    taken: list[Any] = []
+    with nullcontext() if is_live else pytest.raises(KeyboardInterrupt):
+        taken.extend(found for _, found in frames_of(film, options, Sequential(), factory))
+    assert taken == sorted(taken) and 3 not in taken
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -112,7 +144,9 @@ def test_mistakes_cost_a_line_and_leave_nothing(
     assert left <= {"film.avi", "a.png", "empty.mp4", "detections/.spp-detect"}
 
 
-def test_a_film_resumes_in_parts(call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_film_resumes_in_parts(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_film(tmp_path / "film.avi", 11, red_every=2)
     arguments = ("film.avi", "--parts", "parts", "--part-size", "3", "--every", "2")
     assert call(*arguments) == 0
@@ -130,6 +164,15 @@ def test_a_film_resumes_in_parts(call: Call, tmp_path: Path, capsys: pytest.Capt
     assert "3 frames are there already" in capsys.readouterr().out
     assert [path.read_bytes() for path in parts] == content
     assert call("film.avi", "--parts", "parts", "--part-size", "3") == 2
+    # nor does a run with another model, or of another film by the same name, go on
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(detect_films, "model_digests", lambda options: ["another"])
+        assert call(*arguments) == 2
+    assert "made with other settings (models)" in capsys.readouterr().err
+    write_film(tmp_path / "film.avi", 12)
+    assert call(*arguments) == 2
+    assert "made with other settings (film)" in capsys.readouterr().err
 
 
 @pytest.mark.all

@@ -122,7 +122,12 @@ def test_a_box_that_ranks_below_the_maximum_of_detections() -> None:
 def test_a_box_that_voting_brought_to_a_stronger_one_is_suppressed_also_where_the_list_is_full() -> None:
     box = as_boxes([GREEN])
     score = np.full(1, 2, np.float32)
-    one: dict[str, Any] = {"models": np.zeros(1, np.int64), "scored": np.ones(1, bool), "first_nms_ious": [None], "nms_iou": 0.3}
+    one: dict[str, Any] = {
+        "models": np.zeros(1, np.int64),
+        "scored": np.ones(1, bool),
+        "first_nms_ious": [None],
+        "nms_iou": 0.3,
+    }
     trace = SuppressionTrace(proposals=box, first_scores=score - 1, boxes=box, scores=score, **one)
     attribution = Attribution(box[0], "green", 1.0, (), (160, 160))
     for corners, outcome in (([130, 0, 190, 64], "suppressed"), (RED, "over the limit")):

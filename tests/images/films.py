@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,3 +37,21 @@ def write_cut_film(path: Path, n_frames: int = 60) -> Path:
     content = path.read_bytes()
     path.write_bytes(content[: 2 * len(content) // 3])
     return path
+
+
+class FakeCapture:
+    """A camera of 50 frames, which are as bright as their number."""
+
+    def __init__(self, n_frames: int = 50, broken: tuple[int, ...] = ()) -> None:
+        self.n_frames, self.broken, self.at = n_frames, broken, -1
+
+    def get(self, name: int) -> float:
+        values = {cv2.CAP_PROP_FPS: 10, cv2.CAP_PROP_FRAME_WIDTH: 16, cv2.CAP_PROP_FRAME_HEIGHT: 8}
+        return values.get(name, self.n_frames if name == cv2.CAP_PROP_FRAME_COUNT else 0)
+
+    def grab(self) -> bool:
+        self.at += 1
+        return self.at < self.n_frames
+
+    def retrieve(self) -> Any:
+        return self.at not in self.broken, np.full((8, 16, 3), self.at, np.uint8)

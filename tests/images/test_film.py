@@ -12,7 +12,7 @@ import pytest
 
 from detector.images import film as module
 from detector.images.film import WRITTEN_CODECS, Film, Sampling, film_writer, is_film, open_film
-from tests.images.films import BLACK, write_cut_film, write_film
+from tests.images.films import BLACK, FakeCapture, write_cut_film, write_film
 
 
 @pytest.mark.parametrize("suffix", list(WRITTEN_CODECS))
@@ -54,24 +54,6 @@ def test_a_damaged_film_gives_what_can_be_read(tmp_path: Path) -> None:
         n_frames = len(list(film.frames(Sampling())))
     assert 30 <= n_frames <= 45
     assert film.problem == f"{path}: is damaged: {n_frames} of 60 frames could be read; results are of these"
-
-
-class FakeCapture:
-    """A camera of 50 frames, which are as bright as their number."""
-
-    def __init__(self, n_frames: int = 50, broken: tuple[int, ...] = ()) -> None:
-        self.n_frames, self.broken, self.at = n_frames, broken, -1
-
-    def get(self, name: int) -> float:
-        values = {cv2.CAP_PROP_FPS: 10, cv2.CAP_PROP_FRAME_WIDTH: 16, cv2.CAP_PROP_FRAME_HEIGHT: 8}
-        return values.get(name, self.n_frames if name == cv2.CAP_PROP_FRAME_COUNT else 0)
-
-    def grab(self) -> bool:
-        self.at += 1
-        return self.at < self.n_frames
-
-    def retrieve(self) -> Any:
-        return self.at not in self.broken, np.full((8, 16, 3), self.at, np.uint8)
 
 
 def test_a_camera_does_not_wait_and_what_it_drops_is_counted() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,20 @@ def test_a_confident_detection_of_another_class_on_an_object() -> None:
     # the model also sees the labeled class there
     assert kinds(data, detections(("bolt", NEAR_A, 0.8), ("nut", A, 0.6))) == []
     assert kinds(dataset([("nut", A)], difficult=True), detections(("bolt", NEAR_A, 0.8))) == []
+
+
+def test_an_object_is_doubted_once_by_the_most_confident_detection() -> None:
+    found = detections(("bolt", NEAR_A, 0.7), ("bolt", A, 0.8), ("nut", LOOSE_A, 0.6))
+    (doubt,) = find_doubts(dataset([("nut", A)]), [found], np.full(3, 5, np.float32))
+    assert (doubt.kind, round(doubt.weight, 3)) == ("other class", 0.8)
+
+
+def test_classes_are_compared_by_name() -> None:
+    data = dataset([("nut", A), ("bolt", FAR)])
+    (image,) = data
+    turned = Dataset((replace(image, labels=1 - image.labels),), ("bolt", "nut"), "data")
+    assert kinds(turned, detections(("nut", A, 0.9), ("bolt", FAR, 0.8))) == []
+    assert kinds(turned, detections(("bolt", A, 0.9), ("nut", FAR, 0.8))) == [("other class", 0)] * 2
 
 
 def test_loose_boxes_weigh_less_the_nearer_they_are() -> None:

@@ -40,6 +40,8 @@ def test_selection_weighs_uncertainty_by_distance() -> None:
     # after the first: 0.8 * 0, 0.2 * 1, 0.5 * 0.5, 0.3 * 0.5; after the second 0.2 * 0.5, 0.3 * 0.5
     assert select(uncertainties, features, 3) == [0, 3, 4]
     assert select(uncertainties, features, 9) == [0, 3, 4, 2, 1]
+    # what all images share is no likeness
+    assert select(uncertainties, features + np.float32(50), 9) == [0, 3, 4, 2, 1]
     assert select(uncertainties, features, 1) == [0]
     # no uncertainty, or equal features: the given order
     assert select(np.zeros(3), features[:3], 3) == [0, 1, 2]

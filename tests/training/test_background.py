@@ -60,6 +60,7 @@ def test_a_quantized_map_is_off_by_half_a_step_at_most() -> None:
         ("person", "pedestrians", True),
         ("pottedplant", "potted plant", True),
         ("diningtable", "Dining_Table", True),
+        ("motorbike", "Motor-Cycle", True),
         ("car", "carton", False),
         ("cat", "raccoon", False),
         ("person", "pothole", False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,19 @@ def test_models_are_compared_on_the_images_that_end_to_end_training_does_not_see
         lambda each, fraction, names: whole(each, float(each.image_id not in part), names),
     )
     assert set(compare(trainings).record[FINE_TUNING]["mAP"].values()) == {0.0}
+
+
+def test_models_are_compared_image_by_image_in_whatever_order_they_were_measured(
+    compare: Callable[..., Detector],
+) -> None:
+    class Reversed(Trainings):
+        def __call__(self, config: Config, dataset: Dataset, *rest: Any, **keywords: Any) -> Detector:
+            if config.end_to_end.enabled:
+                dataset = replace(dataset, annotations=dataset.annotations[::-1])
+            return super().__call__(config, dataset, *rest, **keywords)
+
+    numbers = compare(Reversed(dict.fromkeys(NAMES, 0.5))).record[FINE_TUNING]
+    assert (numbers["difference"], numbers["standard_error"]) == (0, 0)
 
 
 @pytest.mark.parametrize("fails_at", [NAMES[0], *(pytest.param(each, marks=pytest.mark.all) for each in NAMES[1:])])

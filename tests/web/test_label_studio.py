@@ -17,6 +17,7 @@ pytest.importorskip("httpx2", reason="tests of the page need the extra [web-test
 
 from starlette.testclient import TestClient
 
+from detector.web import label_studio, label_studio_host
 from detector.web.label_studio import create_label_studio_app
 from detector.web.label_studio_format import parse_label_config, prediction_of, project_of
 from detector.web.label_studio_host import LabelStudioError, LabelStudioHost, parse_host
@@ -127,6 +128,9 @@ def test_classes_get_the_labels_of_the_project() -> None:
     assert [tag.label_of(name) for name in ("red", "Berry", "cherry", "green", "blue")] == [
         *("Cherry", "Cherry", "Cherry", "GREEN", None)
     ]
+    # what a label says that it predicts goes before equal names
+    both = CONFIG.replace('value="GREEN"', 'value="Red"')
+    assert parse_label_config(both).label_of("red") == "Cherry"
     dynamic = parse_label_config('<V><Image name="i" value="$i"/><RectangleLabels name="l" toName="i" value="$l"/></V>')
     assert dynamic.label_of("anything") == "anything"
 
@@ -226,12 +230,17 @@ def test_redirects_stay_on_the_host_and_the_token_with_it(
         assert other.requests == []
 
 
-def test_a_personal_access_token_is_exchanged(studio: FakeLabelStudio) -> None:
+def test_a_personal_access_token_is_exchanged(studio: FakeLabelStudio, monkeypatch: pytest.MonkeyPatch) -> None:
     studio.files |= {"/api/token/refresh": b'{"access": "short"}', "/data/upload/a": BODY}
     host = LabelStudioHost(studio.url, "a.b.c")
     host.image("/data/upload/a")
     host.image("/data/upload/a")
     assert studio.requests == [("/api/token/refresh", None), *[("/data/upload/a", "Bearer short")] * 2]
+    later = monotonic() + 121
+    monkeypatch.setattr(label_studio_host.time, "monotonic", lambda: later)
+    studio.files["/api/token/refresh"] = b'{"access": "next"}'
+    host.image("/data/upload/a")
+    assert studio.requests[3:] == [("/api/token/refresh", None), ("/data/upload/a", "Bearer next")]
     studio.files["/api/token/refresh"] = b"[]"
     with pytest.raises(LabelStudioError, match="did not accept the personal access token") as caught:
         LabelStudioHost(studio.url, "a.b.c").image("/data/upload/a")
@@ -368,6 +377,64 @@ def test_an_error_is_gone_after_the_next_training(studio: FakeLabelStudio, tmp_p
         states.append(trainer.state("7"))
     assert "no annotated task" in states[0]["error"]
     assert states[1] == {"training": False, "version": 1, "error": None}
+
+
+def test_events_that_change_no_annotation_train_nothing(studio: FakeLabelStudio, tmp_path: Path) -> None:
+    backend = backend_of(Squares(), tmp_path, studio.url)
+    client = client_of(backend)
+    for action in ("PROJECT_UPDATED", "TASKS_CREATED", None):
+        event = {"action": action, "project": {"id": 7, "label_config": CONFIG}}
+        assert client.post("/webhook", json=event).json() == {"status": "ignored"}
+    assert backend.trainer.projects() == {}
+
+
+class FakeSession:
+    """The session of a trained model in a process of its own."""
+
+    def __init__(self, load: Any) -> None:
+        (self.model,) = load.args
+        self.fault: Exception | None = None
+        self.stopped = False
+
+    def detect(self, image: bytes) -> dict[str, Any]:
+        assert not self.stopped
+        return {"model": self.model}
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+def test_the_newest_models_of_the_projects_asked_last_stay_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions: list[FakeSession] = []
+
+    def start(load: Any) -> FakeSession:
+        sessions.append(FakeSession(load))
+        return sessions[-1]
+
+    def add(project: str, number: int) -> Path:
+        model = tmp_path / project / f"version-{number}" / "model.safetensors"
+        model.parent.mkdir(parents=True)
+        model.touch()
+        return model
+
+    monkeypatch.setattr(label_studio, "RemoteSession", start)
+    backend = backend_of(Squares(), tmp_path)
+    models = {project: add(project, 1) for project in "123"}
+    for project in "1213":  # two stay: 2 was asked before 1
+        assert backend.detect(project, BODY) == ({"model": models[project]}, f"project-{project}-version-1")
+    assert [each.stopped for each in sessions] == [False, True, False]
+    backend.detect("1", BODY)
+    assert len(sessions) == 3
+    newer = add("1", 2)
+    assert backend.detect("1", BODY) == ({"model": newer}, "project-1-version-2")
+    assert [each.stopped for each in sessions] == [True, True, False, False]
+    sessions[-1].fault = ValueError("damaged")
+    backend.detect("1", BODY)
+    assert len(sessions) == 5 and sessions[3].stopped
+    backend.stop()
+    assert all(each.stopped for each in sessions)
 
 
 # ---- hostile requests

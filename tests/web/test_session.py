@@ -99,6 +99,15 @@ def test_why_not() -> None:
     assert explanation["sentence"].startswith("not found: ")
 
 
+def test_a_detection_below_the_limits_is_explained_as_what_the_page_may_show() -> None:
+    session = fake_session()
+    green = session.detect(BODY)["detections"][1]
+    assert green["score"] == 100
+    assert session.explain(BODY, green["box"], "green", min_score=120.0)["outcome"] == "found"
+    # any other box is diagnosed against the limits
+    assert session.explain(BODY, [96, 0, 160, 63], "green", min_score=120.0)["outcome"] == "low score"
+
+
 @pytest.mark.parametrize(
     ("box", "label", "fault"),
     [
