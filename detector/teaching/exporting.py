@@ -6,7 +6,7 @@ import re
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,24 +121,28 @@ class _ImageNames:
     """Finds a project's image by the path of its copy in an archive."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        names = list(names)
-        self._complete = {_flat(name): name for name in names} | {name: name for name in names}
+        self._complete: dict[str, set[str]] = defaultdict(set)
         self._by_file: dict[str, list[str]] = defaultdict(list)
         for name in names:
+            self._complete[name].add(name)
+            self._complete[_flat(name)].add(name)
             self._by_file[name.rpartition("/")[2]].append(name)
 
     def find(self, parts: Sequence[str]) -> str | None:
         """Return the image that the last parts of a path name with all of its folders, or else the most of them.
 
-        None where there is no image of that file name, or several with as many folders.
+        None where there is no image of that name, or several as good.
         """
         for first in range(len(parts)):
-            if (complete := self._complete.get("/".join(parts[first:]))) is not None:
-                return complete
+            if complete := self._complete.get("/".join(parts[first:])):
+                return _only(complete)
         same = self._by_file.get(parts[-1], [])
         common = [common_folders(Path(name), parts) for name in same]
-        best = [name for name, length in zip(same, common, strict=True) if length == max(common)]
-        return best[0] if len(best) == 1 else None
+        return _only([name for name, length in zip(same, common, strict=True) if length == max(common)])
+
+
+def _only(names: Collection[str]) -> str | None:
+    return next(iter(names)) if len(names) == 1 else None
 
 
 def _flat(image_name: str) -> str:

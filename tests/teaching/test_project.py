@@ -164,6 +164,19 @@ def test_images_of_one_name_in_several_folders_keep_their_labels(
     assert [other.labels(number) for number in range(3)] == labels
 
 
+def test_a_name_in_an_export_that_may_be_a_folder_and_a_name_is_left_out(photos: Path, tmp_path: Path) -> None:
+    write_image(photos / "sub_a.png", colored())
+    project = Project(photos, tmp_path / "project")
+    labels = {"sub/a.png": ImageLabels((GREEN,), True), "b.png": ImageLabels((RED,), True)}
+    for number, image in enumerate(project.images):
+        project.set_labels(number, labels.get(image.name, NOTHING))
+    folder = export_project(project, "coco", lambda what, path: None)
+    archive = Path(shutil.make_archive(str(tmp_path / "export"), "zip", folder))
+    other = Project(photos, tmp_path / "other")
+    import_labels(other, "export.zip", archive.read_bytes())
+    assert [other.labels(number).boxes for number in range(4)] == [(), (RED,), (), ()]
+
+
 def test_labels_of_a_name_that_means_several_images_are_left_out(photos: Path, tmp_path: Path) -> None:
     for name in ("x/0.png", "y/0.png", "y/z/1.png", "2.png"):
         (photos / name).parent.mkdir(parents=True, exist_ok=True)
