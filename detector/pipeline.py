@@ -83,7 +83,7 @@ class Detector(BoxScorer, DetectionModel):
     @property
     def metrics(self) -> Mapping[str, Any]:
         """Accuracy when the model was trained: ``{"metric": "area", "mAP": 0.82, "AP": {..}, ..}``, or empty."""
-        return self.record.get("metrics") or self.record.get("cross_validation") or {}
+        return self.record.get("cross_validation") or {}
 
     def detect_cached(self, cache: FeatureCache, annotation: Annotation) -> Detections:
         """Detect in an image of a data set all that reaches the recipe's ``min_score``.

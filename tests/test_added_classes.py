@@ -42,6 +42,15 @@ def test_added_classes_are_detected_with_the_others_by_one_model_and_by_several(
     assert by_class(Ensemble([composite]), colored()) == by_class(composite, colored())
 
 
+def test_settings_of_detection_and_numbers_are_those_of_the_whole_model() -> None:
+    composite = fake_composite()
+    assert {each.config.detection.min_score for each in composite.with_detection(min_score=120).detectors} == {120}
+    assert {each.config.detection.tiles for each in composite.with_tiles(4).detectors} == {4}
+    measured = replace(fake_detector(), record={"cross_validation": {"mAP": 0.7}})
+    assert measured.metrics == {"mAP": 0.7} and "mAP 70.0 %" in repr(measured)
+    assert fake_detector().metrics == {} and "mAP" not in repr(fake_detector())
+
+
 def test_an_added_class_changes_no_bit_of_the_others() -> None:
     base, composite = by_class(fake_detector(0.1), colored()), fake_composite()
     moving = add_classes(fake_detector(0.1), composite.added[0])
@@ -282,7 +291,7 @@ def test_selected_classes_are_columns_of_all(kind: type[LinearSVMs] | type[Softm
 
 
 def test_the_record_names_what_each_of_two_added_classes_was_trained_on() -> None:
-    base = replace(fake_detector(), record={"trained_on": "shapes", "metrics": {"mAP": 0.5}})
+    base = replace(fake_detector(), record={"trained_on": "shapes", "cross_validation": {"mAP": 0.5}})
     one = bright(base, "bright", trained_on="lamps")
     two = bright(base, "shiny", trained_on="mirrors")
     both = add_classes(add_classes(base, one), two)

@@ -137,7 +137,7 @@ def test_copies_detect_the_same(tmp_path: Path, cat: Any) -> None:
 
 
 def test_a_model_in_a_line() -> None:
-    record = {"trained_on": "pets train", "images": 30, "metrics": {"metric": "area", "mAP": 0.821}}
+    record = {"trained_on": "pets train", "images": 30, "cross_validation": {"metric": "area", "mAP": 0.821}}
     model = replace(fake_detector(), record=record)
     assert model.metrics["metric"] == "area" and fake_detector().metrics == {}
     assert repr(model) == (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -13,10 +15,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from detector.boxes import as_boxes
+from detector.datasets.dataset import Annotation
 from detector.detections import Detections
 from detector.ensemble import Ensemble
 from detector.explanation.explainer import Explainer
 from detector.heads.views import join_views
+from detector.images.files import write_image
+from detector.proposals.selective_search import propose_reduced
 from detector.tiles import MAX_AUTO_TILES, MAX_TILES, MIN_SIDE, Window, parse_tiles, tile_windows
 from detector.web.session import Session
 from tests.fakes import fake_detector
@@ -190,6 +195,24 @@ def test_tiles_of_a_model_are_for_its_largest_scale() -> None:
     several = replace(model, encoder=replace(encoder, short_sides=(80, 160)))
     assert several.windows((400, 400)) == model.windows((400, 400)) == tile_windows((400, 400), "auto", 160, 100)
     assert several.windows((400, 400)) != tile_windows((400, 400), "auto", 80, 100)
+
+
+def test_a_cache_proposes_in_tiles_as_detection_does(tmp_path: Path) -> None:
+    searched: list[tuple[int, ...]] = []
+
+    def note(image: NDArray[np.uint8]) -> Any:
+        searched.append(image.shape[:2])
+        return propose(image)
+
+    limited = partial(propose_reduced, propose=note, max_pixels=8000)
+    model = fake_detector(propose=limited).with_tiles("160x160")
+    path = tmp_path / "a.png"
+    write_image(path, squares())
+    model.detect(path, min_score=0)
+    in_image, searched[:] = [*searched], []
+    nothing = as_boxes([]), np.zeros(0, np.int64), np.zeros(0, np.bool_)
+    model.detect_cached(model.cache(tmp_path / "cache"), Annotation("a", path, *nothing))
+    assert searched == in_image and len(set(searched)) == 2, "tiles are searched on fewer pixels"
 
 
 def test_detections_of_tiles_are_explained_where_they_were_found() -> None:

@@ -12,7 +12,7 @@ from detector.pipeline import Detector
 from detector.runtime.progress import Progress, no_progress
 from detector.training.train import CROSS_VALIDATION, train
 
-_OF_ALL_CLASSES = ("mAP", "metric", "evaluated_on", "evaluated_images", "metrics", CROSS_VALIDATION)
+_OF_ALL_CLASSES = ("mAP", "metric", "evaluated_on", "evaluated_images", CROSS_VALIDATION)
 """Keys of a record that hold only for the classes that were evaluated."""
 _ADDED = "added"
 """Key of a record for those of added classes, by name."""

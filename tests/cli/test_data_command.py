@@ -94,6 +94,20 @@ def test_check_may_be_strict(photos: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert errors.splitlines()[-1].endswith("found 1 x unreadable image; --strict allows no issues")
 
 
+def test_images_that_links_show_are_not_written_over(
+    monkeypatch: pytest.MonkeyPatch, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "target"
+    assert outcome(monkeypatch, "convert", photos, target, "--format", "coco") == 0
+    (image,) = target.rglob("c.jpg")
+    (photos / "valid/c.jpg").unlink()
+    (photos / "valid/c.jpg").symlink_to(image)
+    before = image.read_bytes()
+    assert outcome(monkeypatch, "convert", photos, target, "--format", "coco", "--overwrite") == 2
+    assert "holds images that are read; give another folder" in capsys.readouterr().err
+    assert image.read_bytes() == before
+
+
 def test_convert_keeps_the_content(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

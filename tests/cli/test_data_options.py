@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
+from detector.cli import console, train
 from tests.fakes import coco_of
 from tests.scripts import spp
 from tests.synthetic import SYNTHETIC_CLASSES, write_synthetic_voc
@@ -16,6 +18,25 @@ CONFIG = {
     "proposals": {"max_boxes": 40, "min_side": 16},
     "svm": {"C": 0.01},
 }
+
+
+def test_data_are_joined_in_the_order_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which labels of an image count depends on it."""
+    seen: list[tuple[str, ...]] = []
+
+    def note(options: Namespace) -> None:
+        seen.append(tuple(path.name for path in (options.data, *options.more_data)))
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    for name in "abcd":
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(train, "dry_run", note)
+    for words in (("a", "b", "c"), ("default", "c", "a"), ("b", "d", "--data", "a", "--data", "c"), ("--data", "d")):
+        monkeypatch.setattr("sys.argv", ["spp train", *words, "--dry-run"])
+        with pytest.raises(SystemExit):
+            console.run(train.main)
+    assert seen == [("a", "b", "c"), ("c", "a"), ("b", "d", "a", "c"), ("d",)]
 
 
 @pytest.mark.all

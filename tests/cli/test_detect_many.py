@@ -18,6 +18,7 @@ import pytest
 
 from detector.cli import detect
 from detector.cli.console import run
+from detector.cli.images import named_images
 from tests.cli.fake_detecting import FakeDetectorFactory, run_detect
 from tests.cli.many_images import contents, write_images
 
@@ -152,6 +153,25 @@ def test_parts_of_another_run_are_not_mixed(call: Call, tmp_path: Path, capsys: 
     (tmp_path / "parts" / "part-00000.jsonl").unlink()
     assert call(images / "1.png", "--parts", "parts") == 2
     assert "part-00000.jsonl is missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("device", "meta"), ("runtime", "torch"), ("min_score", 1), ("min_probability", 0.5), ("precision", 0.5)),
+        *(("max_detections", 5), ("tiles", 4), ("model", [Path("other")])),
+    ],
+)
+def test_parts_depend_on_every_option_of_detection(
+    option: str, value: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detect, "model_digests", lambda options: [str(each) for each in options.model or ()])
+    images = write_images(tmp_path / "images", 2)
+    plain, changed = (detect.parser().parse_args([str(images)]) for _ in range(2))
+    setattr(changed, option, value)
+    settings = [detect.part_settings(each, named_images(each.images, None)) for each in (plain, changed)]
+    differing = {name for name in settings[0] if settings[0][name] != settings[1][name]}
+    assert differing == {"models" if option == "model" else option}
 
 
 def test_parquet_holds_what_json_lines_hold(call: Call, tmp_path: Path) -> None:

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from detector.boxes import as_boxes
 from detector.cli import console, evaluate
-from detector.datasets.dataset import Annotation
+from detector.datasets.dataset import Annotation, Dataset
+from detector.detections import Detections
 from detector.ensemble import Ensemble
+from detector.evaluation.outcomes import gather_outcomes
+from detector.evaluation.voc import voc_result
 from detector.images.files import write_image
 from detector.parallel.map_images import Threads
+from detector.pipeline import Detector
 from detector.runs import evaluation_state
 from detector.runs.evaluate_images import ImageEvaluator
-from tests.fakes import colored, fake_detector
+from tests.composites import calibration
+from tests.fakes import colored, fake_detector, with_heads
 
 Call = Callable[..., int]
 
 N_IMAGES = 7
+NOTHING = as_boxes([]), np.zeros(0, np.int64), np.zeros(0, np.bool_)
 
 
 @pytest.fixture
@@ -134,6 +142,68 @@ def test_another_image_is_another_evaluation(
     detected.clear()
     assert call() == 0
     assert len(detected) == N_IMAGES
+
+
+def test_every_option_that_changes_what_is_found_is_another_evaluation(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def note(dataset: Dataset, settings: Mapping[str, Any]) -> Any:
+        seen.append(json.dumps(settings, sort_keys=True))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluate, "open_state", note)
+    monkeypatch.setattr(evaluate, "model_digests", lambda options: [str(each) for each in options.model or ()])
+    boxes = tmp_path / "boxes.npz"
+    variants: list[tuple[str, ...]] = [
+        (),
+        ("--model", "other"),
+        ("--min-score", "1"),
+        ("--tiles", "4"),
+        ("--report", "report"),
+        ("--runtime", "torch"),
+        ("--device", "meta"),
+        ("--proposals", str(boxes)),
+    ]
+    for number in (0, 1):
+        arrays: Any = {str(image): np.array([[0, 0, 9, 9 + number]]) for image in range(N_IMAGES)}
+        np.savez(boxes, **arrays)
+        for arguments in variants if not number else [(), variants[-1]]:
+            assert call(*arguments) == 130
+    assert len(set(seen)) == len(variants) + 1 and seen[0] == seen[-2]
+
+
+def test_probabilities_are_those_of_the_class_of_that_name() -> None:
+    model = with_heads(fake_detector(), calibration=calibration([1, 0], [0, 2]))
+    found = Detections(as_boxes([[0, 0, 9, 9]] * 2), np.arange(2), np.zeros(2, np.float32), ("green", "red"))
+    image = Annotation("1", Path("1.png"), *NOTHING)
+    outcomes = gather_outcomes([found], [image], ("green", "red"))
+    probabilities = evaluate.probabilities_of(outcomes, Ensemble([model]))
+    assert probabilities is not None
+    # red: no offset; green: log odds of 2
+    assert dict(zip(outcomes.labels.tolist(), probabilities.tolist(), strict=True)) == pytest.approx(
+        {0: 1 / (1 + np.exp(-2)), 1: 0.5}
+    )
+    assert evaluate.probabilities_of(outcomes, Ensemble([fake_detector()])) is None
+
+
+def test_a_new_result_replaces_that_in_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[Any] = []
+    monkeypatch.setattr(Detector, "save", lambda self, path: saved.append((self.record, path)))
+    model = replace(fake_detector(), record={"mAP": 0.1, "metric": "area", "images": 5})
+    empty = Dataset((Annotation("1", Path("1.png"), *NOTHING),), ("red", "green"), "mine val")
+    result = voc_result(gather_outcomes([Detections.empty(("red", "green"))], empty, ("red", "green")), "voc07")
+    evaluate.record(Ensemble([model]), replace(result, mAP=0.75), empty, Path("model"))
+    ((record, path),) = saved
+    assert path == Path("model")
+    assert record == {
+        "mAP": 0.75,
+        "metric": "voc07",
+        "images": 5,
+        "evaluated_on": "mine val",
+        "evaluated_images": 1,
+    }
 
 
 def after(function: Callable[..., Any], n: int) -> Callable[..., Any]:

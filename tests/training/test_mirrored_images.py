@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from detector.config.detector import parse_config
+from detector.config.detector import SVMConfig, parse_config
 from detector.datasets.dataset import Annotation
 from detector.features.cache import FeatureCache
 from detector.features.encoder import RegionEncoder
 from detector.images.files import write_image
+from detector.training.svm.training import train_svms
 from detector.training.train import train
 from detector.training.training_set import TrainingSet
 from tests.fakes import MeanOfCells, colored
-from tests.training.small import annotation, image_of, small_cache
+from tests.training.small import annotation, image_of, small_cache, small_set
 
 
 def test_mirror_images_come_after_the_images(tmp_path: Path) -> None:
@@ -39,6 +41,22 @@ def test_mirror_images_come_after_the_images(tmp_path: Path) -> None:
     assert plain.features(slice(0, 1)).tolist() == [[250, 0, 0]]
     # what is asked for by the image has no mirror images in it
     assert images.object_counts().tolist() == [1]
+
+
+def test_without_an_image_its_mirror_image_is_left_out_too(tmp_path: Path) -> None:
+    squares = {"a": [([0, 0, 64, 64], 0)], "b": [([48, 0, 112, 64], 0)], "c": [([96, 96, 160, 160], 0)]}
+    boxes = {name: [[80, 80, 144, 144], [0, 96, 64, 160]] for name in squares}
+    images = replace(small_set(tmp_path, squares, boxes), n_classes=1)
+    svm = SVMConfig(loss="squared_hinge", C=0.1, flips=True)
+    trained = train_svms(images, svm, tmp_path / "state")
+    part = np.array([1])
+    before = trained.without(part)
+    assert sorted(set(trained.buffer.keys[:, 0].tolist())) == [*range(6)]
+    own = np.isin(trained.buffer.keys[:, 0], (1, 4))  # the image and its mirror image
+    trained.buffer.features[own] = 9
+    np.testing.assert_array_equal(trained.without(part).weights, before.weights)
+    trained.buffer.features[~own] *= 2
+    assert (trained.without(part).weights != before.weights).any()
 
 
 @pytest.mark.parametrize(("flips", "learns"), [(None, True), (False, False)])

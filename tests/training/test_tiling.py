@@ -11,6 +11,7 @@ import pytest
 from detector.config.detector import Config, load_config, parse_config
 from detector.datasets.dataset import Annotation
 from detector.datasets.tiles import crop, cut, read_view, view_size
+from detector.heads.proposal_filter import ProposalFilter
 from detector.tiles import Window
 from detector.training.adaptation import adapt_recipe
 from detector.training.calibration import held_out_ids, held_out_parts
@@ -119,6 +120,17 @@ def test_a_model_trained_on_tiles_detects_in_them(tmp_path: Path) -> None:
     found = tiled.detect_cached(images.cache, images.annotations[0])
     direct = tiled.detect(images.annotations[0].path, min_score=tiled.config.detection.min_score)
     assert len(found) >= 2 and len(direct) == 0  # the cache has given boxes, and nothing is proposed
+
+
+def test_proposals_of_a_tile_are_filtered_by_themselves(tmp_path: Path) -> None:
+    image = photograph(tmp_path)
+    cache = small_cache(tmp_path, {"a": [[0, 120, 40, 160], [100, 60, 140, 100], [60, 0, 100, 40], [70, 50, 110, 90]]})
+    images = TrainingSet([image, cut(image, TILE)], 3, cache)
+    # the redder, the better
+    red = ProposalFilter(np.eye(3, dtype=np.float32)[:, :1], np.zeros(1, np.float32), (1,))
+    filtered = images.filtered(red, 1)
+    kept = [boxes[len(labels) :].tolist() for boxes, labels in map(filtered.boxes, range(2))]
+    assert kept == [[[100, 60, 140, 100]], [[40, 60, 80, 100]]]
 
 
 def test_auto_is_a_size_by_the_objects_and_images(tmp_path: Path) -> None:

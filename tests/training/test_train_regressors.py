@@ -56,6 +56,15 @@ def test_boxes_are_moved_onto_their_objects(images: TrainingSet) -> None:
     assert iou(after, as_boxes([RED]))[0, 0] > iou(before, as_boxes([RED]))[0, 0] + 0.2
 
 
+def test_regressors_take_features_as_they_are_pooled(images: TrainingSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights, biases = np.arange(12, dtype=np.float32).reshape(3, 4), np.full(4, 100, np.float32)
+    monkeypatch.setattr(regressor_training, "fit_regressor", lambda *_: (weights, biases))
+    ready = replace(images, mean=np.float32(50), scale=np.float32(0.5))
+    regressors = train_regressors(ready, RegressionConfig(min_iou=0.3), seed=3)
+    np.testing.assert_allclose(regressors.weights[0], weights / 2)
+    np.testing.assert_allclose(regressors.biases[0], biases - 25 * weights.sum(0))
+
+
 def test_features_are_of_the_boxes_and_deltas_lead_from_them(
     images: TrainingSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
