@@ -9,6 +9,7 @@ import os
 import runpy
 import subprocess
 import sys
+import tempfile
 from functools import cache
 from multiprocessing import forkserver, get_context
 from multiprocessing.context import ForkServerContext
@@ -42,7 +43,7 @@ def forking() -> ForkServerContext:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         # not in the cache of the first test, which may look at what is there
-        patch.setenv("MPLCONFIGDIR", str(ROOT / "build" / "matplotlib"))
+        patch.setenv("MPLCONFIGDIR", str(Path(tempfile.gettempdir()) / "spp-detector-tests"))
         forkserver.ensure_running()
     return context
 
