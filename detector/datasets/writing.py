@@ -87,9 +87,7 @@ def _file_names(splits: Splits) -> dict[Path, str]:
         for each in dataset:
             if each.path in names:
                 continue
-            stem = re.sub(r"[\\/:\s]+", "_", each.image_id)
-            if Path(stem).suffix.lower() in SUFFIXES:
-                stem = stem.replace(".", "_")
+            stem = file_stem(each.image_id)
             candidate, number = stem, 1
             while candidate.casefold() in taken:
                 number += 1
@@ -97,6 +95,12 @@ def _file_names(splits: Splits) -> dict[Path, str]:
             taken.add(candidate.casefold())
             names[each.path] = f"{candidate}{each.path.suffix}"
     return names
+
+
+def file_stem(image_id: str) -> str:
+    """Return the stem of the file of an image, which has no folders and no blanks."""
+    stem = re.sub(r"[\\/:\s]+", "_", image_id)
+    return stem.replace(".", "_") if Path(stem).suffix.lower() in SUFFIXES else stem
 
 
 def _compare(splits: Splits, names: Names, folder: Path, format_name: str) -> None:

@@ -6,20 +6,20 @@ import re
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from detector.datasets.archive import is_archive, unpacked
 from detector.datasets.dataset import Annotation, Dataset
-from detector.datasets.image_finder import common_folders, files_below, images_among
+from detector.datasets.image_finder import ImageFinder, files_below, images_among
 from detector.datasets.issues import Issue
 from detector.datasets.loading import DataSource, load_splits
-from detector.datasets.writing import WRITTEN_FORMATS, write_dataset
+from detector.datasets.writing import WRITTEN_FORMATS, file_stem, write_dataset
 from detector.model_file import MODEL_NAME
 from detector.runtime.files import RESULTS_MARK
 from detector.teaching.labels import Box, ImageLabels, check_class_name, check_corners
-from detector.teaching.project import Project
+from detector.teaching.project import Project, ProjectImage
 
 _LEARNED = {"model": MODEL_NAME, "report": "report"}
 EXPORTS = (*_LEARNED, *WRITTEN_FORMATS)
@@ -53,8 +53,7 @@ def project_dataset(project: Project) -> Dataset:
     for number, image in enumerate(project.images):
         labels = project.labels(number)
         if labels.done:
-            image_id = str(Path(image.name).with_suffix(""))
-            annotations.append(labels.to_annotation(image_id, image.path, names))
+            annotations.append(labels.to_annotation(_image_id(image), image.path, names))
     return Dataset(tuple(annotations), names, project.folder.name)
 
 
@@ -89,65 +88,60 @@ def import_labels(project: Project, name: str, content: bytes) -> dict[str, Any]
 def _with_images(root: Path, name: str, content: bytes, project: Project) -> Path:
     """Write an annotation file or the contents of an archive next to links to the project's images; return its path.
 
-    An image of the archive gives way to the project's image of its name, unless others of the archive go by that name.
+    An image of the archive gives way to the project's image that it names, unless others of the archive name that, too.
     """
     source = root / (re.sub(r"[^\w.-]+", "_", Path(name).name)[-_MAX_NAME:].lstrip(".") or "labels")
     source.write_bytes(content)
-    own = {image.name: image.path.resolve() for image in project.images}
-    archived: dict[str | None, list[Path]] = defaultdict(list)
+    own = _by_name(project)
+    archived: dict[Path | None, list[Path]] = defaultdict(list)
     if is_archive(source):
         folder = unpacked(source)
         source.unlink()
         source = root / "archive"
         shutil.move(folder, source)
-        names = _ImageNames(own)
+        finder = ImageFinder(list(own))
         for image in images_among(files_below(source)):
-            archived[names.find(image.relative_to(source).parts)].append(image)
-    for image_name, images in archived.items():
-        if image_name is not None and len(images) == 1:
+            archived[_named(image.relative_to(source), finder, own)].append(image)
+    for target, images in archived.items():
+        if target is not None and len(images) == 1:
             images[0].unlink()
-            images[0].symlink_to(own[image_name])
-    others = {image_name: path for image_name, path in own.items() if image_name not in archived}
-    links = {_flat(image_name): path for image_name, path in others.items()} | others
-    for link_name, path in links.items():
-        link = (source.parent if source.is_file() else source) / "images" / link_name
+            images[0].symlink_to(target)
+    for image_name, targets in own.items():
+        link = (source.parent if source.is_file() else source) / "images" / image_name
+        if len(targets) > 1 or archived.keys() & targets or link.exists():
+            continue
         link.parent.mkdir(parents=True, exist_ok=True)
-        if not link.exists():
-            link.symlink_to(path)
+        for target in targets:
+            link.symlink_to(target)
     return source
 
 
-class _ImageNames:
-    """Finds a project's image by the path of its copy in an archive."""
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self._complete: dict[str, set[str]] = defaultdict(set)
-        self._by_file: dict[str, list[str]] = defaultdict(list)
-        for name in names:
-            self._complete[name].add(name)
-            self._complete[_flat(name)].add(name)
-            self._by_file[name.rpartition("/")[2]].append(name)
-
-    def find(self, parts: Sequence[str]) -> str | None:
-        """Return the image that the last parts of a path name with all of its folders, or else the most of them.
-
-        None where there is no image of that name, or several as good.
-        """
-        for first in range(len(parts)):
-            if complete := self._complete.get("/".join(parts[first:])):
-                return _only(complete)
-        same = self._by_file.get(parts[-1], [])
-        common = [common_folders(Path(name), parts) for name in same]
-        return _only([name for name, length in zip(same, common, strict=True) if length == max(common)])
+def _by_name(project: Project) -> dict[Path, set[Path]]:
+    """Return the images that each path may mean: their own, and that of their copies in exports, without folders."""
+    found: dict[Path, set[Path]] = defaultdict(set)
+    for image in project.images:
+        own = Path(image.name)
+        found[own].add(image.path.resolve())
+        if len(own.parts) > 1:
+            found[Path(file_stem(_image_id(image)) + own.suffix)].add(image.path.resolve())
+    return found
 
 
-def _only(names: Collection[str]) -> str | None:
-    return next(iter(names)) if len(names) == 1 else None
+def _image_id(image: ProjectImage) -> str:
+    return str(Path(image.name).with_suffix(""))
 
 
-def _flat(image_name: str) -> str:
-    """Return the name of an image in an export, which has no folders."""
-    return image_name.replace("/", "_")
+def _named(copy: Path, finder: ImageFinder, own: Mapping[Path, set[Path]]) -> Path | None:
+    """Return the image of the project that a copy in an archive names, with the most of its folders; None for several.
+
+    A name that is complete, with all folders of the image, counts first.
+    """
+    names = ["/".join(copy.parts[first:]) for first in range(len(copy.parts))]
+    try:
+        (meant,) = own[finder.find(names, [Path()])]
+    except (FileNotFoundError, ValueError):  # none, or several
+        return None
+    return meant
 
 
 def _labels_of(annotation: Annotation, class_names: tuple[str, ...], size: tuple[int, int]) -> ImageLabels:

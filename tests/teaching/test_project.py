@@ -177,6 +177,30 @@ def test_a_name_in_an_export_that_may_be_a_folder_and_a_name_is_left_out(photos:
     assert [other.labels(number).boxes for number in range(4)] == [(), (RED,), (), ()]
 
 
+@pytest.mark.parametrize(
+    ("own", "name"),
+    [
+        ("my cat.png", "images/my_cat.png"),
+        ("my cat.png", "images/1a2b3c4d-my_cat.png"),
+        ("CAT.png", "train/cat.png"),
+        ("cat.png", "train/cat_png.rf.0123abcd.png"),
+        ("sub/my cat.png", "images/sub_my_cat.png"),
+        ("sub/cat.png", "images/1a2b3c4d-cat.png"),
+    ],
+)
+def test_images_are_found_by_the_names_that_tools_give_them(tmp_path: Path, own: str, name: str) -> None:
+    for folder, image in (("photos", own), ("photos", "other.png"), ("archive", name)):
+        (tmp_path / folder / image).parent.mkdir(parents=True, exist_ok=True)
+        write_image(tmp_path / folder / image, colored())
+    row = f"{name},160,160,red,{','.join(map(str, RED.corners))}"
+    (tmp_path / "archive" / "boxes.csv").write_text(f"filename,width,height,class,xmin,ymin,xmax,ymax\n{row}\n")
+    content = Path(shutil.make_archive(str(tmp_path / "export"), "zip", tmp_path / "archive")).read_bytes()
+    project = Project(tmp_path / "photos", tmp_path / "project")
+    assert import_labels(project, "export.zip", content)["line"] == "imported 1 boxes of 1 images"
+    labels = {image.name: project.labels(number).boxes for number, image in enumerate(project.images)}
+    assert labels == {own: (RED,), "other.png": ()}
+
+
 def test_labels_of_a_name_that_means_several_images_are_left_out(photos: Path, tmp_path: Path) -> None:
     for name in ("x/0.png", "y/0.png", "y/z/1.png", "2.png"):
         (photos / name).parent.mkdir(parents=True, exist_ok=True)
