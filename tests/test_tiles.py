@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from detector.boxes import as_boxes
-from detector.datasets.dataset import Annotation
 from detector.detections import Detections
 from detector.ensemble import Ensemble
 from detector.explanation.explainer import Explainer
@@ -25,6 +24,7 @@ from detector.proposals.selective_search import propose_reduced
 from detector.tiles import MAX_AUTO_TILES, MAX_TILES, MIN_SIDE, Window, parse_tiles, tile_windows
 from detector.web.session import Session
 from tests.fakes import fake_detector
+from tests.training.small import annotation
 
 SIZE = (3000, 4000)
 
@@ -210,8 +210,7 @@ def test_a_cache_proposes_in_tiles_as_detection_does(tmp_path: Path) -> None:
     write_image(path, squares())
     model.detect(path, min_score=0)
     in_image, searched[:] = [*searched], []
-    nothing = as_boxes([]), np.zeros(0, np.int64), np.zeros(0, np.bool_)
-    model.detect_cached(model.cache(tmp_path / "cache"), Annotation("a", path, *nothing))
+    model.detect_cached(model.cache(tmp_path / "cache"), annotation("a", path, []))
     assert searched == in_image and len(set(searched)) == 2, "tiles are searched on fewer pixels"
 
 

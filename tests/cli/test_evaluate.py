@@ -26,11 +26,11 @@ from detector.runs import evaluation_state
 from detector.runs.evaluate_images import ImageEvaluator
 from tests.composites import calibration
 from tests.fakes import colored, fake_detector, with_heads
+from tests.training.small import annotation
 
 Call = Callable[..., int]
 
 N_IMAGES = 7
-NOTHING = as_boxes([]), np.zeros(0, np.int64), np.zeros(0, np.bool_)
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_every_option_that_changes_what_is_found_is_another_evaluation(
 def test_probabilities_are_those_of_the_class_of_that_name() -> None:
     model = with_heads(fake_detector(), calibration=calibration([1, 0], [0, 2]))
     found = Detections(as_boxes([[0, 0, 9, 9]] * 2), np.arange(2), np.zeros(2, np.float32), ("green", "red"))
-    image = Annotation("1", Path("1.png"), *NOTHING)
+    image = annotation("1", Path("1.png"), [])
     outcomes = gather_outcomes([found], [image], ("green", "red"))
     probabilities = evaluate.probabilities_of(outcomes, Ensemble([model]))
     assert probabilities is not None
@@ -192,7 +192,7 @@ def test_a_new_result_replaces_that_in_the_model(monkeypatch: pytest.MonkeyPatch
     saved: list[Any] = []
     monkeypatch.setattr(Detector, "save", lambda self, path: saved.append((self.record, path)))
     model = replace(fake_detector(), record={"mAP": 0.1, "metric": "area", "images": 5})
-    empty = Dataset((Annotation("1", Path("1.png"), *NOTHING),), ("red", "green"), "mine val")
+    empty = Dataset((annotation("1", Path("1.png"), []),), ("red", "green"), "mine val")
     result = voc_result(gather_outcomes([Detections.empty(("red", "green"))], empty, ("red", "green")), "voc07")
     evaluate.record(Ensemble([model]), replace(result, mAP=0.75), empty, Path("model"))
     ((record, path),) = saved

@@ -1,12 +1,16 @@
-"""A real browser for the tests of pages."""
+"""A real browser for the tests of pages, and a Label Studio that is none."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:  # it imports torch, which not every test here needs
+    from tests.web.label_studios import FakeLabelStudio
+
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -21,3 +25,11 @@ def browser() -> Iterator[Any]:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def studio() -> Iterator[FakeLabelStudio]:
+    from tests.web.label_studios import fake_label_studio
+
+    with fake_label_studio() as studio:
+        yield studio

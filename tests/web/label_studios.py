@@ -11,13 +11,22 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.web.sessions import LightSession
+from tests.fakes import colored
+from tests.images.encoded import encode
+from tests.web.sessions import LightSession, calibrated_session
 
 if TYPE_CHECKING:
+    from starlette.testclient import TestClient
+
     from detector.web.label_studio import LabelStudioBackend
 
 EXCHANGE = json.loads((Path(__file__).parent / "label_studio_exchange.json").read_text(encoding="utf-8"))
 """Requests of Label Studio 1.23 in order, with their answers."""
+BODY = encode(colored(), "PNG")
+CONFIG = (
+    '<View><Image name="img" value="$photo"/><RectangleLabels name="box" toName="img">'
+    '<Label value="Cherry" predicted_values="red, berry"/><Label value="GREEN"/></RectangleLabels></View>'
+)
 
 
 class NotedSession(LightSession):
@@ -27,6 +36,16 @@ class NotedSession(LightSession):
 
     def stop(self) -> None:
         pass
+
+
+class Squares(NotedSession):
+    """The session of a calibrated detector of squares."""
+
+    def __init__(self) -> None:
+        self.session = calibrated_session()
+
+    def detect(self, body: bytes, **options: Any) -> dict[str, Any]:
+        return self.session.detect(body, **options)
 
 
 class FakeLabelStudio:
@@ -94,3 +113,11 @@ def backend_of(
     return LabelStudioBackend(
         session, "shipped 1234", lambda path: session, host, ProjectTrainer(folder, host, command)
     )
+
+
+def client_of(backend: LabelStudioBackend) -> TestClient:
+    from starlette.testclient import TestClient
+
+    from detector.web.label_studio import create_label_studio_app
+
+    return TestClient(create_label_studio_app(backend), base_url="http://localhost:8000")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic, sleep
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -25,6 +26,14 @@ if __name__ == "__main__":
     session = RemoteSession(getattr(sessions, sys.argv[1]))
     run(lambda: server.serve(session, listener, "127.0.0.1") or 0)
 """
+
+
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Wait for what another thread or process does; fail where it does not come true."""
+    deadline = monotonic() + seconds
+    while not condition():
+        assert monotonic() < deadline, f"not true after {seconds:g} seconds"
+        sleep(0.002)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from detector.web import teacher as module
 from detector.web.remote import SessionLostError
 from detector.web.teacher import MAX_CRASHES, Teacher
 from tests.fakes import colored
+from tests.web.serving import until
 
 Teach = Callable[[Project], Teacher]
 _SECONDS = 20.0
@@ -45,6 +45,10 @@ class Learner:
         self.pipes.append(theirs)
         return FakeProcess(), ours
 
+    def wait_for_start(self, count: int) -> None:
+        """Wait until so many processes were started."""
+        until(lambda: len(self.pipes) == count)
+
     def received(self, count: int) -> list[Any]:
         """The next messages to the process that was started last."""
         messages = []
@@ -55,13 +59,6 @@ class Learner:
 
     def crash(self) -> None:
         self.pipes[-1].close()
-
-
-def until(condition: Any) -> None:
-    deadline = monotonic() + _SECONDS
-    while not condition():
-        assert monotonic() < deadline
-        sleep(0.002)
 
 
 @pytest.fixture
@@ -109,7 +106,7 @@ def test_a_successor_of_a_crashed_process_gets_all_labels_and_the_view(
     state = teacher.state(None)
     assert (state["state"], state["next"], state["failed"]) == ("ready", [2], {"3": "d.png: is damaged"})
     learner.crash()
-    until(lambda: len(learner.pipes) == 2)
+    learner.wait_for_start(2)
     assert learner.received(2) == [("label", labels, ("red",)), ("look", 2)]
     state = teacher.state(None)
     assert (state["state"], state["next"], state["failed"]) == ("loading", [], {})
@@ -121,7 +118,7 @@ def test_after_some_crashes_labels_are_still_saved_but_nothing_is_learned(
     teacher = teach(project)
     for number in range(MAX_CRASHES):
         assert teacher.state(None)["state"] == "loading"
-        until(lambda number=number: len(learner.pipes) == number + 1)
+        learner.wait_for_start(number + 1)
         learner.received(2)
         learner.crash()
     until(lambda: teacher.state(None)["state"] == "lost")
