@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -31,7 +32,7 @@ class _Call(NamedTuple):
 
 
 @dataclass
-class Worker:
+class Worker(ABC):
     """A process that works on tasks in order, one after the other, and is started again when it has died.
 
     factory: makes its work. deaths: the error of a call whose process has died.
@@ -51,17 +52,17 @@ class Worker:
     batch: int = 1
     is_ready: bool = False
 
+    @abstractmethod
     def start(self) -> Future[Any]:
         """Start the process, and have it make its work."""
-        raise NotImplementedError
 
+    @abstractmethod
     def send(self, items: Sequence[Any]) -> Future[list[Any]]:
         """Send items to the process, for their results."""
-        raise NotImplementedError
 
+    @abstractmethod
     def end(self) -> str:
         """End the process, whatever it does, and return how it ended, if known."""
-        raise NotImplementedError
 
     def result(self, future: Future[Any]) -> Any:
         """Return the result of a call that is done, or raise its error."""
